@@ -1,0 +1,51 @@
+"""nasjax: neural architecture search in JAX, where a new candidate is data, not a program.
+
+The public names below are imported when they are first used, so that `import nasjax` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "nasjax.types": (
+        "Budget",
+        "Evaluation",
+        "Evaluator",
+        "Failure",
+        "Network",
+        "Proposal",
+        "Runtime",
+        "Searcher",
+        "Site",
+        "Space",
+        "Status",
+    ),
+    "nasjax.spaces.conv_chain": ("ConvChain",),
+    "nasjax.spaces.conv_plan": ("arch_hash", "count_macs", "count_params", "plan"),
+    "nasjax.spaces.tabular_cell": ("TabularCell",),
+    "nasjax.spaces.named": ("named",),
+    "nasjax.searchers.random": ("random_search",),
+    "nasjax.searchers.reinforce": ("reinforce",),
+    "nasjax.evaluators.child": ("child",),
+    "nasjax.evaluators.table": ("load_table", "table"),
+    "nasjax.scan": ("scan",),
+    "nasjax.train.recipe": ("Recipe",),
+    "nasjax.data.dataset": ("DataConfig", "Dataset", "load"),
+    "nasjax.commands": ("configure", "inspect", "search", "retrain", "report", "export"),
+    "nasjax.model": ("load_model",),
+}
+_MODULE = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = sorted([*_MODULE, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module 'nasjax' has no attribute {name!r}")
+    return getattr(import_module(_MODULE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,129 @@
+"""What a run leaves on disk so that it can go on: Orbax checkpoints and JSON-lines files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from nasjax.types import PyTree
+
+
+class RunError(Exception):
+    """The run cannot go on; the message is one line for the user (exit code 1)."""
+
+
+def save(folder: Path, name: str, tree: PyTree, *, keep: int = 2) -> None:
+    """Writes `folder/name` atomically and deletes all but the `keep` last numbered checkpoints.
+
+    Args:
+      folder: the checkpoints' folder.
+      name: digits of fixed width for a numbered checkpoint, else a name that `latest` ignores.
+      tree: a pytree of arrays, numbers and typed keys.
+      keep: numbered checkpoints to keep.
+
+    Raises:
+      RunError: nothing was written (full disk, lost permission).
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    try:
+        ocp.save(folder.absolute() / name, _to_host(tree), overwrite=True)
+    except Exception as error:  # Orbax and TensorStore raise many types; for a user they are all the same thing
+        raise RunError(f"cannot write the checkpoint {folder / name}: {' '.join(str(error).split())[:200]}") from error
+    if name.isdigit():
+        for old in _numbered(folder)[:-keep]:
+            shutil.rmtree(folder / old, ignore_errors=True)
+
+
+def latest(folder: Path, like: PyTree) -> tuple[str, PyTree] | None:
+    """The last numbered checkpoint in the structure of `like`, or None if there is none.
+
+    Raises:
+      ValueError: a checkpoint is there but cannot be read as `like`.
+    """
+    names = _numbered(folder)
+    return (names[-1], restore(folder, names[-1], like)) if names else None
+
+
+def restore(folder: Path, name: str, like: PyTree) -> PyTree:
+    """Reads `folder/name` into the structure, dtypes and key types of `like`. Raises ValueError if that fails."""
+    from orbax.checkpoint import v1 as ocp
+
+    path = folder.absolute() / name
+    try:
+        host = ocp.load(path, _to_host(like))
+    except Exception as error:
+        detail = " ".join(str(error).split())[:200]
+        raise ValueError(f"the checkpoint {folder / name} is damaged or of another run: {detail}") from error
+
+    def back(leaf: Any, value: Any) -> Any:
+        if _is_key(leaf):
+            return jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf))
+        if isinstance(leaf, jax.Array):
+            return jax.numpy.asarray(value, leaf.dtype)
+        return type(leaf)(value)
+
+    return jax.tree.map(back, like, host)
+
+
+def _to_host(tree: PyTree) -> PyTree:
+    """Arrays as numpy: a checkpoint then knows nothing of devices."""
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if _is_key(x) else x), tree)
+
+
+def _is_key(x: Any) -> bool:
+    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _numbered(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted((p.name for p in folder.iterdir() if p.name.isdigit()), key=int)
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Replaces `path` by the JSON of `tree`, atomically."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(tree, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Appends one JSON line per row and makes sure that they are on disk. NaN is refused: write None."""
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    with path.open("a") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; a torn last line is left out. Raises ValueError if an earlier line is not JSON."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: line {number} is not JSON") from error
+    return rows
+
+
+def truncate_lines(path: Path, count: int) -> None:
+    """Keeps the first `count` lines, so that what was written after the last checkpoint is written again."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().split(b"\n")[:-1]
+    if len(lines) < count:
+        raise ValueError(f"{path} is damaged: {len(lines)} lines, the checkpoint knows {count}")
+    with path.open("r+b") as file:
+        file.truncate(sum(len(line) + 1 for line in lines[:count]))

@@ -1,0 +1,173 @@
+"""What the command can do, as functions: the same door for notebooks and other programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from nasjax import checkpoint, drive, workdir
+from nasjax.experiments import method
+from nasjax.experiments.base import Config, Experiment, refusal
+from nasjax.experiments.settings import as_json, from_json
+from nasjax.progress import progress
+from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.named import named
+from nasjax.types import Budget
+
+
+def configure(name: str | None, preset: str = "demo", dataset: str | None = None, space: str | None = None) -> Config:
+    """The settings of a method's preset; None takes the method's default. Raises ValueError for unknown names."""
+    module = method(name)
+    return module.configure(preset, dataset or module.DEFAULTS["dataset"], space or module.DEFAULTS["space"])
+
+
+def config_of(path: Path) -> Config:
+    """The settings a workdir was made with. Raises ValueError if it is none."""
+    tree = workdir.read(path)["config"]
+    base = configure(tree.get("method"), tree.get("preset"), tree["data"]["name"], tree["space"]["name"])
+    try:
+        return from_json(base, tree)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path / 'config.json'} does not fit this version: {error}") from error
+
+
+def default_workdir(config: Config) -> Path:
+    """runs/METHOD-SPACE-DATASET-sSEED."""
+    data = "table" if config.space.name == "tabular_cell" else Path(config.data.name).stem
+    return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
+
+
+def search(config: Config, path: Path) -> drive.Summary:
+    """Runs or continues a search and leaves trials, checkpoints, best.json and report.html in `path`.
+
+    Args:
+      config: from `configure`, changed with `dataclasses.replace`.
+      path: the workdir.
+
+    Returns:
+      The finished search.
+
+    Raises:
+      ValueError: wrong settings, data not found, or a workdir that is not this run's.
+      RunError: the run cannot go on (full disk), or every candidate failed.
+    """
+    experiment: Experiment = method(config.method).make(config)
+    record = {
+        "method": config.method,
+        "preset": config.preset,
+        "seed": config.seed,
+        **experiment.problem.facts,
+        **workdir.environment(),
+        "config": as_json(config),
+    }
+    record = json.loads(json.dumps(record))
+    budget = Budget(config.trials, config.wall_s, config.cost_s)
+    with workdir.opened(path, record), progress(budget) as on_round:
+        print(f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}", file=sys.stderr)
+        summary = drive.search(
+            jax.random.key(config.seed),
+            experiment.searcher,
+            experiment.problem.evaluator,
+            workdir=path,
+            budget=budget,
+            width=config.width,
+            describe=experiment.problem.describe,
+            refuse=refusal(config),
+            metrics=experiment.metrics,
+            on_round=on_round,
+        )
+    report([path])
+    print(_closing(config, path, summary))
+    return summary
+
+
+def _closing(config: Config, path: Path, summary: drive.Summary) -> str:
+    best = summary.best
+    assert best is not None
+    size = f", {best['params']:,} parameters" if best["params"] is not None else ""
+    lines = [
+        f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
+        f"Best: trial {best['id']}, fitness {drive.scalar_fitness(best):.2%}{size}.",
+        f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",
+    ]
+    if config.space.name == "conv_chain":
+        lines.append(f"Next: python -m nasjax.launch --method={config.method} --mode=retrain --workdir={path}")
+    if config.preset == "demo":
+        lines.append("A demo shows the machine at work; it is too short to show learning.")
+    return "\n".join(lines)
+
+
+def report(paths: list[Path]) -> Path:
+    """Writes report.html into the first workdir (the others are overlaid) and returns its path."""
+    from nasjax.report import write_report
+
+    return write_report(paths)
+
+
+def inspect(config: Config, arch: str | None = None) -> dict[str, Any]:
+    """Counts without data or training: params, macs, space_size, sites.
+
+    Args:
+      config: settings of a method.
+      arch: an architecture as NAME, JSON or FILE; None describes the search network, here the method's controller.
+    """
+    space = config.space
+    facts: dict[str, Any] = {"space": space.name, "space_size": str(space.size()), "sites": len(space.sites)}
+    if arch is None:
+        return {**facts, **method(config.method).controller(config)}
+    tree = read_arch(arch)
+    if isinstance(space, ConvChain):
+        space = spanning(space, tree)
+        network = shape(config)
+        from nasjax.spaces.conv_plan import plan
+
+        planned = plan(space, space.decode(tree), *network)
+        return {**facts, "arch": tree, "params": planned.params, "macs": planned.macs}
+    space.validate(space.decode(tree))
+    return {**facts, "arch": tree, "params": None, "macs": None}
+
+
+def shape(config: Config) -> tuple[tuple[int, int, int], int]:
+    """(height, width, channels) and classes of the data that `config` names, without reading CIFAR-10."""
+    if config.data.name == "cifar10":
+        size = config.data.resize or 32
+        return (size, size, 3), 10
+    from nasjax.data.dataset import load
+    from nasjax.experiments.base import shape_of
+
+    return shape_of(load(config.data))
+
+
+def read_arch(text: str) -> dict[str, Any]:
+    """An architecture given as NAME, JSON or FILE, as a JSON tree. Raises ValueError."""
+    if (tree := named(text)) is not None:
+        return tree
+    source = text
+    if not text.lstrip().startswith("{"):
+        if not Path(text).is_file():
+            raise ValueError(f"--arch={text} is no known name (NAS_RL_V1), no JSON object and no file")
+        source = Path(text).read_text()
+    try:
+        tree = json.loads(source)
+    except ValueError as error:
+        raise ValueError(f"--arch: not valid JSON ({error})") from error
+    if isinstance(tree, dict) and "arch" in tree and "space" not in tree:
+        tree = tree["arch"]  # best.json, or a line of trials.jsonl
+    if not isinstance(tree, dict) or "space" not in tree:
+        raise ValueError('--arch: an architecture is an object with "space", for example {"space": "conv_chain", ...}')
+    return tree
+
+
+def spanning(space: ConvChain, tree: dict[str, Any]) -> ConvChain:
+    """`space` with the depth range opened to the given architecture: a count may be asked of any depth."""
+    layers = tree.get("layers")
+    if not isinstance(layers, list) or not layers or space.pool_after:
+        return space
+    depths = (space.min_layers, space.max_layers, len(layers))
+    return dataclasses.replace(space, min_layers=min(depths), max_layers=max(depths))

@@ -1,0 +1,155 @@
+"""Data sets as arrays in memory: what to load, how it is split, and the numbers that whitening needs.
+
+`load` gives the training and validation parts; `load_test` gives the test part and is for retraining only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nasjax.data.cifar10 import cifar10
+from nasjax.data.sources import Source, Split, digits, npz
+
+NAMES = ("digits", "cifar10")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how many.
+
+    Attributes:
+      name: "digits" (embedded, 8x8), "cifar10", or the path of an .npz with x and y.
+      data_dir: where cifar10 lies (the original python format, or a TFDS folder; "" = the TFDS default), and what a
+        relative .npz path is relative to.
+      valid_size: validation images; None = 300 of digits, 5,000 of cifar10 (as published), else a tenth or a sixth.
+      train_limit, valid_limit: use at most so many images of the part; None = all.
+      resize: area-averaged to resize x resize; None = as they are.
+      split_seed: draws the split. It draws the test part, too, where the source has none of its own.
+    """
+
+    name: str = "digits"
+    data_dir: str = ""
+    valid_size: int | None = None
+    train_limit: int | None = None
+    valid_limit: int | None = None
+    resize: int | None = None
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES and not self.name.endswith(".npz"):
+            near = difflib.get_close_matches(self.name, NAMES, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"unknown dataset {self.name!r}; choose {', '.join(NAMES)} or the path of an .npz{hint}")
+        for field in ("valid_size", "train_limit", "valid_limit", "resize"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ValueError(f"{field} must be at least 1, got {value}; leave it out for the default")
+        if self.split_seed < 0:
+            raise ValueError(f"split_seed must not be negative, got {self.split_seed}")
+
+
+class Dataset(NamedTuple):
+    """What a search may see."""
+
+    name: str
+    classes: int
+    class_names: tuple[str, ...]
+    train: Split
+    valid: Split
+    mean: np.ndarray  # f32[C] over train.x, as fractions (of 255) where x is uint8
+    std: np.ndarray  # f32[C], 1 where a channel is constant
+    sha256: str  # of the arrays as loaded
+
+
+def load(config: DataConfig) -> Dataset:
+    """Reads the training and validation parts; a test set kept apart by its source is not opened.
+
+    Example:
+      >>> load(DataConfig()).train.x.shape
+      (1200, 8, 8, 1)
+
+    Raises:
+      ValueError, FileNotFoundError: in one line, what is wrong and what to do.
+    """
+    source = _source(config)
+    pool = source.pool()
+    rest = _order(config, len(pool.y))[source.test_size :]
+    valid_size = source.valid_size if config.valid_size is None else config.valid_size
+    if not 0 < valid_size < len(rest):
+        raise ValueError(f"valid_size={valid_size} of {len(rest)} images leaves none to train or to validate on")
+    train = _take(config, pool, rest[valid_size:][: config.train_limit])
+    valid = _take(config, pool, rest[:valid_size][: config.valid_limit])
+    digest = hashlib.sha256(repr(source.class_names).encode())
+    for array in (*train, *valid):
+        digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).data)
+    names = source.class_names
+    return Dataset(config.name, len(names), names, train, valid, *_moments(train.x), digest.hexdigest())
+
+
+def load_test(config: DataConfig) -> Split:
+    """Reads the test part: the same images whatever valid_size and the limits are. For retraining, once."""
+    source = _source(config)
+    part = source.test() if source.test else source.pool()
+    return _take(
+        config, part, np.arange(len(part.y)) if source.test else _order(config, len(part.y))[: source.test_size]
+    )
+
+
+def _source(config: DataConfig) -> Source:
+    if config.name == "digits":
+        return digits()
+    if config.name == "cifar10":
+        return cifar10(config.data_dir)
+    return npz(Path(config.data_dir, config.name).expanduser())
+
+
+def _order(config: DataConfig, n: int) -> np.ndarray:
+    """A random order of n images: test, then validation, then training. Raw Philox output is stable across NumPys."""
+    return np.argsort(np.random.Philox(config.split_seed).random_raw(n), kind="stable")
+
+
+def _take(config: DataConfig, part: Split, index: np.ndarray) -> Split:
+    x = part.x[index]
+    return Split(x if config.resize is None else resize(x, config.resize, config.resize), part.y[index])
+
+
+def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Area average: every new pixel is the mean of the rectangle of old ones that it covers.
+
+    Args:
+      x: [N, H, W, C], uint8 (rounded to uint8 again) or float32.
+      height, width: pixels afterwards; ratios need not be whole.
+
+    Returns:
+      [N, height, width, C] of the same type.
+    """
+    rows, columns = _overlap(x.shape[1], height), _overlap(x.shape[2], width)
+    out = np.empty((len(x), height, width, x.shape[3]), x.dtype)
+    for start in range(0, len(x), 1000):  # in pieces, for the float copies' sake
+        y = np.einsum("ph,nhwc,qw->npqc", rows, x[start : start + 1000].astype(np.float32), columns, optimize=True)
+        out[start : start + 1000] = np.rint(y) if x.dtype == np.uint8 else y
+    return out
+
+
+def _overlap(old: int, new: int) -> np.ndarray:
+    """f32[new, old]: the share that each old pixel has in each new one; rows sum to 1."""
+    edges = np.arange(new + 1) * (old / new)
+    pixel = np.arange(old)
+    share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return (share.clip(0) * new / old).astype(np.float32)
+
+
+def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel, f32[C] each, summed in float64."""
+    scale = 255.0 if x.dtype == np.uint8 else 1.0
+    mean = x.mean((0, 1, 2), dtype=np.float64)
+    pieces = (x[i : i + 1000] for i in range(0, len(x), 1000))
+    variance = sum(((piece - mean) ** 2).sum((0, 1, 2)) for piece in pieces) / (x.size // x.shape[-1])
+    std = np.sqrt(variance) / scale
+    return (mean / scale).astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)

@@ -1,0 +1,214 @@
+"""What every experiment is made of: the Config that decides its result, and the problem it searches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nasjax.data.dataset import DataConfig, Dataset, load
+from nasjax.evaluators.child import child, choose_strategy
+from nasjax.evaluators.table import load_table, table
+from nasjax.spaces.conv_chain import ConvChain, variant
+from nasjax.spaces.conv_plan import plan
+from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
+from nasjax.types import Evaluator, PyTree, Searcher
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """Where `--space=tabular_cell` reads its results (NAS-Bench-201's names by default)."""
+
+    path: str = ""
+    fitness: str = "hp12_cifar10valid_val"
+    cost: str = "hp200_train_time_cifar10valid"
+    cost_scale: float = 0.06  # 12 of 200 epochs
+    result: str = "hp200_cifar10_test"
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """`--mode=retrain`: training from scratch, spec section 6. `grid` tries the small grid on validation data first."""
+
+    grid: bool = False
+    grid_epochs: int = 10
+    grid_learning_rates: tuple[float, ...] = (0.05, 0.1, 0.2)
+    grid_weight_decays: tuple[float, ...] = (5e-5, 1e-4, 2e-4)
+    grid_bn_eps: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
+    grid_decays: tuple[float, ...] = (0.4, 0.5, 0.6)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run; written to config.json."""
+
+    method: str
+    preset: str
+    search: Any  # the method's own settings
+    space: ConvChain | TabularCell
+    data: DataConfig
+    recipe: Recipe
+    table: TableConfig = TableConfig()
+    retrain_recipe: Recipe = Recipe()
+    retrain: RetrainConfig = RetrainConfig()
+    strategy: str = "auto"  # auto | vmap | exact
+    width: int = 8  # candidates in flight
+    last_epochs: int = 5  # fitness = best validation accuracy of the last epochs
+    seed: int = 0
+    trials: int | None = 32
+    wall_s: float | None = None
+    cost_s: float | None = None
+    max_params: int | None = None
+    max_macs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.trials is None and self.wall_s is None and self.cost_s is None:
+            raise ValueError("a search needs a budget: trials, wall_s or cost_s")
+        for name in ("trials", "wall_s", "cost_s", "max_params", "max_macs"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if self.width < 1:
+            raise ValueError(f"width (candidates in flight) must be at least 1, got {self.width}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
+
+
+class Problem(NamedTuple):
+    """A space and how its candidates are judged."""
+
+    evaluator: Evaluator
+    describe: Callable[[np.ndarray], dict[str, Any]]  # Arch -> arch (JSON), params, macs
+    facts: dict[str, Any]  # for config.json: data, chosen strategy, estimates
+
+
+class Experiment(NamedTuple):
+    """A method on a problem, ready for `drive.search`."""
+
+    config: Config
+    searcher: Searcher
+    problem: Problem
+    metrics: Callable[[PyTree], dict[str, Any]] | None
+
+
+def problem(config: Config) -> Problem:
+    """Loads the data or the table that `config` names. Raises ValueError or FileNotFoundError with what to write."""
+    if isinstance(config.space, TabularCell):
+        return _tabular(config, config.space)
+    data = load(config.data)
+    space, (image, classes) = config.space, shape_of(data)
+    backend = __import__("jax").default_backend()
+    chosen, estimates = choose_strategy(space, image, classes, config.recipe, len(data.train.y), backend)
+    if config.strategy != "auto":
+        chosen = config.strategy
+    evaluator = child(space, data, recipe=config.recipe, strategy=chosen, last_epochs=config.last_epochs)
+    facts = {
+        "dataset": {
+            "name": data.name,
+            "image": list(image),
+            "classes": classes,
+            "train": len(data.train.y),
+            "valid": len(data.valid.y),
+            "sha256": data.sha256,
+        },
+        "strategy": chosen,
+        "estimates": estimates,
+    }
+    return Problem(evaluator, describer(space, image, classes), facts)
+
+
+def describer(space: ConvChain, image: tuple[int, int, int], classes: int) -> Callable[[np.ndarray], dict[str, Any]]:
+    """Arch -> its JSON form, parameters and multiply-adds."""
+
+    def describe(arch: np.ndarray) -> dict[str, Any]:
+        network = plan(space, arch, image, classes)
+        return {"arch": space.encode(arch), "params": network.params, "macs": network.macs}
+
+    return describe
+
+
+def shape_of(data: Dataset) -> tuple[tuple[int, int, int], int]:
+    """(height, width, channels) and classes of a dataset."""
+    height, width, channels = data.train.x.shape[1:]
+    return (height, width, channels), data.classes
+
+
+def _tabular(config: Config, space: TabularCell) -> Problem:
+    names = config.table
+    if not names.path:
+        raise ValueError("--space=tabular_cell needs --table=FILE.npz with the results of all architectures")
+    rows = load_table(
+        names.path, space, fitness=names.fitness, cost=names.cost, result=names.result, cost_scale=names.cost_scale
+    )
+
+    def describe(arch: np.ndarray) -> dict[str, Any]:
+        return {"arch": space.encode(arch), "params": None, "macs": None}
+
+    facts = {"dataset": {"name": "table", "path": names.path}, "strategy": "table"}
+    return Problem(table(space, rows), describe, facts)
+
+
+def refusal(config: Config) -> Callable[[dict[str, Any]], str | None]:
+    """The hard limits --max_params and --max_macs as a function of a trial's row."""
+
+    def refuse(row: dict[str, Any]) -> str | None:
+        for name, limit in (("params", config.max_params), ("macs", config.max_macs)):
+            if limit is not None and row[name] is not None and row[name] > limit:
+                return f"{name} {row[name]} over the limit {limit}"
+        return None
+
+    return refuse
+
+
+# What differs between data sets: mirrored digits are other digits, and small images want small shifts.
+AUGMENT = {
+    "digits": Augment(crop="pad", crop_size=1, flip=False),
+    "cifar10": Augment(crop="upsample", crop_size=40, flip=True),
+}
+
+
+def preset(method: str, name: str, dataset: str, space: str, search: dict[str, Any]) -> Config:
+    """The named settings of a method.
+
+    Args:
+      method: its name.
+      name: "demo" (at most three minutes on two CPU cores) or "paper" (the published setting).
+      dataset: "digits", "cifar10" or the path of an .npz.
+      space: "conv_chain" or "tabular_cell".
+      search: preset -> the method's own settings.
+
+    Raises:
+      ValueError: unknown preset or space.
+    """
+    if name not in ("demo", "paper"):
+        raise ValueError(f"unknown preset {name!r}; choose demo or paper")
+    augment = AUGMENT.get(dataset, Augment(crop="pad", crop_size=1, flip=False))
+    config = Config(
+        method=method,
+        preset=name,
+        search=search[name],
+        space=ConvChain(4, 4, filter_counts=(6, 12, 24, 36)),
+        data=DataConfig(name=dataset),
+        recipe=Recipe(epochs=4, learning_rate=0.1, augment=augment),
+        retrain_recipe=Recipe(epochs=20, learning_rate=0.1, augment=augment),
+    )
+    if name == "paper":
+        paper = Recipe(augment=augment)
+        config = dataclasses.replace(
+            config,
+            space=variant("v1"),
+            data=DataConfig(name=dataset, valid_size=5000 if dataset == "cifar10" else None),
+            recipe=paper,
+            retrain_recipe=dataclasses.replace(paper, epochs=300),
+            trials=12_800,
+        )
+    if space == "tabular_cell":
+        return dataclasses.replace(config, space=TabularCell(), trials=110 if name == "demo" else None, cost_s=12_000.0)
+    if space != "conv_chain":
+        raise ValueError(f"unknown space {space!r} for {method}; choose conv_chain or tabular_cell")
+    return config

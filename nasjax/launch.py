@@ -1,0 +1,156 @@
+"""`python -m nasjax.launch --method=M`: the command line, and the only place with flags.
+
+Exit codes: 0 done; 1 the run failed; 2 wrong usage; 130 interrupted after saving.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+MODES = ("search", "retrain", "inspect", "report", "export")
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("method", None, "random | reinforce", flag_values=FLAGS)
+flags.DEFINE_string("mode", "search", " | ".join(MODES), flag_values=FLAGS)
+flags.DEFINE_string("preset", "demo", "demo (minutes on two cores) | paper (published)", flag_values=FLAGS)
+flags.DEFINE_string("space", None, "conv_chain | tabular_cell", flag_values=FLAGS)
+flags.DEFINE_string("table", None, "results of all architectures (.npz), with tabular_cell", flag_values=FLAGS)
+flags.DEFINE_string("dataset", None, "digits | cifar10 | FILE.npz with x and y", flag_values=FLAGS)
+flags.DEFINE_string("data_dir", None, "where the data set lies", flag_values=FLAGS)
+flags.DEFINE_string("workdir", None, "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b", flag_values=FLAGS)
+flags.DEFINE_integer("seed", None, "the run's seed", flag_values=FLAGS)
+flags.DEFINE_integer("trials", None, "number of candidates", flag_values=FLAGS)
+flags.DEFINE_integer("max_params", None, "refuse candidates with more parameters", flag_values=FLAGS)
+flags.DEFINE_integer("max_macs", None, "refuse candidates with more multiply-adds", flag_values=FLAGS)
+flags.DEFINE_string("dtype", None, "float32 | tf32 | bfloat16", flag_values=FLAGS)
+flags.DEFINE_string("arch", None, "an architecture: NAME, JSON or FILE", flag_values=FLAGS)
+flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=FLAGS)
+flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=FLAGS)
+flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=FLAGS)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command `argv` (argv[0] is the program's name) and returns its exit code."""
+    try:
+        rest = FLAGS(argv)
+        if FLAGS.help:
+            print(f"{__doc__}\n{FLAGS.main_module_help() or FLAGS.get_help()}")
+            return 0
+        if len(rest) > 1:
+            raise ValueError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        return _run()
+    except (flags.Error, ValueError, FileNotFoundError) as error:
+        if _unexpected(error):
+            return 1
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished rounds are saved, the same command goes on from there", file=sys.stderr)
+        return 130
+    except Exception as error:
+        from nasjax.checkpoint import RunError
+
+        if not isinstance(error, RunError):
+            _unexpected(error, always=True)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _run() -> int:
+    from nasjax import commands
+
+    if FLAGS.mode not in MODES:
+        raise ValueError(f"unknown mode {FLAGS.mode!r}; choose from {', '.join(MODES)}")
+    workdirs = [Path(name) for name in (FLAGS.workdir or "").split(",") if name]
+    if FLAGS.mode == "report":
+        if not workdirs:
+            raise ValueError("--mode=report needs --workdir=DIR (several: DIR,DIR)")
+        print(commands.report(workdirs))
+        return 0
+    _compile_cache(FLAGS.compile_cache)
+    if FLAGS.method is None and workdirs and FLAGS.mode in ("retrain", "export"):
+        config = commands.config_of(workdirs[0])
+    else:
+        config = commands.configure(FLAGS.method, FLAGS.preset, FLAGS.dataset, FLAGS.space)
+    config = _apply(config)
+    if FLAGS.mode == "inspect":
+        print(json.dumps(commands.inspect(config, FLAGS.arch)))
+        return 0
+    workdir = workdirs[0] if workdirs else commands.default_workdir(config)
+    if FLAGS.mode == "search":
+        commands.search(config, workdir)
+    elif FLAGS.mode == "retrain":
+        commands.retrain(config, workdir, FLAGS.arch)
+    else:
+        commands.export(workdir)
+    return 0
+
+
+def _apply(config: Any) -> Any:
+    """The flags that change single settings, then every --set."""
+    from nasjax.experiments.settings import override
+
+    for name in ("seed", "trials", "max_params", "max_macs"):
+        if getattr(FLAGS, name) is not None:
+            config = dataclasses.replace(config, **{name: getattr(FLAGS, name)})
+    if FLAGS.data_dir is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=FLAGS.data_dir))
+    if FLAGS.table is not None:
+        config = dataclasses.replace(config, table=dataclasses.replace(config.table, path=FLAGS.table))
+    if FLAGS.dtype is not None:
+        for field in ("recipe", "retrain_recipe"):
+            config = dataclasses.replace(config, **{field: dataclasses.replace(getattr(config, field), dtype=FLAGS.dtype)})
+    for assignment in FLAGS.set:
+        config = override(config, assignment)
+    return config
+
+
+def _compile_cache(choice: str) -> None:
+    """XLA's persistent cache of compiled programs, in the user's cache folder."""
+    import jax
+
+    if choice == "off":
+        return
+    folder = Path.home() / ".cache" / "nasjax" / "xla" if choice == "on" else Path(choice)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if choice != "on":
+            raise ValueError(f"--compile_cache={choice}: {error.strerror or error}") from error
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _unexpected(error: BaseException, *, always: bool = False) -> bool:
+    """Writes the traceback of an error that is not the user's to a file; True if it was one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = bool(frames) and f"{Path(__file__).parent}" in frames[-1].filename
+    if isinstance(error, flags.Error) or (not always and ours):
+        return False
+    path = Path("nasjax-error.log")
+    try:
+        path.write_text("".join(traceback.format_exception(error)))
+        print(f"this is a bug in nasjax; its traceback is in {path}", file=sys.stderr)
+    except OSError:
+        traceback.print_exception(error)
+    if not always:
+        print(f"error: {type(error).__name__}: {_one_line(error)}", file=sys.stderr)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,77 @@
+"""Initial weights that depend only on the key and on which weight it is.
+
+The masked and the specialised form of a network hold the same weights in arrays of different shapes. So a weight is
+drawn by its name (reading layer, source layer, input channel, tap, output channel) and not by its place in an array:
+both forms start from the same values, and an architecture draws only what it needs.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.types import Key
+
+HEAD = 0xFFFF  # the dense layer, as a reading layer
+_CHUNK = 2**16
+
+
+def link(reader: int, source: int) -> int:
+    """First part of a weight's name: who reads (0-based layer or HEAD), from whom (-1 = the image)."""
+    return reader << 16 | source + 1
+
+
+def words(kernel: tuple[int, int], filters: int) -> np.ndarray:
+    """Last part of a weight's name: u32[kh, kw, filters], the tap's offset from the centre and the output channel."""
+    dy, dx, out = np.indices((*kernel, filters)).astype(np.uint32)
+    return (dy + 128 - kernel[0] // 2) << 24 | (dx + 128 - kernel[1] // 2) << 16 | out
+
+
+def kernel(key: Key, links: jax.Array, channels: jax.Array, words: np.ndarray) -> jax.Array:
+    """Standard normal draws of one layer's weights, traceable.
+
+    Args:
+      links, channels: u32[C], per input channel: `link`, and its number among its source's channels.
+      words: u32[kh, kw, filters].
+
+    Returns:
+      f32[kh, kw, C, filters].
+    """
+
+    def row(link: jax.Array, channel: jax.Array) -> jax.Array:
+        row_key = jax.random.fold_in(jax.random.fold_in(key, link), channel)
+        return jax.vmap(lambda word: _normal(row_key, word))(words.reshape(-1)).reshape(words.shape)
+
+    return jax.vmap(row, out_axes=2)(links, channels)
+
+
+def kernels(key: Key, names: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """The draws of `kernel` for several layers, on the host: one small program serves every architecture.
+
+    Args:
+      names: per layer the arguments (links, channels, words) of `kernel`.
+    """
+    shapes = [(*w.shape[:2], len(links), w.shape[2]) for links, _, w in names]
+    flat = np.concatenate(
+        [
+            np.stack(np.broadcast_arrays(links[:, None], channels[:, None], w[:, :, None, :]), -1).reshape(-1, 3)
+            for links, channels, w in names
+        ]
+    ).astype(np.uint32)
+    ends = np.cumsum([np.prod(shape) for shape in shapes])
+    padded = np.pad(flat, [(0, -len(flat) % _CHUNK), (0, 0)])
+    draws = np.concatenate([_chunk(key, part) for part in padded.reshape(-1, _CHUNK, 3)])
+    return [part.reshape(shape) for part, shape in zip(np.split(draws[: len(flat)], ends[:-1]), shapes, strict=True)]
+
+
+@jax.jit
+def _chunk(key: Key, names: jax.Array) -> jax.Array:
+    def one(name: jax.Array) -> jax.Array:
+        return _normal(jax.random.fold_in(jax.random.fold_in(key, name[0]), name[1]), name[2])
+
+    return jax.vmap(one)(names)
+
+
+def _normal(key: Key, word: jax.Array) -> jax.Array:
+    return jax.random.normal(jax.random.fold_in(key, word), (), jnp.float32)

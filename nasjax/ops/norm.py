@@ -1,0 +1,103 @@
+"""Normalisations as pure functions."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+def batch_norm(
+    x: jax.Array,
+    gamma: jax.Array,
+    beta: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    *,
+    train: bool,
+    momentum: float | jax.Array = 0.9,
+    eps: float = 1e-5,
+    mask: jax.Array | None = None,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Batch normalisation over B, H, W (Ioffe & Szegedy 2015), statistics in at least float32.
+
+    Args:
+      x: [B, H, W, C].
+      gamma, beta: scale and shift, [C].
+      mean, var: running statistics, [C]; the variance is the biased one, here and in normalising.
+      train: normalise by the batch's statistics and update the running ones.
+      momentum: running = momentum * running + (1 - momentum) * batch.
+      eps: added to the variance.
+      mask: None, or [H, W] of valid positions: only these count, and y is 0 elsewhere.
+
+    Returns:
+      y [B, H, W, C] in x's dtype, and the new (mean, var).
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if train:
+        if mask is None:
+            batch_mean = wide.mean((0, 1, 2))
+            batch_var = jnp.square(wide - batch_mean[None, None, None, :]).mean((0, 1, 2))
+        else:
+            weight = mask.astype(wide.dtype)[None, :, :, None] / (x.shape[0] * mask.sum()).astype(wide.dtype)
+            batch_mean = (wide * weight).sum((0, 1, 2))
+            batch_var = (jnp.square(wide - batch_mean[None, None, None, :]) * weight).sum((0, 1, 2))
+        running = (momentum * mean + (1 - momentum) * batch_mean, momentum * var + (1 - momentum) * batch_var)
+        mean, var, statistics = batch_mean, batch_var, jax.tree.map(lax.stop_gradient, running)
+    else:
+        statistics = (mean, var)
+    scale = gamma * lax.rsqrt(var + eps)
+    y = (wide - mean[None, None, None, :]) * scale[None, None, None, :] + beta[None, None, None, :]
+    if mask is not None:
+        y = jnp.where(mask.astype(bool)[None, :, :, None], y, 0)
+    return y.astype(x.dtype), statistics
+
+
+def local_contrast_norm(
+    x: jax.Array,
+    *,
+    size: int = 9,
+    sigma: float = 2.25,
+    channel_mask: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """Local contrast normalisation (Jarrett et al. 2009, section 2): subtractive, then divisive.
+
+    v = x - the Gaussian-weighted mean over the window and all channels; y = v / max(c, s), where s is the weighted
+    root mean square of v and c the mean of s over the sample's positions. The paper does not treat the border: ours
+    divides the window's weights by the part that falls inside. Ours too: s is at least 1e-5, so flat regions give 0.
+
+    Args:
+      x: [B, H, W, C].
+      size: window, odd.
+      sigma: standard deviation of the Gaussian, in positions.
+      channel_mask: [C], which channels count; None = all. May be traced, and so may `mask`.
+      mask: [H, W], which positions count; None = all.
+
+    Returns:
+      [B, H, W, C]; 0 where masked.
+    """
+    _, height, width, channels = x.shape
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    rows, columns = (jnp.asarray(_gaussian(n, size, sigma), wide.dtype) for n in (height, width))
+    channel = jnp.ones(channels, wide.dtype) if channel_mask is None else channel_mask.astype(wide.dtype)
+    place = jnp.ones((height, width), wide.dtype) if mask is None else mask.astype(wide.dtype)
+    weight = place[None, :, :, None] * channel[None, None, None, :]
+
+    def blur(maps: jax.Array) -> jax.Array:  # [B, H, W] -> [B, H, W]
+        return jnp.einsum("ih,bhw,jw->bij", rows, maps, columns, precision="highest")
+
+    # Masked positions far from every valid one have no weight at all in their window.
+    total = jnp.maximum(blur(place[None]) * channel.sum(), jnp.finfo(wide.dtype).tiny)
+    centred = (wide - (blur((wide * weight).sum(-1)) / total)[..., None]) * weight
+    floor = 1e-5
+    spread = jnp.sqrt(jnp.maximum(blur(jnp.square(centred).sum(-1)) / total, floor**2))
+    typical = (spread * place[None]).sum((1, 2), keepdims=True) / place.sum()
+    return (centred / jnp.maximum(spread, typical)[..., None]).astype(x.dtype)
+
+
+def _gaussian(n: int, size: int, sigma: float) -> np.ndarray:
+    """[n, n] banded matrix of exp(-d^2 / 2 sigma^2) within the window."""
+    offset = np.arange(n)[:, None] - np.arange(n)[None, :]
+    return np.where(np.abs(offset) <= size // 2, np.exp(-(offset**2) / (2 * sigma**2)), 0.0)

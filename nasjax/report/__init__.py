@@ -1,0 +1,13 @@
+"""Draws and tells finished or unfinished workdirs; reads nothing else and needs neither JAX nor matplotlib."""
+
+from typing import Any
+
+__all__ = ["write_report"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "write_report":
+        from nasjax.report.page import write_report
+
+        return write_report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

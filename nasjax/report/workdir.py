@@ -1,0 +1,192 @@
+"""Reads what a run left behind. Every file but one of config.json and trials.jsonl is optional, and so is every key."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_RUNNING_S = 120.0  # a run that wrote something this recently is taken to be still running
+
+
+class Trial(NamedTuple):
+    """One line of trials.jsonl."""
+
+    id: int
+    order: int  # completion order, from 1
+    arch: Any  # its JSON form
+    fitness: float | None  # of several objectives the first; None = failed
+    cost_s: float | None
+    params: int | None
+    macs: int | None
+    status: str
+    error: str
+    hash: str
+
+
+class Run(NamedTuple):
+    """One workdir."""
+
+    folder: Path
+    config: dict[str, Any]
+    trials: list[Trial]  # in completion order
+    metrics: list[dict[str, Any]]
+    best_json: dict[str, Any]
+    result: dict[str, Any]  # of retraining
+    unreadable: int  # damaged lines, a torn last line apart
+    written: float  # last change of the trials, seconds since 1970
+
+    @property
+    def done(self) -> list[Trial]:
+        """Trials with a fitness."""
+        return [t for t in self.trials if t.fitness is not None]
+
+    @property
+    def failed(self) -> list[Trial]:
+        """Trials without one."""
+        return [t for t in self.trials if t.fitness is None]
+
+    @property
+    def best(self) -> Trial | None:
+        """The first trial of the highest fitness; best.json where trials.jsonl has none."""
+        if done := self.done:
+            return max(done, key=lambda t: t.fitness or 0.0)
+        return _trial(self.best_json, 0) if "arch" in self.best_json else None
+
+    @property
+    def worst(self) -> Trial | None:
+        """The trial of the lowest fitness, if it is another than the best."""
+        done = self.done
+        return min(done, key=lambda t: t.fitness or 0.0) if len(done) > 1 else None
+
+    @property
+    def cost_s(self) -> float:
+        """Sum of all costs, failed trials included."""
+        return sum(t.cost_s or 0.0 for t in self.trials)
+
+    @property
+    def space(self) -> dict[str, Any]:
+        """The resolved fields of the space."""
+        for holder in (mapping(self.config.get("config")), self.config):
+            if isinstance(holder.get("space"), dict):
+                return holder["space"]
+        return {}
+
+    def name(self, what: str) -> str:
+        """The name of the "method", "space" or "dataset", "" where unknown."""
+        for holder in (self.config, mapping(self.config.get("config"))):
+            value = holder.get(what)
+            if isinstance(value, Mapping):
+                value = value.get("name")
+            if isinstance(value, str):
+                return value
+        if what == "space":
+            return next((str(t.arch["space"]) for t in self.trials if isinstance(t.arch, dict) and "space" in t.arch), "")
+        return ""
+
+    def limit(self, what: str) -> float | None:
+        """The budget's "trials", "wall_s" or "cost_s", None = no such limit."""
+        inner = mapping(self.config.get("config"))
+        for holder in (self.config, self.config.get("budget"), inner, inner.get("budget"), inner.get("search")):
+            if (value := number(mapping(holder).get(what))) is not None:
+                return value
+        return None
+
+    @property
+    def state(self) -> str:
+        """ "finished", "running" or "unfinished"."""
+        wall = max((number(row.get("wall_s")) or 0.0 for row in self.metrics), default=0.0)
+        spent = {"trials": float(len(self.trials)), "wall_s": wall, "cost_s": self.cost_s}
+        if any((limit := self.limit(what)) and spent[what] >= limit for what in spent):
+            return "finished"
+        return "running" if time.time() - self.written < _RUNNING_S else "unfinished"
+
+
+def read(folder: Path) -> Run:
+    """Reads a workdir.
+
+    Raises:
+      ValueError: it is none, or one of its JSON files is damaged.
+    """
+    folder = Path(folder)
+    files = [folder / "trials.jsonl", folder / "config.json"]
+    if not any(file.is_file() for file in files):
+        raise ValueError(f"no trials.jsonl or config.json in {folder}; give a workdir of `--mode=search`")
+    rows, unreadable = _lines(files[0])
+    metrics, unreadable_metrics = _lines(folder / "metrics.jsonl")
+    return Run(
+        folder=folder,
+        config=_object(files[1]),
+        trials=[_trial(row, order) for order, row in enumerate(rows, 1)],
+        metrics=metrics,
+        best_json=_object(folder / "best.json"),
+        result=_object(folder / "result.json"),
+        unreadable=unreadable + unreadable_metrics,
+        written=max(file.stat().st_mtime for file in files if file.is_file()),
+    )
+
+
+def number(value: Any) -> float | None:
+    """`value` as a finite float, None if it is not one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
+        return None
+    return float(value)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """`value` if it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _object(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        tree = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged: not JSON ({error})") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{file} is damaged: not a JSON object")
+    return tree
+
+
+def _lines(file: Path) -> tuple[list[dict[str, Any]], int]:
+    """The objects of a .jsonl file and the number of damaged lines. What follows the last newline is torn: left out."""
+    lines = file.read_bytes().split(b"\n")[:-1] if file.is_file() else []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError):
+            rows.append(None)
+    whole = [row for row in rows if isinstance(row, dict)]
+    return whole, len(rows) - len(whole)
+
+
+def _count(value: Any) -> int | None:
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def _trial(row: dict[str, Any], order: int) -> Trial:
+    fitness = row.get("fitness")
+    values = [number(v) for v in (fitness if isinstance(fitness, Sequence) and fitness else [fitness])]
+    score = None if None in values else values[0]  # NaN in any objective = failed
+    status = row.get("status")
+    if not isinstance(status, str) or (status == "ok") != (score is not None):
+        status = "failed" if score is None else "ok"
+    trial_id = _count(row.get("id"))
+    return Trial(
+        id=order - 1 if trial_id is None else trial_id,
+        order=order,
+        arch=row.get("arch"),
+        fitness=score if status == "ok" else None,
+        cost_s=number(row.get("cost_s")),
+        params=_count(row.get("params")),
+        macs=_count(row.get("macs")),
+        status=status,
+        error=str(row.get("error") or ""),
+        hash=str(row.get("hash") or ""),
+    )

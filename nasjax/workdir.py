@@ -1,0 +1,90 @@
+"""The folder a run lives in: made, recognised, locked, or refused with the reason."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nasjax import checkpoint
+from nasjax.experiments.settings import differences
+
+MAY_CHANGE = ("trials", "wall_s", "cost_s", "retrain", "retrain_recipe")  # settings a resumed search may alter
+
+
+def environment() -> dict[str, Any]:
+    """Versions and device, recorded with every result."""
+    import jax
+
+    device = jax.devices()[0]
+    names = ("nasjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "device": f"{len(jax.devices())} x {device.platform} {device.device_kind}",
+        "machine": platform.machine(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
+    }
+
+
+@contextmanager
+def opened(path: Path, record: dict[str, Any]) -> Iterator[Path]:
+    """Makes or re-opens a workdir and keeps other runs out of it.
+
+    Args:
+      path: the folder; made if absent.
+      record: what config.json is to hold; `record["config"]` must equal that of an existing run but for MAY_CHANGE.
+
+    Raises:
+      ValueError: the folder cannot be written, is not a workdir, is damaged, belongs to another configuration, or is
+        in use.
+    """
+    file = path / "config.json"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not file.exists() and any(p.name != ".lock" for p in path.iterdir()):
+            raise ValueError(f"{path} is not empty and is no workdir (no config.json); choose another --workdir")
+        lock = (path / ".lock").open("w")
+    except OSError as error:
+        raise ValueError(f"cannot write to --workdir {path}: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"{path} is in use by another run; wait for it or choose another --workdir") from None
+        if file.exists():
+            _compare(path, read(path), record)
+        try:
+            checkpoint.write_json(file, record)
+        except OSError as error:
+            raise checkpoint.RunError(f"cannot write to {path}: {error.strerror or error}") from error
+        yield path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The config.json of a workdir. Raises ValueError if there is none or it is damaged."""
+    file = path / "config.json"
+    if not file.is_file():
+        raise ValueError(f"{path} is no workdir (no config.json); give the --workdir of a search")
+    try:
+        record = json.loads(file.read_text())
+        if not isinstance(record["config"], dict):
+            raise KeyError("config")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ValueError(f"{file} is damaged; move {path} away or choose another --workdir") from error
+    return record
+
+
+def _compare(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    kept = [{k: v for k, v in record["config"].items() if k not in MAY_CHANGE} for record in (old, new)]
+    kept += [{"dataset": record.get("dataset"), "strategy": record.get("strategy")} for record in (old, new)]
+    if changed := differences(kept[0], kept[1]) + differences(kept[2], kept[3]):
+        raise ValueError(
+            f"{path} holds a run with other settings ({'; '.join(changed)}); give it the same settings or another --workdir"
+        )
+    if changed := differences(old.get("versions"), new.get("versions")):
+        print(f"warning: {path} was begun with other versions ({'; '.join(changed)})", file=sys.stderr)

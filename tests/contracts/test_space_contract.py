@@ -1,0 +1,216 @@
+"""What every Space promises. A new space adds a line to SPACES (and to TINY, if it has an `enumerate`)."""
+
+import json
+
+import chex
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
+from nasjax.spaces.conv_plan import arch_hash
+from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.types import Space
+
+TINY = {
+    "conv_tiny": ConvChain(1, 3, filter_heights=(1, 3), filter_widths=(1,), filter_counts=(4,)),
+    "conv_tiny_types": ConvChain(
+        1, 2, filter_heights=(1,), filter_widths=(1, 3), filter_counts=(4, 8), types=("conv", "avg_pool", "batch_norm")
+    ),
+    "conv_tiny_rates": ConvChain(
+        2, 2, filter_heights=(3,), filter_widths=(1, 3), filter_counts=(4,), skips=False, learning_rates=(0.1, 0.01)
+    ),
+    "conv_single": ConvChain(1, 1, filter_heights=(1,), filter_widths=(1,), filter_counts=(4,)),
+    "tabular_tiny": TabularCell(edges=3, ops=("none", "skip", "conv")),
+    "tabular_single": TabularCell(edges=2, ops=("conv",)),
+}
+SPACES = {
+    **TINY,
+    "conv_v1": variant("v1"),
+    "conv_v2": variant("v2"),
+    "conv_v3": variant("v3"),
+    "conv_all_options": ConvChain(2, 5, strides=(1, 2), types=TYPES, learning_rates=(0.2, 0.1, 0.05)),
+    "tabular": TabularCell(),
+}
+N = 3000  # draws: the rarest choice above has probability 1/75
+
+
+class Draws:
+    """A space with its compiled functions and some draws."""
+
+    def __init__(self, space):
+        self.space = space
+        self.arity = np.array([len(site.choices) for site in space.sites])
+        self.active = jax.jit(jax.vmap(space.active))
+        self.mutate = jax.jit(jax.vmap(space.mutate))
+        self.crossover = jax.jit(jax.vmap(space.crossover))
+        self.sample = jax.jit(jax.vmap(space.sample))
+        self.archs = np.asarray(self.sample(keys(0)))
+        self.mutants = np.asarray(self.mutate(keys(1), self.archs))
+
+    def choices(self, archs):
+        """The (site, choice) pairs that occur."""
+        return {(int(s), int(c)) for s, c in np.unique(np.stack(np.nonzero(archs >= 0)), axis=1).T[:0]} | {
+            (s, int(c)) for s in range(archs.shape[1]) for c in np.unique(archs[:, s]) if c >= 0
+        }
+
+    def check(self, archs):
+        """All are valid: sites in range exactly where active, -1 elsewhere."""
+        active = np.asarray(self.active(archs))
+        inside = (archs >= 0) & (archs < self.arity)
+        np.testing.assert_array_equal(np.where(active, inside, archs == -1), True)
+        for arch in archs[:20]:
+            self.space.validate(arch)
+
+
+def keys(seed, n=N):
+    return jax.random.split(jax.random.key(seed), n)
+
+
+@pytest.fixture(scope="module", params=SPACES)
+def drawn(request):
+    return Draws(SPACES[request.param])
+
+
+@pytest.fixture(scope="module", params=TINY)
+def tiny(request):
+    return Draws(TINY[request.param])
+
+
+def test_sites_describe_the_arch(drawn):
+    space = drawn.space
+    assert isinstance(space, Space)
+    assert len({site.name for site in space.sites}) == len(space.sites)
+    assert all(len(set(site.choices)) == len(site.choices) > 0 for site in space.sites)
+    chex.assert_shape(drawn.archs, (N, len(space.sites)))
+    with jax.enable_x64(True):
+        for arch in (space.sample(jax.random.key(0)), space.mutate(jax.random.key(0), drawn.archs[0])):
+            chex.assert_type(arch, jnp.int32)
+
+
+def test_spaces_are_values(drawn):
+    twin = type(drawn.space)(**vars_of(drawn.space))
+    assert twin == drawn.space
+    assert hash(twin) == hash(drawn.space)
+
+
+def vars_of(space):
+    return {name: getattr(space, name) for name in space.__dataclass_fields__}
+
+
+def test_samples_are_valid_and_reach_every_choice(drawn):
+    drawn.check(drawn.archs)
+    assert drawn.choices(drawn.archs) == {(s, c) for s, n in enumerate(drawn.arity) for c in range(n)}
+
+
+def test_mutants_change_one_decision_and_what_it_switches(drawn):
+    drawn.check(drawn.mutants)
+    parents, mutants = drawn.archs, drawn.mutants
+    both = (parents >= 0) & (mutants >= 0)
+    changed = both & (parents != mutants)
+    mutable = ((parents >= 0) & (drawn.arity > 1)).any(1)
+    np.testing.assert_array_equal(changed.sum(1), mutable)
+    # Changing that decision alone switches the same sites on and off.
+    np.testing.assert_array_equal(np.asarray(drawn.active(np.where(changed, mutants, parents))), mutants >= 0)
+
+
+def test_mutation_reaches_every_other_choice(drawn):
+    parent = drawn.archs[int((drawn.archs >= 0).sum(1).argmax())]
+    mutants = np.asarray(drawn.mutate(keys(2), np.broadcast_to(parent, drawn.archs.shape)))
+    changed = (mutants >= 0) & (parent >= 0) & (mutants != parent)
+    seen = {(int(s), int(mutants[n, s])) for n, s in zip(*np.nonzero(changed), strict=True)}
+    expected = {(s, c) for s in np.flatnonzero(parent >= 0) for c in range(drawn.arity[s]) if c != parent[s]}
+    # Every site is as likely as another; where there are many sites, N draws need not see each value of each.
+    missing = expected - seen
+    assert len(missing) <= (0 if len(expected) < 200 else 0.05 * len(expected)), missing
+    assert seen <= expected
+
+
+def test_crossover_children_are_made_of_their_parents(drawn):
+    a, b = drawn.archs, np.roll(drawn.archs, 1, axis=0)
+    children = np.asarray(drawn.crossover(keys(3), a, b))
+    drawn.check(children)
+    # Every active decision is that of a parent, which makes it so wherever both are active, too.
+    np.testing.assert_array_equal((children == a) | (children == b) | (children < 0), True)
+    for parent, other in ((a, b), (b, a)):
+        only = (a != b) & (a >= 0) & (b >= 0) & (children == parent)
+        assert only.any() or drawn.space.size() == 1 or ((a >= 0) & (b >= 0) & (a != b)).sum() == 0, other
+    np.testing.assert_array_equal(np.asarray(drawn.crossover(keys(3), a, a)), a)
+
+
+def test_single_vmap_and_jit_agree(drawn):
+    space, key = drawn.space, keys(0)[5]
+    for n in (5,):
+        np.testing.assert_array_equal(space.sample(key), drawn.archs[n])
+        np.testing.assert_array_equal(space.mutate(keys(1)[n], drawn.archs[n]), drawn.mutants[n])
+        np.testing.assert_array_equal(space.active(drawn.archs[n]), drawn.archs[n] >= 0)
+
+
+def test_json_round_trip_and_hash(drawn):
+    for arch in np.concatenate([drawn.archs[:10], drawn.mutants[:10]]):
+        tree = drawn.space.encode(arch)
+        assert tree["space"] == drawn.space.name
+        again = drawn.space.decode(json.loads(json.dumps(tree)))
+        chex.assert_type(again, np.int32)
+        np.testing.assert_array_equal(again, arch)
+        assert arch_hash(again) == arch_hash(arch) == arch_hash(arch.astype(np.int64))
+    parents, mutants = {a.tobytes() for a in drawn.archs[:200]}, {a.tobytes() for a in drawn.mutants[:200]}
+    rows = [np.frombuffer(row, np.int32) for row in parents | mutants]
+    assert len({arch_hash(row) for row in rows}) == len(rows)
+
+
+def test_decode_refuses_what_is_not_an_architecture(drawn):
+    for tree in (None, [], {}, {"space": "no_such_space"}, {"space": drawn.space.name}):
+        with pytest.raises(ValueError, match=drawn.space.name if tree != {"space": drawn.space.name} else ""):
+            drawn.space.decode(tree)
+    with pytest.raises(ValueError, match="unknown entry 'colour'"):
+        drawn.space.decode({**drawn.space.encode(drawn.archs[0]), "colour": 1})
+
+
+@hypothesis.settings(
+    deadline=None,
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(data=st.data())
+def test_laws_of_any_arch(drawn, data):
+    """Any choices at all, cleared where inactive, are an architecture; spoiling one entry makes them none."""
+    space = drawn.space
+    raw = np.array([data.draw(st.integers(0, int(n) - 1)) for n in drawn.arity], np.int32)
+    active = np.asarray(drawn.active(raw[None]))[0]
+    arch = np.where(active, raw, -1)
+    np.testing.assert_array_equal(np.asarray(drawn.active(arch[None]))[0], active)
+    space.validate(arch)
+    np.testing.assert_array_equal(space.decode(json.loads(json.dumps(space.encode(arch)))), arch)
+    site = data.draw(st.integers(0, len(arch) - 1))
+    spoilt = arch.copy()
+    spoilt[site] = data.draw(st.sampled_from([-2, -1, int(drawn.arity[site])])) if active[site] else 0
+    with pytest.raises(ValueError, match=".+"):
+        space.validate(spoilt)
+
+
+def test_size_is_the_enumeration(tiny):
+    rows = tiny.space.enumerate()
+    assert len(rows) == tiny.space.size() == len({row.tobytes() for row in rows})
+    tiny.check(rows)
+    everything = {row.tobytes() for row in rows}
+    assert {row.tobytes() for row in np.concatenate([tiny.archs, tiny.mutants])} <= everything
+    assert len({json.dumps(tiny.space.encode(row)) for row in rows}) == len(rows)
+
+
+def test_mutation_connects_the_space(tiny):
+    rows = tiny.space.enumerate()
+    number = {row.tobytes(): n for n, row in enumerate(rows)}
+    times = 100
+    mutants = np.asarray(tiny.mutate(keys(4, times * len(rows)), np.repeat(rows, times, axis=0)))
+    steps = np.zeros((len(rows), len(rows)), bool)
+    steps[np.repeat(np.arange(len(rows)), times), [number[row.tobytes()] for row in mutants]] = True
+    reached = np.arange(len(rows)) == 0
+    for _ in rows:
+        reached = reached | steps[reached].any(0)
+    assert reached.all()
