@@ -30,11 +30,10 @@ _WHERE = {
     "nasjax.searchers.reinforce": ("reinforce",),
     "nasjax.evaluators.child": ("child",),
     "nasjax.evaluators.table": ("load_table", "table"),
-    "nasjax.scan": ("scan",),
     "nasjax.train.recipe": ("Recipe",),
-    "nasjax.data.dataset": ("DataConfig", "Dataset", "load"),
-    "nasjax.commands": ("configure", "inspect", "search", "retrain", "report", "export"),
-    "nasjax.model": ("load_model",),
+    "nasjax.data.dataset": ("DataConfig", "Dataset"),
+    "nasjax.commands": ("configure", "search", "retrain", "export"),
+    "nasjax.model": ("load",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -33,13 +33,28 @@ def save(folder: Path, name: str, tree: PyTree, *, keep: int = 2) -> None:
     """
     from orbax.checkpoint import v1 as ocp
 
+    host = _to_host(tree)
     try:
-        ocp.save(folder.absolute() / name, _to_host(tree), overwrite=True)
+        _reserve(folder, sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(host)) + 2**16)
+        ocp.save(folder.absolute() / name, host, overwrite=True)
     except Exception as error:  # Orbax and TensorStore raise many types; for a user they are all the same thing
         raise RunError(f"cannot write the checkpoint {folder / name}: {' '.join(str(error).split())[:200]}") from error
     if name.isdigit():
         for old in _numbered(folder)[:-keep]:
             shutil.rmtree(folder / old, ignore_errors=True)
+
+
+def _reserve(folder: Path, size: int) -> None:
+    """Fails at once where `size` bytes cannot be written; Orbax would first wait for its own threads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".probe"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(size))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def latest(folder: Path, like: PyTree) -> tuple[str, PyTree] | None:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from nasjax import checkpoint, drive, workdir
+from nasjax import drive, workdir
 from nasjax.experiments import method
 from nasjax.experiments.base import Config, Experiment, refusal
 from nasjax.experiments.settings import as_json, from_json
@@ -69,7 +68,9 @@ def search(config: Config, path: Path) -> drive.Summary:
     record = json.loads(json.dumps(record))
     budget = Budget(config.trials, config.wall_s, config.cost_s)
     with workdir.opened(path, record), progress(budget) as on_round:
-        print(f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}", file=sys.stderr)
+        print(
+            f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}", file=sys.stderr
+        )
         summary = drive.search(
             jax.random.key(config.seed),
             experiment.searcher,
@@ -171,3 +172,44 @@ def spanning(space: ConvChain, tree: dict[str, Any]) -> ConvChain:
         return space
     depths = (space.min_layers, space.max_layers, len(layers))
     return dataclasses.replace(space, min_layers=min(depths), max_layers=max(depths))
+
+
+def retrain(config: Config, path: Path, arch: str | None = None) -> dict[str, Any]:
+    """Trains the best architecture of the workdir `path` (or `arch`: NAME, JSON or FILE) and tests it once.
+
+    Returns what result.json holds. Raises ValueError where there is nothing to train, RunError where training fails.
+    """
+    if not isinstance(config.space, ConvChain):
+        raise ValueError("--mode=retrain needs --space=conv_chain; the table already holds the results of training")
+    if arch is not None:
+        tree = read_arch(arch)
+    elif (path / "best.json").is_file():
+        tree = read_arch(str(path / "best.json"))
+    else:
+        raise ValueError(f"{path} has no best.json; run --mode=search first, or give --arch=NAME|JSON|FILE")
+    from nasjax.retrain import retrain as train
+
+    record = {"method": config.method, "seed": config.seed, **workdir.environment(), "config": as_json(config)}
+    record = workdir.read(path) if (path / "config.json").exists() else json.loads(json.dumps(record))
+    with workdir.opened(path, record):
+        result = train(config, spanning(config.space, tree), tree, path)
+    report([path])
+    published = result["published"]
+    print(
+        f"Test accuracy {result['test_accuracy']:.2%} on {result['test_images']} images of "
+        f"{result['dataset']['name']}, {result['params']:,} parameters.\n"
+        f"Published: {published['model']}: {1 - published['test_error']:.2%} with {published['params'] / 1e6:.1f}M "
+        f"parameters ({published['source']}).\n"
+        f"Results: {path}/result.json, {path}/model, {path}/report.html\n"
+        f"Next: python -m nasjax.launch --mode=export --workdir={path}, or nasjax.load({str(path)!r})"
+    )
+    return result
+
+
+def export(path: Path) -> list[Path]:
+    """Writes weights (.npz), architecture (.json) and a `jax.export` artifact of the retrained network in `path`."""
+    from nasjax.model import export as write
+
+    files = write(path)
+    print("\n".join(map(str, files)))
+    return files

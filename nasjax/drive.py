@@ -133,7 +133,7 @@ def _round(
     ids, archs, parents = (np.asarray(x) for x in proposal)
     described: dict[int, dict[str, Any]] = {}
     reasons: dict[int, str] = {}
-    for n in np.flatnonzero(ids >= 0):
+    for n in np.flatnonzero(ids >= 0).tolist():
         try:
             described[n] = describe(archs[n])
             if reason := refuse(described[n]):

@@ -17,37 +17,44 @@ from absl import flags
 
 MODES = ("search", "retrain", "inspect", "report", "export")
 
-FLAGS = flags.FlagValues()
-flags.DEFINE_string("method", None, "random | reinforce", flag_values=FLAGS)
-flags.DEFINE_string("mode", "search", " | ".join(MODES), flag_values=FLAGS)
-flags.DEFINE_string("preset", "demo", "demo (minutes on two cores) | paper (published)", flag_values=FLAGS)
-flags.DEFINE_string("space", None, "conv_chain | tabular_cell", flag_values=FLAGS)
-flags.DEFINE_string("table", None, "results of all architectures (.npz), with tabular_cell", flag_values=FLAGS)
-flags.DEFINE_string("dataset", None, "digits | cifar10 | FILE.npz with x and y", flag_values=FLAGS)
-flags.DEFINE_string("data_dir", None, "where the data set lies", flag_values=FLAGS)
-flags.DEFINE_string("workdir", None, "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b", flag_values=FLAGS)
-flags.DEFINE_integer("seed", None, "the run's seed", flag_values=FLAGS)
-flags.DEFINE_integer("trials", None, "number of candidates", flag_values=FLAGS)
-flags.DEFINE_integer("max_params", None, "refuse candidates with more parameters", flag_values=FLAGS)
-flags.DEFINE_integer("max_macs", None, "refuse candidates with more multiply-adds", flag_values=FLAGS)
-flags.DEFINE_string("dtype", None, "float32 | tf32 | bfloat16", flag_values=FLAGS)
-flags.DEFINE_string("arch", None, "an architecture: NAME, JSON or FILE", flag_values=FLAGS)
-flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=FLAGS)
-flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=FLAGS)
-flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=FLAGS)
+
+def define() -> flags.FlagValues:
+    """The flags, in a holder of their own: importing this module changes nobody else's flags."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("method", None, "random | reinforce", flag_values=values)
+    flags.DEFINE_string("mode", "search", " | ".join(MODES), flag_values=values)
+    flags.DEFINE_string("preset", "demo", "demo (minutes on two cores) | paper (published)", flag_values=values)
+    flags.DEFINE_string("space", None, "conv_chain | tabular_cell", flag_values=values)
+    flags.DEFINE_string("table", None, "results of all architectures (.npz), with tabular_cell", flag_values=values)
+    flags.DEFINE_string("dataset", None, "digits | cifar10 | FILE.npz with x and y", flag_values=values)
+    flags.DEFINE_string("data_dir", None, "where the data set lies", flag_values=values)
+    flags.DEFINE_string(
+        "workdir", None, "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b", flag_values=values
+    )
+    flags.DEFINE_integer("seed", None, "the run's seed", flag_values=values)
+    flags.DEFINE_integer("trials", None, "number of candidates", flag_values=values)
+    flags.DEFINE_integer("max_params", None, "refuse candidates with more parameters", flag_values=values)
+    flags.DEFINE_integer("max_macs", None, "refuse candidates with more multiply-adds", flag_values=values)
+    flags.DEFINE_string("dtype", None, "float32 | tf32 | bfloat16", flag_values=values)
+    flags.DEFINE_string("arch", None, "an architecture: NAME, JSON or FILE", flag_values=values)
+    flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=values)
+    flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=values)
+    flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
+    return values
 
 
 def main(argv: list[str]) -> int:
     """Runs the command `argv` (argv[0] is the program's name) and returns its exit code."""
+    given = define()
     try:
-        rest = FLAGS(argv)
-        if FLAGS.help:
-            print(f"{__doc__}\n{FLAGS.main_module_help() or FLAGS.get_help()}")
+        rest = given(argv)
+        if given.help:
+            print(f"{__doc__}\n{given.get_help()}")
             return 0
         if len(rest) > 1:
             raise ValueError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        return _run()
+        return _run(given)
     except (flags.Error, ValueError, FileNotFoundError) as error:
         if _unexpected(error):
             return 1
@@ -65,51 +72,53 @@ def main(argv: list[str]) -> int:
         return 1
 
 
-def _run() -> int:
+def _run(given: flags.FlagValues) -> int:
     from nasjax import commands
 
-    if FLAGS.mode not in MODES:
-        raise ValueError(f"unknown mode {FLAGS.mode!r}; choose from {', '.join(MODES)}")
-    workdirs = [Path(name) for name in (FLAGS.workdir or "").split(",") if name]
-    if FLAGS.mode == "report":
+    if given.mode not in MODES:
+        raise ValueError(f"unknown mode {given.mode!r}; choose from {', '.join(MODES)}")
+    workdirs = [Path(name) for name in (given.workdir or "").split(",") if name]
+    if given.mode == "report":
         if not workdirs:
             raise ValueError("--mode=report needs --workdir=DIR (several: DIR,DIR)")
         print(commands.report(workdirs))
         return 0
-    _compile_cache(FLAGS.compile_cache)
-    if FLAGS.method is None and workdirs and FLAGS.mode in ("retrain", "export"):
+    _compile_cache(given.compile_cache)
+    if given.method is None and workdirs and given.mode in ("retrain", "export"):
         config = commands.config_of(workdirs[0])
     else:
-        config = commands.configure(FLAGS.method, FLAGS.preset, FLAGS.dataset, FLAGS.space)
-    config = _apply(config)
-    if FLAGS.mode == "inspect":
-        print(json.dumps(commands.inspect(config, FLAGS.arch)))
+        config = commands.configure(given.method, given.preset, given.dataset, given.space)
+    config = _apply(given, config)
+    if given.mode == "inspect":
+        print(json.dumps(commands.inspect(config, given.arch)))
         return 0
     workdir = workdirs[0] if workdirs else commands.default_workdir(config)
-    if FLAGS.mode == "search":
+    if given.mode == "search":
         commands.search(config, workdir)
-    elif FLAGS.mode == "retrain":
-        commands.retrain(config, workdir, FLAGS.arch)
+    elif given.mode == "retrain":
+        commands.retrain(config, workdir, given.arch)
     else:
         commands.export(workdir)
     return 0
 
 
-def _apply(config: Any) -> Any:
+def _apply(given: flags.FlagValues, config: Any) -> Any:
     """The flags that change single settings, then every --set."""
     from nasjax.experiments.settings import override
 
     for name in ("seed", "trials", "max_params", "max_macs"):
-        if getattr(FLAGS, name) is not None:
-            config = dataclasses.replace(config, **{name: getattr(FLAGS, name)})
-    if FLAGS.data_dir is not None:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=FLAGS.data_dir))
-    if FLAGS.table is not None:
-        config = dataclasses.replace(config, table=dataclasses.replace(config.table, path=FLAGS.table))
-    if FLAGS.dtype is not None:
+        if getattr(given, name) is not None:
+            config = dataclasses.replace(config, **{name: getattr(given, name)})
+    if given.data_dir is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=given.data_dir))
+    if given.table is not None:
+        config = dataclasses.replace(config, table=dataclasses.replace(config.table, path=given.table))
+    if given.dtype is not None:
         for field in ("recipe", "retrain_recipe"):
-            config = dataclasses.replace(config, **{field: dataclasses.replace(getattr(config, field), dtype=FLAGS.dtype)})
-    for assignment in FLAGS.set:
+            config = dataclasses.replace(
+                config, **{field: dataclasses.replace(getattr(config, field), dtype=given.dtype)}
+            )
+    for assignment in given.set:
         config = override(config, assignment)
     return config
 

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nasjax import checkpoint
+from nasjax import __version__, checkpoint
 from nasjax.experiments.settings import differences
 
 MAY_CHANGE = ("trials", "wall_s", "cost_s", "retrain", "retrain_recipe")  # settings a resumed search may alter
@@ -23,11 +23,11 @@ def environment() -> dict[str, Any]:
     import jax
 
     device = jax.devices()[0]
-    names = ("nasjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "device": f"{len(jax.devices())} x {device.platform} {device.device_kind}",
         "machine": platform.machine(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
+        "versions": {"nasjax": __version__, "python": platform.python_version(), **{name: version(name) for name in names}},
     }
 
 
@@ -84,7 +84,8 @@ def _compare(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     kept += [{"dataset": record.get("dataset"), "strategy": record.get("strategy")} for record in (old, new)]
     if changed := differences(kept[0], kept[1]) + differences(kept[2], kept[3]):
         raise ValueError(
-            f"{path} holds a run with other settings ({'; '.join(changed)}); give it the same settings or another --workdir"
+            f"{path} holds a run with other settings ({'; '.join(changed)}); "
+            "give it the same settings or another --workdir"
         )
     if changed := differences(old.get("versions"), new.get("versions")):
         print(f"warning: {path} was begun with other versions ({'; '.join(changed)})", file=sys.stderr)

@@ -53,10 +53,11 @@ def _folder(folder: Path, files: tuple[str, ...]) -> Split:
         except FileNotFoundError:
             raise FileNotFoundError(f"{folder} has no {name}; {_PREPARE}") from None
         except Exception as error:  # a pickle can go wrong in a dozen ways
-            raise ValueError(f"{folder / name} is not a CIFAR-10 batch in the original format: {error}") from error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(f"{folder / name} is not a CIFAR-10 batch in the original format ({reason})") from error
         if x.dtype != np.uint8 or x.shape != (len(y), 3072) or not np.isin(y, range(10)).all():
             raise ValueError(f"{folder / name}: expected data uint8 [N, 3072] and labels 0..9, got {x.dtype} {x.shape}")
-        xs.append(x.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # stored channels first
+        xs.append(np.ascontiguousarray(x.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)))  # stored channels first
         ys.append(y)
     return Split(np.concatenate(xs), np.concatenate(ys))
 
@@ -86,7 +87,7 @@ def _tfds(split: str, data_dir: str) -> Split:
         source = tfds.data_source("cifar10", split=split, data_dir=data_dir or None, download=False)
         examples = sorted((source[i] for i in range(len(source))), key=lambda example: example["id"])
     except Exception as error:  # TFDS has no one error for "not prepared", nor for "prepared in another file format"
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise FileNotFoundError(f"TFDS cannot read cifar10 ({reason}); {_PREPARE}") from error
     # Sorted by id ("train_00042"), the original order: TFDS shuffles when it prepares.
     return Split(

@@ -87,7 +87,8 @@ def load(config: DataConfig) -> Dataset:
     valid = _take(config, pool, rest[:valid_size][: config.valid_limit])
     digest = hashlib.sha256(repr(source.class_names).encode())
     for array in (*train, *valid):
-        digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).data)
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))
     names = source.class_names
     return Dataset(config.name, len(names), names, train, valid, *_moments(train.x), digest.hexdigest())
 

@@ -68,10 +68,10 @@ def npz(path: Path) -> Source:
         raise ValueError(f"{path} has one of x_test and y_test; give both or neither")
     own_test = "x_test" in members
 
-    values = np.unique(_labels(path, "y"))
+    y = _labels(path, "y")
+    n, values = len(y), np.unique(y)
     if len(values) < 2:
         raise ValueError(f"{path}: y holds fewer than two classes")
-    n = len(_labels(path, "y"))
 
     def split(suffix: str) -> Split:
         x, labels = _images(path, "x" + suffix), _labels(path, "y" + suffix)
@@ -96,7 +96,8 @@ def _array(path: Path, key: str) -> np.ndarray:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[key]
     except Exception as error:  # object arrays, a truncated member, a name that is no array
-        raise ValueError(f"{path}: cannot read {key} as a plain array ({str(error).splitlines()[0]})") from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{path}: cannot read {key} as a plain array ({reason})") from error
 
 
 def _labels(path: Path, key: str) -> np.ndarray:

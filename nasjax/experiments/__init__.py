@@ -10,7 +10,7 @@ METHODS = ("random", "reinforce")
 
 
 def method(name: str | None) -> Any:
-    """The module of a method: DEFAULTS, configure(preset, dataset, space), make(config). Raises ValueError if unknown."""
+    """The module of a method: DEFAULTS, configure(preset, dataset, space), make(config). Raises ValueError."""
     if name not in METHODS:
         close = difflib.get_close_matches(name or "", METHODS, 1)
         hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(METHODS)}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nasjax.data.dataset import DataConfig, Dataset, load
-from nasjax.evaluators.child import child, choose_strategy
+from nasjax.evaluators.child import child
+from nasjax.evaluators.cost_model import choose_strategy
 from nasjax.evaluators.table import load_table, table
 from nasjax.spaces.conv_chain import ConvChain, variant
 from nasjax.spaces.conv_plan import plan
@@ -168,7 +169,7 @@ def refusal(config: Config) -> Callable[[dict[str, Any]], str | None]:
 # What differs between data sets: mirrored digits are other digits, and small images want small shifts.
 AUGMENT = {
     "digits": Augment(crop="pad", crop_size=1, flip=False),
-    "cifar10": Augment(crop="upsample", crop_size=40, flip=True),
+    "cifar10": Augment(),
 }
 
 

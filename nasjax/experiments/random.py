@@ -8,6 +8,7 @@ Minutes: demo about 1 on two CPU cores. Expected: on NAS-Bench-201 93.70 +- 0.36
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from nasjax.experiments.base import Config, Experiment, preset, problem
 from nasjax.searchers.random import random_search
@@ -23,6 +24,11 @@ class RandomConfig:
 def configure(name: str, dataset: str, space: str) -> Config:
     """The preset `name` for a dataset and a space."""
     return preset("random", name, dataset, space, {"demo": RandomConfig(), "paper": RandomConfig()})
+
+
+def controller(config: Config) -> dict[str, Any]:
+    """What --mode=inspect shows without --arch: random search has no network of its own."""
+    return {"describes": "no controller", "params": 0, "macs": 0}
 
 
 def make(config: Config) -> Experiment:

@@ -9,10 +9,18 @@ not learning.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
 
 from nasjax.experiments.base import Config, Experiment, preset, problem
-from nasjax.searchers.reinforce import depth_schedule, metrics, reinforce
+from nasjax.searchers.independent_policy import independent_policy
+from nasjax.searchers.lstm_policy import lstm_policy
+from nasjax.searchers.policy import depth_schedule
+from nasjax.searchers.reinforce import metrics, reinforce
+from nasjax.types import Searcher
 
 DEFAULTS = {"space": "conv_chain", "dataset": "digits"}
 
@@ -21,7 +29,7 @@ DEFAULTS = {"space": "conv_chain", "dataset": "digits"}
 class ReinforceConfig:
     """Spec sections 3 and 4; the defaults are the paper's where it states a value."""
 
-    policy: str = "lstm"  # lstm | independent (a table of logits)
+    policy: Literal["lstm", "independent"] = "lstm"  # lstm | independent (a table of logits)
     learning_rate: float = 6e-4
     samples_per_update: int = 8  # the paper's m
     baseline_decay: float = 0.95  # ours; the paper does not state it
@@ -37,17 +45,40 @@ def configure(name: str, dataset: str, space: str) -> Config:
     return preset("reinforce", name, dataset, space, searches)
 
 
-def make(config: Config) -> Experiment:
-    """REINFORCE on the problem of `config`."""
+def controller(config: Config) -> dict[str, Any]:
+    """Size of the policy: its parameters, and the multiply-adds of emitting one architecture of the largest depth."""
+    space, lstm = config.space, config.search.policy == "lstm"
+    policy = lstm_policy(space) if lstm else independent_policy(space)
+    params = jax.eval_shape(policy.init, jax.random.key(0))
+    hidden = 35
+    macs = 0
+    if lstm:
+        heads = [len(site.choices) for site in space.sites if site.group not in ("depth", "anchor")]
+        readers = [site.layer for site in space.sites if site.group == "anchor"]  # one entry per pair of layers
+        anchors = 1 + max(readers, default=-1)
+        macs = (len(heads) + anchors) * 2 * 4 * hidden * 2 * hidden + hidden * sum(heads)
+        macs += 2 * anchors * hidden**2 + hidden * len(readers)  # W_prev and W_curr of every layer, v of every pair
+    return {
+        "describes": f"controller ({config.search.policy})",
+        "params": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
+        "macs": macs,
+    }
+
+
+def searcher(config: Config) -> Searcher:
+    """The controller that `config` describes."""
     search: ReinforceConfig = config.search
-    schedule = depth_schedule(search.depth_first, search.depth_step, search.depth_every, config.space)
-    searcher = reinforce(
+    return reinforce(
         config.space,
         policy=search.policy,
         learning_rate=search.learning_rate,
         samples_per_update=search.samples_per_update,
         baseline_decay=search.baseline_decay,
         entropy_weight=search.entropy_weight,
-        depth_schedule=schedule,
+        depth_schedule=depth_schedule(first=search.depth_first, step=search.depth_step, every=search.depth_every),
     )
-    return Experiment(config, searcher, problem(config), metrics)
+
+
+def make(config: Config) -> Experiment:
+    """REINFORCE on the problem of `config`."""
+    return Experiment(config, searcher(config), problem(config), metrics)

@@ -15,10 +15,10 @@ def override(config: Any, assignment: str) -> Any:
 
     Args:
       config: a frozen dataclass, possibly of frozen dataclasses.
-      assignment: "dotted.field=value", the value written as in Python without quotes; tuples as "1,3,5"; none as "none".
+      assignment: "dotted.field=value", the value as in Python without quotes; tuples as "1,3,5"; none as "none".
 
     Raises:
-      ValueError: no such field (the nearest is suggested), or the value has another type or is refused by the dataclass.
+      ValueError: no such field (the nearest is suggested), a value of another type, or one the dataclass refuses.
 
     Example:
       >>> from nasjax.spaces.conv_chain import ConvChain
@@ -71,6 +71,10 @@ def _parse(text: str, kind: Any, whole: str) -> Any:
     if origin is tuple:
         items = [item.strip() for item in text.strip("()[] ").split(",") if item.strip()]
         return tuple(_parse(item, args[0], whole) for item in items)
+    if origin is typing.Literal:
+        if text not in args:
+            raise ValueError(f"--set {whole}={text}: choose from {', '.join(map(str, args))}")
+        return text
     if kind is bool:
         if text.lower() in ("true", "1", "yes", "false", "0", "no"):
             return text.lower() in ("true", "1", "yes")
@@ -105,7 +109,9 @@ def from_json(config: Any, tree: Any, where: str = "config") -> Any:
     fields = {field.name for field in dataclasses.fields(config)}
     if unknown := set(tree) - fields - {"name"}:
         raise ValueError(f"{where} has an unknown field {sorted(unknown)[0]!r}")
-    changes = {key: from_json(getattr(config, key), value, f"{where}.{key}") for key, value in tree.items() if key in fields}
+    changes = {
+        key: from_json(getattr(config, key), value, f"{where}.{key}") for key, value in tree.items() if key in fields
+    }
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
 
 

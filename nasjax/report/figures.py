@@ -14,7 +14,7 @@ from nasjax.report.workdir import Run, Trial, number
 EMA_DECAY = 0.95
 COLOURS = 6
 _MAX_POINTS = 1500  # drawn per run and figure, so that a report of 100,000 trials stays small
-_REWARD = ("mean_reward", "baseline")
+_REWARD = ("reward", "mean_reward", "baseline")
 _METRICS = {  # what the searchers write: axis label with its unit
     "entropy": "entropy of the policy (nats per architecture)",
     "grad_norm": "norm of the policy gradient",
@@ -52,7 +52,7 @@ def curves(runs: Sequence[Run], labels: Sequence[str]) -> str:
     """Fitness against completion order."""
     as_percent = is_percent(runs)
     unit, text = ("fitness (%)", svg.percent) if as_percent else ("fitness", svg.short)
-    x = svg.axis("completed trials", [1.0, *(float(len(run.trials)) for run in runs)], whole=True)
+    x = svg.axis("completed trials", [1.0, *(float(len(run.trials)) for run in runs)], text=svg.count)
     y = svg.axis(unit, [t.fitness for run in runs for t in run.done if t.fitness is not None], text=text)
     clouds, lines = [], []
     for c, run in enumerate(runs):
@@ -74,8 +74,8 @@ def curves(runs: Sequence[Run], labels: Sequence[str]) -> str:
     keys += [("cross", "failed")] if any(run.failed for run in runs) else []
     keys = [(f"{css} c0" if len(runs) == 1 else css, label) for css, label in keys] + _run_keys(labels)
     caption = (
-        f"Across: completion order (trials). Up: {unit}; larger is better. The moving average is exponential with decay "
-        f"{EMA_DECAY} over the trials that did not fail, bias-corrected."
+        f"Across: completion order (trials). Up: {unit}; larger is better. The moving average is exponential with "
+        f"decay {EMA_DECAY} over the trials that did not fail, bias-corrected."
     )
     return figure("Fitness over the search", svg.chart(x, y, [*clouds, *lines], _alt(caption, runs)), caption, keys)
 
@@ -112,7 +112,7 @@ def costs(runs: Sequence[Run], labels: Sequence[str]) -> str:
     x = svg.axis("cost of a trial (s)", every, log=log)
     count = min(24, max(6, math.isqrt(len(every)) * 2))
     bins = [_histogram(x, costs, count) for costs in spent]
-    y = svg.axis("trials (count)", [0.0, *(float(n) for b in bins for _, _, n in b)], zero=True, whole=True)
+    y = svg.axis("trials (count)", [0.0, *(float(n) for b in bins for _, _, n in b)], zero=True, text=svg.count)
     marks = []
     for c, found in enumerate(bins):
         titles = [f"{svg.short(a)} to {svg.short(b)} s: {n} trials" for a, b, n in found]
@@ -123,38 +123,43 @@ def costs(runs: Sequence[Run], labels: Sequence[str]) -> str:
 
 
 def metrics(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
-    """One figure for reward and baseline, one for every other number that the searcher wrote."""
-    names = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row if number(row[name]) is not None))
-    rest = [name for name in names if name not in (*_REWARD, "trials", "wall_s", "updates")]
-    found = []
-    if any(name in names for name in _REWARD):
-        found.append(_series("Reward and baseline", "reward", _REWARD, runs, labels))
-    for name in sorted(rest, key=lambda name: (name not in _METRICS, list(_METRICS).index(name) if name in _METRICS else 0)):
-        found.append(_series(name.replace("_", " ").capitalize(), _METRICS.get(name, name), (name,), runs, labels))
+    """One figure for reward and baseline, one for every other number of the searcher that is not constant."""
+    written = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
+    names = [name for name in [*_METRICS, *written] if any(_track(run, name) for run in runs)]
+    reward = [name for name in _REWARD if name in names]
+    found = [_lines("Reward and baseline", "reward", reward, runs, labels)] if reward else []
+    for name in dict.fromkeys(names):
+        values = {value for run in runs for _, value in _track(run, name)}
+        if len(values) > 1 and name not in (*_REWARD, "trials", "wall_s", "updates"):
+            title, unit = name.replace("_", " ").capitalize(), _METRICS.get(name, name)
+            found.append(_lines(title, unit, [name], runs, labels))
     return found
 
 
-def _series(title: str, unit: str, names: Sequence[str], runs: Sequence[Run], labels: Sequence[str]) -> str:
+def _track(run: Run, name: str) -> list[svg.Point]:
+    """(update, value) of one metric; the lines before the first update say nothing yet."""
+    points = []
+    for i, row in enumerate(run.metrics, 1):
+        at, value = number(row.get("updates", i)), number(row.get(name))
+        if at and value is not None:
+            points.append((at, value))
+    return points
+
+
+def _lines(title: str, unit: str, names: Sequence[str], runs: Sequence[Run], labels: Sequence[str]) -> str:
     """Lines of `names` over updates; the second name is dashed."""
-    lines: list[tuple[str, list[svg.Point]]] = []
+    tracks: list[tuple[str, list[svg.Point]]] = []
     for c, run in enumerate(runs):
         for style, name in zip(("", "best "), names, strict=False):
-            values = [(_update(row, i), number(row.get(name))) for i, row in enumerate(run.metrics, 1)]
-            points = [(at, value) for at, value in values if value is not None]
-            if points:
-                lines.append((f"{style}c{c % COLOURS}", _thin(points)))
-    x = svg.axis("searcher updates", [at for _, points in lines for at, _ in points], whole=True)
-    y = svg.axis(unit, [value for _, points in lines for _, value in points])
+            if points := _track(run, name):
+                tracks.append((f"{style}c{c % COLOURS}", _thin(points)))
+    x = svg.axis("searcher updates", [at for _, points in tracks for at, _ in points], text=svg.count)
+    y = svg.axis(unit, [value for _, points in tracks for _, value in points])
     caption = f"Across: updates of the searcher (count). Up: {unit}."
     both = [("line", names[0].replace("_", " ")), ("line best", names[1])] if len(names) > 1 else []
     keys = [(f"{css} c0" if len(runs) == 1 else css, label) for css, label in both] + _run_keys(labels)
-    drawing = svg.chart(x, y, [svg.line(x, y, points, css) for css, points in lines], _alt(caption, runs))
+    drawing = svg.chart(x, y, [svg.line(x, y, points, css) for css, points in tracks], _alt(caption, runs))
     return figure(title, drawing, caption, keys)
-
-
-def _update(row: dict[str, Any], index: int) -> float:
-    found = number(row.get("updates"))
-    return float(index) if found is None else found
 
 
 def _histogram(x: svg.Axis, values: Sequence[float], count: int) -> list[tuple[float, float, int]]:
@@ -183,6 +188,6 @@ def _alt(caption: str, runs: Sequence[Run]) -> str:
     as_percent = is_percent(runs)
     told = []
     for run in runs:
-        best = fitness_text(run.best.fitness if run.best else None, as_percent)
+        best = fitness_text(run.best and run.best.fitness, as_percent)
         told.append(f"{len(run.done)} trials with a fitness, {len(run.failed)} failed, best {best}")
     return f"{caption} {'; '.join(told)}."

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-_ROW, _BOX, _HIGH, _LEFT, _WIDTH = 46, 176, 32, 74, 370  # conv_chain: pixels
+_ROW, _BOX, _HIGH, _LEFT, _WIDTH = 46, 190, 32, 74, 384  # conv_chain: pixels
 _MIDDLE, _EDGE = _LEFT + _BOX // 2, _LEFT + _BOX
 
 
@@ -27,7 +27,7 @@ def draw(arch: Any, space: Mapping[str, Any]) -> tuple[str, str]:
     if artist is not None:
         try:
             return artist(arch, space)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             pass  # damaged or from a later version: shown as it is
     text = json.dumps(arch, indent=1, ensure_ascii=False)
     return f"<pre>{escape(text[:20_000])}</pre>", "The architecture as JSON."
@@ -64,7 +64,7 @@ def _layer_name(layer: Mapping[str, Any]) -> str:
 
 
 def _conv_chain(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
-    """Top to bottom: image, layers (or blocks), classifier; anchor skips to the right, image and leftovers to the left."""
+    """Image, layers (or blocks) and classifier downwards; anchor skips on the right, image and leftovers left."""
     layers, per = arch["layers"], int(arch.get("block_layers", 1))
     pools = {int(block) for block in space.get("pool_after") or ()}
     reads = [sorted({int(j) for j in layer.get("inputs") or []}) for layer in layers]
@@ -104,10 +104,11 @@ def _conv_chain(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str,
         + f", reads {', '.join(map(str, inputs)) or 'the image'}"
         for i, (layer, inputs) in enumerate(zip(layers, reads, strict=True))
     )
+    pooled = " What passes a max-pool is pooled." if pools and space.get("pool_skips", True) else ""
     rate = f" Learning rate {arch['learning_rate']}." if "learning_rate" in arch else ""
     caption = (
-        f"{boxed}, read downwards: kernel height×width (outlined to scale) and filters (darker = more)."
-        f" Arcs on the right are anchor skips, arcs on the left come from the image or go to the classifier.{rate}"
+        f"{boxed}, read downwards: kernel height×width (outlined to scale) and filters (darker = more). "
+        f"Arcs on the right are anchor skips, those on the left carry the image and leftovers.{pooled}{rate}"
     )
     groups = f'<g class="wire">{"".join(wires)}</g><g class="skip">{"".join(skips)}</g>{"".join(boxes)}'
     size = f'viewBox="0 -2 {_WIDTH} {y + _HIGH + 4}"'
@@ -121,8 +122,8 @@ def _layer_box(y: int, layer: Mapping[str, Any], per: int, share: float) -> str:
         h, w = min(2.6 * high, _HIGH - 6), min(2.6 * wide, _HIGH - 6)
         at = f'x="{_LEFT + 20 - w / 2:.1f}" y="{y + (_HIGH - h) / 2:.1f}"'
         glyph = f'<rect class="kernel" {at} width="{w:.1f}" height="{h:.1f}" rx="1"/>'
-    name = (f"{per} × " if per > 1 else "") + _layer_name(layer)
-    filters = f"{layer['num_filters']} filters" if "num_filters" in layer else ""
+    name, filters = _layer_name(layer), f"{layer['num_filters']} filters" if "num_filters" in layer else ""
+    filters = f"{per} × {filters}" if per > 1 and filters else filters
     return (
         f'<rect class="back" x="{_LEFT}" y="{y}" width="{_BOX}" height="{_HIGH}" rx="6"/>'
         f'<rect class="box" x="{_LEFT}" y="{y}" width="{_BOX}" height="{_HIGH}" rx="6" '
@@ -133,7 +134,7 @@ def _layer_box(y: int, layer: Mapping[str, Any], per: int, share: float) -> str:
 
 
 def _pill(y: int, text: str) -> str:
-    box = f'x="{_LEFT + 14}" y="{y + 3}" width="{_BOX - 28}" height="{_HIGH - 6}" rx="13"'
+    box = f'x="{_LEFT}" y="{y}" width="{_BOX}" height="{_HIGH}" rx="{_HIGH // 2}"'
     return f'<rect class="pill" {box}/><text x="{_MIDDLE}" y="{y + 20.5}" text-anchor="middle">{text}</text>'
 
 
@@ -144,7 +145,7 @@ def _down(start: int, stop: int) -> str:
 def _arc(start: int, stop: int, span: float, side: int) -> str:
     """From the box at `start` to the one at `stop`, on the right (side 1) or left (-1); longer spans bow further."""
     edge, y0, y1 = (_EDGE if side > 0 else _LEFT), start + _HIGH - 9, stop + 9
-    bow = edge + side * ((24 + 100 * span) if side > 0 else (18 + 62 * span))
+    bow = edge + side * ((20 + 130 * span) if side > 0 else (18 + 62 * span))
     tip = edge + side * 4
     return (
         f'<path d="M{edge} {y0}C{bow:.0f} {y0} {bow:.0f} {y1} {tip} {y1}"/>'
@@ -159,8 +160,8 @@ def _tabular_cell(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[st
     edges = [(src, dst) for dst in range(nodes) for src in range(dst)]
     if nodes < 2 or len(edges) != len(ops):
         raise ValueError("not a complete cell")
-    gap, middle, radius = 128, 40 + 52 * (nodes - 2), 17
-    below = 40 + 52 * max(0, nodes - 3)
+    gap, middle, radius = 128, 30 + 52 * (nodes - 2), 17
+    below = 30 + 52 * max(0, nodes - 3)
     paths, labels = [], []
     for (src, dst), op in zip(edges, ops, strict=True):
         x0, x1, side = 30 + gap * src, 30 + gap * dst, -1 if src % 2 == 0 else 1
@@ -172,9 +173,12 @@ def _tabular_cell(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[st
             lift = side * 52 * (dst - src - 1)
             bend = f"M{x0} {middle + side * radius}C{x0} {middle + lift * 1.33:.0f} {x1} {middle + lift * 1.33:.0f} "
             bend += f"{x1} {middle + side * (radius + 4)}"
-            label_y, head = middle + lift + 4, f"M{x1} {middle + side * radius}l-3.5 {6 * side}h7z"
+            label_y, head = (
+                middle + lift + (16 if side > 0 else -8),
+                f"M{x1} {middle + side * radius}l-3.5 {6 * side}h7z",
+            )
         paths.append(f'<g{css}><path d="{bend}"/><path class="head" d="{head}"/></g>')
-        labels.append(f'<text class="halo" x="{(x0 + x1) / 2}" y="{label_y}" text-anchor="middle">{escape(op)}</text>')
+        labels.append(f'<text class="op" x="{(x0 + x1) / 2}" y="{label_y}" text-anchor="middle">{escape(op)}</text>')
     circles = "".join(
         f'<circle class="pill" cx="{30 + gap * n}" cy="{middle}" r="{radius}"/>'
         f'<text x="{30 + gap * n}" y="{middle + 4}" text-anchor="middle">{name}</text>'
@@ -185,4 +189,7 @@ def _tabular_cell(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[st
         f'<svg class="net wide" viewBox="0 0 {60 + gap * (nodes - 1)} {middle + below}" role="img" '
         f'aria-label="{escape(alt)}"><g class="wire">{"".join(paths)}</g>{circles}{"".join(labels)}</svg>'
     )
-    return drawing, f"The cell: {nodes} nodes, each the sum of its incoming edges; every edge is one operation (none: dashed)."
+    return (
+        drawing,
+        f"The cell: {nodes} nodes, each the sum of its incoming edges; every edge is one operation (none: dashed).",
+    )

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: an `Axis` places numbers, marks are strings, `chart` frames them. Colours are in page.css."""
+"""Small charts as inline SVG: an `Axis` places numbers, marks are strings, `chart` frames them; page.css colours."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
+def count(value: float) -> str:
+    """A whole number; axes that use it have no ticks in between."""
+    return f"{value:,.0f}"
+
+
 def percent(value: float) -> str:
     """A fraction as a bare percentage, for axes whose label names the unit."""
     return f"{100 * value:.4g}"
@@ -32,7 +37,6 @@ class Axis(NamedTuple):
     low: float
     high: float
     log: bool = False
-    whole: bool = False  # ticks at whole numbers only
     text: Callable[[float], str] = short
 
     def place(self, value: float) -> float:
@@ -43,17 +47,17 @@ class Axis(NamedTuple):
         return (value - low) / (high - low)
 
     def ticks(self) -> list[float]:
-        """At most about seven round values."""
+        """At most eight round values."""
         if self.log:
             mantissas = (1, 2, 5) if self.high / self.low < 1e3 else (1,)
             exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             rounds = [m * 10.0**e for e in exponents for m in mantissas if self.low <= m * 10.0**e <= self.high]
             if len(rounds) > 2:
                 return rounds
-        raw = (self.high - self.low) / 5
+        raw = (self.high - self.low) / 6
         unit = 10.0 ** math.floor(math.log10(raw))
-        step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= raw * 0.999)
-        step = max(step, 1.0) if self.whole else step
+        step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= 0.8 * raw)
+        step = max(step, 1.0) if self.text is count else step
         return [i * step for i in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)]
 
 
@@ -63,7 +67,6 @@ def axis(
     *,
     log: bool = False,
     zero: bool = False,
-    whole: bool = False,
     text: Callable[[float], str] = short,
 ) -> Axis:
     """The axis that holds all `values` with a margin; `zero` lets it start at 0. Log axes need positive values."""
@@ -76,7 +79,7 @@ def axis(
     else:
         margin = 0.05 * (high - low) if high - low > 1e-9 * abs(high) else 0.1 * abs(high) or 0.5
         low, high = low if zero and low == 0 else low - margin, high + margin
-    return Axis(label, low, high, log, whole, text)
+    return Axis(label, low, high, log, text)
 
 
 def chart(x: Axis, y: Axis, marks: Sequence[str], alt: str) -> str:
@@ -95,6 +98,8 @@ def chart(x: Axis, y: Axis, marks: Sequence[str], alt: str) -> str:
     parts.append(f'<text class="label" x="0" y="13">{escape(y.label)}</text>')
     label_at = f'x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end"'
     parts.append(f'<text class="label" {label_at}>{escape(x.label)}</text>')
+    if not any(marks):
+        parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">no data</text>')
     return "".join([*parts, *marks, "</svg>"])
 
 
@@ -104,12 +109,12 @@ def dots(x: Axis, y: Axis, points: Sequence[Point], titles: Sequence[str], css: 
     for point, title in zip(points, titles, strict=True):
         at = _pixel(x, y, point)
         circles.append(f'<circle cx="{at[0]}" cy="{at[1]}" r="{radius}"><title>{escape(title)}</title></circle>')
-    return f'<g class="{css}">{"".join(circles)}</g>'
+    return f'<g class="{css}">{"".join(circles)}</g>' if circles else ""
 
 
 def line(x: Axis, y: Axis, points: Sequence[Point], css: str) -> str:
-    """Straight lines between points."""
-    return f'<path class="line {css}" d="M{"L".join("{} {}".format(*_pixel(x, y, p)) for p in points)}"/>'
+    """Straight lines between points; a single point is a dot."""
+    return f'<path class="line {css}" d="M{"L".join("{} {}".format(*_pixel(x, y, p)) for p in points)}h0"/>'
 
 
 def steps(x: Axis, y: Axis, points: Sequence[Point], css: str) -> str:
@@ -132,7 +137,7 @@ def bars(x: Axis, y: Axis, bins: Sequence[tuple[float, float, int]], titles: Seq
         (left, top), (right, foot) = _pixel(x, y, (start, height)), _pixel(x, y, (stop, y.low))
         size = f'width="{max(right - left - 1, 0.5):.1f}" height="{foot - top:.1f}"'
         rects.append(f'<rect x="{left}" y="{top}" {size}><title>{escape(title)}</title></rect>')
-    return f'<g class="{css}">{"".join(rects)}</g>'
+    return f'<g class="{css}">{"".join(rects)}</g>' if rects else ""
 
 
 def _pixel(x: Axis, y: Axis, point: Point) -> Point:

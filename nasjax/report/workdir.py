@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-_RUNNING_S = 120.0  # a run that wrote something this recently is taken to be still running
 
 
 class Trial(NamedTuple):
@@ -36,6 +34,7 @@ class Run(NamedTuple):
     best_json: dict[str, Any]
     result: dict[str, Any]  # of retraining
     unreadable: int  # damaged lines, a torn last line apart
+    running: bool  # a search holds the workdir's lock
     written: float  # last change of the trials, seconds since 1970
 
     @property
@@ -83,7 +82,9 @@ class Run(NamedTuple):
             if isinstance(value, str):
                 return value
         if what == "space":
-            return next((str(t.arch["space"]) for t in self.trials if isinstance(t.arch, dict) and "space" in t.arch), "")
+            return next(
+                (str(t.arch["space"]) for t in self.trials if isinstance(t.arch, dict) and "space" in t.arch), ""
+            )
         return ""
 
     def limit(self, what: str) -> float | None:
@@ -99,9 +100,9 @@ class Run(NamedTuple):
         """ "finished", "running" or "unfinished"."""
         wall = max((number(row.get("wall_s")) or 0.0 for row in self.metrics), default=0.0)
         spent = {"trials": float(len(self.trials)), "wall_s": wall, "cost_s": self.cost_s}
-        if any((limit := self.limit(what)) and spent[what] >= limit for what in spent):
+        if any((limit := self.limit(what)) and spent[what] >= limit - 1e-3 for what in spent):  # wall_s is rounded
             return "finished"
-        return "running" if time.time() - self.written < _RUNNING_S else "unfinished"
+        return "running" if self.running else "unfinished"
 
 
 def read(folder: Path) -> Run:
@@ -124,6 +125,7 @@ def read(folder: Path) -> Run:
         best_json=_object(folder / "best.json"),
         result=_object(folder / "result.json"),
         unreadable=unreadable + unreadable_metrics,
+        running=_locked(folder / ".lock"),
         written=max(file.stat().st_mtime for file in files if file.is_file()),
     )
 
@@ -138,6 +140,17 @@ def number(value: Any) -> float | None:
 def mapping(value: Any) -> Mapping[str, Any]:
     """`value` if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
+
+
+def _locked(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:  # other errors: a file system without locks
+            return isinstance(error, BlockingIOError)
+    return False
 
 
 def _object(file: Path) -> dict[str, Any]:

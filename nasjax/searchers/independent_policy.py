@@ -9,21 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.searchers.policy import Policy, blank_arch
+from nasjax.searchers.policy import IMPOSSIBLE, Policy, blank_arch
 from nasjax.types import Key, PyTree, Space
 
 
 def independent_policy(space: Space) -> Policy:
     """A table of logits [S, most choices], all zero at first, so that sampling starts uniform."""
     sites = space.sites
-    arity = np.array([1 if site.group == "depth" else len(site.choices) for site in sites])  # a given site costs nothing
+    arity = np.array([1 if site.group == "depth" else len(site.choices) for site in sites])  # a given site has P = 1
     possible = np.arange(arity.max())[None, :] < arity[:, None]
 
     def init(key: Key) -> PyTree:
         return {"logits": jnp.zeros(possible.shape)}
 
     def log_probs(params: PyTree) -> jax.Array:  # [S, A]
-        return jax.nn.log_softmax(jnp.where(possible, params["logits"], -1e9))
+        return jax.nn.log_softmax(jnp.where(possible, params["logits"], IMPOSSIBLE))
 
     def sample(key: Key, params: PyTree, depth: jax.Array) -> jax.Array:
         draws = jax.random.categorical(key, log_probs(params)).astype(jnp.int32)

@@ -6,13 +6,14 @@ steps; a step whose sites are inactive leaves the LSTM as it is. Sampling and sc
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.searchers.policy import Policy, blank_arch
+from nasjax.searchers.policy import IMPOSSIBLE, Policy, blank_arch
 from nasjax.types import Key, PyTree, Space
 
 
@@ -58,8 +59,7 @@ def step_table(space: Space, heads: dict[str, int]) -> Steps:
 def lstm_cell(weights: PyTree, state: tuple[jax.Array, jax.Array], x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """One step of one LSTM layer; (h, c) of [H] each, x [E]. Gates in the order input, forget, cell, output."""
     h, c = state
-    gates = x @ weights["input"] + h @ weights["recurrent"] + weights["bias"]
-    i, f, g, o = jnp.split(gates, 4)
+    i, f, g, o = jnp.split(jnp.concatenate([x, h]) @ weights["kernel"] + weights["bias"], 4)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
@@ -84,18 +84,19 @@ def lstm_policy(space: Space, *, hidden: int = 35, embedding: int = 35, init_sca
     """
     groups = {site.group for site in space.sites}
     if "anchor" in groups and embedding != hidden:
-        raise ValueError(f"embedding={embedding} must equal hidden={hidden}: after an anchor step the input is a mean of h")
+        raise ValueError(f"write embedding={hidden}, the same as hidden: after an anchor step the input is a mean of h")
     heads: dict[str, int] = {}
     for site in space.sites:
         if site.group not in ("depth", "anchor"):
             heads[site.group] = max(heads.get(site.group, 0), len(site.choices))
     table = step_table(space, heads)
+    anchored = bool(table.anchor.any())
     length, slots = table.columns.shape
     widest = table.possible.shape[1]
 
     def init(key: Key) -> PyTree:
         def lstm_shapes(inputs: int) -> PyTree:
-            return {"input": (inputs, 4 * hidden), "recurrent": (hidden, 4 * hidden), "bias": (4 * hidden,)}
+            return {"kernel": (inputs + hidden, 4 * hidden), "bias": (4 * hidden,)}
 
         shapes: PyTree = {
             "lstm0": lstm_shapes(embedding),
@@ -113,72 +114,88 @@ def lstm_policy(space: Space, *, hidden: int = 35, embedding: int = 35, init_sca
         ]
         return jax.tree.unflatten(tree, draw)
 
-    def rollout(params: PyTree, arch: jax.Array, key: Key | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Emits `arch` (teacher forcing), or with a key draws all its open sites: Arch, log-probability, entropy."""
+    def unroll(params: PyTree, carry: PyTree, emit: Callable[..., Any], extra: PyTree) -> tuple[PyTree, jax.Array]:
+        """Runs the LSTM over the table; `emit` says what every step decides. Returns its carry and all h, [T, H].
+
+        emit(carry, h, memory, row, extra[t]) -> (carry, value i32[K], whether the step runs, embedded token [E])
+        """
         start = params["start"]
 
-        def pad(x: jax.Array) -> jax.Array:  # heads of different size in one array, so that a step can index it
-            return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, widest - x.shape[-1])])
-
-        kernels = jnp.stack([pad(params["heads"][group]["kernel"]) for group in heads])  # [G, H, A]
-        biases = jnp.stack([pad(params["heads"][group]["bias"]) for group in heads])  # [G, A]
-        embeddings = jnp.stack([pad(params["embeddings"][group].T).T for group in heads])  # [G, A, E]
-        noise = None
-        if key is not None:  # Gumbel and logistic noise: arg max and sign of noisy logits are exact samples
-            key_token, key_anchor = jax.random.split(key)
-            noise = (
-                jax.random.gumbel(key_token, (length, widest), start.dtype),
-                jax.random.logistic(key_anchor, (length, slots), start.dtype),
-            )
-
-        def step(carry, xs):
-            arch, state, x, memory = carry
-            row, noise = xs
+        def step(carried: PyTree, xs: PyTree) -> tuple[PyTree, jax.Array]:
+            carry, state, x, memory = carried
+            row, extra = xs
             lower = lstm_cell(params["lstm0"], state[0], x)
             upper = lstm_cell(params["lstm1"], state[1], lower[0])
-            h = upper[0]
-            logits = jnp.where(row.possible, h @ kernels[row.head] + biases[row.head], -1e9)
-            links = anchor_logits(params["attention"], memory, h) if "anchor" in groups else jnp.zeros(slots)
-
-            active = space.active(arch)
-            on = active.at[row.columns].get(mode="fill", fill_value=False)
-            if noise is None:
-                value = arch.at[row.columns].get(mode="fill", fill_value=-1)
-            else:
-                token = jnp.argmax(logits + noise[0])
-                value = jnp.where(row.anchor, links + noise[1] > 0, token).astype(jnp.int32)
-            value = jnp.where(on, value, -1)
-            arch = arch.at[row.columns].set(value, mode="drop")
-
-            log_p = jax.nn.log_softmax(logits)
-            token = jnp.maximum(value[0], 0)
-            bernoulli = jax.nn.log_sigmoid(jnp.where(value == 1, links, -links))
-            logp = jnp.where(row.anchor, jnp.where(on, bernoulli, 0.0).sum(), log_p[token])
-            bernoulli_entropy = jax.nn.softplus(links) - links * jax.nn.sigmoid(links)
-            entropy = jnp.where(row.anchor, jnp.where(on, bernoulli_entropy, 0.0).sum(), -(jnp.exp(log_p) * log_p).sum())
-
-            selected = (value == 1).astype(h.dtype)
-            following = embeddings[row.head, token]
+            carry, value, runs, following = emit(carry, upper[0], memory, row, extra)
             new_memory = memory
-            if "anchor" in groups:
+            if anchored:
+                selected = (value == 1).astype(start.dtype)
                 mean = selected @ memory / jnp.maximum(selected.sum(), 1.0)
                 following = jnp.where(row.anchor, jnp.where(selected.any(), mean, start), following)
-                kept = jnp.where(row.anchor, row.layer, slots)  # an index beyond the slots is dropped
-                new_memory = memory.at[kept].set(h, mode="drop")
-            run = active[row.guard]
+                here = row.anchor & (np.arange(slots) == row.layer)
+                new_memory = jnp.where(here[:, None], upper[0][None, :], memory)
             advanced = ((lower, upper), following, new_memory)
-            state, x, memory = jax.tree.map(lambda new, old: jnp.where(run, new, old), advanced, (state, x, memory))
-            return (arch, state, x, memory), (jnp.where(run, logp, 0.0), jnp.where(run, entropy, 0.0))
+            kept = jax.tree.map(lambda new, old: jnp.where(runs, new, old), advanced, (state, x, memory))
+            return (carry, *kept), upper[0]
 
         zero = jnp.zeros(hidden, start.dtype)
-        carry = (arch, ((zero, zero), (zero, zero)), start, jnp.zeros((slots, hidden), start.dtype))
-        (arch, *_), (logp, entropy) = jax.lax.scan(step, carry, (jax.tree.map(jnp.asarray, table), noise))
-        return arch, logp.sum(), entropy.sum()
+        first: PyTree = (carry, ((zero, zero), (zero, zero)), start, jnp.zeros((slots, hidden), start.dtype))
+        (carry, *_), h = jax.lax.scan(step, first, (jax.tree.map(jnp.asarray, table), extra))
+        return carry, h
+
+    def padded(params: PyTree) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Heads and embeddings in one array each, to be indexed by head: [G, H, A], [G, A], [G, A, E]."""
+
+        def pad(x: jax.Array, axis: int) -> jax.Array:
+            return jnp.pad(x, [(0, widest - n if a == axis else 0) for a, n in enumerate(x.shape)])
+
+        return (
+            jnp.stack([pad(params["heads"][group]["kernel"], 1) for group in heads]),
+            jnp.stack([pad(params["heads"][group]["bias"], 0) for group in heads]),
+            jnp.stack([pad(params["embeddings"][group], 0) for group in heads]),
+        )
 
     def sample(key: Key, params: PyTree, depth: jax.Array) -> jax.Array:
-        return rollout(params, blank_arch(space, depth), key)[0]
+        kernels, biases, embeddings = padded(params)
+        uniform = jax.random.uniform(key, (length, widest + slots), kernels.dtype)
+
+        def emit(arch, h, memory, row, uniform):
+            logits = jnp.where(row.possible, h @ kernels[row.head] + biases[row.head], IMPOSSIBLE)
+            gumbel = -jnp.log(-jnp.log(uniform[:widest]))  # the arg max of logits + Gumbel noise is an exact sample
+            token = jnp.argmax(logits + gumbel).astype(jnp.int32)
+            value = jnp.full(slots, token)
+            if anchored:
+                links = jax.nn.sigmoid(anchor_logits(params["attention"], memory, h))
+                value = jnp.where(row.anchor, (uniform[widest:] < links).astype(jnp.int32), value)
+            active = space.active(arch)
+            value = jnp.where(active.at[row.columns].get(mode="fill", fill_value=False), value, -1)
+            arch = arch.at[row.columns].set(value, mode="drop")
+            return arch, value, active[row.guard], embeddings[row.head, token]
+
+        return unroll(params, blank_arch(space, depth), emit, uniform)[0]
 
     def log_prob(params: PyTree, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return rollout(params, jnp.asarray(arch, jnp.int32), None)[1:]
+        kernels, biases, embeddings = padded(params)
+        active = space.active(arch)
+        on = active.at[table.columns].get(mode="fill", fill_value=False)  # [T, K]
+        value = jnp.where(on, arch.at[table.columns].get(mode="fill", fill_value=-1), -1)
+        token = jnp.maximum(value[:, 0], 0)
+
+        def emit(carry, h, memory, row, given):
+            return carry, *given
+
+        _, h = unroll(params, (), emit, (value, active[table.guard], embeddings[table.head, token]))
+        logits = jnp.einsum("th,tha->ta", h, kernels[table.head]) + biases[table.head]
+        logp = jax.nn.log_softmax(jnp.where(table.possible, logits, IMPOSSIBLE))
+        emits = on[:, 0] & ~table.anchor
+        total = jnp.where(emits[:, None] & (token[:, None] == np.arange(widest)[None, :]), logp, 0.0).sum()
+        entropy = jnp.where(emits, -(jnp.exp(logp) * logp).sum(1), 0.0).sum()
+        if anchored:
+            rows = np.flatnonzero(table.anchor)  # in the order of the layers
+            links = jax.vmap(anchor_logits, in_axes=(None, None, 0))(params["attention"], h[rows[:slots]], h[rows])
+            softplus = jax.nn.softplus(links)  # -log P(no link)
+            total += jnp.where(on[rows], value[rows] * links - softplus, 0.0).sum()
+            entropy += jnp.where(on[rows], softplus - links * jax.nn.sigmoid(links), 0.0).sum()
+        return total, entropy
 
     return Policy(init, sample, log_prob)

@@ -11,11 +11,16 @@ import numpy as np
 
 from nasjax.types import Key, PyTree, Space
 
+IMPOSSIBLE = -1e9  # logit of a choice that a site does not have; finite, so that p log p is 0
+
 DepthSchedule = Callable[[jax.Array], jax.Array]  # trial number i32[] -> depth i32[] (a value, not an index)
 
 
 class Policy(NamedTuple):
-    """Every function is jit- and vmap-able; only active sites count. The depth site is given, never emitted.
+    """Built from a space's static sites; every function is jit- and vmap-able.
+
+    Only active sites count. Whether a site is active may depend on the depth and on earlier sites, not on later ones.
+    The depth site is given, never emitted.
 
     init(key) -> params
     sample(key, params, depth) -> Arch i32[S]        depth i32[]: the value of the depth site (ignored if there is none)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
@@ -67,7 +68,10 @@ def score_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """-(1/m) sum_k (R_k - b) log P(a_k), to minimise; arch i32[m, S], advantage f32[m]. Also the mean entropy."""
     logp, entropy = jax.vmap(policy.log_prob, in_axes=(None, 0))(params, arch)
-    return -(logp * advantage).mean() - entropy_weight * entropy.mean(), entropy.mean()
+    loss = -(logp * advantage).mean()
+    if entropy_weight:  # left out altogether where it is 0, so that no gradient of it is compiled
+        loss -= entropy_weight * entropy.mean()
+    return loss, entropy.mean()
 
 
 def reinforce(
@@ -125,7 +129,12 @@ def reinforce(
         raise ValueError(f'unknown policy {policy!r}; choose "lstm", "independent" or pass a Policy')
     schedule = paper_schedule() if depth_schedule is None else depth_schedule
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
-    optimizer = optax.chain(clip, optax.adam(learning_rate))
+    # One flat vector instead of some twenty leaves: the update compiles in three quarters of the time.
+    optimizer = optax.flatten(optax.chain(clip, optax.adam(learning_rate)))
+
+    def empty() -> Buffer:
+        shape = (m, len(space.sites))
+        return Buffer(jnp.full(m, -1, jnp.int32), jnp.full(shape, -1, jnp.int32), jnp.zeros(m, jnp.float32))
 
     def init(key: Key) -> ReinforceState:
         params = pi.init(key)
@@ -135,7 +144,7 @@ def reinforce(
             optimizer=optimizer.init(params),
             asked=jnp.int32(0),
             asked_at=jnp.zeros(capacity, jnp.int32),
-            buffer=Buffer(jnp.full(m, -1, jnp.int32), jnp.full((m, len(space.sites)), -1, jnp.int32), jnp.zeros(m)),
+            buffer=empty(),
             updates=jnp.int32(0),
             baseline=jnp.float32(0 if baseline_init == "first_batch" else baseline_init),
             reward=zero,
@@ -155,7 +164,11 @@ def reinforce(
         mean = batch.reward.mean()
         first = (state.updates == 0) & (baseline_init == "first_batch")
         baseline = jnp.where(first, mean, state.baseline)
-        grads, entropy = jax.grad(lambda p: score_loss(pi, p, batch.arch, batch.reward - baseline, entropy_weight), has_aux=True)(state.params)
+
+        def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
+            return score_loss(pi, params, batch.arch, batch.reward - baseline, entropy_weight)
+
+        grads, entropy = jax.grad(loss, has_aux=True)(state.params)
         steps, opt_state = optimizer.update(grads, state.optimizer, state.params)
         return state._replace(
             params=optax.apply_updates(state.params, steps),
@@ -164,7 +177,7 @@ def reinforce(
             baseline=baseline_decay * baseline + (1 - baseline_decay) * mean,
             reward=mean,
             entropy=entropy,
-            grad_norm=optax.global_norm(grads),
+            grad_norm=jnp.linalg.norm(jax.flatten_util.ravel_pytree(grads)[0]),
             staleness=(state.updates - state.asked_at[batch.id % capacity]).astype(jnp.float32).mean(),
         )
 
@@ -172,24 +185,19 @@ def reinforce(
         if evaluation.fitness.ndim != 1:
             raise ValueError("reinforce needs one fitness per trial, f32[N]; combine several objectives into one first")
         ok = (evaluation.status == Status.OK) & jnp.isfinite(evaluation.fitness)
-        told = Buffer(proposal.id, proposal.arch, jnp.where(ok, reward(jnp.where(ok, evaluation.fitness, 1.0)), 0.0))
+        gained = jnp.where(ok, reward(jnp.where(ok, evaluation.fitness, 1.0)), 0.0).astype(jnp.float32)
+        told = Buffer(proposal.id, proposal.arch, gained)
         # Everything that waits, in order of id and empty rows last; m more rows so that a slice never overruns.
-        rows = jax.tree.map(lambda a, b, c: jnp.concatenate([a, b, c]), state.buffer, told, init_buffer())
+        rows = jax.tree.map(lambda a, b, c: jnp.concatenate([a, b, c]), state.buffer, told, empty())
         order = jnp.argsort(jnp.where(rows.id < 0, _LAST, rows.id))
         rows = jax.tree.map(lambda x: x[order], rows)
         ready = (rows.id >= 0).sum() // m
 
-        def batch_at(k: jax.Array) -> Buffer:
+        def batch(k: jax.Array) -> Buffer:
             return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, k * m, m), rows)
 
-        def body(state, k):
-            return jax.lax.cond(k < ready, lambda: update(state, batch_at(k)), lambda: state), None
-
-        state, _ = jax.lax.scan(body, state, jnp.arange((told.id.shape[0] + m - 1) // m))
-        return state._replace(buffer=batch_at(ready))
-
-    def init_buffer() -> Buffer:
-        return Buffer(jnp.full(m, -1, jnp.int32), jnp.full((m, len(space.sites)), -1, jnp.int32), jnp.zeros(m))
+        state = jax.lax.fori_loop(0, ready, lambda k, state: update(state, batch(k)), state)
+        return state._replace(buffer=batch(ready))
 
     def live(state: ReinforceState) -> jax.Array:
         return jnp.zeros(0, jnp.int32)  # nothing inherits

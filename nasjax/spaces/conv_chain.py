@@ -136,11 +136,12 @@ class ConvChain:
         layer, column, needed = self._needs
         mask = layer < self.min_layers + arch[0]
         kind = jnp.clip(arch[column], 0, len(self.types) - 1 if self.types else 0)
-        return mask & jnp.where(column >= 0, jnp.take_along_axis(jnp.asarray(needed), kind[:, None], 1)[:, 0], True)
+        allowed = jnp.take_along_axis(jnp.asarray(needed), kind[:, None], 1)[:, 0]
+        return jnp.asarray(mask) & jnp.where(column >= 0, allowed, True)
 
     def sample(self, key: Key, depth: jax.Array | int | None = None) -> jax.Array:
         """A uniformly drawn Arch; `depth` (layers, may be traced) fixes the depth, else it is drawn too."""
-        draws = jax.random.randint(key, (len(self.sites),), 0, self._arity)
+        draws = jax.random.randint(key, (len(self.sites),), 0, self._arity, jnp.int32)
         if depth is not None:
             draws = draws.at[0].set(jnp.asarray(depth, jnp.int32) - self.min_layers)
         return jnp.where(self.active(draws), draws, -1)
@@ -167,7 +168,7 @@ class ConvChain:
 
     def _complete(self, key: Key, arch: jax.Array) -> jax.Array:
         """Draws what is active but unset, clears what is inactive."""
-        draws = jax.random.randint(key, (len(self.sites),), 0, self._arity)
+        draws = jax.random.randint(key, (len(self.sites),), 0, self._arity, jnp.int32)
         filled = jnp.where(arch < 0, draws, arch)
         return jnp.where(self.active(filled), filled, -1)
 

@@ -41,6 +41,7 @@ class TrainState(NamedTuple):
     order: jax.Array  # i32[N], this epoch's permutation of the training part
     train_loss: jax.Array  # f32[epochs], mean cross-entropy in nats; the running epoch's is still a part of the mean
     valid_accuracy: jax.Array  # f32[epochs], fraction; 0 = not reached yet
+    step: jax.Array  # i32, steps done
     nan_epoch: jax.Array  # i32, first epoch (1-based) whose loss or logits were not finite; 0 = none
 
 
@@ -73,9 +74,16 @@ def trainer(network: Network, recipe: Recipe, train_size: int) -> Trainer:
     )
 
     def start(variables: PyTree) -> TrainState:
-        curve = jnp.zeros(recipe.epochs, jnp.float32)
-        order = jnp.zeros(train_size, jnp.int32)
-        return TrainState(variables, optimiser.init(variables["params"]), order, curve, curve, jnp.int32(0))
+        state = TrainState(
+            variables=variables,
+            optimiser=optimiser.init(variables["params"]),
+            order=jnp.zeros(train_size, jnp.int32),
+            train_loss=jnp.zeros(recipe.epochs, jnp.float32),
+            valid_accuracy=jnp.zeros(recipe.epochs, jnp.float32),
+            step=jnp.int32(0),
+            nan_epoch=jnp.int32(0),
+        )
+        return jax.tree.map(jnp.copy, state)  # no buffer twice: `run` may be given them to consume
 
     def step(
         key: Key, state: TrainState, choice: Any, rate: jax.Array, data: Data, t: jax.Array
@@ -127,7 +135,7 @@ def trainer(network: Network, recipe: Recipe, train_size: int) -> Trainer:
             state = step(key_step, state._replace(order=order), choice, rate, data, t)
             return lax.cond((t + 1) % epoch_steps == 0, validate, lambda state, t: state, state, t)
 
-        return lax.fori_loop(begin, end, body, state)
+        return lax.fori_loop(begin, end, body, state)._replace(step=jnp.asarray(end, jnp.int32))
 
     def accuracy(
         variables: PyTree, choice: Any, x: jax.Array, y: jax.Array, mean: jax.Array, std: jax.Array

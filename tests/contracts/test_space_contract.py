@@ -1,5 +1,7 @@
 """What every Space promises. A new space adds a line to SPACES (and to TINY, if it has an `enumerate`)."""
 
+import dataclasses
+import functools
 import json
 
 import chex
@@ -39,7 +41,7 @@ N = 3000  # draws: the rarest choice above has probability 1/75
 
 
 class Draws:
-    """A space with its compiled functions and some draws."""
+    """A space with some draws from its functions, all compiled as one program."""
 
     def __init__(self, space):
         self.space = space
@@ -47,15 +49,8 @@ class Draws:
         self.active = jax.jit(jax.vmap(space.active))
         self.mutate = jax.jit(jax.vmap(space.mutate))
         self.crossover = jax.jit(jax.vmap(space.crossover))
-        self.sample = jax.jit(jax.vmap(space.sample))
-        self.archs = np.asarray(self.sample(keys(0)))
+        self.archs = np.asarray(jax.jit(jax.vmap(space.sample))(keys(0)))
         self.mutants = np.asarray(self.mutate(keys(1), self.archs))
-
-    def choices(self, archs):
-        """The (site, choice) pairs that occur."""
-        return {(int(s), int(c)) for s, c in np.unique(np.stack(np.nonzero(archs >= 0)), axis=1).T[:0]} | {
-            (s, int(c)) for s in range(archs.shape[1]) for c in np.unique(archs[:, s]) if c >= 0
-        }
 
     def check(self, archs):
         """All are valid: sites in range exactly where active, -1 elsewhere."""
@@ -66,18 +61,23 @@ class Draws:
             self.space.validate(arch)
 
 
-def keys(seed, n=N):
-    return jax.random.split(jax.random.key(seed), n)
+def keys(seed):
+    return jax.random.split(jax.random.key(seed), N)
 
 
-@pytest.fixture(scope="module", params=SPACES)
+@functools.cache
+def draws_of(name):
+    return Draws(SPACES[name])
+
+
+@pytest.fixture(params=SPACES)
 def drawn(request):
-    return Draws(SPACES[request.param])
+    return draws_of(request.param)
 
 
-@pytest.fixture(scope="module", params=TINY)
+@pytest.fixture(params=TINY)
 def tiny(request):
-    return Draws(TINY[request.param])
+    return draws_of(request.param)
 
 
 def test_sites_describe_the_arch(drawn):
@@ -86,24 +86,26 @@ def test_sites_describe_the_arch(drawn):
     assert len({site.name for site in space.sites}) == len(space.sites)
     assert all(len(set(site.choices)) == len(site.choices) > 0 for site in space.sites)
     chex.assert_shape(drawn.archs, (N, len(space.sites)))
+
+
+def test_archs_are_int32_whatever_the_default(drawn):
+    space, key, arch = drawn.space, jax.random.key(0), drawn.archs[0]
     with jax.enable_x64(True):
-        for arch in (space.sample(jax.random.key(0)), space.mutate(jax.random.key(0), drawn.archs[0])):
-            chex.assert_type(arch, jnp.int32)
+        archs = jax.eval_shape(lambda: (space.sample(key), space.mutate(key, arch), space.crossover(key, arch, arch)))
+    chex.assert_type(archs, jnp.int32)
 
 
 def test_spaces_are_values(drawn):
-    twin = type(drawn.space)(**vars_of(drawn.space))
+    twin = dataclasses.replace(drawn.space)
+    assert twin is not drawn.space
     assert twin == drawn.space
     assert hash(twin) == hash(drawn.space)
 
 
-def vars_of(space):
-    return {name: getattr(space, name) for name in space.__dataclass_fields__}
-
-
 def test_samples_are_valid_and_reach_every_choice(drawn):
     drawn.check(drawn.archs)
-    assert drawn.choices(drawn.archs) == {(s, c) for s, n in enumerate(drawn.arity) for c in range(n)}
+    for site, column in zip(drawn.space.sites, drawn.archs.T, strict=True):
+        assert set(column[column >= 0].tolist()) == set(range(len(site.choices))), site.name
 
 
 def test_mutants_change_one_decision_and_what_it_switches(drawn):
@@ -113,8 +115,9 @@ def test_mutants_change_one_decision_and_what_it_switches(drawn):
     changed = both & (parents != mutants)
     mutable = ((parents >= 0) & (drawn.arity > 1)).any(1)
     np.testing.assert_array_equal(changed.sum(1), mutable)
-    # Changing that decision alone switches the same sites on and off.
-    np.testing.assert_array_equal(np.asarray(drawn.active(np.where(changed, mutants, parents))), mutants >= 0)
+    # That decision, and what was drawn for sites it switched on, explains every site that is on or off.
+    explained = drawn.active(np.where(changed | (parents < 0), mutants, parents))
+    np.testing.assert_array_equal(np.asarray(explained), mutants >= 0)
 
 
 def test_mutation_reaches_every_other_choice(drawn):
@@ -135,18 +138,20 @@ def test_crossover_children_are_made_of_their_parents(drawn):
     drawn.check(children)
     # Every active decision is that of a parent, which makes it so wherever both are active, too.
     np.testing.assert_array_equal((children == a) | (children == b) | (children < 0), True)
-    for parent, other in ((a, b), (b, a)):
-        only = (a != b) & (a >= 0) & (b >= 0) & (children == parent)
-        assert only.any() or drawn.space.size() == 1 or ((a >= 0) & (b >= 0) & (a != b)).sum() == 0, other
+    differ = (a != b) & (a >= 0) & (b >= 0)
+    if differ.any():
+        from_a = np.mean((children == a)[differ & (children >= 0)])
+        assert 0.45 < from_a < 0.55
     np.testing.assert_array_equal(np.asarray(drawn.crossover(keys(3), a, a)), a)
 
 
-def test_single_vmap_and_jit_agree(drawn):
-    space, key = drawn.space, keys(0)[5]
-    for n in (5,):
-        np.testing.assert_array_equal(space.sample(key), drawn.archs[n])
-        np.testing.assert_array_equal(space.mutate(keys(1)[n], drawn.archs[n]), drawn.mutants[n])
-        np.testing.assert_array_equal(space.active(drawn.archs[n]), drawn.archs[n] >= 0)
+@pytest.mark.parametrize("name", ["conv_all_options", "tabular"])
+def test_single_vmap_and_jit_agree(name):
+    drawn = draws_of(name)
+    space = drawn.space
+    np.testing.assert_array_equal(space.sample(keys(0)[5]), drawn.archs[5])
+    np.testing.assert_array_equal(space.mutate(keys(1)[5], drawn.archs[5]), drawn.mutants[5])
+    np.testing.assert_array_equal(space.active(drawn.archs[5]), drawn.archs[5] >= 0)
 
 
 def test_json_round_trip_and_hash(drawn):
@@ -163,19 +168,21 @@ def test_json_round_trip_and_hash(drawn):
 
 
 def test_decode_refuses_what_is_not_an_architecture(drawn):
-    for tree in (None, [], {}, {"space": "no_such_space"}, {"space": drawn.space.name}):
-        with pytest.raises(ValueError, match=drawn.space.name if tree != {"space": drawn.space.name} else ""):
+    for tree in (None, [], {}, {"space": "no_such_space"}):
+        with pytest.raises(ValueError, match=f'is {{"space": "{drawn.space.name}", '):
             drawn.space.decode(tree)
+    with pytest.raises(ValueError, match="must "):
+        drawn.space.decode({"space": drawn.space.name})
     with pytest.raises(ValueError, match="unknown entry 'colour'"):
         drawn.space.decode({**drawn.space.encode(drawn.archs[0]), "colour": 1})
 
 
 @hypothesis.settings(
     deadline=None,
-    max_examples=25,
+    max_examples=20,
     derandomize=True,
     database=None,
-    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # the fixture is never changed
 )
 @hypothesis.given(data=st.data())
 def test_laws_of_any_arch(drawn, data):
@@ -190,7 +197,7 @@ def test_laws_of_any_arch(drawn, data):
     site = data.draw(st.integers(0, len(arch) - 1))
     spoilt = arch.copy()
     spoilt[site] = data.draw(st.sampled_from([-2, -1, int(drawn.arity[site])])) if active[site] else 0
-    with pytest.raises(ValueError, match=".+"):
+    with pytest.raises(ValueError, match=r"must be|has no"):
         space.validate(spoilt)
 
 
@@ -206,10 +213,10 @@ def test_size_is_the_enumeration(tiny):
 def test_mutation_connects_the_space(tiny):
     rows = tiny.space.enumerate()
     number = {row.tobytes(): n for n, row in enumerate(rows)}
-    times = 100
-    mutants = np.asarray(tiny.mutate(keys(4, times * len(rows)), np.repeat(rows, times, axis=0)))
+    parents = np.arange(N) % len(rows)
+    mutants = np.asarray(tiny.mutate(keys(4), rows[parents]))
     steps = np.zeros((len(rows), len(rows)), bool)
-    steps[np.repeat(np.arange(len(rows)), times), [number[row.tobytes()] for row in mutants]] = True
+    steps[parents, [number[row.tobytes()] for row in mutants]] = True
     reached = np.arange(len(rows)) == 0
     for _ in rows:
         reached = reached | steps[reached].any(0)

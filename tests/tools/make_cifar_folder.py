@@ -17,7 +17,7 @@ NAMES = (b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", 
 
 
 def python2_pickle(value):
-    """Pickle protocol 2 with byte strings, which Python 3 reads but cannot write. bytes, int, list, dict, uint8 arrays."""
+    """Protocol 2 with byte strings, which Python 3 reads but cannot write; of bytes, int, list, dict, uint8 arrays."""
     return b"\x80\x02" + _dump(value) + b"."
 
 

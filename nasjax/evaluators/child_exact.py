@@ -1,0 +1,111 @@
+"""Strategy `exact`: every distinct architecture is a program of its own, compiled while another child trains."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.nets.conv_chain import conv_chain
+from nasjax.spaces.conv_plan import Plan
+from nasjax.train.fit import Run, advance, compile_run
+from nasjax.train.recipe import Recipe
+from nasjax.train.step import Data, Trainer, TrainState, trainer
+from nasjax.types import Key, Network
+
+_AHEAD = 2  # programs compiled before they are needed
+_KEPT = 64  # programs kept for architectures that come again
+
+
+class Child(NamedTuple):
+    """One child to train."""
+
+    id: int
+    arch: np.ndarray  # i32[S]
+    plan: Plan
+
+
+class Outcome(NamedTuple):
+    """What became of one child."""
+
+    seconds: float
+    state: TrainState | None = None  # on the host, without what only training needs; None: it raised
+    error: str = ""  # one line; "" = none
+
+
+Train = Callable[[Key, Sequence[Child]], list[Outcome]]
+
+
+def exact(data: Data, recipe: Recipe, *, keep_weights: bool = False) -> Train:
+    """Trains children one after the other, each by its own program.
+
+    Args:
+      data: on the device.
+      recipe: the training.
+      keep_weights: leave the variables in the outcomes.
+
+    Returns:
+      train(key, children) -> outcomes. Child i depends on fold_in(key, i) and its architecture, not on its
+      neighbours. Its seconds are its training and the wait for its program. Programs are kept for plans that come
+      again; the learning rate is an argument of them.
+    """
+    programs: OrderedDict[Plan, Future[Run]] = OrderedDict()
+
+    def build(plan: Plan) -> tuple[Network, Trainer]:
+        network = conv_chain(plan, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
+        return network, trainer(network, recipe, len(data.train_y))
+
+    def start(key: Key, plan: Plan) -> tuple[Trainer, TrainState]:
+        network, train = build(plan)
+        return train, train.start(network.init(key, None, jnp.zeros(1, jnp.float32)))
+
+    def compiled(plan: Plan) -> Run:
+        train, state = start(jax.random.key(0), plan)
+        return compile_run(train, state, None, data)
+
+    def program(pool: ThreadPoolExecutor, plan: Plan) -> Future[Run]:
+        plan = plan._replace(learning_rate=None)
+        if plan not in programs or programs[plan].cancelled():
+            programs[plan] = pool.submit(compiled, plan)
+        programs.move_to_end(plan)
+        while len(programs) > _KEPT:
+            programs.popitem(last=False)
+        return programs[plan]
+
+    def one(key: Key, child: Child, ready: Future[Run]) -> Outcome:
+        began = time.monotonic()
+        try:
+            key_init, key_train = jax.random.split(jax.random.fold_in(key, child.id))
+            run = ready.result()
+            train, state = start(key_init, child.plan)
+            rate = jnp.float32(child.plan.learning_rate or recipe.learning_rate)
+            state = advance(run, key_train, state, None, rate, data, 0, train.steps)
+            state = state._replace(variables=state.variables if keep_weights else None, optimiser=None, order=None)
+            return Outcome(time.monotonic() - began, jax.tree.map(np.asarray, state))
+        except Exception as error:  # a child that cannot be trained is a result, not the end of the search
+            return Outcome(time.monotonic() - began, error=one_line(error))
+
+    def train(key: Key, children: Sequence[Child]) -> list[Outcome]:
+        pool = ThreadPoolExecutor(1, "compile")
+        try:
+            outcomes = []
+            for i, child in enumerate(children):
+                ready, *_ = [program(pool, other.plan) for other in children[i : i + 1 + _AHEAD]]
+                outcomes.append(one(key, child, ready))
+            return outcomes
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    return train
+
+
+def one_line(error: Any) -> str:
+    """An exception as one line of at most 200 characters."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:200]

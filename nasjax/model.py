@@ -1,0 +1,129 @@
+"""A retrained network for somebody else's program: load it, call it, export it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax import checkpoint
+from nasjax.experiments.settings import as_json, from_json
+from nasjax.nets.conv_chain import conv_chain
+from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_plan import plan
+from nasjax.train.augment import whiten
+from nasjax.types import PyTree
+
+
+class Model(NamedTuple):
+    """A trained classifier.
+
+    apply(variables, x) -> logits f32[B, K], x [B, H, W, C] in the units of the data set (uint8, or float as given)
+    """
+
+    apply: Callable[[PyTree, jax.Array], jax.Array]
+    variables: PyTree
+    image: tuple[int, int, int]  # height, width, channels
+    dtype: str  # of x
+    class_names: tuple[str, ...]
+    arch: dict[str, Any]  # JSON form
+
+
+def save(path: Path, variables: PyTree, description: dict[str, Any]) -> None:
+    """Writes weights and what rebuilds the network into `path/model`."""
+    checkpoint.save(path / "model", "weights", variables)
+    checkpoint.write_json(path / "model" / "model.json", description)
+
+
+def describe(
+    space: ConvChain,
+    arch: np.ndarray,
+    image: tuple[int, int, int],
+    dtype: str,
+    names: Any,
+    mean: Any,
+    std: Any,
+    eps: float,
+) -> dict[str, Any]:
+    """The JSON that `load` rebuilds a network from."""
+    return {
+        "space": as_json(space),
+        "arch": space.encode(arch),
+        "image": list(image),
+        "dtype": dtype,
+        "class_names": [str(name) for name in names],
+        "mean": np.asarray(mean, float).tolist(),
+        "std": np.asarray(std, float).tolist(),
+        "bn_eps": eps,
+    }
+
+
+def load(path: str | Path) -> Model:
+    """The network that `--mode=retrain` left in a workdir.
+
+    Args:
+      path: the workdir.
+
+    Raises:
+      ValueError: it holds no retrained network, or a damaged one.
+
+    Example:
+      >>> model = nasjax.load("runs/reinforce-conv_chain-digits-s0")
+      >>> model.apply(model.variables, images).argmax(-1)
+    """
+    path = Path(path)
+    file = path / "model" / "model.json"
+    if not file.is_file():
+        raise ValueError(f"{path} holds no trained network; run --mode=retrain --workdir={path} first")
+    try:
+        tree = json.loads(file.read_text())
+        space = from_json(ConvChain(), tree["space"])
+        image = tuple(tree["image"])
+        names = tuple(tree["class_names"])
+        planned = plan(space, space.decode(tree["arch"]), image, len(names))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    network = conv_chain(planned, bn_eps=tree["bn_eps"])
+    template = network.init(jax.random.key(0), None, jnp.zeros((1, *image)))
+    variables = checkpoint.restore(path / "model", "weights", template)
+    mean, std = (jnp.asarray(tree[name], jnp.float32) for name in ("mean", "std"))
+
+    def apply(variables: PyTree, x: jax.Array) -> jax.Array:
+        logits, _ = network.apply(variables, None, whiten(x, mean, std))
+        return logits
+
+    return Model(apply, variables, image, tree["dtype"], names, tree["arch"])
+
+
+def export(path: str | Path) -> list[Path]:
+    """Writes the retrained network of a workdir for use without this library.
+
+    Args:
+      path: a workdir with a retrained network.
+
+    Returns:
+      `export/weights.npz` (arrays named by their path, "params/layer0/kernel"), `export/arch.json`, and
+      `export/model.jax`, a `jax.export` artifact: deserialise it and call it on x [B, H, W, C], any B.
+    """
+    from jax import export as jax_export
+
+    path = Path(path)
+    model = load(path)
+    out = path / "export"
+    out.mkdir(exist_ok=True)
+    leaves = jax.tree_util.tree_flatten_with_path(model.variables)[0]
+    named = {"/".join(str(part.key) for part in where): np.asarray(leaf) for where, leaf in leaves}
+    np.savez(out / "weights.npz", **named)  # type: ignore[arg-type]
+    checkpoint.write_json(out / "arch.json", model.arch)
+    (batch,) = jax_export.symbolic_shape("b")
+    x = jax.ShapeDtypeStruct((batch, *model.image), jnp.dtype(model.dtype))
+    exported = jax_export.export(jax.jit(lambda x: model.apply(model.variables, x)), platforms=("cpu", "cuda", "tpu"))(
+        x
+    )
+    (out / "model.jax").write_bytes(exported.serialize())
+    return [out / "weights.npz", out / "arch.json", out / "model.jax"]

@@ -1,0 +1,166 @@
+"""Training the architecture a search found, from scratch, and testing it once.
+
+Zoph & Le 2017, section 4.1: take the best by validation accuracy, optionally a small grid over learning rate, weight
+decay, batch-norm epsilon and the epoch of the decay, train to convergence, test. The grid's values are ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax import checkpoint, model, workdir
+from nasjax.checkpoint import RunError
+from nasjax.data.dataset import load, load_test
+from nasjax.experiments.base import Config, RetrainConfig, shape_of
+from nasjax.experiments.settings import as_json
+from nasjax.nets.conv_chain import conv_chain
+from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_plan import Plan, plan
+from nasjax.train.fit import fit, resident
+from nasjax.train.recipe import Recipe
+from nasjax.train.step import Data, TrainState, trainer
+from nasjax.types import Key, PyTree
+
+PUBLISHED = {
+    "model": "v1, no stride or pooling, 15 layers, CIFAR-10",
+    "params": 4_200_000,
+    "test_error": 0.0550,
+    "source": "Zoph & Le 2017, Table 1",
+}
+_SAVE_S = 60.0  # a training is saved when so many seconds have passed
+
+
+def retrain(config: Config, space: ConvChain, tree: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Trains the architecture `tree` from scratch in `path`, tests it once, writes weights and result.json.
+
+    A killed training goes on from its last saved epoch; a finished one is not trained or tested again.
+
+    Args:
+      config: its retrain_recipe and retrain settings count; its data settings name the data.
+      space: a space that contains the architecture.
+      tree: the architecture as JSON.
+      path: an opened workdir.
+
+    Returns:
+      What result.json holds.
+
+    Raises:
+      ValueError: wrong settings or architecture.
+      RunError: the loss became NaN, or the disk is full.
+    """
+    arch = space.decode(tree)
+    data = load(config.data)
+    image, classes = shape_of(data)
+    planned = plan(space, arch, image, classes)
+    settings = {name: as_json(getattr(config, name)) for name in ("data", "retrain_recipe", "retrain", "seed")}
+    digest = hashlib.sha256(json.dumps([tree, settings, data.sha256], sort_keys=True).encode()).hexdigest()[:12]
+    folder, result_file = path / "retrain" / digest, path / "result.json"
+    if (folder / "result.json").exists():
+        result = json.loads((folder / "result.json").read_text())
+        print(f"already trained and tested with these settings (in {folder})", file=sys.stderr)
+        checkpoint.write_json(result_file, result)
+        return result
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
+    arrays, recipe = resident(data), config.retrain_recipe
+    if planned.learning_rate is not None:
+        recipe = dataclasses.replace(recipe, learning_rate=planned.learning_rate)
+    if config.retrain.grid:
+        recipe = _grid(key_grid, config.retrain, recipe, planned, arrays, folder)
+    variables, history = _train(key, planned, recipe, arrays, folder)
+    test = load_test(config.data)
+    network = conv_chain(planned, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
+    accuracy = jax.jit(trainer(network, recipe, len(data.train.y)).accuracy)
+    tested = accuracy(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
+    result = {
+        "arch": tree,
+        "params": planned.params,
+        "macs": planned.macs,
+        "test_accuracy": float(tested),
+        "test_images": len(test.y),
+        "valid_accuracy": history["valid_accuracy"][-1],
+        "train_loss": history["train_loss"][-1],
+        "dataset": {"name": data.name, "image": list(image), "train": len(data.train.y), "sha256": data.sha256},
+        "recipe": as_json(recipe),
+        "seconds": round(time.monotonic() - began, 3),
+        "history": history,
+        "published": PUBLISHED,
+        **workdir.environment(),
+    }
+    names = (data.class_names, data.mean, data.std, recipe.bn_eps)
+    model.save(path, variables, model.describe(space, arch, image, str(data.train.x.dtype), *names))
+    checkpoint.write_json(folder / "result.json", result)
+    checkpoint.write_json(result_file, result)
+    return result
+
+
+def _train(key: Key, planned: Plan, recipe: Recipe, data: Data, folder: Path) -> tuple[PyTree, dict[str, list[float]]]:
+    """`fit` with checkpoints and a line per epoch."""
+    network = conv_chain(planned, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
+    blank = network.init(jax.random.key(0), None, jnp.zeros((1, *planned.image), jnp.float32))
+    found = checkpoint.latest(folder / "epochs", trainer(network, recipe, len(data.train_y)).start(blank))
+    saved = time.monotonic()
+
+    def on_epoch(epoch: int, state: TrainState) -> None:
+        nonlocal saved
+        loss, accuracy = float(state.train_loss[epoch - 1]), float(state.valid_accuracy[epoch - 1])
+        print(
+            f"epoch {epoch}/{recipe.epochs}: loss {loss:.4f}, validation accuracy {accuracy:.2%}",
+            file=sys.stderr,
+            flush=True,
+        )
+        if time.monotonic() - saved > _SAVE_S or epoch == recipe.epochs:
+            checkpoint.save(folder / "epochs", f"{epoch:06d}", state)
+            saved = time.monotonic()
+
+    variables, history = fit(key, network, data, recipe, state=found[1] if found else None, on_epoch=on_epoch)
+    if not np.isfinite(history["train_loss"][-1]):
+        raise RunError(
+            f"the loss became NaN in epoch {len(history['train_loss'])}; "
+            f"try a smaller rate, --set retrain_recipe.learning_rate={recipe.learning_rate / 10:g}"
+        )
+    return variables, history
+
+
+def _grid(key: Key, grid: RetrainConfig, recipe: Recipe, planned: Plan, data: Data, folder: Path) -> Recipe:
+    """The recipe of the best validation accuracy; every setting is trained with the same key, and written down."""
+    file = folder / "grid.jsonl"
+    done = {json.dumps(row["setting"]): row["valid_accuracy"] for row in checkpoint.read_lines(file)}
+    checkpoint.truncate_lines(file, len(done))
+    axes = (grid.grid_learning_rates, grid.grid_weight_decays, grid.grid_bn_eps, grid.grid_decays)
+    best, chosen = -1.0, recipe
+    for n, (rate, decay, eps, drop) in enumerate(itertools.product(*axes), 1):
+        # The second drop keeps its distance to the end: half of what follows the first.
+        changes: dict[str, Any] = {
+            "learning_rate": rate,
+            "weight_decay": decay,
+            "bn_eps": eps,
+            "drops": (drop, (1 + drop) / 2),
+        }
+        name = json.dumps(json.loads(json.dumps(changes)))
+        if name not in done:
+            short = dataclasses.replace(recipe, epochs=grid.grid_epochs, **changes)
+            network = conv_chain(planned, bn_eps=eps, dtype=recipe.dtype)
+            _, history = fit(key, network, data, short)
+            accuracy = history["valid_accuracy"][-1] if np.isfinite(history["train_loss"][-1]) else -1.0
+            done[name] = accuracy
+            checkpoint.append_lines(file, [{"setting": json.loads(name), "valid_accuracy": accuracy}])
+            total = np.prod([len(axis) for axis in axes])
+            print(f"grid {n}/{total}: validation accuracy {accuracy:.2%} with {name}", file=sys.stderr, flush=True)
+        if done[name] > best:
+            best, chosen = done[name], dataclasses.replace(recipe, **changes)
+    if best < 0:
+        raise RunError("every setting of the grid gave NaN; set smaller --set retrain.grid_learning_rates=...")
+    return chosen

@@ -1,0 +1,148 @@
+"""Whitening, random crops and flips of an image batch, inside jit.
+
+Zoph & Le 2017, section 4.1: whiten, upsample, crop 32x32 at random, flip at random. Whitening comes first, so that the
+zeros of padding are the mean colour. All randomness of image i is a function of (key, index[i]) alone: any batch size
+and any number of devices augment an image alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.types import Key
+
+CROPS = ("upsample", "pad", "none")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What to do to training images.
+
+    Attributes:
+      crop: "upsample" (the paper's), "pad" (with zeros) or "none"; what is cut out has the old size.
+      crop_size: height after upsampling (the width grows by as much), or padding on every side, in pixels; None = 5/4
+        of the height (40 of 32: our choice, the paper gives no size), or 1/8 of it (4 of 32).
+      flip: mirror half of the images left to right; switch it off for digits.
+    """
+
+    crop: str = "upsample"
+    crop_size: int | None = None
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise ValueError(f"unknown crop {self.crop!r}; choose {', '.join(CROPS)}")
+        if self.crop_size is not None and self.crop_size < 0:
+            raise ValueError(f"crop_size is in pixels and must not be negative, got {self.crop_size}")
+
+
+def whiten(x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """(x - mean) / std per channel.
+
+    Args:
+      x: [..., H, W, C]; uint8 counts as fractions of 255, as in `Dataset.mean`.
+      mean, std: f32[C].
+
+    Returns:
+      f32[..., H, W, C].
+    """
+    channels = (1,) * (x.ndim - 1) + (-1,)
+    scale = 1 / 255 if x.dtype == jnp.uint8 else 1.0
+    return (x.astype(jnp.float32) * scale - jnp.reshape(mean, channels)) / jnp.reshape(std, channels)
+
+
+def augment(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
+    """A random crop and a random flip of every image.
+
+    Equals `random_flip(key, random_crop(key, x, ...))`, in one pass.
+
+    Args:
+      key: consumed; fold the step in.
+      x: [B, H, W, C], whitened.
+      cfg: static.
+      index: i32[B], each image's number in the whole batch (where x is one device's part of it); None = 0..B-1.
+
+    Returns:
+      [B, H, W, C].
+
+    Example:
+      >>> x = whiten(jnp.zeros((2, 8, 8, 1), jnp.uint8), jnp.array([0.3]), jnp.array([0.4]))
+      >>> augment(jax.random.key(0), x, Augment(crop="pad", flip=False)).shape
+      (2, 8, 8, 1)
+    """
+    if cfg.crop == "none":
+        return random_flip(key, x, index) if cfg.flip else x
+    bits = _bits(key, x, index)
+    return _crop(bits, x, cfg.crop, cfg.crop_size, bits % 2 == 1 if cfg.flip else None)
+
+
+def random_crop(
+    key: Key, x: jax.Array, mode: str = "upsample", size: int | None = None, index: jax.Array | None = None
+) -> jax.Array:
+    """Enlarges [B, H, W, C] as `Augment.crop` says and cuts [B, H, W, C] out, at a random place in every image."""
+    Augment(mode, size)
+    return x if mode == "none" else _crop(_bits(key, x, index), x, mode, size, None)
+
+
+def random_flip(key: Key, x: jax.Array, index: jax.Array | None = None) -> jax.Array:
+    """Mirrors every image of [B, H, W, C] left to right with probability 1/2."""
+    flip = _bits(key, x, index) % 2 == 1
+    return jnp.where(flip[:, None, None, None], x[:, :, ::-1], x)
+
+
+def _bits(key: Key, x: jax.Array, index: jax.Array | None) -> jax.Array:
+    """u32[B] random words; the lowest bit flips, the others crop.
+
+    A folded key is itself a hash of (key, index), and nobody else uses it: drawing from it as well would add a
+    third to the compile time of this file.
+    """
+    if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim != 4:
+        raise ValueError(f"augmentation needs whitened float images [B, H, W, C], got {x.dtype} {list(x.shape)}")
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(x.shape[0]) if index is None else index)
+    return jax.random.key_data(keys)[:, -1]
+
+
+def _crop(bits: jax.Array, x: jax.Array, mode: str, size: int | None, flip: jax.Array | None) -> jax.Array:
+    """Every output row is a weighted sum of one or two input rows, and so is every column: two gathers.
+
+    Inside a scan on CPU that is six times faster than resizing, slicing and flipping (batch 64, 32x32: 0.6 ms).
+    """
+    height, width = x.shape[1:3]
+    if size is None:
+        size = height * 5 // 4 if mode == "upsample" else height // 8
+    extra = size - height if mode == "upsample" else 2 * size
+    if extra < 0:
+        raise ValueError(f"crop_size={size} would shrink images of height {height}; give at least {height}")
+    bits = bits // 2
+    top, left = bits % (extra + 1), bits // (extra + 1) % (extra + 1)
+    columns = jnp.arange(width, dtype=bits.dtype)
+    columns = columns[None] if flip is None else jnp.where(flip[:, None], columns[::-1], columns)
+    x = _combine(x, 1, top[:, None] + jnp.arange(height, dtype=bits.dtype)[None], _taps(mode, height, extra))
+    return _combine(x, 2, left[:, None] + columns, _taps(mode, width, extra))
+
+
+def _taps(mode: str, old: int, extra: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which old rows make each row of the enlarged image: i32[taps, old + extra], and their weights."""
+    row = np.arange(old + extra)
+    if mode == "pad":
+        source = row - extra // 2
+        return source.clip(0, old - 1)[None], ((source >= 0) & (source < old))[None]
+    position = (row + 0.5) * old / (old + extra) - 0.5  # bilinear, pixel centres, as jax.image.resize
+    below = np.floor(position).astype(int)
+    weight = position - below
+    return np.stack([below, below + 1]).clip(0, old - 1), np.stack([1 - weight, weight])
+
+
+def _combine(x: jax.Array, axis: int, rows: jax.Array, taps: tuple[np.ndarray, np.ndarray]) -> jax.Array:
+    """Rows (axis 1) or columns (axis 2) number `rows` [B, n] of the enlarged image."""
+    others = (3 - axis, 3)
+    total = jnp.zeros((), x.dtype)
+    for source, weight in zip(*taps, strict=True):
+        pick = jnp.expand_dims(jnp.asarray(source, jnp.int32)[rows], others)
+        part = jnp.take_along_axis(x, pick, axis, mode="promise_in_bounds")
+        total = total + part * jnp.expand_dims(jnp.asarray(weight, x.dtype)[rows], others)
+    return total

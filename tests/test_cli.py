@@ -1,0 +1,267 @@
+"""The command as a user meets it: tiny searches, resuming after a kill, and one clear line for every mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nasjax import launch
+
+TINY = [
+    "--set=space.min_layers=2",
+    "--set=space.max_layers=2",
+    "--set=space.filter_heights=1,3",
+    "--set=space.filter_widths=3",
+    "--set=space.filter_counts=2,4",
+    "--set=recipe.epochs=1",
+    "--set=data.train_limit=128",
+    "--set=data.valid_limit=64",
+    "--set=width=4",
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return f"--compile_cache={tmp_path_factory.mktemp('xla')}"
+
+
+def start(cache, *args, **options):
+    command = [sys.executable, "-m", "nasjax.launch", cache, *args]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **options)
+
+
+def run(cache, *args, **options):
+    process = start(cache, *args, **options)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def rows(path):
+    lines = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "cost_s"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def searched(cache, tmp_path_factory):
+    """An uninterrupted REINFORCE search of 12 trials."""
+    path = tmp_path_factory.mktemp("run") / "whole"
+    code, out, err = run(cache, "--method=reinforce", "--trials=12", f"--workdir={path}", *TINY)
+    assert code == 0, err
+    return path, out, err
+
+
+def test_search_leaves_its_results(searched):
+    path, out, err = searched
+    assert [row["id"] for row in rows(path)] == list(range(12))
+    assert all(row["status"] == "ok" and 0 <= row["fitness"] <= 1 for row in rows(path))
+    config = json.loads((path / "config.json").read_text())
+    assert config["strategy"] in ("exact", "vmap") and config["dataset"]["sha256"] and config["versions"]["jax"]
+    best = json.loads((path / "best.json").read_text())
+    assert best["fitness"] == max(row["fitness"] for row in rows(path))
+    assert "<html" in (path / "report.html").read_text()
+    assert "12 trials (0 failed)" in out and "--mode=retrain" in out
+    assert "trial 12/12: best" in err
+
+
+def test_kill_and_resume_equals_uninterrupted(cache, searched, tmp_path):
+    """kill -9 in the middle; the same command again ends with the same trials and the same controller, bit for bit."""
+    path = tmp_path / "killed"
+    args = ["--method=reinforce", "--trials=12", f"--workdir={path}", *TINY]
+    process = start(cache, *args)
+    deadline = time.monotonic() + 240
+    while not (path / "checkpoints").is_dir() or not any(p.name.isdigit() for p in (path / "checkpoints").iterdir()):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    done = [p.name for p in (path / "checkpoints").iterdir() if p.name.isdigit()]
+    assert "00000012" not in done, "the search ended before it could be killed"
+    code, out, err = run(cache, *args)
+    assert code == 0, err
+    assert rows(path) == rows(searched[0])
+    trees = [restored(folder) for folder in (path, searched[0])]
+    assert trees[0].keys() == trees[1].keys() and len(trees[0]) > 10
+    for name in trees[0]:
+        assert trees[0][name].tobytes() == trees[1][name].tobytes(), name
+
+
+def restored(path):
+    """The last checkpoint of a search but its clock, {name: array}."""
+    import jax
+
+    from nasjax import checkpoint, commands
+    from nasjax.experiments import reinforce
+
+    config = commands.config_of(path)
+    searcher = reinforce.searcher(config)
+    like = {"state": searcher.init(jax.random.key(0)), "told": 0, "rounds": 0, "wall_s": 0.0}
+    _, tree = checkpoint.latest(path / "checkpoints", like)
+    del tree["wall_s"]
+    return {jax.tree_util.keystr(where): np.asarray(leaf) for where, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def test_finished_run_prints_its_summary_again(cache, searched):
+    before = (searched[0] / "trials.jsonl").read_bytes()
+    code, out, err = run(cache, "--method=reinforce", "--trials=12", f"--workdir={searched[0]}", *TINY)
+    assert code == 0 and "12 trials" in out
+    assert (searched[0] / "trials.jsonl").read_bytes() == before
+
+
+def test_other_settings_in_the_same_workdir_are_refused(searched, capsys):
+    code = launch.main(["nasjax", "--method=reinforce", f"--workdir={searched[0]}", *TINY, "--set=recipe.epochs=2"])
+    assert code == 2
+    assert "recipe.epochs: 1 -> 2" in capsys.readouterr().err
+
+
+def test_retrain_load_export(searched, cache, capsys):
+    path = searched[0]
+    args = ["nasjax", "--mode=retrain", f"--workdir={path}", cache, "--set=retrain_recipe.epochs=2"]
+    assert launch.main(args) == 0
+    out = capsys.readouterr().out
+    assert "Test accuracy" in out and "94.50%" in out
+    result = json.loads((path / "result.json").read_text())
+    assert result["arch"] == json.loads((path / "best.json").read_text())["arch"]
+    assert launch.main(args) == 0 and "already trained" in capsys.readouterr().err  # the test set is used once
+
+    import nasjax
+    from nasjax.data.dataset import DataConfig, load_test
+
+    model = nasjax.load(path)
+    test = load_test(DataConfig())
+    hits = np.asarray(model.apply(model.variables, test.x)).argmax(-1) == test.y
+    assert hits.mean() == pytest.approx(result["test_accuracy"], abs=1e-6)
+
+    assert launch.main(["nasjax", "--mode=export", f"--workdir={path}"]) == 0
+    import jax.export
+
+    exported = jax.export.deserialize((path / "export/model.jax").read_bytes())
+    np.testing.assert_allclose(exported.call(test.x[:5]), model.apply(model.variables, test.x[:5]), atol=1e-4)
+    weights = np.load(path / "export/weights.npz")
+    assert sum(weights[n].size for n in weights if n.startswith("params/")) == result["params"]
+
+
+def test_interrupt_saves_and_says_so(cache, tmp_path):
+    path = tmp_path / "run"
+    process = start(cache, "--method=random", "--trials=400", f"--workdir={path}", *TINY)
+    deadline = time.monotonic() + 240
+    while not (path / "trials.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted" in err and "Traceback" not in err
+
+
+def inspect(capsys, *args):
+    assert launch.main(["nasjax", "--mode=inspect", *args]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_inspect_gives_the_published_counts(capsys, tmp_path):
+    paper = ["--method=reinforce", "--preset=paper", "--dataset=cifar10"]
+    found = inspect(capsys, *paper, "--arch=NAS_RL_V1")
+    assert (found["params"], found["macs"]) == (4201630, 4300665312)
+    chain = found["arch"]
+    for i, layer in enumerate(chain["layers"]):
+        layer["inputs"] = [i - 1] if i else []
+    (tmp_path / "chain.json").write_text(json.dumps(chain))
+    assert inspect(capsys, *paper, f"--arch={tmp_path / 'chain.json'}")["params"] == 809134
+    fifteen = inspect(capsys, *paper, "--set=space.min_layers=15", "--set=space.max_layers=15")
+    assert fifteen["space_size"] == str(64**15 * 2**105) and fifteen["sites"] == 1 + 15 * 3 + 105
+    assert fifteen["params"] == 19_880 + 3 * 144 + 2_485 + 35 + 3 * 4 * 35  # LSTM, heads, attention, start, embeddings
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--method=reinforc"], "did you mean reinforce"),
+        ([], "--method is missing"),
+        (["--method=random", "--dataset=cifar"], "did you mean cifar10"),
+        (["--method=random", "--preset=big"], "choose demo or paper"),
+        (["--method=random", "--space=cells"], "choose conv_chain or tabular_cell"),
+        (["--method=random", "--mode=serch"], "unknown mode"),
+        (["--method=random", "--wokdir=x"], "Unknown command line flag"),
+        (["--method=random", "--trials=x"], "trials"),
+        (["--method=random", "--trials=0"], "trials must be positive"),
+        (["--method=random", "--set=recipe.epoch=3"], "did you mean recipe.epochs"),
+        (["--method=random", "extra"], "unexpected argument 'extra'"),
+        (["--method=random", "--space=tabular_cell"], "needs --table=FILE.npz"),
+        (["--method=random", "--space=tabular_cell", "--table=none.npz"], "none.npz"),
+        (["--method=random", "--dataset=cifar10", "--data_dir=/nonexistent"], "/nonexistent"),
+        (["--method=random", "--dataset=missing.npz"], "missing.npz"),
+        (["--method=random", "--workdir=/dev/null/run"], "cannot write to --workdir"),
+        (["--method=random", "--mode=retrain", "--workdir=/nonexistent"], "no best.json"),
+        (["--mode=export", "--workdir=/nonexistent"], "no workdir"),
+        (["--mode=report"], "needs --workdir"),
+        (["--mode=report", "--workdir=/nonexistent"], "/nonexistent"),
+        (["--method=random", "--mode=inspect", "--arch=NOPE"], "no known name"),
+        (["--method=random", "--mode=inspect", '--arch={"space": "conv_chain"}'], '"layers" must be a list'),
+        (["--method=random", "--mode=inspect", '--arch={"space": '], "not valid JSON"),
+        (["--method=random", "--dtype=float8"], "float8"),
+    ],
+)
+def test_mistakes_are_one_clear_line(args, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert launch.main(["nasjax", *args]) == 2
+    err = capsys.readouterr().err.strip()
+    assert message in err and "Traceback" not in err
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.rglob("nasjax-error.log"))
+
+
+def test_impossible_architectures_are_refused(capsys):
+    layer = {"filter_height": 3, "filter_width": 3, "num_filters": 6, "inputs": []}
+    for change, message in (
+        ({"filter_height": 4}, "filter_height = 4 is not in this space"),
+        ({"inputs": [3]}, "inputs"),
+        ({"num_filter": 6}, "num_filter"),
+    ):
+        arch = {"space": "conv_chain", "layers": [layer, {**layer, **change}]}
+        assert launch.main(["nasjax", "--method=random", "--mode=inspect", f"--arch={json.dumps(arch)}"]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_foreign_and_damaged_workdirs(tmp_path, capsys):
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/thesis.tex").write_text("mine")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/config.json").write_text('{"config": ')
+    for name, message in (("foreign", "is no workdir"), ("damaged", "config.json is damaged")):
+        assert launch.main(["nasjax", "--method=random", f"--workdir={tmp_path / name}", *TINY]) == 2
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "foreign/thesis.tex").read_text() == "mine"
+    assert sorted(p.name for p in (tmp_path / "foreign").iterdir()) == ["thesis.tex"]
+
+
+def test_nan_learning_rate_is_a_failed_run_with_its_reason(cache, tmp_path):
+    path = tmp_path / "run"
+    args = ["--method=random", "--trials=4", f"--workdir={path}", *TINY, "--set=recipe.learning_rate=1e30"]
+    code, _, err = run(cache, *args)
+    assert code == 1 and "every candidate failed" in err and "NaN" in err and "Traceback" not in err
+    assert [row["status"] for row in rows(path)] == ["failed"] * 4
+
+
+def test_full_disk_is_one_line(cache, tmp_path):
+    """A limit on file sizes stands for the full disk: the write fails in the same place."""
+    import resource
+
+    path = tmp_path / "run"
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+
+    args = ["--method=random", "--trials=8", f"--workdir={path}", "--compile_cache=off", *TINY]
+    code, _, err = run("--compile_cache=off", *args, preexec_fn=limit)
+    assert code == 1
+    assert [line for line in err.splitlines() if line.startswith("error:")] == [err.splitlines()[-1]]
+    assert "File too large" in err and "Traceback" not in err

@@ -1,0 +1,146 @@
+import json
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nasjax import drive
+from nasjax.checkpoint import RunError
+from nasjax.searchers.random import random_search
+from nasjax.spaces.conv_chain import ConvChain
+from nasjax.types import Budget, Evaluation, Evaluator, Status
+
+SPACE = ConvChain(2, 2, (1, 3), (1, 3), (4, 8))
+
+
+@dataclass
+class Toy:
+    """Fitness = mean of the active choices plus noise of the trial's own key; id `fails` fails, `raises` raises."""
+
+    fails: int = -9
+    raises: int = -9
+    calls: int = 0
+
+    def evaluator(self) -> Evaluator:
+        def evaluate(key, proposal, inherited):
+            self.calls += 1
+            if self.raises in np.asarray(proposal.id):
+                raise OSError("worker\nfell over")
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, proposal.id)
+            noise = jax.vmap(jax.random.uniform)(keys)
+            fitness = jnp.maximum(proposal.arch, 0).mean(1) + 0.01 * noise
+            bad = proposal.id == self.fails
+            status = jnp.where(bad, Status.FAILED, Status.OK).astype(jnp.int8)
+            info = {"error": ["loss became NaN" if b else "" for b in bad], "loss": jnp.where(bad, jnp.nan, noise)}
+            return Evaluation(jnp.where(bad, jnp.nan, fitness), jnp.full(len(noise), 0.5), status, info), None
+
+        return Evaluator(evaluate)
+
+
+def describe(arch):
+    return {"arch": SPACE.encode(arch), "params": int(arch.sum()), "macs": 7}
+
+
+def run(path, trials=12, width=4, toy=None, **options):
+    path.mkdir(exist_ok=True)
+    toy = toy or Toy()
+    budget = options.pop("budget", Budget(trials))
+    return drive.search(
+        jax.random.key(5),
+        random_search(SPACE),
+        toy.evaluator(),
+        workdir=path,
+        budget=budget,
+        width=width,
+        describe=describe,
+        metrics=lambda state: {"leaves": jnp.float32(len(jax.tree.leaves(state)))},
+        **options,
+    )
+
+
+def test_leaves_what_the_design_promises(tmp_path):
+    summary = run(tmp_path / "a")
+    rows = [json.loads(line) for line in (tmp_path / "a/trials.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == list(range(12))
+    assert all(
+        set(row) == {"id", "parent", "arch", "params", "macs", "fitness", "cost_s", "status", "error", "loss"}
+        for row in rows
+    )
+    best = json.loads((tmp_path / "a/best.json").read_text())
+    assert best == max(rows, key=lambda row: row["fitness"]) == summary.best
+    assert len((tmp_path / "a/metrics.jsonl").read_text().splitlines()) == 3
+    assert summary.trials == 12 and summary.failed == 0 and summary.cost_s == 6.0
+
+
+@pytest.mark.parametrize("torn", ["", '{"id": 8, "par'])
+def test_resume_equals_uninterrupted(tmp_path, torn):
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "parts", trials=8)
+    with (tmp_path / "parts/trials.jsonl").open("a") as file:  # killed while the third round was being written
+        file.write(json.dumps({"id": 8}) + "\n" + torn)
+    parts = run(tmp_path / "parts")
+    assert parts.resumed == 8
+    assert (tmp_path / "parts/trials.jsonl").read_bytes() == (tmp_path / "whole/trials.jsonl").read_bytes()
+    for a, b in zip(jax.tree.leaves(parts.state), jax.tree.leaves(whole.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_short_last_round_and_a_longer_budget(tmp_path):
+    whole = run(tmp_path / "whole", trials=12)
+    assert run(tmp_path / "parts", trials=6).trials == 6
+    toy = Toy()
+    assert run(tmp_path / "parts", trials=6, toy=toy).trials == 6
+    assert toy.calls == 0  # a finished run only tells its summary
+    assert run(tmp_path / "parts", trials=12).trials == whole.trials
+    assert (tmp_path / "parts/trials.jsonl").read_bytes() == (tmp_path / "whole/trials.jsonl").read_bytes()
+
+
+def test_failures_are_values(tmp_path):
+    summary = run(tmp_path / "a", toy=Toy(fails=3, raises=5))
+    rows = [json.loads(line) for line in (tmp_path / "a/trials.jsonl").read_text().splitlines()]
+    assert summary.failed == 5 and summary.best["status"] == "ok"
+    assert (rows[3]["fitness"], rows[3]["status"], rows[3]["error"], rows[3]["loss"]) == (
+        None,
+        "failed",
+        "loss became NaN",
+        None,
+    )
+    assert {row["error"] for row in rows[4:8]} == {"OSError: worker fell over"}
+    assert all(row["error"] is None for row in rows[8:])
+
+
+def test_limits_reject_without_training(tmp_path):
+    def refuse(row):
+        return "params over the limit" if row["params"] > 4 else None
+
+    summary = run(tmp_path / "a", trials=40, refuse=refuse)
+    rows = [json.loads(line) for line in (tmp_path / "a/trials.jsonl").read_text().splitlines()]
+    rejected = [row for row in rows if row["params"] > 4]
+    assert rejected and all(row["status"] == "rejected" and row["fitness"] is None for row in rejected)
+    assert summary.failed == len(rejected) and summary.best["params"] <= 4
+    free = run(tmp_path / "b", trials=40)
+    kept = [row["id"] for row in rows if row["status"] == "ok"]
+    other = [json.loads(line) for line in (tmp_path / "b/trials.jsonl").read_text().splitlines()]
+    assert all(other[i]["fitness"] == rows[i]["fitness"] for i in kept)  # neighbours do not matter
+    assert free.failed == 0
+
+
+def test_every_candidate_failing_is_a_run_error(tmp_path):
+    with pytest.raises(RunError, match=r"every candidate failed.*fell over"):
+        run(tmp_path / "a", trials=4, toy=Toy(raises=1))
+
+
+def test_other_budgets(tmp_path):
+    assert run(tmp_path / "cost", budget=Budget(cost_s=5.0)).trials == 12  # the round that reaches it is the last
+    assert run(tmp_path / "wall", budget=Budget(wall_s=1e-9)).trials == 4
+
+
+def test_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(path, rows):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(drive.checkpoint, "append_lines", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        run(tmp_path / "a")

@@ -1,0 +1,180 @@
+"""Tables: both layouts of file, every error on one line, and the evaluator that looks results up."""
+
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nasjax.evaluators.table import COST, FITNESS, RESULT, load_table, table
+from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.types import Proposal, Status
+
+SPACE = TabularCell(edges=3, ops=("none", "skip", "conv"))  # 27 cells
+ROWS = np.random.default_rng(0).permutation(SPACE.enumerate())
+DATA = Path(os.environ.get("NASJAX_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")) / "nas_tables"
+
+
+def benchmark(**changes):
+    n = np.arange(27, dtype=np.float32)
+    columns = {
+        "ops": ROWS.astype(np.int8),
+        "op_names": np.array(SPACE.ops),
+        FITNESS: n + 50,
+        COST: n * 100,
+        RESULT: n + 60,
+    }
+    return {name: value for name, value in {**columns, **changes}.items() if value is not None}
+
+
+def plain(**changes):
+    columns = {"arch": ROWS, "fitness": np.linspace(0, 1, 27), "cost": np.full(27, 2.5)}
+    return {name: value for name, value in {**columns, **changes}.items() if value is not None}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def to_file(columns):
+        np.savez(tmp_path / "table.npz", **columns)
+        return tmp_path / "table.npz"
+
+    return to_file
+
+
+def propose(archs):
+    n = len(archs)
+    return Proposal(jnp.arange(n), jnp.asarray(archs, jnp.int32), jnp.full(n, -1))
+
+
+def test_benchmark_layout(save):
+    rows = load_table(save(benchmark()), SPACE)
+    at = np.asarray(SPACE.index(ROWS))
+    np.testing.assert_allclose(rows.fitness[at], (np.arange(27) + 50) / 100, rtol=1e-6)
+    np.testing.assert_allclose(rows.cost[at], np.arange(27) * 6.0, rtol=1e-6)  # 12 of 200 epochs
+    np.testing.assert_allclose(rows.result[at], (np.arange(27) + 60) / 100, rtol=1e-6)
+    assert rows.known.all()
+    assert all(column.dtype == np.float32 for column in rows[:3])
+
+
+def test_columns_scale_and_percent_are_options(save):
+    path = save(benchmark(params=np.arange(27) * 1000))
+    chosen = load_table(path, SPACE, fitness="params", cost=COST, result=FITNESS, cost_scale=0.5, percent=False)
+    at = np.asarray(SPACE.index(ROWS))
+    np.testing.assert_array_equal(chosen.fitness[at], np.arange(27) * 1000)
+    np.testing.assert_array_equal(chosen.cost[at], np.arange(27) * 50.0)
+    np.testing.assert_array_equal(chosen.result[at], np.arange(27) + 50)
+    assert load_table(path, SPACE, cost=COST).cost.max() == 2600.0  # a cost column that was named is not rescaled
+    assert load_table(path, SPACE, fitness="params").fitness.max() == 26_000  # no percent: above 100
+
+
+def test_operations_may_be_numbered_otherwise(save):
+    other = ("conv", "none", "skip")
+    renumbered = np.array([other.index(op) for op in SPACE.ops])[ROWS]
+    a = load_table(save(benchmark(ops=renumbered, op_names=np.array(other))), SPACE)
+    b = load_table(save(benchmark()), SPACE)
+    np.testing.assert_array_equal(a.fitness, b.fitness)
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [ROWS, np.array(SPACE.ops)[ROWS], np.array([SPACE.format(row) for row in ROWS])],
+    ids=["int", "names", "str"],
+)
+def test_plain_table(save, arch):
+    rows = load_table(save(plain(arch=arch)), SPACE)
+    at = np.asarray(SPACE.index(ROWS))
+    np.testing.assert_allclose(rows.fitness[at], np.linspace(0, 1, 27), rtol=1e-6)
+    np.testing.assert_array_equal(rows.cost, 2.5)
+    np.testing.assert_array_equal(rows.result, rows.fitness)
+    percents = load_table(save(plain(arch=arch, fitness=np.linspace(0, 100, 27))), SPACE)
+    np.testing.assert_allclose(percents.fitness, rows.fitness, rtol=1e-6)
+
+
+def test_evaluator_looks_up_fails_and_rejects(save):
+    part = {name: value[:20] for name, value in plain().items()}
+    part["fitness"][3] = np.nan
+    evaluator = table(SPACE, load_table(save(part), SPACE))
+    archs = np.concatenate([ROWS[[5, 3, 25]], np.full((1, 3), -1)])
+    evaluation, artifacts = jax.jit(evaluator.evaluate)(jax.random.key(0), propose(archs), None)
+    assert artifacts is None
+    np.testing.assert_array_equal(evaluation.status, [Status.OK, Status.FAILED, Status.REJECTED, Status.REJECTED])
+    np.testing.assert_allclose(evaluation.fitness, [5 / 26, np.nan, np.nan, np.nan], rtol=1e-6)
+    np.testing.assert_array_equal(evaluation.cost, [2.5, 2.5, 0.0, 0.0])
+    np.testing.assert_allclose(evaluation.info["result"], evaluation.fitness)
+    assert evaluation.status.dtype == jnp.int8
+
+
+def test_evaluator_vmaps_and_ignores_order(save):
+    evaluator = table(SPACE, load_table(save(benchmark()), SPACE))
+    key = jax.random.key(0)
+    many, _ = jax.vmap(lambda archs: evaluator.evaluate(key, propose(archs), None))(ROWS.reshape(9, 3, 3))
+    whole, _ = evaluator.evaluate(key, propose(ROWS), None)
+    backwards, _ = evaluator.evaluate(key, propose(ROWS[::-1]), None)
+    np.testing.assert_array_equal(many.fitness.ravel(), whole.fitness)
+    np.testing.assert_array_equal(backwards.fitness[::-1], whole.fitness)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (benchmark(**{FITNESS: None}), f"no column '{FITNESS}'; it has {RESULT}, {COST}, op_names, ops"),
+        (plain(cost=None), "no column 'cost'; it has arch, fitness"),
+        (plain(arch=None), "neither a column 'ops' nor 'arch' (plain table); it has cost, fitness"),
+        (benchmark(ops=ROWS[:, :2]), "column 'ops': needs the shape (N, 3), got int32(27, 2)"),
+        (benchmark(**{COST: np.ones((27, 3))}), f"column '{COST}' must hold 27 numbers, got float64(27, 3)"),
+        (plain(fitness=np.ones(26)), "column 'fitness' must hold 27 numbers, got float64(26,)"),
+        (plain(fitness=np.array(["high"] * 27)), "column 'fitness' must hold 27 numbers"),
+        (plain(cost=np.full(27, np.nan)), "column 'cost' must hold finite seconds"),
+        (plain(cost=np.full(27, -1.0)), "column 'cost' must hold finite seconds"),
+        (benchmark(ops=ROWS + 1), "operation numbers must be 0..2"),
+        (benchmark(op_names=np.array(["none", "skip", "pool"])), "'pool' is not an operation here"),
+        (plain(arch=np.array([["none", "skip", "pool"]] * 27)), "'pool' is not an operation here"),
+        (plain(arch=np.array(["|none~0|"] * 27)), "is not an architecture string"),
+        (plain(arch=np.ones((27, 3))), "needs the shape (N, 3), got float64(27, 3)"),
+        (plain(arch=np.concatenate([ROWS[:26], ROWS[:1]])), "1 architectures are repeated, the first is ["),
+        ({k: v[:26] if len(v) == 27 else v for k, v in benchmark().items()}, "1 of 27 architectures missing, first ["),
+    ],
+)
+def test_wrong_files_are_explained_on_one_line(save, columns, message):
+    path = save(columns)
+    with pytest.raises(ValueError) as error:
+        load_table(path, SPACE)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_npz(tmp_path):
+    np.save(tmp_path / "one.npy", np.ones(3))
+    np.savez(tmp_path / "pickle.npz", arch=np.array([{}], object))
+    (tmp_path / "text.npz").write_text("arch,fitness\n")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.savez(tmp_path / "whole.npz", **plain())
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-200])
+    for name in ("one.npy", "pickle.npz", "text.npz", "empty.npz", "torn.npz"):
+        with pytest.raises(ValueError, match=rf"{name} is not an \.npz of plain arrays: [^\n]+$"):
+            load_table(tmp_path / name, SPACE)
+    for name in ("absent.npz", ""):
+        with pytest.raises(ValueError, match=r"no table at .*\.npz file$"):
+            load_table(tmp_path / name, SPACE)
+
+
+def test_a_table_of_another_space_is_refused(save):
+    rows = load_table(save(plain()), SPACE)
+    with pytest.raises(ValueError, match="the table has 27 rows, the space 15625 architectures"):
+        table(TabularCell(), rows)
+
+
+@pytest.mark.skipif(not (DATA / "nas_bench_201.npz").exists(), reason="no NAS-Bench-201 table; set NASJAX_DATA")
+def test_nas_bench_201_facts():
+    space = TabularCell()
+    rows = load_table(DATA / "nas_bench_201.npz", space)
+    assert rows.known.all()
+    with np.load(DATA / "nas_bench_201.npz") as file:
+        best, strings = file["ops"][6111], file["arch_str"][:50]
+        for text, ops in zip(strings, file["ops"], strict=False):
+            assert space.format(ops) == text
+    assert rows.result.max() == rows.result[int(space.index(best))] == pytest.approx(0.9437, abs=1e-4)  # the best cell
+    assert rows.cost.mean() == pytest.approx(109, abs=5)  # seconds: 12,000 are about 110 trials
