@@ -42,12 +42,13 @@ def default_workdir(config: Config) -> Path:
     return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
 
 
-def search(config: Config, path: Path) -> drive.Summary:
+def search(config: Config, path: Path, command: str | None = None) -> drive.Summary:
     """Runs or continues a search and leaves trials, checkpoints, best.json and report.html in `path`.
 
     Args:
       config: from `configure`, changed with `dataclasses.replace`.
       path: the workdir.
+      command: the command line, for the report's "go on".
 
     Returns:
       The finished search.
@@ -61,6 +62,7 @@ def search(config: Config, path: Path) -> drive.Summary:
         "method": config.method,
         "preset": config.preset,
         "seed": config.seed,
+        "command": command,
         **experiment.problem.facts,
         **workdir.environment(),
         "config": as_json(config),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import signal
 import sys
 import traceback
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
         if len(rest) > 1:
             raise ValueError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        return _run(given)
+        return _run(given, argv)
     except (flags.Error, ValueError, FileNotFoundError) as error:
         if _unexpected(error):
             return 1
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
         return 1
 
 
-def _run(given: flags.FlagValues) -> int:
+def _run(given: flags.FlagValues, argv: list[str]) -> int:
     from nasjax import commands
 
     if given.mode not in MODES:
@@ -94,7 +95,7 @@ def _run(given: flags.FlagValues) -> int:
         return 0
     workdir = workdirs[0] if workdirs else commands.default_workdir(config)
     if given.mode == "search":
-        commands.search(config, workdir)
+        commands.search(config, workdir, shlex.join(["python", "-m", "nasjax.launch", *argv[1:]]))
     elif given.mode == "retrain":
         commands.retrain(config, workdir, given.arch)
     else:

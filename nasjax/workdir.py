@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ def environment() -> dict[str, Any]:
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "device": f"{len(jax.devices())} x {device.platform} {device.device_kind}",
-        "machine": platform.machine(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
         "versions": {"nasjax": __version__, "python": platform.python_version(), **{name: version(name) for name in names}},
     }
 

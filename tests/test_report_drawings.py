@@ -94,8 +94,11 @@ def test_summary_is_short():
     assert len(networks.summary({"space": "conv_chain", "layers": layers})) == 160
 
 
-@pytest.mark.parametrize(("low", "high", "log"), [(0, 1, 0), (0.31, 0.98, 0), (5, 5, 0), (-3, 900, 0), (900, 2e7, 1),
-                                                  (1e4, 1.1e4, 1), (7, 7, 1), (1, 1e9, 1)])  # fmt: skip
+RANGES = [(0, 1, 0), (0.31, 0.98, 0), (5, 5, 0), (0.43061, 0.430610001, 0), (1, 1.0004, 0), (-3, 900, 0)]
+RANGES += [(900, 2e7, 1), (1e4, 1.1e4, 1), (7, 7, 1), (1, 1e9, 1)]
+
+
+@pytest.mark.parametrize(("low", "high", "log"), RANGES)
 def test_axes_have_a_few_round_ticks_inside(low, high, log):
     axis = svg.axis("x", [low, high], log=bool(log))
     ticks = axis.ticks()

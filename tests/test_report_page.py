@@ -155,6 +155,23 @@ def test_every_figure_is_there_and_told_in_words(tmp_path):
     assert re.search(r"1\.\d+ to 1\.\d+ s: 4 trials", page.text)
 
 
+def test_curves_go_through_the_data(tmp_path):
+    page = report(workdir(tmp_path / "run", TRIALS))
+    first = [attrs for tag, attrs in page.tags if tag in ("circle", "path", "svg")]
+    first = first[: [i for i, attrs in enumerate(first) if attrs.get("role") == "img"][1]]  # of the first figure
+    dots = [(float(a["cx"]), float(a["cy"])) for a in first if "cx" in a]
+    best = next(a["d"] for a in first if a.get("class") == "line best c0")
+    mean = next(a["d"] for a in first if a.get("class") == "line c0")
+    failed = next(a["d"] for a in first if a.get("class") == "line failed")
+    (x0, y0), (x1, y1), (x3, y3) = dots  # fitness 0.5, 0.8125, 0.25
+    assert y1 < y0 < y3 and x1 - x0 == pytest.approx((x3 - x0) / 3, abs=0.2)  # trial 2 failed, but takes its place
+    assert best == f"M{x0} {y0}H{x1}V{y1}H{x3}V{y1}"
+    points = [tuple(map(float, p.split())) for p in mean[1:-2].split("L")]
+    scale = (y3 - y0) / (0.25 - 0.5)  # pixels per unit of fitness
+    assert points[1] == pytest.approx((x1, y0 + scale * (0.5 * 0.95 + 0.8125) / 1.95 - scale * 0.5), abs=0.2)
+    assert failed.count("M") == 1 and x1 < float(failed[1:].split()[0]) < x3
+
+
 def test_the_page_needs_nothing_from_outside(tmp_path):
     text = write_report([workdir(tmp_path / "run", TRIALS, metrics=METRICS)]).read_text()
     assert not re.search(r"https?:|//[a-z]|@import|url\(|\ssrc=|<link", text)
@@ -248,6 +265,23 @@ def test_best_json_stands_in_where_no_trial_does(tmp_path):
     best = {"id": 12, "arch": {"space": "darts_cell", "normal": [["sep_conv_3x3", 0]]}, "fitness": 0.75, "params": 99}
     page = report(workdir(tmp_path / "run", None, best=best))
     assert "best fitness75.00 %trial 12" in page.text and '"sep_conv_3x3"' in page.text
+
+
+def test_a_table_shows_results_and_no_sizes(tmp_path):
+    cell = {"space": "tabular_cell", "ops": ["none"] * 6}
+    trials = [
+        trial(i, f, arch=cell, params=None, macs=None, result=r) for i, (f, r) in enumerate([(0.8, 0.93), (0.7, 0.94)])
+    ]
+    page = report(
+        workdir(tmp_path / "run", trials, {"method": "random", "config": {"space": {"name": "tabular_cell"}}})
+    )
+    assert "trial 0, result 93.00 %" in page.text and "Size and fitness" not in page.text
+    assert [row[:4] for row in page.rows["Trials"]] == [
+        ["id", "fitness", "result", "parameters"],
+        ["0", "80.00 %", "93.00 %", "–"],
+        ["1", "70.00 %", "94.00 %", "–"],
+    ]
+    assert "--mode=retrain" not in page.text  # nothing to train
 
 
 def test_wrong_folders(tmp_path):

@@ -14,7 +14,7 @@ from nasjax.report.workdir import Run, Trial, number
 EMA_DECAY = 0.95
 COLOURS = 6
 _MAX_POINTS = 1500  # drawn per run and figure, so that a report of 100,000 trials stays small
-_REWARD = ("reward", "mean_reward", "baseline")
+_REWARD = ("reward", "baseline")
 _METRICS = {  # what the searchers write: axis label with its unit
     "entropy": "entropy of the policy (nats per architecture)",
     "grad_norm": "norm of the policy gradient",
@@ -81,10 +81,12 @@ def curves(runs: Sequence[Run], labels: Sequence[str]) -> str:
 
 
 def sizes(runs: Sequence[Run], labels: Sequence[str]) -> str:
-    """Parameters against fitness."""
+    """Parameters against fitness; nothing where networks have no known size (a table)."""
     as_percent = is_percent(runs)
     unit, text = ("fitness (%)", svg.percent) if as_percent else ("fitness", svg.short)
     sized = [[t for t in run.done if t.params and t.params > 0] for run in runs]
+    if not any(sized) and any(run.done for run in runs):
+        return ""
     x = svg.axis("parameters (count)", [float(t.params or 1) for ts in sized for t in ts], log=True)
     y = svg.axis(unit, [t.fitness for ts in sized for t in ts if t.fitness is not None], text=text)
 

@@ -35,10 +35,13 @@ def summary(run: Run, as_percent: bool) -> str:
     best, budget, share = run.best, run.limit("trials"), 100 * len(run.failed) / max(len(run.trials), 1)
     cost = f"{run.cost_s:,.1f} s" if run.cost_s < 100 else f"{run.cost_s:,.0f} s"
     hardware = plain(run.config.get("device")) or "not recorded"
+    told_best = f"trial {best.id}" if best else ""
+    if best and best.result is not None:
+        told_best += f", result {fitness_text(best.result, as_percent)}"
     tiles = [
         _tile("trials", f"{len(run.trials):,}", f"of {budget:,.0f}" if budget else ""),
         _tile("failed", f"{len(run.failed):,}", f"{share:.1f} % of the trials"),
-        _tile("best fitness", fitness_text(best and best.fitness, as_percent), f"trial {best.id}" if best else ""),
+        _tile("best fitness", fitness_text(best and best.fitness, as_percent), told_best),
         _tile("parameters (best)", count(best and best.params), f"{best.macs:,} macs" if best and best.macs else ""),
         _tile("total cost", cost, _duration(run.cost_s)),
         _tile("hardware", hardware, plain(run.config.get("dtype")), "text"),
@@ -87,10 +90,12 @@ def _trials(run: Run, as_percent: bool, most: int) -> str:
     if not run.trials:
         return ""
     ranked = sorted(run.trials, key=lambda t: float("-inf") if t.fitness is None else t.fitness, reverse=True)
+    results = any(t.result is not None for t in run.trials)
     rows = [
         [
             str(t.id),
             fitness_text(t.fitness, as_percent),
+            *([fitness_text(t.result, as_percent)] if results else []),
             count(t.params),
             count(t.macs),
             "–" if t.cost_s is None else f"{t.cost_s:.2f}",
@@ -99,7 +104,16 @@ def _trials(run: Run, as_percent: bool, most: int) -> str:
         ]
         for t in ranked[:most]
     ]
-    heads = ["id#", "fitness#", "parameters#", "macs#", "cost (s)#", "status", "architecture"]
+    heads = [
+        "id#",
+        "fitness#",
+        *(["result#"] if results else []),
+        "parameters#",
+        "macs#",
+        "cost (s)#",
+        "status",
+        "architecture",
+    ]
     note = "Best first; the column heads sort."
     if len(ranked) > most:
         note += f" The best {most:,} of {len(ranked):,} trials; trials.jsonl has all."

@@ -77,7 +77,11 @@ def axis(
         margin = 1.5 if high < low * 1.01 else (high / low) ** 0.05
         low, high = low / margin, high * margin
     else:
-        margin = 0.05 * (high - low) if high - low > 1e-9 * abs(high) else 0.1 * abs(high) or 0.5
+        size = max(abs(low), abs(high))
+        if high - low > 1e-6 * size:
+            margin = max(0.05 * (high - low), 0.0025 * size)  # so that labels of four digits differ
+        else:
+            margin = 0.1 * size or 0.5
         low, high = low if zero and low == 0 else low - margin, high + margin
     return Axis(label, low, high, log, text)
 

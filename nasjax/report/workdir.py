@@ -16,6 +16,7 @@ class Trial(NamedTuple):
     order: int  # completion order, from 1
     arch: Any  # its JSON form
     fitness: float | None  # of several objectives the first; None = failed
+    result: float | None  # a table's final figure of this architecture, beside the fitness that was searched on
     cost_s: float | None
     params: int | None
     macs: int | None
@@ -196,6 +197,7 @@ def _trial(row: dict[str, Any], order: int) -> Trial:
         order=order,
         arch=row.get("arch"),
         fitness=score if status == "ok" else None,
+        result=number(row.get("result")),
         cost_s=number(row.get("cost_s")),
         params=_count(row.get("params")),
         macs=_count(row.get("macs")),

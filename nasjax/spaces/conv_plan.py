@@ -1,7 +1,7 @@
 """What one `conv_chain` architecture computes, as a static table: shapes, inputs, parameters, multiply-adds.
 
-Host side, exact integers, no arrays: the specialised network, the counts and the drawings all read this table, so
-they cannot disagree. Zoph & Le 2017, section 3.3 (compile rules), and spec section 2.4.
+Host side, exact integers, no arrays: the specialised network and the counts read this one table, so they cannot
+disagree. Zoph & Le 2017, section 3.3 (compile rules), and spec section 2.4.
 """
 
 from __future__ import annotations
