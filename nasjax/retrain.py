@@ -82,7 +82,7 @@ def retrain(config: Config, space: ConvChain, tree: dict[str, Any], path: Path) 
     variables, history = _train(key, planned, recipe, arrays, folder)
     test = load_test(config.data)
     network = conv_chain(planned, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-    accuracy = jax.jit(trainer(network, recipe, len(data.train.y)).accuracy)
+    accuracy = jax.jit(trainer(network, recipe, len(data.train.y), variables).accuracy)
     tested = accuracy(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
     result = {
         "arch": tree,
@@ -110,7 +110,7 @@ def _train(key: Key, planned: Plan, recipe: Recipe, data: Data, folder: Path) ->
     """`fit` with checkpoints and a line per epoch."""
     network = conv_chain(planned, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     blank = network.init(jax.random.key(0), None, jnp.zeros((1, *planned.image), jnp.float32))
-    found = checkpoint.latest(folder / "epochs", trainer(network, recipe, len(data.train_y)).start(blank))
+    found = checkpoint.latest(folder / "epochs", trainer(network, recipe, len(data.train_y), blank).start(blank))
     saved = time.monotonic()
 
     def on_epoch(epoch: int, state: TrainState) -> None:

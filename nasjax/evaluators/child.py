@@ -91,11 +91,11 @@ def _evaluation(
     errors = [""] * n
     for i, outcome in outcomes.items():
         cost[i], errors[i] = outcome.seconds, outcome.error
-        if outcome.state is not None:
-            done = int(outcome.state.nan_epoch) or epochs
-            curves[i, :done] = outcome.state.valid_accuracy[:done]
-            loss[i] = outcome.state.train_loss[done - 1]
-            if outcome.state.nan_epoch:
+        if outcome.curves is not None:
+            done = int(outcome.curves.nan_epoch) or epochs
+            curves[i, :done] = outcome.curves.valid_accuracy[:done]
+            loss[i] = outcome.curves.train_loss[done - 1]
+            if outcome.curves.nan_epoch:
                 errors[i] = f"loss became NaN in epoch {done}"
                 curves[i, done - 1] = np.nan
         if errors[i]:
@@ -111,7 +111,7 @@ def _evaluation(
 
 def _weights(ids: np.ndarray, outcomes: dict[int, Outcome]) -> dict[int, Any]:
     return {
-        int(ids[i]): outcome.state.variables
+        int(ids[i]): outcome.variables
         for i, outcome in outcomes.items()
-        if outcome.state is not None and not outcome.state.nan_epoch
+        if outcome.curves is not None and not outcome.curves.nan_epoch
     }

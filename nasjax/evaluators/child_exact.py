@@ -14,10 +14,10 @@ import numpy as np
 
 from nasjax.nets.conv_chain import conv_chain
 from nasjax.spaces.conv_plan import Plan
-from nasjax.train.fit import Run, advance, compile_run
+from nasjax.train.fit import Run, advance, stepwise
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, TrainState, trainer
-from nasjax.types import Key, Network
+from nasjax.types import Key, PyTree
 
 _AHEAD = 2  # programs compiled before they are needed
 _KEPT = 64  # programs kept for architectures that come again
@@ -31,11 +31,20 @@ class Child(NamedTuple):
     plan: Plan
 
 
+class Curves(NamedTuple):
+    """What of a TrainState tells how the training went, on the host."""
+
+    train_loss: np.ndarray  # f32[epochs]
+    valid_accuracy: np.ndarray  # f32[epochs]
+    nan_epoch: np.ndarray  # i32[]
+
+
 class Outcome(NamedTuple):
     """What became of one child."""
 
     seconds: float
-    state: TrainState | None = None  # on the host, without what only training needs; None: it raised
+    curves: Curves | None = None  # None: it raised
+    variables: PyTree = None  # where they are kept
     error: str = ""  # one line; "" = none
 
 
@@ -57,17 +66,15 @@ def exact(data: Data, recipe: Recipe, *, keep_weights: bool = False) -> Train:
     """
     programs: OrderedDict[Plan, Future[Run]] = OrderedDict()
 
-    def build(plan: Plan) -> tuple[Network, Trainer]:
-        network = conv_chain(plan, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-        return network, trainer(network, recipe, len(data.train_y))
-
     def start(key: Key, plan: Plan) -> tuple[Trainer, TrainState]:
-        network, train = build(plan)
-        return train, train.start(network.init(key, None, jnp.zeros(1, jnp.float32)))
+        network = conv_chain(plan, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
+        variables = network.init(key, None, jnp.zeros(1, jnp.float32))
+        train = trainer(network, recipe, len(data.train_y), variables)
+        return train, train.start(variables)
 
     def compiled(plan: Plan) -> Run:
         train, state = start(jax.random.key(0), plan)
-        return compile_run(train, state, None, data)
+        return stepwise(train, recipe, state, None, data)
 
     def program(pool: ThreadPoolExecutor, plan: Plan) -> Future[Run]:
         plan = plan._replace(learning_rate=None)
@@ -86,8 +93,9 @@ def exact(data: Data, recipe: Recipe, *, keep_weights: bool = False) -> Train:
             train, state = start(key_init, child.plan)
             rate = jnp.float32(child.plan.learning_rate or recipe.learning_rate)
             state = advance(run, key_train, state, None, rate, data, 0, train.steps)
-            state = state._replace(variables=state.variables if keep_weights else None, optimiser=None, order=None)
-            return Outcome(time.monotonic() - began, jax.tree.map(np.asarray, state))
+            variables = train.variables(state) if keep_weights else None
+            curves = Curves(state.train_loss, state.valid_accuracy, state.nan_epoch)
+            return Outcome(time.monotonic() - began, *jax.tree.map(np.asarray, (curves, variables)))
         except Exception as error:  # a child that cannot be trained is a result, not the end of the search
             return Outcome(time.monotonic() - began, error=one_line(error))
 

@@ -43,7 +43,12 @@ class Layout(NamedTuple):
     image: tuple[int, int, int]
     layers: tuple[LayerLayout, ...]
     traced_sizes: bool  # heights and widths depend on the architecture
-    reach: int  # of the largest kernel, on each side of its centre
+    kernel: tuple[int, int]  # the largest
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How far the largest kernel goes beyond its centre."""
+        return self.kernel[0] // 2, self.kernel[1] // 2
 
 
 class LayerChoice(NamedTuple):
@@ -94,7 +99,7 @@ def layout(space: ConvChain, image: tuple[int, int, int], depth: int | None = No
         capacity = max(filters, sum(s.capacity for s in slots)) if keeps else filters
         layers.append(LayerLayout(block, tuple(slots), filters, capacity, frame))
     traced = bool(space.strides) or bool(space.pool_after and not space.pool_skips)
-    return Layout(image, tuple(layers), traced, max(*space.filter_heights, *space.filter_widths) // 2)
+    return Layout(image, tuple(layers), traced, (max(space.filter_heights), max(space.filter_widths)))
 
 
 def resolve(space: ConvChain, layout: Layout, arch: jax.Array) -> tuple[list[LayerChoice], HeadChoice]:

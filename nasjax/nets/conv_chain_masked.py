@@ -111,14 +111,14 @@ def _initialise(key: Key, static: Layout, choices: list[LayerChoice], head: Head
 
     params: dict[str, Any] = {}
     stats: dict[str, Any] = {}
-    side = 2 * static.reach + 1
+    kernel = static.kernel
     for i, (layer, choice) in enumerate(zip(static.layers, choices, strict=True)):
         params[f"layer{i}"] = {"gamma": jnp.ones(layer.capacity), "beta": jnp.zeros(layer.capacity)}
         stats[f"layer{i}"] = {"mean": jnp.zeros(layer.capacity), "var": jnp.ones(layer.capacity)}
         if layer.filters:
             fan_in = choice.kernel[0] * choice.kernel[1] * jnp.maximum(choice.inputs.sum(), 1)
-            words = initial.words((side, side), layer.filters)
-            used = _used(choice, layer.filters, side)
+            words = initial.words(kernel, layer.filters)
+            used = _used(choice, layer.filters, kernel)
             params[f"layer{i}"]["kernel"] = draw(links(layer, i), choice.ranks, words, used, 2 / fan_in)
     names = links(static, initial.HEAD), head.ranks, initial.words((1, 1), classes)
     dense = draw(*names, head.inputs[None, None, :, None], 1 / head.inputs.sum())
@@ -126,10 +126,9 @@ def _initialise(key: Key, static: Layout, choices: list[LayerChoice], head: Head
     return {"params": params, "batch_stats": stats}
 
 
-def _used(choice: LayerChoice, filters: int, side: int) -> jax.Array:
-    """Which weights of a layer's kernel the architecture has, bool[side, side, in capacity, filters]."""
-    distance = np.abs(np.arange(side) - side // 2)
-    rows, columns = (distance <= k // 2 for k in choice.kernel)
+def _used(choice: LayerChoice, filters: int, kernel: tuple[int, int]) -> jax.Array:
+    """Which weights of a layer's kernel the architecture has, bool[*kernel, in capacity, filters]."""
+    rows, columns = (np.abs(np.arange(n) - n // 2) <= k // 2 for n, k in zip(kernel, choice.kernel, strict=True))
     outputs = choice.kind["conv"] & choice.outputs[:filters]
     taps = rows[:, None, None, None] & columns[None, :, None, None]
     return taps & choice.inputs[None, None, :, None] & outputs[None, None, None, :]
@@ -154,7 +153,7 @@ class _Chain(nn.Module):
         bn_momentum: float | jax.Array,
     ) -> jax.Array:
         maps = {(IMAGE, 0): image}  # (layer, poolings behind it): [B, H, W, C], 0 outside its size
-        spectra: dict[tuple[int, int, int], jax.Array] = {}
+        spectra: dict[Any, jax.Array] = {}
 
         def read(source: int, pools: int) -> jax.Array:
             if (source, pools) not in maps:
@@ -165,7 +164,7 @@ class _Chain(nn.Module):
                 maps[source, pools] = values
             return maps[source, pools]
 
-        def spectrum(slot: Slot, period: int) -> jax.Array:
+        def spectrum(slot: Slot, period: Any) -> jax.Array:
             name = (slot.source, slot.pools, period)
             if name not in spectra:
                 (values,) = cast(self.dtype, read(slot.source, slot.pools))
@@ -174,7 +173,7 @@ class _Chain(nn.Module):
 
         for i, (layer, choice) in enumerate(zip(self.layout.layers, choices, strict=True)):
             body = _Layer(layer, self.layout, self.bn_eps, self.dtype, name=f"layer{i}")
-            period = max(layer.frame) + self.layout.reach
+            period = tuple(n + reach for n, reach in zip(layer.frame, self.layout.reach, strict=True))
             sources = [spectrum(slot, period) for slot in layer.slots] if layer.filters else []
             inputs = [read(slot.source, slot.pools) for slot in layer.slots]
             maps[i, 0] = body(choice, inputs, sources, train=train, bn_momentum=bn_momentum)
@@ -219,9 +218,9 @@ class _Layer(nn.Module):
             return jnp.where(kind[name], values, 0)
 
         if plan.filters:
-            side = 2 * self.layout.reach + 1
-            shape = (side, side, sum(s.capacity for s in plan.slots), plan.filters)
-            kernel = self.param("kernel", nn.initializers.zeros, shape) * _used(choice, plan.filters, side)
+            shape = (*self.layout.kernel, sum(s.capacity for s in plan.slots), plan.filters)
+            kernel = self.param("kernel", nn.initializers.zeros, shape)
+            kernel = kernel * _used(choice, plan.filters, self.layout.kernel)
             if traced:
                 spectra = [_shift(s, offset) for s, offset in zip(spectra, choice.offsets, strict=True)]
             y += option("conv", _convolve(self.dtype, frame, kernel, tuple(spectra)).astype(inputs[0].dtype))
@@ -231,7 +230,7 @@ class _Layer(nn.Module):
                 parts = [_place(x, frame, offset) for x, offset in zip(inputs, choice.offsets, strict=True)]
             x = jnp.concatenate(parts, -1) * choice.inputs[None, None, None, :]
             valid = _inside(frame, choice.in_size) if traced else None
-            (kh, kw), sizes = choice.kernel, (2 * self.layout.reach + 1,)
+            (kh, kw), sizes = choice.kernel, self.layout.kernel
             if "max_pool" in kind:
                 y += option("max_pool", pool.max_pool_masked(x, kh, kw, sizes, valid))
             if "avg_pool" in kind:
@@ -269,21 +268,22 @@ class _Head(nn.Module):
 
 @partial(jax.checkpoint, static_argnums=(0, 1))  # the kernel's spectrum is far larger than the kernel
 def _convolve(dtype: str, frame: tuple[int, int], kernel: jax.Array, spectra: tuple[jax.Array, ...]) -> jax.Array:
-    period = spectra[0].shape[1]
+    half, rows = spectra[0].shape[:2]
     (kernel,) = cast(dtype, kernel)
-    weights = spectral.kernel_spectrum(kernel, period, precision=precision(dtype))
+    weights = spectral.kernel_spectrum(kernel, (rows // 3, 2 * half - 1), precision=precision(dtype))
     product = spectral.multiply(jnp.concatenate(spectra, -1), weights, precision=precision(dtype))
     return spectral.from_spectrum(product, frame, precision=precision(dtype))
 
 
 def _shift(spectrum: jax.Array, offset: Size) -> jax.Array:
-    """Moves the map of a spectrum [2, P, P // 2 + 1, B, C] down and to the right."""
-    period, half = spectrum.shape[1:3]
-    turns = jnp.arange(period)[:, None] * offset[0] + jnp.arange(half)[None, :] * offset[1]
-    angle = (2 * np.pi / period * (turns % period)).astype(spectrum.dtype)
-    cos, sin = jnp.cos(angle)[:, :, None, None], jnp.sin(angle)[:, :, None, None]
-    re, im = spectrum
-    return jnp.stack([re * cos + im * sin, im * cos - re * sin])
+    """Moves the map of a spectrum [Q, 3 P, B, C] down and to the right: a phase of every frequency."""
+    half, period = spectrum.shape[0], spectrum.shape[1] // 3
+    down = jnp.arange(period) * offset[0] % period / period
+    right = jnp.arange(half) * offset[1] % (2 * half - 1) / (2 * half - 1)
+    angle = (2 * np.pi * (right[:, None] + down[None, :])).astype(spectrum.dtype)[:, :, None, None]
+    re, im, _ = jnp.split(spectrum, 3, 1)
+    re, im = re * jnp.cos(angle) + im * jnp.sin(angle), im * jnp.cos(angle) - re * jnp.sin(angle)
+    return jnp.concatenate([re, im, re + im], 1)
 
 
 def _place(x: jax.Array, frame: tuple[int, int], offset: Size) -> jax.Array:

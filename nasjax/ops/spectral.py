@@ -1,19 +1,25 @@
-"""Convolution in the frequency domain, with the DFT as matrix products.
+"""Convolution in the frequency domain, with the discrete Fourier transform as matrix products.
 
-The cost does not depend on the kernel's size, everything is a batched matmul in real arithmetic, and a tensor's
+Its cost hardly depends on the kernel's size, it is nothing but (batched) matmuls in real arithmetic, and a tensor's
 transform is shared by all layers that read it. So a population of children with different kernels is one `vmap`
 (a direct convolution with per-child kernels would become a grouped one).
 
-A spectrum is a real array [2, P, P // 2 + 1, ...]: real and imaginary part, frequencies along H, frequencies along W;
-the other half of the plane follows from Hermitian symmetry, and is never computed.
+A spectrum is a real array [Q, 3 P, ...]: frequencies along W (Q = P // 2 + 1 of an odd period P: the rest of the plane
+follows from Hermitian symmetry), then along H, each as real part, imaginary part and their sum. With these three forms
+a complex product takes three real ones (Karatsuba), ac, bd and (a + b)(c + d), and since putting them together again
+is linear it is part of the inverse transform: between the transforms there is one batched matmul and nothing else.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+_DENSE = 64  # images of up to this many positions are transformed in one matrix product instead of one per axis
 
 
 def spectral_conv(
@@ -24,80 +30,126 @@ def spectral_conv(
     Args:
       x: [B, H, W, Cin].
       w: [kh, kw, Cin, Cout], odd sizes. A smaller kernel may sit zero-padded in the centre of a larger one.
-      period: of the transform, at least max(H, W) + max(kh, kw) // 2 (the default).
+      period: of the transform along both axes; None = the shortest, H + kh // 2 and W + kw // 2.
       precision: of the matmuls.
 
     Returns:
       [B, H, W, Cout].
 
     Raises:
-      ValueError: the period is too short, so that the border would wrap around.
+      ValueError: the period is so short that the border would wrap around.
     """
-    need = max(x.shape[1:3]) + max(w.shape[:2]) // 2
-    period = need if period is None else period
-    if period < need:
-        raise ValueError(f"period {period} is too short for {x.shape[1:3]} and kernel {w.shape[:2]}; use {need}")
-    xs = to_spectrum(x, period, precision=precision)
-    ws = kernel_spectrum(w, period, precision=precision)
+    need = (x.shape[1] + w.shape[0] // 2, x.shape[2] + w.shape[1] // 2)
+    if period is not None and period < max(need):
+        raise ValueError(f"period {period} is too short for {x.shape[1:3]} and kernel {w.shape[:2]}; use {max(need)}")
+    periods = need if period is None else (period, period)
+    xs = to_spectrum(x, periods, precision=precision)
+    ws = kernel_spectrum(w, periods, precision=precision)
     return from_spectrum(multiply(xs, ws, precision=precision), x.shape[1:3], precision=precision)
 
 
-def to_spectrum(x: jax.Array, period: int, *, precision: lax.PrecisionLike = "highest") -> jax.Array:
-    """Transform of a tensor: [B, H, W, C] -> [2, P, P // 2 + 1, B, C]."""
-    return _transform(x, np.arange(x.shape[1]), np.arange(x.shape[2]), period, -1, "bhwc", precision)
+def to_spectrum(
+    x: jax.Array, period: int | tuple[int, int], *, precision: lax.PrecisionLike = "highest"
+) -> jax.Array:
+    """Transform of a tensor: [B, H, W, C] -> [Q, 3 P, B, C]; `period` may differ between H and W."""
+    b, height, width, c = x.shape
+    rows, columns = _periods(period)
+    along_h, along_w = _analysis(height, width, rows, columns)
+    if along_w is None:
+        flat = jnp.matmul(_cast(along_h, x), x.transpose(1, 2, 0, 3).reshape(-1, b * c), precision=precision)
+    else:
+        first = jnp.matmul(_cast(along_w, x), x.transpose(2, 1, 0, 3).reshape(width, -1), precision=precision)
+        first = first.reshape(-1, 2 * height, b * c)
+        flat = jnp.matmul(_repeat(along_h, x, len(first)), first, precision=precision)
+    return flat.reshape(-1, 3 * rows, b, c)
 
 
-def kernel_spectrum(w: jax.Array, period: int, *, precision: lax.PrecisionLike = "highest") -> jax.Array:
-    """Transform of a centred kernel, conjugated (layers correlate): [kh, kw, Cin, Cout] -> [2, P, P // 2 + 1, Cin, Cout]."""
-    rows, columns = (np.arange(k) - k // 2 for k in w.shape[:2])
-    return _transform(w, rows, columns, period, +1, "hwbc", precision)
+def kernel_spectrum(
+    w: jax.Array, period: int | tuple[int, int], *, precision: lax.PrecisionLike = "highest"
+) -> jax.Array:
+    """Transform of a centred kernel, conjugated since layers correlate: [kh, kw, Cin, Cout] -> [Q, 3 P, Cin, Cout]."""
+    kh, kw, c_in, c_out = w.shape
+    rows, columns = _periods(period)
+    forms = _cast(_kernel_analysis(kh, kw, rows, columns), w)
+    return jnp.matmul(forms, w.reshape(kh * kw, -1), precision=precision).reshape(-1, 3 * rows, c_in, c_out)
 
 
 def multiply(xs: jax.Array, ws: jax.Array, *, precision: lax.PrecisionLike = "highest") -> jax.Array:
-    """Channel products per frequency: [2, P, Q, B, Cin] x [2, P, Q, Cin, Cout] -> [2, P, Q, B, Cout]."""
-    (xr, xi), (wr, wi) = xs, ws
-    left = jnp.concatenate([xr, xi], -1)
-    right = jnp.concatenate([jnp.concatenate([wr, wi], -1), jnp.concatenate([-wi, wr], -1)], -2)
-    y = jnp.matmul(left, right, precision=precision)
-    return jnp.stack(jnp.split(y, 2, -1))
+    """Channel products per frequency: [Q, 3 P, B, Cin] x [Q, 3 P, Cin, Cout] -> products for `from_spectrum`."""
+    return jnp.matmul(xs, ws, precision=precision)
 
 
-def from_spectrum(
-    ys: jax.Array, size: tuple[int, int], *, precision: lax.PrecisionLike = "highest"
-) -> jax.Array:
-    """Inverse of `to_spectrum`, cut to `size`: [2, P, P // 2 + 1, B, C] -> [B, H, W, C]."""
-    period, half = ys.shape[1:3]
-    yr, yi = ys
-    cos, sin = _waves(np.arange(size[0]), period, period, +1, ys.dtype)
-    re = jnp.einsum("fh,fgbc->hgbc", cos, yr, precision=precision) - jnp.einsum(
-        "fh,fgbc->hgbc", sin, yi, precision=precision
-    )
-    im = jnp.einsum("fh,fgbc->hgbc", sin, yr, precision=precision) + jnp.einsum(
-        "fh,fgbc->hgbc", cos, yi, precision=precision
-    )
-    cos, sin = _waves(np.arange(size[1]), period, half, +1, ys.dtype)
-    # Each frequency stands for its mirror image too, except 0 and (P even) the middle one.
-    count = np.full(half, 2.0)
-    count[0] = 1
-    if period % 2 == 0:
-        count[-1] = 1
-    count = jnp.asarray(count / period**2, ys.dtype)[:, None]
-    return jnp.einsum("gw,hgbc->bhwc", count * cos, re, precision=precision) - jnp.einsum(
-        "gw,hgbc->bhwc", count * sin, im, precision=precision
-    )
+def from_spectrum(ys: jax.Array, size: tuple[int, int], *, precision: lax.PrecisionLike = "highest") -> jax.Array:
+    """The tensor of given (H, W) whose products these are: [Q, 3 P, B, C] -> [B, H, W, C]."""
+    half, rows, b, c = ys.shape
+    along_h, along_w = _synthesis(*size, rows // 3, 2 * half - 1)
+    if along_w is None:
+        y = jnp.matmul(_cast(along_h, ys), ys.reshape(half * rows, b * c), precision=precision)
+        return y.reshape(*size, b, c).transpose(2, 0, 1, 3)
+    first = jnp.matmul(_repeat(along_h, ys, half), ys.reshape(half, rows, b * c), precision=precision)
+    y = jnp.matmul(_cast(along_w, ys), first.reshape(2 * half, -1), precision=precision)
+    return y.reshape(size[1], size[0], b, c).transpose(2, 1, 0, 3)
 
 
-def _waves(positions: np.ndarray, period: int, count: int, sign: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """cos and sin of sign * 2 pi f t / P, each [count, positions]."""
-    angle = 2 * np.pi * sign * ((np.arange(count)[:, None] * positions[None, :]) % period) / period
-    return jnp.asarray(np.cos(angle), dtype), jnp.asarray(np.sin(angle), dtype)
+def _periods(period: int | tuple[int, int]) -> tuple[int, int]:
+    """Along H and W; the latter odd, so that it can be read off the spectrum's shape."""
+    rows, columns = (period, period) if isinstance(period, int) else period
+    return rows, columns | 1
 
 
-def _transform(
-    x: jax.Array, rows: np.ndarray, columns: np.ndarray, period: int, sign: int, layout: str, precision: object
-) -> jax.Array:
-    waves = jnp.stack(_waves(columns, period, period // 2 + 1, sign, x.dtype))
-    first = jnp.einsum(f"ngw,{layout}->nhgbc", waves, x, precision=precision)  # real and imaginary part, W done
-    cos, sin = _waves(rows, period, period, sign, x.dtype)
-    waves = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])  # [part out, part in, P, H]
-    return jnp.einsum("mnfh,nhgbc->mfgbc", waves, first, precision=precision)
+def _cast(matrix: np.ndarray, like: jax.Array) -> jax.Array:
+    return jnp.asarray(matrix, like.dtype)
+
+
+def _repeat(matrix: np.ndarray, like: jax.Array, n: int) -> jax.Array:
+    # One copy per W-frequency: a batched matmul that XLA need not transpose.
+    return jnp.broadcast_to(_cast(matrix, like)[None], (n, *matrix.shape))
+
+
+# -- the matrices (numpy, float64) -----------------------------------------------------------------------------------
+
+
+def _wave(count: int, positions: np.ndarray, period: int, sign: int) -> np.ndarray:
+    """exp(sign 2 pi i f t / period): complex [count, positions]."""
+    return np.exp(sign * 2j * np.pi * (np.outer(np.arange(count), positions) % period) / period)
+
+
+def _forms(z: np.ndarray) -> np.ndarray:
+    """Complex [..., P, n] -> real [..., 3 P, n]: real part, imaginary part, sum."""
+    return np.concatenate([z.real, z.imag, z.real + z.imag], -2)
+
+
+def _joins(z: np.ndarray) -> np.ndarray:
+    """Re(z y) as a matrix on the three products of y = (ac - bd) + i((a + b)(c + d) - ac - bd): [..., n, 3 P]."""
+    return np.concatenate([z.real + z.imag, z.imag - z.real, -z.imag], -1)
+
+
+@lru_cache(maxsize=64)
+def _analysis(height: int, width: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray | None]:
+    along_w = _wave(columns // 2 + 1, np.arange(width), columns, -1)
+    along_h = _wave(rows, np.arange(height), rows, -1)
+    if height * width <= _DENSE:
+        both = np.einsum("qw,ph->qphw", along_w, along_h).reshape(len(along_w), rows, -1)
+        return _forms(both).reshape(-1, height * width), None
+    parts = np.stack([along_w.real, along_w.imag], 1).reshape(-1, width)  # rows (q, part)
+    return _forms(np.concatenate([along_h, 1j * along_h], 1)), parts
+
+
+@lru_cache(maxsize=64)
+def _kernel_analysis(kh: int, kw: int, rows: int, columns: int) -> np.ndarray:
+    along_w = _wave(columns // 2 + 1, np.arange(kw) - kw // 2, columns, +1)
+    along_h = _wave(rows, np.arange(kh) - kh // 2, rows, +1)
+    both = np.einsum("qw,ph->qphw", along_w, along_h).reshape(len(along_w), rows, -1)
+    return _forms(both).reshape(-1, kh * kw)
+
+
+@lru_cache(maxsize=64)
+def _synthesis(height: int, width: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray | None]:
+    along_w = _wave(columns // 2 + 1, np.arange(width), columns, +1) / (rows * columns)
+    along_w[1:] *= 2  # each stands for its mirror image too
+    along_h = _wave(rows, np.arange(height), rows, +1)
+    if height * width <= _DENSE:
+        both = np.einsum("qw,ph->hwqp", along_w, along_h)
+        return _joins(both).reshape(height * width, -1), None
+    parts = np.stack([along_w.real, -along_w.imag], 1).reshape(-1, width).T
+    return _joins(np.concatenate([along_h.T, -1j * along_h.T], 0)), parts

@@ -37,8 +37,10 @@ def step_table(space: Space, heads: dict[str, int]) -> Steps:
         elif site.group != "depth":
             steps.append((site.group, site.layer, [s], s))
     anchors = [t for t, step in enumerate(steps) if step[0] == "anchor"]
-    if any(len(steps[t][2]) != steps[t][1] for t in anchors):
-        raise ValueError("a layer i with anchor sites needs one for each of the layers 0..i-1, side by side, in order")
+    if [(steps[t][1], len(steps[t][2])) for t in anchors] != [(i, i) for i in range(1, len(anchors) + 1)]:
+        raise ValueError(
+            "every layer i but the first needs i anchor sites side by side, for the layers 0..i-1 in order"
+        )
     if anchors:  # layer 0 has nothing to decide, but later layers attend to its hidden state: it runs the step as well
         first, second = (next(t for t, step in enumerate(steps) if step[1] == layer) for layer in (0, 1))
         steps.insert(first + anchors[0] - second, ("anchor", 0, [], steps[first][3]))
@@ -77,10 +79,13 @@ def lstm_policy(space: Space, *, hidden: int = 35, embedding: int = 35, init_sca
     selected (our choices, as are the widths of the tables and the zero initial state; the paper is silent).
 
     Args:
-      space: its sites in emission order; an inactive test of a site may look at earlier sites only.
+      space: its sites in emission order. Site j of a layer's group "anchor" says whether layer j feeds that layer.
       hidden: units of each of the two LSTM layers.
       embedding: width of the token embeddings; equal to `hidden` where the space has anchors.
       init_scale: every weight is drawn from U(-init_scale, init_scale).
+
+    Raises:
+      ValueError: `embedding` differs from `hidden` in a space with anchors, or anchor sites are missing.
     """
     groups = {site.group for site in space.sites}
     if "anchor" in groups and embedding != hidden:
@@ -105,7 +110,7 @@ def lstm_policy(space: Space, *, hidden: int = 35, embedding: int = 35, init_sca
             "embeddings": {group: (n, embedding) for group, n in heads.items()},
             "start": (embedding,),
         }
-        if "anchor" in groups:
+        if anchored:
             shapes["attention"] = {"previous": (hidden, hidden), "current": (hidden, hidden), "v": (hidden,)}
         leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda shape: isinstance(shape, tuple))
         draw = [
@@ -175,6 +180,7 @@ def lstm_policy(space: Space, *, hidden: int = 35, embedding: int = 35, init_sca
         return unroll(params, blank_arch(space, depth), emit, uniform)[0]
 
     def log_prob(params: PyTree, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        arch = jnp.asarray(arch, jnp.int32)
         kernels, biases, embeddings = padded(params)
         active = space.active(arch)
         on = active.at[table.columns].get(mode="fill", fill_value=False)  # [T, K]

@@ -110,6 +110,9 @@ def reinforce(
       hidden, embedding, init_scale: of the LSTM policy.
       capacity: most trials in flight at once (only `staleness` needs it).
 
+    Raises:
+      ValueError: an unknown policy, or a setting outside its range.
+
     Example:
       >>> from nasjax.spaces.conv_chain import variant
       >>> searcher = reinforce(variant("v1"))
@@ -119,6 +122,8 @@ def reinforce(
         raise ValueError(f"samples_per_update and capacity must be at least 1, got {m} and {capacity}")
     if not 0 <= baseline_decay <= 1:
         raise ValueError(f"baseline_decay must be between 0 and 1, got {baseline_decay}")
+    if isinstance(baseline_init, str) and baseline_init != "first_batch":
+        raise ValueError(f'baseline_init must be "first_batch" or a number, got {baseline_init!r}')
     if policy == "lstm":
         pi = lstm_policy(space, hidden=hidden, embedding=embedding, init_scale=init_scale)
     elif policy == "independent":

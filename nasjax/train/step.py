@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from nasjax.train import losses
 from nasjax.train.augment import augment, whiten
@@ -19,7 +21,7 @@ from nasjax.train.recipe import Recipe
 from nasjax.train.schedules import step_drops
 from nasjax.types import Key, Network, PyTree
 
-_EVAL_BATCH = 256
+_EVAL_BATCH = 512  # images of a validation at a time
 
 
 class Data(NamedTuple):
@@ -36,7 +38,8 @@ class Data(NamedTuple):
 class TrainState(NamedTuple):
     """One child in training."""
 
-    variables: PyTree  # {"params", "batch_stats"}
+    params: jax.Array  # [P], all weights in one vector: the optimiser is then one operation, and compiles as one
+    batch_stats: jax.Array  # [Q], all running statistics
     optimiser: PyTree  # optax state
     order: jax.Array  # i32[N], this epoch's permutation of the training part
     train_loss: jax.Array  # f32[epochs], mean cross-entropy in nats; the running epoch's is still a part of the mean
@@ -46,37 +49,70 @@ class TrainState(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """Pure functions that train one network by one recipe.
+    """Pure functions that train one network by one recipe; `run` is the others put together.
 
     start(variables) -> TrainState
+    variables(state) -> {"params", "batch_stats"}
+    shuffle(key, epoch) -> i32[N], the order of the training part in that epoch
+    batch(key, order, t, data) -> (x f32[B, H, W, C], y i32[B], key), step t's, augmented; key is the network's
+    update(state, choice, rate, x, y, key, t) -> TrainState     step t of the whole training
+    validate(state, choice, data, t) -> TrainState     at the end of the epoch of step t
     run(key, state, choice, rate, data, begin, end) -> TrainState     steps begin..end-1 of the whole training
     accuracy(variables, choice, x, y, mean, std) -> f32, a fraction
     """
 
     start: Callable[..., TrainState]
+    variables: Callable[[TrainState], PyTree]
+    shuffle: Callable[..., jax.Array]
+    batch: Callable[..., tuple[jax.Array, jax.Array, Key]]
+    update: Callable[..., TrainState]
+    validate: Callable[..., TrainState]
     run: Callable[..., TrainState]
     accuracy: Callable[..., jax.Array]
     epoch_steps: int
     steps: int  # of the whole training
 
 
-def trainer(network: Network, recipe: Recipe, train_size: int) -> Trainer:
+def pipeline(recipe: Recipe, train_size: int) -> tuple[Callable[..., Any], Callable[..., Any], int]:
+    """Trainer's shuffle, batch and epoch_steps: what does not depend on the network."""
+    size = min(recipe.batch_size, train_size)
+    epoch_steps = train_size // size
+
+    def shuffle(key: Key, epoch: jax.Array) -> jax.Array:
+        key_order, _ = jax.random.split(key)
+        return jax.random.permutation(jax.random.fold_in(key_order, epoch), train_size).astype(jnp.int32)
+
+    def batch(key: Key, order: jax.Array, t: jax.Array, data: Data) -> tuple[jax.Array, jax.Array, Key]:
+        _, key_step = jax.random.split(key)
+        key_augment, key_net = jax.random.split(jax.random.fold_in(key_step, t))
+        index = lax.dynamic_slice(order, (t % epoch_steps * size,), (size,))
+        x = augment(key_augment, whiten(data.train_x[index], data.mean, data.std), recipe.augment)
+        return x, data.train_y[index], key_net
+
+    return shuffle, batch, epoch_steps
+
+
+def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> Trainer:
     """Training of `network` on a part of `train_size` images.
 
     `key` serves step t as fold_in(key, t), so a training may be cut into any pieces. `choice`, `rate` (the initial
-    learning rate) and `key` may be vmapped; `begin`, `end` and `data` are meant to be shared.
+    learning rate) and `key` may be vmapped; `begin`, `end` and `data` are meant to be shared. `like` is the network's
+    variables, or their shapes.
     """
-    batch = min(recipe.batch_size, train_size)
-    epoch_steps = train_size // batch
+    shuffle, batch, epoch_steps = pipeline(recipe, train_size)
     steps = epoch_steps * recipe.epochs
+    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    unravel = {name: ravel_pytree(blank[name])[1] for name in ("params", "batch_stats")}
     optimiser = optax.chain(
         optax.add_decayed_weights(recipe.weight_decay), optax.trace(recipe.momentum, nesterov=recipe.nesterov)
     )
 
     def start(variables: PyTree) -> TrainState:
+        params = _ravel(variables["params"])
         state = TrainState(
-            variables=variables,
-            optimiser=optimiser.init(variables["params"]),
+            params=params,
+            batch_stats=_ravel(variables["batch_stats"]),
+            optimiser=optimiser.init(params),
             order=jnp.zeros(train_size, jnp.int32),
             train_loss=jnp.zeros(recipe.epochs, jnp.float32),
             valid_accuracy=jnp.zeros(recipe.epochs, jnp.float32),
@@ -85,57 +121,51 @@ def trainer(network: Network, recipe: Recipe, train_size: int) -> Trainer:
         )
         return jax.tree.map(jnp.copy, state)  # no buffer twice: `run` may be given them to consume
 
-    def step(
-        key: Key, state: TrainState, choice: Any, rate: jax.Array, data: Data, t: jax.Array
+    def variables(state: TrainState) -> PyTree:
+        return {name: restore(getattr(state, name)) for name, restore in unravel.items()}
+
+    def update(
+        state: TrainState, choice: Any, rate: jax.Array, x: jax.Array, y: jax.Array, key: Key, t: jax.Array
     ) -> TrainState:
-        key_augment, key_net = jax.random.split(jax.random.fold_in(key, t))
-        epoch, within = t // epoch_steps, t % epoch_steps
-        index = lax.dynamic_slice(state.order, (within * batch,), (batch,))
-        x = augment(key_augment, whiten(data.train_x[index], data.mean, data.std), recipe.augment)
-        x = x.astype(jax.tree.leaves(state.variables["params"])[0].dtype)
+        epoch = t // epoch_steps
+        x = x.astype(state.params.dtype)
 
-        def loss_of(params: PyTree) -> tuple[jax.Array, PyTree]:
-            variables = {**state.variables, "params": params}
-            logits, variables = network.apply(
-                variables, choice, x, key=key_net, train=True, bn_momentum=recipe.bn_momentum
+        def loss_of(params: jax.Array) -> tuple[jax.Array, jax.Array]:
+            logits, after = network.apply(
+                variables(state._replace(params=params)), choice, x, key=key, train=True, bn_momentum=recipe.bn_momentum
             )
-            return losses.cross_entropy(logits, data.train_y[index]), variables
+            return losses.cross_entropy(logits, y), ravel_pytree(after["batch_stats"])[0]
 
-        params = state.variables["params"]
-        (loss, variables), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-        direction, optimiser_state = optimiser.update(grads, state.optimiser, params)
+        (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        direction, optimiser_state = optimiser.update(grads, state.optimiser, state.params)
         now = step_drops(rate, t / steps, recipe.drops, recipe.drop_factor)
-        params = jax.tree.map(lambda p, d: p - (now * d).astype(p.dtype), params, direction)
         return state._replace(
-            variables={**variables, "params": params},
+            params=state.params - (now * direction).astype(state.params.dtype),
+            batch_stats=batch_stats,
             optimiser=optimiser_state,
             train_loss=state.train_loss.at[epoch].add(loss.astype(jnp.float32) / epoch_steps),
+            step=jnp.asarray(t + 1, jnp.int32),
             nan_epoch=_first(state.nan_epoch, epoch, loss),
+        )
+
+    def validate(state: TrainState, choice: Any, data: Data, t: jax.Array) -> TrainState:
+        score = accuracy(variables(state), choice, data.valid_x, data.valid_y, data.mean, data.std)
+        epoch = t // epoch_steps
+        return state._replace(
+            valid_accuracy=state.valid_accuracy.at[epoch].set(score),
+            nan_epoch=_first(state.nan_epoch, epoch, score),
         )
 
     def run(
         key: Key, state: TrainState, choice: Any, rate: jax.Array, data: Data, begin: jax.Array, end: jax.Array
     ) -> TrainState:
-        key_order, key_step = jax.random.split(key)
-
-        def shuffle(state: TrainState, t: jax.Array) -> jax.Array:
-            order = jax.random.permutation(jax.random.fold_in(key_order, t // epoch_steps), train_size)
-            return order.astype(jnp.int32)
-
-        def validate(state: TrainState, t: jax.Array) -> TrainState:
-            score = accuracy(state.variables, choice, data.valid_x, data.valid_y, data.mean, data.std)
-            epoch = t // epoch_steps
-            return state._replace(
-                valid_accuracy=state.valid_accuracy.at[epoch].set(score),
-                nan_epoch=_first(state.nan_epoch, epoch, score),
-            )
-
         def body(t: jax.Array, state: TrainState) -> TrainState:
-            order = lax.cond(t % epoch_steps == 0, shuffle, lambda state, t: state.order, state, t)
-            state = step(key_step, state._replace(order=order), choice, rate, data, t)
-            return lax.cond((t + 1) % epoch_steps == 0, validate, lambda state, t: state, state, t)
+            first, last = t % epoch_steps == 0, (t + 1) % epoch_steps == 0
+            order = lax.cond(first, lambda order: shuffle(key, t // epoch_steps), lambda order: order, state.order)
+            state = update(state._replace(order=order), choice, rate, *batch(key, order, t, data), t)
+            return lax.cond(last, lambda state: validate(state, choice, data, t), lambda state: state, state)
 
-        return lax.fori_loop(begin, end, body, state)._replace(step=jnp.asarray(end, jnp.int32))
+        return lax.fori_loop(begin, end, body, state)
 
     def accuracy(
         variables: PyTree, choice: Any, x: jax.Array, y: jax.Array, mean: jax.Array, std: jax.Array
@@ -143,6 +173,10 @@ def trainer(network: Network, recipe: Recipe, train_size: int) -> Trainer:
         pieces = -(-len(y) // _EVAL_BATCH)
         size = -(-len(y) // pieces)
         dtype = jax.tree.leaves(variables["params"])[0].dtype
+
+        if pieces == 1:  # no loop: it would be one more thing to compile
+            logits, _ = network.apply(variables, choice, whiten(x, mean, std).astype(dtype))
+            return losses.hits(logits, y).mean()
 
         def piece(i: jax.Array, total: jax.Array) -> jax.Array:
             position = i * size + jnp.arange(size)
@@ -152,7 +186,15 @@ def trainer(network: Network, recipe: Recipe, train_size: int) -> Trainer:
 
         return lax.fori_loop(0, pieces, piece, jnp.float32(0)) / len(y)
 
-    return Trainer(start, run, accuracy, epoch_steps, steps)
+    return Trainer(start, variables, shuffle, batch, update, validate, run, accuracy, epoch_steps, steps)
+
+
+def _ravel(tree: PyTree) -> jax.Array:
+    """As `ravel_pytree`; on the host for concrete arrays, where JAX would compile a program per shape."""
+    leaves = jax.tree.leaves(tree)
+    if not leaves or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return ravel_pytree(tree)[0]
+    return jnp.asarray(np.concatenate([np.ravel(leaf) for leaf in leaves]))
 
 
 def _first(nan_epoch: jax.Array, epoch: jax.Array, value: jax.Array) -> jax.Array:

@@ -87,7 +87,9 @@ def run(subject, seed, fitness=planted, rounds=ROUNDS, state=None):
 
 
 def same(a, b):
-    return all(np.array_equal(x, y, equal_nan=True) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return all(
+        np.array_equal(x, y, equal_nan=True) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
 
 
 def test_proposals_are_valid_and_numbered(subject):

@@ -1,0 +1,2 @@
+def choose_strategy(space, image, classes, recipe, steps, backend):
+    return "exact", {}
