@@ -70,6 +70,8 @@ def test_the_second_update_uses_the_baseline_from_before_its_batch(asked):
     assert float(after.grad_norm) == pytest.approx(0.0, abs=1e-6)
     better = tell(state, take(proposal, [4, 4, 4, 4]), evaluation([0.9] * 4))
     assert float(independent_policy(CELL).log_prob(better.params, proposal.arch[4])[0]) > before
+    score = np.eye(3)[np.array(proposal.arch[4])] - jax.nn.softmax(state.params["logits"])
+    assert float(better.grad_norm) == pytest.approx((0.9 - 0.45) * np.linalg.norm(score), rel=1e-5)
     assert float(better.baseline) == pytest.approx(0.95 * 0.45 + 0.05 * 0.9)
 
 

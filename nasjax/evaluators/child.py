@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from nasjax.data.dataset import Dataset
 from nasjax.evaluators.child_exact import Child, Outcome, exact
+from nasjax.evaluators.child_vmap import vmapped
+from nasjax.evaluators.cost_model import choose_strategy, chunk_size, masked_bytes
+from nasjax.nets.conv_chain_layout import layout
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.conv_plan import Plan, plan
 from nasjax.train.fit import resident
@@ -62,7 +66,16 @@ def child(
     if last_epochs < 1 or (chunk is not None and chunk < 1):
         raise ValueError(f"last_epochs and chunk must be at least 1, got {last_epochs} and {chunk}")
     image = dataset.train.x.shape[1:]
-    train = exact(resident(dataset), recipe, keep_weights=keep_weights)
+    data = resident(dataset)
+    if strategy == "auto":
+        backend = jax.default_backend()
+        strategy, _ = choose_strategy(space, image, dataset.classes, recipe, len(dataset.train.y), backend)
+    if strategy == "exact":
+        train = exact(data, recipe, keep_weights=keep_weights)
+    else:
+        batch = min(recipe.batch_size, len(dataset.train.y))
+        chunk = chunk or chunk_size(masked_bytes(layout(space, image), batch))
+        train = vmapped(space, dataset.classes, data, recipe, chunk, keep_weights=keep_weights)
 
     def evaluate(key: Key, proposal: Proposal, inherited: Any = None) -> tuple[Evaluation, Any]:
         ids, archs = np.asarray(proposal.id), np.asarray(proposal.arch)

@@ -23,13 +23,13 @@ from nasjax.types import Evaluator, PyTree, Searcher
 
 @dataclass(frozen=True)
 class TableConfig:
-    """Where `--space=tabular_cell` reads its results (NAS-Bench-201's names by default)."""
+    """Where `--space=tabular_cell` reads its results; None lets `load_table` choose by the file's layout."""
 
     path: str = ""
-    fitness: str = "hp12_cifar10valid_val"
-    cost: str = "hp200_train_time_cifar10valid"
-    cost_scale: float = 0.06  # 12 of 200 epochs
-    result: str = "hp200_cifar10_test"
+    fitness: str | None = None
+    cost: str | None = None
+    cost_scale: float | None = None
+    result: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,97 @@
+"""Strategy `vmap`: children of different architectures train side by side in one masked program."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.evaluators.child_exact import Child, Curves, Outcome, Train, one_line
+from nasjax.nets.conv_chain_masked import conv_chain_masked
+from nasjax.nets.conv_chain_pack import pack
+from nasjax.spaces.conv_chain import ConvChain
+from nasjax.train.fit import advance
+from nasjax.train.recipe import Recipe
+from nasjax.train.step import Data, Trainer, TrainState, trainer
+from nasjax.types import Key
+
+
+def vmapped(
+    space: ConvChain, classes: int, data: Data, recipe: Recipe, chunk: int, *, keep_weights: bool = False
+) -> Train:
+    """Trains children in chunks, each chunk as one program: compiled once per depth, whatever the architectures.
+
+    Args:
+      space: of the children.
+      classes: number of logits.
+      data: on the device.
+      recipe: the training.
+      chunk: children at a time, at most.
+      keep_weights: leave the variables, specialised, in the outcomes.
+
+    Returns:
+      train(key, children) -> outcomes. Child i is initialised and trained with fold_in(key, i); which children share its
+      chunk changes its result by no more than rounding. Its seconds are its share of the chunk's. A chunk that raises
+      (too large for the memory, say) is tried again in halves, down to the child that cannot be trained.
+    """
+
+    @functools.lru_cache(maxsize=32)
+    def programs(depth: int) -> tuple[Trainer, Callable[..., TrainState], Callable[..., TrainState]]:
+        network = conv_chain_masked(
+            space, data.train_x.shape[1:], classes, depth=depth, bn_eps=recipe.bn_eps, dtype=recipe.dtype
+        )
+        x = jnp.zeros(1, jnp.float32)
+        arch = jnp.zeros(len(space.sites), jnp.int32)
+        train = trainer(network, recipe, len(data.train_y), jax.eval_shape(network.init, jax.random.key(0), arch, x))
+
+        def start(key: Key, arch: jax.Array) -> TrainState:
+            return train.start(network.init(key, arch, x))
+
+        run = jax.vmap(train.run, (0, 0, 0, 0, None, None, None))
+        return train, jax.jit(jax.vmap(start)), jax.jit(run, donate_argnums=1)
+
+    def attempt(key: Key, children: Sequence[Child], size: int) -> list[Outcome]:
+        """One chunk, filled up to `size` by repeating its first child."""
+        began = time.monotonic()
+        rows = [*children, *[children[0]] * (size - len(children))]
+        depth = max(len(child.plan.layers) for child in rows) // space.block_layers
+        train, start, run = programs(depth)
+        archs = jnp.asarray(np.stack([child.arch for child in rows]), jnp.int32)
+        rates = jnp.asarray([child.plan.learning_rate or recipe.learning_rate for child in rows], jnp.float32)
+        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(jnp.asarray([c.id for c in rows]))
+        state = start(keys[:, 0], archs)
+        state = advance(run, keys[:, 1], state, archs, rates, data, 0, train.steps)
+        curves = jax.tree.map(np.asarray, Curves(state.train_loss, state.valid_accuracy, state.nan_epoch))
+        variables = jax.tree.map(np.asarray, jax.vmap(train.variables)(state)) if keep_weights else None
+
+        def outcome(i: int, child: Child) -> Outcome:
+            mine = jax.tree.map(lambda leaf: leaf[i], (curves, variables))
+            if keep_weights:
+                mine = mine[0], pack(space, child.plan, child.arch, mine[1], depth=depth)
+            return Outcome(seconds, *mine)
+
+        seconds = (time.monotonic() - began) / len(children)
+        return [outcome(i, child) for i, child in enumerate(children)]
+
+    def train(key: Key, children: Sequence[Child]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        if not children:
+            return outcomes
+        size = -(-len(children) // -(-len(children) // chunk))  # chunks of equal size
+        while len(outcomes) < len(children):
+            part = children[len(outcomes) : len(outcomes) + size]
+            began = time.monotonic()
+            try:
+                outcomes += attempt(key, part, size)
+            except Exception as error:  # a child that cannot be trained is a result, not the end of the search
+                if size == 1:
+                    outcomes.append(Outcome(time.monotonic() - began, error=one_line(error)))
+                size = max(1, size // 2)
+        return outcomes
+
+    return train

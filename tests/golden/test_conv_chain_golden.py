@@ -1,0 +1,92 @@
+"""Golden numbers of spec/reinforce.md sections 9.2 and 9.4 that concern the convolutional space."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nasjax.nets.conv_chain import conv_chain
+from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
+from nasjax.spaces.conv_plan import IMAGE, count_macs, count_params, plan
+from nasjax.spaces.named import named
+
+CIFAR = (32, 32, 3)
+
+
+def sizes(planned):
+    """Parameters by counting the built network's arrays, and multiply-adds from its arrays and outputs' sizes."""
+    network = conv_chain(planned)
+    x = jnp.zeros((1, *planned.image))
+    params = network.init(jax.random.key(0), None, x)["params"]
+    macs = params["head"]["kernel"].size
+    for i, layer in enumerate(planned.layers):
+        if "kernel" in params.get(f"layer{i}", {}):
+            macs += params[f"layer{i}"]["kernel"].size * layer.out_size[0] * layer.out_size[1]
+    return sum(leaf.size for leaf in jax.tree.leaves(params)), macs
+
+
+def test_published_v1_network():
+    tree = named("NAS_RL_V1")
+    space = variant("v1")
+    arch = space.decode(tree)
+    planned = plan(space, arch, CIFAR, 10)
+    convolutions = sum(layer.params - 2 * layer.filters for layer in planned.layers)
+    normalisation = sum(2 * layer.filters for layer in planned.layers)
+    assert (convolutions, normalisation, planned.head_channels * 10 + 10) == (4_199_868, 1_272, 490)
+    assert count_params(space, arch, CIFAR, 10) == 4_201_630
+    assert sizes(planned) == (4_201_630, planned.macs)
+    assert [source.layer for source in planned.head] == [14]
+    assert sum(len(layer["inputs"]) for layer in tree["layers"]) == 65
+    assert sum(site.group == "anchor" and site.layer < 15 for site in space.sites) == 105
+
+
+def test_the_same_layers_as_a_chain():
+    tree = named("NAS_RL_V1")
+    layers = [{**layer, "inputs": [i - 1] if i else []} for i, layer in enumerate(tree["layers"])]
+    space = ConvChain(min_layers=15, max_layers=15, skips=False)
+    arch = space.decode({**tree, "layers": layers})
+    assert count_params(space, arch, CIFAR, 10) == 809_134
+
+
+def test_compile_rules_with_four_layers():
+    space = ConvChain(min_layers=4, max_layers=4)
+    layer = {"filter_height": 3, "filter_width": 3}
+    inputs, filters = ([], [], [], [1], [1]), (24, 36, 48, 64)
+    # The paper numbers layers from 1 here: skips 1:{} 2:{} 3:{1} 4:{1}.
+    layers = [{**layer, "num_filters": f, "inputs": [j - 1 for j in i]} for i, f in zip(inputs[1:], filters, strict=True)]
+    planned = plan(space, space.decode({"space": "conv_chain", "layers": layers}), CIFAR, 10)
+    assert [[source.layer for source in layer.sources] for layer in planned.layers] == [[IMAGE], [IMAGE], [0], [0]]
+    assert [source.layer for source in planned.head] == [1, 2, 3]
+    assert planned.head_channels == 36 + 48 + 64
+
+
+SPACES = {
+    "v1": ConvChain(1, 5),
+    "v2": ConvChain(1, 5, strides=(1, 2, 3)),
+    "v3": ConvChain(3, 3, filter_counts=(6, 12, 24, 36), block_layers=3, pool_after=(0, 1)),
+    "v3, padded": ConvChain(3, 3, block_layers=2, pool_after=(0,), pool_skips=False, extra_filters=40),
+    "types": ConvChain(1, 5, types=TYPES, strides=(1, 2), learning_rates=(0.1, 0.01)),
+    "chain": ConvChain(1, 5, skips=False),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_counts_agree_with_the_built_network(name):
+    space = SPACES[name]
+    for arch in np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(3), 6))):
+        planned = plan(space, arch, (17, 13, 2), 7)
+        assert sizes(planned) == (planned.params, planned.macs)
+        assert (count_params(space, arch, (17, 13, 2), 7), count_macs(space, arch, (17, 13, 2), 7)) == sizes(planned)
+
+
+@pytest.mark.parametrize("name", ["v2", "v3", "types"])
+def test_planned_shapes_are_the_computed_ones(name):
+    """The counts rest on the plan's sizes; here the network's own ones, without computing."""
+    space = SPACES[name]
+    for arch in np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(4), 4))):
+        planned = plan(space, arch, (17, 13, 2), 7)
+        network = conv_chain(planned)
+        x = jnp.zeros((2, 17, 13, 2))
+        variables = network.init(jax.random.key(0), None, x)
+        logits, _ = jax.eval_shape(lambda v, x, network=network: network.apply(v, None, x), variables, x)
+        assert logits.shape == (2, 7)
