@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 PyTree = Any
+Array = jax.Array | np.ndarray
 Key = jax.Array  # a typed PRNG key, consumed by whoever receives it
 
 
@@ -46,9 +47,9 @@ class Proposal(NamedTuple):
 class Evaluation(NamedTuple):
     """What became of N proposals, in the order of the proposals."""
 
-    fitness: jax.Array  # f32[N] or f32[N, K]; each larger is better; NaN anywhere = failed
-    cost: jax.Array  # f32[N], seconds
-    status: jax.Array  # i8[N], values of Status
+    fitness: Array  # f32[N] or f32[N, K]; each larger is better; NaN anywhere = failed
+    cost: Array  # f32[N], seconds
+    status: Array  # i8[N], values of Status
     info: dict[str, Any]  # {name: [N, ...]}; strings (key "error") only outside jit
 
 
@@ -97,6 +98,12 @@ class Failure(NamedTuple):
 
     status: Status
     error: str  # one line
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line of at most 300 characters."""
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}"[:300]
 
 
 class Runtime(NamedTuple):

@@ -100,6 +100,15 @@ def test_a_failed_child_has_reward_zero(asked):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
 
 
+def test_a_rejected_candidate_does_not_count(asked):
+    _, tell, state, proposal = asked
+    status = [Status.OK, Status.REJECTED, Status.OK, Status.OK]
+    waiting = tell(state, take(proposal, range(4)), evaluation([0.8, np.nan, 0.6, 0.4], status))
+    assert int(waiting.updates) == 0
+    after = tell(waiting, take(proposal, [4]), evaluation([0.2]))
+    assert int(after.updates) == 1 and float(after.reward) == pytest.approx(0.5)
+
+
 def test_staleness_counts_the_updates_between_ask_and_use(asked):
     searcher, tell, state, proposal = asked  # all 8 asked before any update
     state = tell(state, take(proposal, range(4)), evaluation(FITNESS[:4]))

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from nasjax.types import Failure, Runtime, Status
+from nasjax.types import Failure, Runtime, Status, one_line
 
 
 def inline() -> Runtime:
@@ -41,9 +41,3 @@ def inline() -> Runtime:
         results.pop(ticket, None)
 
     return Runtime(submit, wait, cancel, results.clear)
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as one line of at most 300 characters."""
-    text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text}"[:300]

@@ -94,7 +94,8 @@ def reinforce(
     """A controller trained by REINFORCE with Adam and a moving-average baseline.
 
     Results wait until m of them are there; the m with the smallest ids then make one update with log P under the
-    current parameters, so the order of results within one `tell` does not matter. A failed child has reward 0.
+    current parameters, so the order of results within one `tell` does not matter. A failed child has reward 0; one that was
+    rejected before training does not count.
 
     Args:
       space: where to search.
@@ -191,7 +192,8 @@ def reinforce(
             raise ValueError("reinforce needs one fitness per trial, f32[N]; combine several objectives into one first")
         ok = (evaluation.status == Status.OK) & jnp.isfinite(evaluation.fitness)
         gained = jnp.where(ok, reward(jnp.where(ok, evaluation.fitness, 1.0)), 0.0).astype(jnp.float32)
-        told = Buffer(proposal.id, proposal.arch, gained)
+        asked = jnp.where(evaluation.status == Status.REJECTED, -1, proposal.id)  # a limit refuses, it does not punish
+        told = Buffer(asked, proposal.arch, gained)
         # Everything that waits, in order of id and empty rows last; m more rows so that a slice never overruns.
         rows = jax.tree.map(lambda a, b, c: jnp.concatenate([a, b, c]), state.buffer, told, empty())
         order = jnp.argsort(jnp.where(rows.id < 0, _LAST, rows.id))
