@@ -24,24 +24,29 @@ SPACES = {
     "v2": ConvChain(2, 4, **SMALL, strides=(1, 2, 3)),
     "v3": ConvChain(3, 3, **SMALL, block_layers=2, pool_after=(0,)),
     "v3, padded": ConvChain(2, 3, **SMALL, pool_after=(0, 1), pool_skips=False),
-    "types": ConvChain(4, 4, **SMALL, types=TYPES, strides=(1, 2)),
+    "types": ConvChain(3, 3, **SMALL, types=TYPES, strides=(1, 2)),
 }
-# All five types, an image read again, leftovers, strides, and a pool of a concatenation.
-EVERY_TYPE = {
-    "space": "conv_chain",
-    "layers": [
-        {"type": "conv", "filter_height": 3, "filter_width": 5, "stride_height": 2, "stride_width": 1, "num_filters": 3, "inputs": []},
+# Two networks that hold every type, strides, zero-padding, a pool of a concatenation, and leftovers.
+WINDOW = {"filter_height": 3, "filter_width": 5, "stride_height": 2, "stride_width": 1}
+EVERY_TYPE = (
+    [
+        {"type": "conv", **WINDOW, "num_filters": 3, "inputs": []},
         {"type": "local_contrast_norm", "inputs": []},
-        {"type": "avg_pool", "filter_height": 3, "filter_width": 3, "stride_height": 1, "stride_width": 2, "inputs": [0, 1]},
-        {"type": "batch_norm", "inputs": [0, 2]},
+        {"type": "avg_pool", **WINDOW, "inputs": [0, 1]},
     ],
-}  # fmt: skip
+    [
+        {"type": "max_pool", **WINDOW, "inputs": []},
+        {"type": "batch_norm", "inputs": [0]},
+        {"type": "conv", **WINDOW, "stride_width": 2, "num_filters": 2, "inputs": [0, 1]},
+    ],
+)
 
 
 def archs(name):
     space = SPACES[name]
-    drawn = list(np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(7), 2))))
-    return [*drawn[:1], space.decode(EVERY_TYPE)] if name == "types" else drawn
+    if name == "types":
+        return [space.decode({"space": "conv_chain", "layers": layers}) for layers in EVERY_TYPE]
+    return list(np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(7), 2))))
 
 
 def train(network, choice, variables, x, y, steps):
@@ -108,7 +113,7 @@ def test_forms_agree_in_float32():
 
 def test_pack_and_unpack_are_inverse():
     space = SPACES["types"]
-    arch = space.decode(EVERY_TYPE)
+    arch = archs("types")[1]
     planned = plan(space, arch, IMAGE, CLASSES)
     x = jnp.zeros((1, *IMAGE))
     special = conv_chain(planned).init(jax.random.key(0), None, x)

@@ -105,24 +105,23 @@ def conv_chain_masked(
 
 def _initialise(key: Key, static: Layout, choices: list[LayerChoice], head: HeadChoice, classes: int) -> PyTree:
     """The values of `nets.conv_chain.initialise`, 0 where unused."""
-
-    def draw(links: np.ndarray, ranks: jax.Array, words: np.ndarray, used: jax.Array, variance: Any) -> jax.Array:
-        return initial.kernel(key, links, ranks.astype(jnp.uint32), words) * used * jnp.sqrt(variance)
-
-    params: dict[str, Any] = {}
+    names = [links(layer, i) for i, layer in enumerate(static.layers)] + [links(static, initial.HEAD)]
+    filters = max(layer.filters for layer in static.layers)
+    # One draw for all layers (it compiles once): every row has the words of a kernel, then those that only the head has.
+    words = initial.words(static.kernel, filters).reshape(-1), initial.words((1, 1), max(filters, classes)).reshape(-1)
+    ranks = jnp.concatenate([choice.ranks for choice in choices] + [head.ranks])
+    draws = initial.rows(key, np.concatenate(names), ranks, np.concatenate(words))
+    *per_layer, dense = jnp.split(draws, np.cumsum([len(n) for n in names])[:-1])
+    dense = dense[:, len(words[0]) :][:, :classes] * head.inputs[:, None] / jnp.sqrt(head.inputs.sum())
+    params: dict[str, Any] = {"head": {"kernel": dense, "bias": jnp.zeros(classes)}}
     stats: dict[str, Any] = {}
-    kernel = static.kernel
     for i, (layer, choice) in enumerate(zip(static.layers, choices, strict=True)):
         params[f"layer{i}"] = {"gamma": jnp.ones(layer.capacity), "beta": jnp.zeros(layer.capacity)}
         stats[f"layer{i}"] = {"mean": jnp.zeros(layer.capacity), "var": jnp.ones(layer.capacity)}
         if layer.filters:
+            draw = per_layer[i][:, : len(words[0])].reshape(-1, *static.kernel, layer.filters).transpose(1, 2, 0, 3)
             fan_in = choice.kernel[0] * choice.kernel[1] * jnp.maximum(choice.inputs.sum(), 1)
-            words = initial.words(kernel, layer.filters)
-            used = _used(choice, layer.filters, kernel)
-            params[f"layer{i}"]["kernel"] = draw(links(layer, i), choice.ranks, words, used, 2 / fan_in)
-    names = links(static, initial.HEAD), head.ranks, initial.words((1, 1), classes)
-    dense = draw(*names, head.inputs[None, None, :, None], 1 / head.inputs.sum())
-    params["head"] = {"kernel": dense[0, 0], "bias": jnp.zeros(classes)}
+            params[f"layer{i}"]["kernel"] = draw * _used(choice, layer.filters, static.kernel) * jnp.sqrt(2 / fan_in)
     return {"params": params, "batch_stats": stats}
 
 

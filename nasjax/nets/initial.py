@@ -1,8 +1,9 @@
 """Initial weights that depend only on the key and on which weight it is.
 
 The masked and the specialised form of a network hold the same weights in arrays of different shapes. So a weight is
-drawn by its name (reading layer, source layer, input channel, tap, output channel) and not by its place in an array:
-both forms start from the same values, and an architecture draws only what it needs.
+drawn by its name and not by its place in an array: both forms start from the same values, and an architecture draws
+only what it needs. A name has three parts: the link (reading layer, source layer), the number of the input channel
+among those of its source, and the word (tap, output channel).
 """
 
 from __future__ import annotations
@@ -18,39 +19,34 @@ _CHUNK = 2**16
 
 
 def link(reader: int, source: int) -> int:
-    """First part of a weight's name: who reads (0-based layer or HEAD), from whom (-1 = the image)."""
+    """Who reads (0-based layer or HEAD), from whom (-1 = the image)."""
     return reader << 16 | source + 1
 
 
 def words(kernel: tuple[int, int], filters: int) -> np.ndarray:
-    """Last part of a weight's name: u32[kh, kw, filters], the tap's offset from the centre and the output channel."""
+    """u32[kh, kw, filters]: the tap's offset from the centre, and the output channel."""
     dy, dx, out = np.indices((*kernel, filters)).astype(np.uint32)
     return (dy + 128 - kernel[0] // 2) << 24 | (dx + 128 - kernel[1] // 2) << 16 | out
 
 
-def kernel(key: Key, links: jax.Array, channels: jax.Array, words: np.ndarray) -> jax.Array:
-    """Standard normal draws of one layer's weights, traceable.
-
-    Args:
-      links, channels: u32[C], per input channel: `link`, and its number among its source's channels.
-      words: u32[kh, kw, filters].
-
-    Returns:
-      f32[kh, kw, C, filters].
-    """
+def rows(key: Key, links: np.ndarray, channels: jax.Array, words: np.ndarray) -> jax.Array:
+    """Standard normal draws, traceable: f32[R, W] for the names (links[r], channels[r], words[w])."""
 
     def row(link: jax.Array, channel: jax.Array) -> jax.Array:
         row_key = jax.random.fold_in(jax.random.fold_in(key, link), channel)
-        return jax.vmap(lambda word: _normal(row_key, word))(words.reshape(-1)).reshape(words.shape)
+        return jax.vmap(lambda word: _normal(row_key, word))(jnp.asarray(words))
 
-    return jax.vmap(row, out_axes=2)(links, channels)
+    return jax.vmap(row)(jnp.asarray(links), channels.astype(jnp.uint32))
 
 
 def kernels(key: Key, names: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-    """The draws of `kernel` for several layers, on the host: one small program serves every architecture.
+    """The same draws on the host, by one small program for all architectures.
 
     Args:
-      names: per layer the arguments (links, channels, words) of `kernel`.
+      names: per layer links u32[C], channels u32[C], words u32[kh, kw, filters].
+
+    Returns:
+      Per layer f32[kh, kw, C, filters].
     """
     shapes = [(*w.shape[:2], len(links), w.shape[2]) for links, _, w in names]
     flat = np.concatenate(
