@@ -70,9 +70,7 @@ def search(config: Config, path: Path, command: str | None = None) -> drive.Summ
     record = json.loads(json.dumps(record))
     budget = Budget(config.trials, config.wall_s, config.cost_s)
     with workdir.opened(path, record), progress(budget) as on_round:
-        print(
-            f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}", file=sys.stderr
-        )
+        print(_opening(config, path, record), file=sys.stderr)
         summary = drive.search(
             jax.random.key(config.seed),
             experiment.searcher,
@@ -88,6 +86,23 @@ def search(config: Config, path: Path, command: str | None = None) -> drive.Summ
     report([path])
     print(_closing(config, path, summary))
     return summary
+
+
+def _opening(config: Config, path: Path, record: dict[str, Any]) -> str:
+    line = f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}"
+    if (estimates := record.get("estimates")) is None:
+        return line
+    seconds = estimates["seconds"][record["strategy"]]
+    memory = estimates["bytes"][record["strategy"]] / 2**20
+    whole = f", {_duration(seconds * config.trials)} in all" if config.trials else ""
+    return f"{line}\nestimate: {_duration(seconds)} and {memory:,.0f} MiB a child{whole}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _closing(config: Config, path: Path, summary: drive.Summary) -> str:
@@ -189,7 +204,7 @@ def retrain(config: Config, path: Path, arch: str | None = None) -> dict[str, An
         tree = read_arch(str(path / "best.json"))
     else:
         raise ValueError(f"{path} has no best.json; run --mode=search first, or give --arch=NAME|JSON|FILE")
-    from nasjax.retrain import retrain as train
+    from nasjax.retraining import retrain as train
 
     record = {"method": config.method, "seed": config.seed, **workdir.environment(), "config": as_json(config)}
     record = workdir.read(path) if (path / "config.json").exists() else json.loads(json.dumps(record))

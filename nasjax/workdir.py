@@ -28,7 +28,11 @@ def environment() -> dict[str, Any]:
     return {
         "device": f"{len(jax.devices())} x {device.platform} {device.device_kind}",
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
-        "versions": {"nasjax": __version__, "python": platform.python_version(), **{name: version(name) for name in names}},
+        "versions": {
+            "nasjax": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in names},
+        },
     }
 
 

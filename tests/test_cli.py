@@ -259,3 +259,21 @@ def test_full_disk_is_one_line(tmp_path):
     assert code == 1
     assert [line for line in err.splitlines() if line.startswith("error:")] == [err.splitlines()[-1]]
     assert "File too large" in err and "Traceback" not in err
+
+
+def test_what_cannot_fit_is_refused_before_it_starts(capsys, tmp_path):
+    args = ["nasjax", "--method=random", "--preset=paper", f"--workdir={tmp_path / 'run'}"]
+    assert launch.main([*args, "--set=space.filter_counts=6000000", "--set=strategy=exact"]) == 2
+    assert "GiB are usable" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_results_are_told(cache, searched, tmp_path, capsys):
+    import shutil
+
+    path = tmp_path / "run"
+    shutil.copytree(searched[0], path)
+    lines = (path / "trials.jsonl").read_text().splitlines()
+    (path / "trials.jsonl").write_text("\n".join([lines[0], "rubbish", *lines[2:]]) + "\n")
+    assert launch.main(["nasjax", cache, "--method=reinforce", "--trials=16", f"--workdir={path}", *TINY]) == 2
+    assert "line 2 is not JSON" in capsys.readouterr().err

@@ -27,7 +27,7 @@ ALLOWED = {
     "report": set(),
     "progress": {"types", "drive"},
 }
-TOP = {"experiments", "workdir", "commands", "model", "retrain", "launch", "__init__"}  # may import anything below them
+TOP = {"experiments", "workdir", "commands", "model", "retraining", "launch", "__init__"}  # may import anything below them
 
 
 def room(path: Path) -> str:

@@ -86,7 +86,8 @@ def child(
                 plans[n] = plan(space, archs[n], image, dataset.classes)
             except ValueError as error:
                 outcomes[n] = Outcome(0.0, error=str(error))
-        outcomes |= zip(plans, train(key, [Child(int(ids[n]), archs[n], plans[n]) for n in plans]), strict=True)
+        children = [Child(int(ids[n]), archs[n], plans[n]) for n in plans]
+        outcomes |= zip(plans, train(key, children, len(ids)), strict=True)
         return _evaluation(ids, plans, outcomes, recipe.epochs, last_epochs), (
             _weights(ids, outcomes) if keep_weights else None
         )

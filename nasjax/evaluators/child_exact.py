@@ -48,7 +48,9 @@ class Outcome(NamedTuple):
     error: str = ""  # one line; "" = none
 
 
-Train = Callable[[Key, Sequence[Child]], list[Outcome]]
+# train(key, children, width) -> outcomes; `width` is how many there might have been: compiled shapes follow it, so that a
+# round in which some are refused compiles nothing new.
+Train = Callable[[Key, Sequence[Child], int], list[Outcome]]
 
 
 def exact(data: Data, recipe: Recipe, *, keep_weights: bool = False) -> Train:
@@ -60,7 +62,7 @@ def exact(data: Data, recipe: Recipe, *, keep_weights: bool = False) -> Train:
       keep_weights: leave the variables in the outcomes.
 
     Returns:
-      train(key, children) -> outcomes. Child i depends on fold_in(key, i) and its architecture, not on its
+      train(key, children, width) -> outcomes. Child i depends on fold_in(key, i) and its architecture, not on its
       neighbours. Its seconds are its training and the wait for its program. Programs are kept for plans that come
       again; the learning rate is an argument of them.
     """
@@ -99,7 +101,7 @@ def exact(data: Data, recipe: Recipe, *, keep_weights: bool = False) -> Train:
         except Exception as error:  # a child that cannot be trained is a result, not the end of the search
             return Outcome(time.monotonic() - began, error=one_line(error))
 
-    def train(key: Key, children: Sequence[Child]) -> list[Outcome]:
+    def train(key: Key, children: Sequence[Child], width: int) -> list[Outcome]:
         pool = ThreadPoolExecutor(1, "compile")
         try:
             outcomes = []

@@ -35,9 +35,9 @@ def vmapped(
       keep_weights: leave the variables, specialised, in the outcomes.
 
     Returns:
-      train(key, children) -> outcomes. Child i is initialised and trained with fold_in(key, i); which children share its
-      chunk changes its result by no more than rounding. Its seconds are its share of the chunk's. A chunk that raises
-      (too large for the memory, say) is tried again in halves, down to the child that cannot be trained.
+      train(key, children, width) -> outcomes. Child i is initialised and trained with fold_in(key, i); which children
+      share its chunk changes its result by no more than rounding. Its seconds are its share of the chunk's. A chunk that
+      raises (too large for the memory, say) is tried again in halves, down to the child that cannot be trained.
     """
 
     @functools.lru_cache(maxsize=32)
@@ -78,11 +78,9 @@ def vmapped(
         seconds = (time.monotonic() - began) / len(children)
         return [outcome(i, child) for i, child in enumerate(children)]
 
-    def train(key: Key, children: Sequence[Child]) -> list[Outcome]:
+    def train(key: Key, children: Sequence[Child], width: int) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        if not children:
-            return outcomes
-        size = -(-len(children) // -(-len(children) // chunk))  # chunks of equal size
+        size = -(-width // -(-width // chunk))  # chunks of equal size
         while len(outcomes) < len(children):
             part = children[len(outcomes) : len(outcomes) + size]
             began = time.monotonic()

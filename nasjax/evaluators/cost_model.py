@@ -120,10 +120,15 @@ def exact_bytes(plan: Plan, batch: int) -> int:
 
 
 def chunk_size(bytes_per_child: int) -> int:
-    """Children that fit: 3/4 of the accelerator's memory, or half of the machine's for a CPU."""
+    """Children that fit the memory, at least 1."""
+    return max(1, int(usable_bytes() // bytes_per_child))
+
+
+def usable_bytes() -> float:
+    """3/4 of the accelerator's memory, or half of the machine's for a CPU."""
     device = jax.devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
-    return max(1, int((0.75 * stats["bytes_limit"] if stats else _machine_bytes() / 2) // bytes_per_child))
+    return 0.75 * stats["bytes_limit"] if stats else _machine_bytes() / 2
 
 
 def _machine_bytes() -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nasjax.data.dataset import DataConfig, Dataset, load
 from nasjax.evaluators.child import child
-from nasjax.evaluators.cost_model import choose_strategy
+from nasjax.evaluators.cost_model import choose_strategy, usable_bytes
 from nasjax.evaluators.table import load_table, table
 from nasjax.spaces.conv_chain import ConvChain, variant
 from nasjax.spaces.conv_plan import plan
@@ -107,6 +107,11 @@ def problem(config: Config) -> Problem:
     chosen, estimates = choose_strategy(space, image, classes, config.recipe, len(data.train.y), backend)
     if config.strategy != "auto":
         chosen = config.strategy
+    if (need := estimates["bytes"].get(chosen, 0)) > usable_bytes():
+        raise ValueError(
+            f"one child needs about {need / 2**30:.1f} GiB with strategy {chosen}, "
+            f"{usable_bytes() / 2**30:.1f} GiB are usable; try --set strategy=exact, a smaller --set recipe.batch_size or a smaller space"
+        )
     evaluator = child(space, data, recipe=config.recipe, strategy=chosen, last_epochs=config.last_epochs)
     facts = {
         "dataset": {

@@ -94,8 +94,8 @@ def reinforce(
     """A controller trained by REINFORCE with Adam and a moving-average baseline.
 
     Results wait until m of them are there; the m with the smallest ids then make one update with log P under the
-    current parameters, so the order of results within one `tell` does not matter. A failed child has reward 0; one that was
-    rejected before training does not count.
+    current parameters, so the order of results within one `tell` does not matter. A failed child has reward 0;
+    one that was rejected before training does not count.
 
     Args:
       space: where to search.
