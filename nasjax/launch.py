@@ -24,7 +24,7 @@ def define() -> flags.FlagValues:
     values = flags.FlagValues()
     flags.DEFINE_string("method", None, "random | reinforce", flag_values=values)
     flags.DEFINE_string("mode", "search", " | ".join(MODES), flag_values=values)
-    flags.DEFINE_string("preset", "demo", "demo (minutes on two cores) | paper (published)", flag_values=values)
+    flags.DEFINE_string("preset", "demo", "demo (minutes on two cores) | paper (published) | paper_v2 | paper_v3", flag_values=values)
     flags.DEFINE_string("space", None, "conv_chain | tabular_cell", flag_values=values)
     flags.DEFINE_string("table", None, "results of all architectures (.npz), with tabular_cell", flag_values=values)
     flags.DEFINE_string("dataset", None, "digits | cifar10 | FILE.npz with x and y", flag_values=values)

@@ -69,7 +69,7 @@ def scan(
         total = spent + jnp.cumsum(jnp.where(asked, evaluation.cost, 0.0))
         valid = asked & (total <= limit)
         state = searcher.tell(state, Proposal(jnp.where(valid, proposal.id, -1), *proposal[1:]), evaluation)
-        return (state, total[-1]), History(proposal.arch, *evaluation, valid, None)
+        return (state, total[-1]), History(proposal.arch, *evaluation, valid, None)  # type: ignore[arg-type]
 
     start = (searcher.init(key_init), jnp.zeros((), jnp.float32))
     (state, _), rounds = jax.lax.scan(round_, start, jnp.arange(-(-trials // width)))

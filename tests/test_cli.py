@@ -180,13 +180,20 @@ def test_inspect_gives_the_published_counts(capsys, tmp_path):
     assert fifteen["params"] == 19_880 + 3 * 144 + 2_485 + 35 + 3 * 4 * 35  # LSTM, heads, attention, start, embeddings
 
 
+def test_every_published_variant_is_a_preset(capsys):
+    found = [inspect(capsys, "--method=reinforce", f"--preset={name}") for name in ("paper", "paper_v2", "paper_v3")]
+    sizes = [sum(tokens**n * 2 ** (n * (n - 1) // 2) for n in depths) for tokens, depths in
+             ((64, range(6, 21)), (576, range(6, 21)), (64, [13]))]  # fmt: skip
+    assert [int(one["space_size"]) for one in found] == sizes
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["--method=reinforc"], "did you mean reinforce"),
         ([], "--method is missing"),
         (["--method=random", "--dataset=cifar"], "did you mean cifar10"),
-        (["--method=random", "--preset=big"], "choose demo or paper"),
+        (["--method=random", "--preset=big"], "choose demo, paper, paper_v2, paper_v3"),
         (["--method=random", "--space=cells"], "choose conv_chain or tabular_cell"),
         (["--method=random", "--mode=serch"], "unknown mode"),
         (["--method=random", "--wokdir=x"], "Unknown command line flag"),

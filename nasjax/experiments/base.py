@@ -178,12 +178,16 @@ AUGMENT = {
 }
 
 
+PAPER = {"paper": "v1", "paper_v2": "v2", "paper_v3": "v3"}  # preset -> published variant of the space
+
+
 def preset(method: str, name: str, dataset: str, space: str, search: dict[str, Any]) -> Config:
     """The named settings of a method.
 
     Args:
       method: its name.
-      name: "demo" (at most three minutes on two CPU cores) or "paper" (the published setting).
+      name: "demo" (at most three minutes on two CPU cores), or a published setting: "paper" (variant v1, no strides),
+        "paper_v2" (strides), "paper_v3" (max-pooling, 13 blocks of 3 layers).
       dataset: "digits", "cifar10" or the path of an .npz.
       space: "conv_chain" or "tabular_cell".
       search: preset -> the method's own settings.
@@ -191,23 +195,23 @@ def preset(method: str, name: str, dataset: str, space: str, search: dict[str, A
     Raises:
       ValueError: unknown preset or space.
     """
-    if name not in ("demo", "paper"):
-        raise ValueError(f"unknown preset {name!r}; choose demo or paper")
+    if name not in ("demo", *PAPER):
+        raise ValueError(f"unknown preset {name!r}; choose demo, {', '.join(PAPER)}")
     augment = AUGMENT.get(dataset, Augment(crop="pad", crop_size=1, flip=False))
     config = Config(
         method=method,
         preset=name,
-        search=search[name],
+        search=search["paper" if name in PAPER else name],
         space=ConvChain(4, 4, filter_counts=(6, 12, 24, 36)),
         data=DataConfig(name=dataset),
         recipe=Recipe(epochs=4, learning_rate=0.1, augment=augment),
         retrain_recipe=Recipe(epochs=20, learning_rate=0.1, augment=augment),
     )
-    if name == "paper":
+    if name in PAPER:
         paper = Recipe(augment=augment)
         config = dataclasses.replace(
             config,
-            space=variant("v1"),
+            space=variant(PAPER[name]),
             data=DataConfig(name=dataset, valid_size=5000 if dataset == "cifar10" else None),
             recipe=paper,
             retrain_recipe=dataclasses.replace(paper, epochs=300),

@@ -47,6 +47,7 @@ def batch_norm(
         y, batch_mean, batch_var = _normalise(wide, gamma, beta, eps)
         return y.astype(x.dtype), moved(batch_mean, batch_var)
     if train:
+        assert mask is not None
         weight = mask.astype(wide.dtype)[None, :, :, None] / (x.shape[0] * mask.sum()).astype(wide.dtype)
         batch_mean = (wide * weight).sum((0, 1, 2))
         batch_var = (jnp.square(wide - batch_mean[None, None, None, :]) * weight).sum((0, 1, 2))
