@@ -114,7 +114,7 @@ def torch_train(planned: Plan, data: dict, steps: int, dtype: str, memory_format
             with torch.no_grad(), cast:
                 accuracy = (net(whiten(data["valid_x"])).argmax(1) == data["valid_y"]).float().mean()
             net.train()
-    float(loss), float(accuracy)
+    loss.item(), accuracy.item()
     synchronise(device)
     return time.perf_counter() - began
 

@@ -12,14 +12,14 @@ is linear it is part of the inverse transform: between the transforms there is o
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-_DENSE = 64  # images of up to this many positions are transformed in one matrix product instead of one per axis
+DENSE = 64  # images of up to this many positions are transformed in one matrix product instead of one per axis
 
 
 def spectral_conv(
@@ -54,7 +54,7 @@ def to_spectrum(
     """Transform of a tensor: [B, H, W, C] -> [Q, 3 P, B, C]; `period` may differ between H and W."""
     b, height, width, c = x.shape
     rows, columns = _periods(period)
-    along_h, along_w = _analysis(height, width, rows, columns)
+    along_h, along_w = _analysis(height, width, rows, columns, height * width <= DENSE)
     if along_w is None:
         flat = jnp.matmul(_cast(along_h, x), x.transpose(1, 2, 0, 3).reshape(-1, b * c), precision=precision)
     else:
@@ -82,13 +82,40 @@ def multiply(xs: jax.Array, ws: jax.Array, *, precision: lax.PrecisionLike = "hi
 def from_spectrum(ys: jax.Array, size: tuple[int, int], *, precision: lax.PrecisionLike = "highest") -> jax.Array:
     """The tensor of given (H, W) whose products these are: [Q, 3 P, B, C] -> [B, H, W, C]."""
     half, rows, b, c = ys.shape
-    along_h, along_w = _synthesis(*size, rows // 3, 2 * half - 1)
+    along_h, along_w = _synthesis(*size, rows // 3, 2 * half - 1, size[0] * size[1] <= DENSE)
     if along_w is None:
         y = jnp.matmul(_cast(along_h, ys), ys.reshape(half * rows, b * c), precision=precision)
         return y.reshape(*size, b, c).transpose(2, 0, 1, 3)
     first = jnp.matmul(_repeat(along_h, ys, half), ys.reshape(half, rows, b * c), precision=precision)
     y = jnp.matmul(_cast(along_w, ys), first.reshape(2 * half, -1), precision=precision)
     return y.reshape(size[1], size[0], b, c).transpose(2, 1, 0, 3)
+
+
+def spectral_conv_looped(x: jax.Array, w: jax.Array, *, precision: lax.PrecisionLike = "highest") -> jax.Array:
+    """`spectral_conv` one W-frequency at a time, forward and backward.
+
+    No whole spectrum is ever kept: the gradient recomputes it from the transform along W alone (1.1 times x). On a CPU
+    this is also faster for large images, whose spectra do not stay in cache.
+    """
+    b, height, width, c = x.shape
+    rows, columns = _periods((height + w.shape[0] // 2, width + w.shape[1] // 2))
+    along_h, along_w = _analysis(height, width, rows, columns, dense=False)
+    back_h, back_w = _synthesis(height, width, rows, columns, dense=False)
+    forms = _kernel_analysis(*w.shape[:2], rows, columns).reshape(len(along_w) // 2, 3 * rows, -1)
+    kernel = w.reshape(-1, c * w.shape[3])
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def frequency(args: tuple[jax.Array, jax.Array]) -> jax.Array:
+        part, form = args
+        xs = jnp.matmul(_cast(along_h, x), part, precision=precision).reshape(-1, b, c)
+        ws = jnp.matmul(form, kernel, precision=precision).reshape(-1, *w.shape[2:])
+        ys = multiply(xs, ws, precision=precision).reshape(3 * rows, -1)
+        return jnp.matmul(_cast(back_h, x), ys, precision=precision)
+
+    first = jnp.matmul(_cast(along_w, x), x.transpose(2, 1, 0, 3).reshape(width, -1), precision=precision)
+    last = lax.map(frequency, (first.reshape(-1, 2 * height, b * c), _cast(forms, x)))
+    y = jnp.matmul(_cast(back_w, x), last.reshape(len(along_w), -1), precision=precision)
+    return y.reshape(width, height, b, -1).transpose(2, 1, 0, 3)
 
 
 def _periods(period: int | tuple[int, int]) -> tuple[int, int]:
@@ -125,10 +152,10 @@ def _joins(z: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _analysis(height: int, width: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray | None]:
+def _analysis(height: int, width: int, rows: int, columns: int, dense: bool) -> tuple[np.ndarray, np.ndarray | None]:
     along_w = _wave(columns // 2 + 1, np.arange(width), columns, -1)
     along_h = _wave(rows, np.arange(height), rows, -1)
-    if height * width <= _DENSE:
+    if dense:
         both = np.einsum("qw,ph->qphw", along_w, along_h).reshape(len(along_w), rows, -1)
         return _forms(both).reshape(-1, height * width), None
     parts = np.stack([along_w.real, along_w.imag], 1).reshape(-1, width)  # rows (q, part)
@@ -144,11 +171,11 @@ def _kernel_analysis(kh: int, kw: int, rows: int, columns: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _synthesis(height: int, width: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray | None]:
+def _synthesis(height: int, width: int, rows: int, columns: int, dense: bool) -> tuple[np.ndarray, np.ndarray | None]:
     along_w = _wave(columns // 2 + 1, np.arange(width), columns, +1) / (rows * columns)
     along_w[1:] *= 2  # each stands for its mirror image too
     along_h = _wave(rows, np.arange(height), rows, +1)
-    if height * width <= _DENSE:
+    if dense:
         both = np.einsum("qw,ph->hwqp", along_w, along_h)
         return _joins(both).reshape(height * width, -1), None
     parts = np.stack([along_w.real, -along_w.imag], 1).reshape(-1, width).T
