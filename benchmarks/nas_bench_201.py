@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.evaluators.table import load_table, table
-from nasjax.scan import incumbent, scan
+from nasjax.scanning import incumbent, scan
 from nasjax.searchers.random import random_search
 from nasjax.searchers.reinforce import cube, reinforce
 from nasjax.spaces.tabular_cell import TabularCell

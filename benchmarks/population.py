@@ -85,7 +85,9 @@ def augmented(x: torch.Tensor) -> torch.Tensor:
     steps = torch.arange(width, device=x.device)[None]
     rows = top + torch.arange(height, device=x.device)[None]
     columns = left + torch.where(flip == 1, steps.flip(1), steps)
-    return x[torch.arange(b, device=x.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return x[torch.arange(b, device=x.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
+        0, 3, 1, 2
+    )
 
 
 def torch_train(planned: Plan, data: dict, steps: int, dtype: str, memory_format: torch.memory_format) -> float:
@@ -169,7 +171,9 @@ def main() -> None:
     proposal = Proposal(np.arange(args.children), archs, np.full(args.children, -1))
     auto, estimates = choose_strategy(space, image, 10, recipe, len(data.train.y), jax.default_backend())
     train, memory_format = torch_side(plans, data, args.dtype)
-    seconds: dict[str, dict[str, float]] = {name: {"cold": np.inf, "warm": np.inf} for name in args.strategies.split(",")}
+    seconds: dict[str, dict[str, float]] = {
+        name: {"cold": np.inf, "warm": np.inf} for name in args.strategies.split(",")
+    }
     reference = np.inf
     for _ in range(args.rounds):
         for name, best in seconds.items():
@@ -183,15 +187,21 @@ def main() -> None:
                 best[kind] = min(best[kind], time.perf_counter() - began)
             reference = min(reference, train(steps))
     n = args.children
-    print(f"{n} children, {args.layers} layers, {image[0]}x{image[1]}x{image[2]}, {steps} steps of {BATCH}, {args.dtype};")
-    print(f"mean {np.mean([p.params for p in plans]):,.0f} parameters, {np.mean([p.macs for p in plans]):,.0f} macs an image")
+    print(
+        f"{n} children, {args.layers} layers, {image[0]}x{image[1]}x{image[2]}, {steps} steps of {BATCH}, {args.dtype};"
+    )
+    print(
+        f"mean {np.mean([p.params for p in plans]):,.0f} parameters, {np.mean([p.macs for p in plans]):,.0f} macs an image"
+    )
     print()
     print("| side | ms a step | against PyTorch | children a minute, compile included | against PyTorch |")
     print("| --- | --- | --- | --- | --- |")
     for name, best in seconds.items():
         warm, cold = best["warm"], best["cold"]
         label = f"{name} (chosen by auto)" if name == auto else name
-        print(f"| {label} | {warm / n / steps * 1e3:.2f} | {reference / warm:.2f}x | {60 * n / cold:.2f} | {reference / cold:.2f}x |")
+        print(
+            f"| {label} | {warm / n / steps * 1e3:.2f} | {reference / warm:.2f}x | {60 * n / cold:.2f} | {reference / cold:.2f}x |"
+        )
     print(f"| PyTorch, {memory_format} | {reference / n / steps * 1e3:.2f} | 1 | {60 * n / reference:.2f} | 1 |")
     print()
     facts = {

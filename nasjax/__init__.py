@@ -30,6 +30,7 @@ _WHERE = {
     "nasjax.searchers.reinforce": ("reinforce",),
     "nasjax.evaluators.child": ("child",),
     "nasjax.evaluators.table": ("load_table", "table"),
+    "nasjax.scanning": ("incumbent", "scan"),
     "nasjax.train.recipe": ("Recipe",),
     "nasjax.data.dataset": ("DataConfig", "Dataset"),
     "nasjax.commands": ("configure", "search", "retrain", "export"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,24 @@ def _reserve(folder: Path, size: int) -> None:
 
 
 def latest(folder: Path, like: PyTree) -> tuple[str, PyTree] | None:
-    """The last numbered checkpoint in the structure of `like`, or None if there is none.
+    """The last numbered checkpoint that can be read in the structure of `like`, or None if there is none.
 
     Raises:
-      ValueError: a checkpoint is there but cannot be read as `like`.
+      ValueError: checkpoints are there but none can be read as `like`.
     """
-    names = _numbered(folder)
-    return (names[-1], restore(folder, names[-1], like)) if names else None
+    error: ValueError | None = None
+    for name in reversed(_numbered(folder)):
+        try:
+            tree = restore(folder, name, like)
+        except ValueError as damage:
+            error = error or damage
+            continue
+        if error is not None:
+            print(f"warning: {error}; going on from {name}", file=sys.stderr)
+        return name, tree
+    if error is not None:
+        raise error
+    return None
 
 
 def restore(folder: Path, name: str, like: PyTree) -> PyTree:
@@ -106,8 +118,14 @@ def _numbered(folder: Path) -> list[str]:
 def write_json(path: Path, tree: Any) -> None:
     """Replaces `path` by the JSON of `tree`, atomically."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(tree, indent=1) + "\n")
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w") as file:
+            file.write(json.dumps(tree, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -135,8 +153,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def truncate_lines(path: Path, count: int) -> None:
     """Keeps the first `count` lines, so that what was written after the last checkpoint is written again."""
-    if not path.exists():
+    if not path.exists() and count == 0:
         return
+    if not path.exists():
+        raise ValueError(f"{path} is missing, the checkpoint knows {count} lines of it; choose another --workdir")
     lines = path.read_bytes().split(b"\n")[:-1]
     if len(lines) < count:
         raise ValueError(f"{path} is damaged: {len(lines)} lines, the checkpoint knows {count}")

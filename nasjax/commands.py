@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,14 @@ from nasjax.spaces.named import named
 from nasjax.types import Budget
 
 
-def configure(name: str | None, preset: str = "demo", dataset: str | None = None, space: str | None = None) -> Config:
-    """The settings of a method's preset; None takes the method's default. Raises ValueError for unknown names."""
-    module = method(name)
-    return module.configure(preset, dataset or module.DEFAULTS["dataset"], space or module.DEFAULTS["space"])
+def configure(
+    name: str | None, preset: str | None = None, dataset: str | None = None, space: str | None = None
+) -> Config:
+    """The settings of a method's preset (None = demo); a data set or space of None is the preset's.
+
+    Raises ValueError for unknown names.
+    """
+    return method(name).configure(preset or "demo", dataset, space)
 
 
 def config_of(path: Path) -> Config:
@@ -42,7 +48,7 @@ def default_workdir(config: Config) -> Path:
     return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
 
 
-def search(config: Config, path: Path, command: str | None = None) -> drive.Summary:
+def search(config: Config, path: str | Path, command: str | None = None) -> drive.Summary:
     """Runs or continues a search and leaves trials, checkpoints, best.json and report.html in `path`.
 
     Args:
@@ -69,7 +75,8 @@ def search(config: Config, path: Path, command: str | None = None) -> drive.Summ
     }
     record = json.loads(json.dumps(record))
     budget = Budget(config.trials, config.wall_s, config.cost_s)
-    with workdir.opened(path, record), progress(budget) as on_round:
+    path = Path(path)
+    with workdir.opened(path, record), _reported(path), progress(budget) as on_round:
         print(_opening(config, path, record), file=sys.stderr)
         summary = drive.search(
             jax.random.key(config.seed),
@@ -83,9 +90,18 @@ def search(config: Config, path: Path, command: str | None = None) -> drive.Summ
             metrics=experiment.metrics,
             on_round=on_round,
         )
-    report([path])
     print(_closing(config, path, summary))
     return summary
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Writes the report at the end, also of a search that failed or was interrupted."""
+    try:
+        yield
+    finally:
+        if (path / "trials.jsonl").exists():
+            report([path])
 
 
 def _opening(config: Config, path: Path, record: dict[str, Any]) -> str:
@@ -115,7 +131,7 @@ def _closing(config: Config, path: Path, summary: drive.Summary) -> str:
         f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",
     ]
     if config.space.name == "conv_chain":
-        lines.append(f"Next: python -m nasjax.launch --method={config.method} --mode=retrain --workdir={path}")
+        lines.append(f"Next: python -m nasjax.launch --mode=retrain --workdir={path}")
     if config.preset == "demo":
         lines.append("A demo shows the machine at work; it is too short to show learning.")
     return "\n".join(lines)
@@ -145,8 +161,9 @@ def inspect(config: Config, arch: str | None = None) -> dict[str, Any]:
         network = shape(config)
         from nasjax.spaces.conv_plan import plan
 
-        planned = plan(space, space.decode(tree), *network)
-        return {**facts, "arch": tree, "params": planned.params, "macs": planned.macs}
+        decoded = space.decode(tree)
+        planned = plan(space, decoded, *network)
+        return {**facts, "arch": space.encode(decoded), "params": planned.params, "macs": planned.macs}
     space.validate(space.decode(tree))
     return {**facts, "arch": tree, "params": None, "macs": None}
 
@@ -168,17 +185,20 @@ def read_arch(text: str) -> dict[str, Any]:
         return tree
     source = text
     if not text.lstrip().startswith("{"):
-        if not Path(text).is_file():
-            raise ValueError(f"--arch={text} is no known name (NAS_RL_V1), no JSON object and no file")
-        source = Path(text).read_text()
+        try:
+            source = Path(text).read_text()
+        except (OSError, ValueError) as error:
+            short = text if len(text) < 80 else text[:77] + "..."
+            raise ValueError(f"{short} is no known name (NAS_RL_V1), no JSON object and no readable file") from error
     try:
         tree = json.loads(source)
     except ValueError as error:
-        raise ValueError(f"--arch: not valid JSON ({error})") from error
+        where = "the architecture" if source is text else text
+        raise ValueError(f"{where} is not valid JSON ({error})") from error
     if isinstance(tree, dict) and "arch" in tree and "space" not in tree:
         tree = tree["arch"]  # best.json, or a line of trials.jsonl
     if not isinstance(tree, dict) or "space" not in tree:
-        raise ValueError('--arch: an architecture is an object with "space", for example {"space": "conv_chain", ...}')
+        raise ValueError('an architecture is an object with "space", for example {"space": "conv_chain", ...}')
     return tree
 
 
@@ -191,11 +211,12 @@ def spanning(space: ConvChain, tree: dict[str, Any]) -> ConvChain:
     return dataclasses.replace(space, min_layers=min(depths), max_layers=max(depths))
 
 
-def retrain(config: Config, path: Path, arch: str | None = None) -> dict[str, Any]:
+def retrain(config: Config, path: str | Path, arch: str | None = None) -> dict[str, Any]:
     """Trains the best architecture of the workdir `path` (or `arch`: NAME, JSON or FILE) and tests it once.
 
     Returns what result.json holds. Raises ValueError where there is nothing to train, RunError where training fails.
     """
+    path = Path(path)
     if not isinstance(config.space, ConvChain):
         raise ValueError("--mode=retrain needs --space=conv_chain; the table already holds the results of training")
     if arch is not None:
@@ -215,8 +236,9 @@ def retrain(config: Config, path: Path, arch: str | None = None) -> dict[str, An
     print(
         f"Test accuracy {result['test_accuracy']:.2%} on {result['test_images']} images of "
         f"{result['dataset']['name']}, {result['params']:,} parameters.\n"
-        f"Published: {published['model']}: {1 - published['test_error']:.2%} with {published['params'] / 1e6:.1f}M "
-        f"parameters ({published['source']}).\n"
+        f"Published on CIFAR-10, {published['model']}: {1 - published['test_error']:.2%} with "
+        f"{published['params'] / 1e6:.1f}M parameters ({published['source']})"
+        f"{'' if config.data.name == 'cifar10' else '; other data, not comparable'}.\n"
         f"Results: {path}/result.json, {path}/model, {path}/report.html\n"
         f"Next: python -m nasjax.launch --mode=export --workdir={path}, or nasjax.load({str(path)!r})"
     )
@@ -227,6 +249,6 @@ def export(path: Path) -> list[Path]:
     """Writes weights (.npz), architecture (.json) and a `jax.export` artifact of the retrained network in `path`."""
     from nasjax.model import export as write
 
-    files = write(path)
+    files = write(Path(path))
     print("\n".join(map(str, files)))
     return files

@@ -83,12 +83,9 @@ def search(
     found = checkpoint.latest(folder, start)
     if found is not None:
         start = found[1]
-    if budget.trials is not None and len(rows) >= budget.trials > start["told"]:
-        try:  # a finished run whose last round was short
-            final = checkpoint.restore(folder, "final", start)
-            start = final if final["told"] == budget.trials else start
-        except ValueError:
-            pass
+    if budget.trials is not None and len(rows) >= budget.trials > start["told"] and (folder / "final").is_dir():
+        final = checkpoint.restore(folder, "final", start)  # a finished run whose last round was short
+        start = final if final["told"] >= budget.trials else start
     checkpoint.truncate_lines(trials_file, start["told"])
     checkpoint.truncate_lines(metrics_file, start["rounds"])
     rows, resumed = rows[: start["told"]], start["told"]
@@ -131,6 +128,7 @@ def _round(
 ) -> tuple[list[dict[str, Any]], Evaluation]:
     """Evaluates one round; rows in id order and the Evaluation to tell, both for every proposal with an id."""
     ids, archs, parents = (np.asarray(x) for x in proposal)
+    status = np.full(len(ids), Status.REJECTED, np.int8)
     described: dict[int, dict[str, Any]] = {}
     reasons: dict[int, str] = {}
     for n in np.flatnonzero(ids >= 0).tolist():
@@ -139,9 +137,8 @@ def _round(
             if reason := refuse(described[n]):
                 reasons[n] = reason
         except ValueError as error:
-            reasons[n] = str(error)
+            reasons[n], status[n] = str(error), Status.FAILED
     trained = np.array([n for n in described if n not in reasons], int)
-    status = np.full(len(ids), Status.REJECTED, np.int8)
     cost = np.zeros(len(ids), np.float32)
     fitness = np.full(len(ids), np.nan, np.float32)
     info: dict[str, Any] = {}
@@ -173,12 +170,20 @@ def _round(
                 "fitness": np.asarray(fitness[n], float).tolist() if status[n] == Status.OK else None,
                 "cost_s": float(cost[n]),
                 "status": Status(status[n]).name.lower(),
-                "error": reasons.get(n) or errors[n] or (None if finite else "fitness is NaN"),
+                "error": reasons.get(n) or errors[n] or (None if finite else _WHY[Status(status[n])]),
                 **{name: _plain(np.asarray(values)[n]) for name, values in info.items() if name not in row},
             }
         )
     fitness[status != Status.OK] = np.nan
     return new, Evaluation(jnp.asarray(fitness), jnp.asarray(cost), jnp.asarray(status), {})
+
+
+_WHY = {
+    Status.FAILED: "fitness is NaN",
+    Status.TIMEOUT: "timed out",
+    Status.LOST: "its worker died",
+    Status.REJECTED: "the evaluator does not know it",  # absent from a table, say
+}
 
 
 def _plain(value: np.ndarray) -> Any:

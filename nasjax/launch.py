@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import flags
 
+_OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "table.path": "--table"}
 MODES = ("search", "retrain", "inspect", "report", "export")
 
 
@@ -24,7 +25,12 @@ def define() -> flags.FlagValues:
     values = flags.FlagValues()
     flags.DEFINE_string("method", None, "random | reinforce", flag_values=values)
     flags.DEFINE_string("mode", "search", " | ".join(MODES), flag_values=values)
-    flags.DEFINE_string("preset", "demo", "demo (minutes on two cores) | paper (published) | paper_v2 | paper_v3", flag_values=values)
+    flags.DEFINE_string(
+        "preset",
+        None,
+        "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3",
+        flag_values=values,
+    )
     flags.DEFINE_string("space", None, "conv_chain | tabular_cell", flag_values=values)
     flags.DEFINE_string("table", None, "results of all architectures (.npz), with tabular_cell", flag_values=values)
     flags.DEFINE_string("dataset", None, "digits | cifar10 | FILE.npz with x and y", flag_values=values)
@@ -57,7 +63,7 @@ def main(argv: list[str]) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         return _run(given, argv)
     except (flags.Error, ValueError, FileNotFoundError) as error:
-        if _unexpected(error):
+        if not isinstance(error, FileNotFoundError) and _unexpected(error):
             return 1
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -67,7 +73,7 @@ def main(argv: list[str]) -> int:
     except Exception as error:
         from nasjax.checkpoint import RunError
 
-        if not isinstance(error, RunError):
+        if not isinstance(error, (RunError, OSError)):  # an OSError is a full or vanished disk
             _unexpected(error, always=True)
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 1
@@ -84,16 +90,13 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
             raise ValueError("--mode=report needs --workdir=DIR (several: DIR,DIR)")
         print(commands.report(workdirs))
         return 0
+    if len(workdirs) > 1:
+        raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report takes several")
     _compile_cache(given.compile_cache)
-    if given.method is None and workdirs and given.mode in ("retrain", "export"):
-        config = commands.config_of(workdirs[0])
-    else:
-        config = commands.configure(given.method, given.preset, given.dataset, given.space)
-    config = _apply(given, config)
+    config, workdir = _settings(given, workdirs)
     if given.mode == "inspect":
         print(json.dumps(commands.inspect(config, given.arch)))
         return 0
-    workdir = workdirs[0] if workdirs else commands.default_workdir(config)
     if given.mode == "search":
         commands.search(config, workdir, shlex.join(["python", "-m", "nasjax.launch", *argv[1:]]))
     elif given.mode == "retrain":
@@ -103,8 +106,36 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
     return 0
 
 
+def _settings(given: flags.FlagValues, workdirs: list[Path]) -> tuple[Any, Path]:
+    """The configuration and the workdir. Whatever works on a finished search takes the settings of that search."""
+    from nasjax import commands
+
+    asked = {name: getattr(given, name) for name in ("method", "preset", "dataset", "space")}
+    if given.mode != "search" and workdirs and (workdirs[0] / "config.json").exists():
+        config = commands.config_of(workdirs[0])
+        own = {
+            "method": config.method,
+            "preset": config.preset,
+            "dataset": config.data.name,
+            "space": config.space.name,
+        }
+        for name, value in asked.items():
+            if value is not None and value != own[name]:
+                raise ValueError(
+                    f"{workdirs[0]} was searched with --{name}={own[name]}, not {value}; leave --{name} out"
+                )
+        return _apply(given, config), workdirs[0]
+    if given.mode == "export":
+        raise ValueError("--mode=export needs the --workdir=DIR of a retrained search")
+    config = _apply(given, commands.configure(*asked.values()))
+    workdir = workdirs[0] if workdirs else commands.default_workdir(config)
+    if given.mode == "retrain" and not workdirs and (workdir / "config.json").exists():
+        return _apply(given, commands.config_of(workdir)), workdir
+    return config, workdir
+
+
 def _apply(given: flags.FlagValues, config: Any) -> Any:
-    """The flags that change single settings, then every --set."""
+    """The flags that change single settings, then every --set; flags that would do nothing are refused."""
     from nasjax.experiments.settings import override
 
     for name in ("seed", "trials", "max_params", "max_macs"):
@@ -120,7 +151,22 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
                 config, **{field: dataclasses.replace(getattr(config, field), dtype=given.dtype)}
             )
     for assignment in given.set:
-        config = override(config, assignment)
+        name = assignment.partition("=")[0].strip()
+        if name in _OWN_FLAGS:
+            raise ValueError(f"--set {name}: write {_OWN_FLAGS[name]} instead")
+    config = override(config, *given.set)
+    tabular = config.space.name == "tabular_cell"
+    idle = {
+        "table": not tabular,
+        "data_dir": tabular or config.data.name == "digits",
+        "max_params": tabular,
+        "max_macs": tabular,
+        "arch": given.mode in ("search", "export"),
+    }
+    for name, unused in idle.items():
+        if unused and getattr(given, name) is not None:
+            what = f"--mode={given.mode}" if name == "arch" else f"--space={config.space.name} on {config.data.name}"
+            raise ValueError(f"--{name} has no effect with {what}; leave it out")
     return config
 
 

@@ -35,7 +35,8 @@ class Model(NamedTuple):
 
 
 def save(path: Path, variables: PyTree, description: dict[str, Any]) -> None:
-    """Writes weights and what rebuilds the network into `path/model`."""
+    """Writes weights and what rebuilds the network into `path/model`, from where `load` takes them."""
+    (path / "model" / "model.json").unlink(missing_ok=True)  # killed here, there is no model rather than a mixed one
     checkpoint.save(path / "model", "weights", variables)
     checkpoint.write_json(path / "model" / "model.json", description)
 
@@ -86,12 +87,12 @@ def load(path: str | Path) -> Model:
         image = tuple(tree["image"])
         names = tuple(tree["class_names"])
         planned = plan(space, space.decode(tree["arch"]), image, len(names))
+        network = conv_chain(planned, bn_eps=tree["bn_eps"])
+        mean, std = (jnp.asarray(tree[name], jnp.float32) for name in ("mean", "std"))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
-    network = conv_chain(planned, bn_eps=tree["bn_eps"])
     template = network.init(jax.random.key(0), None, jnp.zeros((1, *image)))
     variables = checkpoint.restore(path / "model", "weights", template)
-    mean, std = (jnp.asarray(tree[name], jnp.float32) for name in ("mean", "std"))
 
     def apply(variables: PyTree, x: jax.Array) -> jax.Array:
         logits, _ = network.apply(variables, None, whiten(x, mean, std))

@@ -12,9 +12,8 @@ from nasjax.types import Budget
 
 
 @contextmanager
-def progress(budget: Budget, cubed: bool = False) -> Iterator[Callable[[Summary], None]]:
+def progress(budget: Budget) -> Iterator[Callable[[Summary], None]]:
     """A function to call after every round; it shows trials, best-so-far and the time left."""
-    del cubed
     if sys.stderr.isatty():
         from tqdm import tqdm
 

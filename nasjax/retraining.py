@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -32,11 +33,11 @@ from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, TrainState, trainer
 from nasjax.types import Key, PyTree
 
-PUBLISHED = {
-    "model": "v1, no stride or pooling, 15 layers, CIFAR-10",
-    "params": 4_200_000,
-    "test_error": 0.0550,
-    "source": "Zoph & Le 2017, Table 1",
+PUBLISHED = {  # Zoph & Le 2017, Table 1: CIFAR-10
+    "v1": {"model": "v1, no stride or pooling, 15 layers", "params": 4_200_000, "test_error": 0.0550},
+    "v2": {"model": "v2, predicting strides, 20 layers", "params": 2_500_000, "test_error": 0.0601},
+    "v3": {"model": "v3, max pooling, 39 layers", "params": 7_100_000, "test_error": 0.0447},
+    "v3+": {"model": "v3 with 40 more filters, 39 layers", "params": 37_400_000, "test_error": 0.0365},
 }
 _SAVE_S = 60.0  # a training is saved when so many seconds have passed
 
@@ -64,18 +65,21 @@ def retrain(config: Config, space: ConvChain, tree: dict[str, Any], path: Path) 
     image, classes = shape_of(data)
     planned = plan(space, arch, image, classes)
     settings = {name: as_json(getattr(config, name)) for name in ("data", "retrain_recipe", "retrain", "seed")}
-    digest = hashlib.sha256(json.dumps([tree, settings, data.sha256], sort_keys=True).encode()).hexdigest()[:12]
+    settings["plan"] = repr(planned)  # the architecture as the space compiles it, extra filters and poolings included
+    digest = hashlib.sha256(json.dumps([settings, data.sha256], sort_keys=True).encode()).hexdigest()[:12]
     folder, result_file = path / "retrain" / digest, path / "result.json"
     if (folder / "result.json").exists():
         result = json.loads((folder / "result.json").read_text())
         print(f"already trained and tested with these settings (in {folder})", file=sys.stderr)
+        shutil.rmtree(path / "model", ignore_errors=True)
+        shutil.copytree(folder / "model", path / "model")
         checkpoint.write_json(result_file, result)
         return result
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
     arrays, recipe = resident(data), config.retrain_recipe
-    if planned.learning_rate is not None:
+    if planned.learning_rate is not None and config.retrain.use_token:
         recipe = dataclasses.replace(recipe, learning_rate=planned.learning_rate)
     if config.retrain.grid:
         recipe = _grid(key_grid, config.retrain, recipe, planned, arrays, folder)
@@ -85,7 +89,7 @@ def retrain(config: Config, space: ConvChain, tree: dict[str, Any], path: Path) 
     accuracy = jax.jit(trainer(network, recipe, len(data.train.y), variables).accuracy)
     tested = accuracy(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
     result = {
-        "arch": tree,
+        "arch": space.encode(arch),
         "params": planned.params,
         "macs": planned.macs,
         "test_accuracy": float(tested),
@@ -96,14 +100,22 @@ def retrain(config: Config, space: ConvChain, tree: dict[str, Any], path: Path) 
         "recipe": as_json(recipe),
         "seconds": round(time.monotonic() - began, 3),
         "history": history,
-        "published": PUBLISHED,
+        "published": {**PUBLISHED[_variant(space)], "source": "Zoph & Le 2017, Table 1"},
         **workdir.environment(),
     }
     names = (data.class_names, data.mean, data.std, recipe.bn_eps)
-    model.save(path, variables, model.describe(space, arch, image, str(data.train.x.dtype), *names))
+    description = model.describe(space, arch, image, str(data.train.x.dtype), *names)
+    for place in (folder, path):
+        model.save(place, variables, description)
     checkpoint.write_json(folder / "result.json", result)
     checkpoint.write_json(result_file, result)
     return result
+
+
+def _variant(space: ConvChain) -> str:
+    if space.block_layers > 1:
+        return "v3+" if space.extra_filters else "v3"
+    return "v2" if space.strides else "v1"
 
 
 def _train(key: Key, planned: Plan, recipe: Recipe, data: Data, folder: Path) -> tuple[PyTree, dict[str, list[float]]]:
@@ -129,7 +141,8 @@ def _train(key: Key, planned: Plan, recipe: Recipe, data: Data, folder: Path) ->
     if not np.isfinite(history["train_loss"][-1]):
         raise RunError(
             f"the loss became NaN in epoch {len(history['train_loss'])}; "
-            f"try a smaller rate, --set retrain_recipe.learning_rate={recipe.learning_rate / 10:g}"
+            f"try a smaller rate, --set retrain.use_token=false --set "
+            f"retrain_recipe.learning_rate={recipe.learning_rate / 10:g}"
         )
     return variables, history
 

@@ -51,7 +51,7 @@ def opened(path: Path, record: dict[str, Any]) -> Iterator[Path]:
     file = path / "config.json"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if not file.exists() and any(p.name != ".lock" for p in path.iterdir()):
+        if not file.exists() and any(p.name not in (".lock", "config.tmp") for p in path.iterdir()):
             raise ValueError(f"{path} is not empty and is no workdir (no config.json); choose another --workdir")
         lock = (path / ".lock").open("w")
     except OSError as error:
@@ -86,11 +86,12 @@ def read(path: Path) -> dict[str, Any]:
 
 def _compare(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     kept = [{k: v for k, v in record["config"].items() if k not in MAY_CHANGE} for record in (old, new)]
-    kept += [{"dataset": record.get("dataset"), "strategy": record.get("strategy")} for record in (old, new)]
+    kept += [{name: record.get(name) for name in ("dataset", "strategy", "chunk")} for record in (old, new)]
     if changed := differences(kept[0], kept[1]) + differences(kept[2], kept[3]):
         raise ValueError(
             f"{path} holds a run with other settings ({'; '.join(changed)}); "
             "give it the same settings or another --workdir"
         )
-    if changed := differences(old.get("versions"), new.get("versions")):
-        print(f"warning: {path} was begun with other versions ({'; '.join(changed)})", file=sys.stderr)
+    begun = [{name: record.get(name) for name in ("versions", "device", "machine")} for record in (old, new)]
+    if changed := differences(*begun):
+        print(f"warning: {path} was begun elsewhere or with other versions ({'; '.join(changed)})", file=sys.stderr)

@@ -39,6 +39,17 @@ def test_keeps_the_last_two_and_ignores_half_written_ones(tmp_path):
     assert (name, float(tree["x"])) == ("00000024", 24.0)
 
 
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, capsys):
+    for n in (1, 2):
+        checkpoint.save(tmp_path, f"0000000{n}", {"x": jnp.float32(n)})
+    for file in (tmp_path / "00000002").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    name, tree = checkpoint.latest(tmp_path, {"x": jnp.float32(0)})
+    assert (name, float(tree["x"])) == ("00000001", 1.0)
+    assert "going on from 00000001" in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_is_one_clear_line(tmp_path):
     checkpoint.save(tmp_path, "00000001", {"x": jnp.ones(3)})
     for file in (tmp_path / "00000001").rglob("*"):

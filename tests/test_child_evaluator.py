@@ -122,7 +122,8 @@ def test_same_call_same_bits(evaluator, results):
 def test_what_cannot_be_built_or_trained_is_a_failed_trial(monkeypatch):
     tiny = ConvChain(3, 3, filter_heights=(1,), filter_widths=(1,), filter_counts=(2,), pool_after=(0, 1), skips=False)
     small = DATASET._replace(
-        train=DATASET.train._replace(x=DATASET.train.x[:, :3, :3]), valid=DATASET.valid._replace(x=DATASET.valid.x[:, :3, :3])
+        train=DATASET.train._replace(x=DATASET.train.x[:, :3, :3]),
+        valid=DATASET.valid._replace(x=DATASET.valid.x[:, :3, :3]),
     )
     row = np.asarray(tiny.sample(KEY))[None]
     evaluation, _ = child(tiny, small, recipe=RECIPE, strategy="exact").evaluate(KEY, proposal([0], row))

@@ -36,12 +36,21 @@ def test_losses():
     logits = jnp.array([[0.0, 0.0], [0.0, np.log(3.0)]])
     labels = jnp.array([0, 0])
     np.testing.assert_allclose(losses.cross_entropy(logits, labels), (np.log(2) + np.log(4)) / 2, rtol=1e-6)
-    np.testing.assert_array_equal(losses.hits(jnp.array([[1.0, 0], [0, 1], [jnp.nan, 0]]), jnp.array([0, 0, 0])), [1, 0, np.nan])
+    np.testing.assert_array_equal(
+        losses.hits(jnp.array([[1.0, 0], [0, 1], [jnp.nan, 0]]), jnp.array([0, 0, 0])), [1, 0, np.nan]
+    )
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"momentum": 1.0}, {"drops": (0.5, 1.0)}, {"dtype": "int8"}],
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"momentum": 1.0},
+        {"drops": (0.5, 1.0)},
+        {"dtype": "int8"},
+    ],
 )
 def test_a_recipe_refuses(change):
     with pytest.raises(ValueError):
@@ -104,6 +113,10 @@ def test_fit_stops_at_nan(setting):
     network, data = setting
     seen = []
     _, history = fit(
-        jax.random.key(0), network, data, Recipe(batch_size=32, learning_rate=1e38), on_epoch=lambda e, s: seen.append(e)
+        jax.random.key(0),
+        network,
+        data,
+        Recipe(batch_size=32, learning_rate=1e38),
+        on_epoch=lambda e, s: seen.append(e),
     )
     assert len(history["train_loss"]) == 1 and not np.isfinite(history["train_loss"][0]) and not seen

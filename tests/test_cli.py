@@ -84,7 +84,7 @@ def test_kill_and_resume_equals_uninterrupted(cache, searched, tmp_path):
     assert process.returncode == -signal.SIGKILL
     done = [p.name for p in (path / "checkpoints").iterdir() if p.name.isdigit()]
     assert "00000012" not in done, "the search ended before it could be killed"
-    code, out, err = run(cache, *args)
+    code, _, err = run(cache, *args)
     assert code == 0, err
     assert rows(path) == rows(searched[0])
     trees = [restored(folder) for folder in (path, searched[0])]
@@ -110,7 +110,7 @@ def restored(path):
 
 def test_finished_run_prints_its_summary_again(cache, searched):
     before = (searched[0] / "trials.jsonl").read_bytes()
-    code, out, err = run(cache, "--method=reinforce", "--trials=12", f"--workdir={searched[0]}", *TINY)
+    code, out, _ = run(cache, "--method=reinforce", "--trials=12", f"--workdir={searched[0]}", *TINY)
     assert code == 0 and "12 trials" in out
     assert (searched[0] / "trials.jsonl").read_bytes() == before
 
@@ -123,13 +123,19 @@ def test_other_settings_in_the_same_workdir_are_refused(searched, capsys):
 
 def test_retrain_load_export(searched, cache, capsys):
     path = searched[0]
-    args = ["nasjax", "--mode=retrain", f"--workdir={path}", cache, "--set=retrain_recipe.epochs=2"]
+    (told,) = [line for line in searched[1].splitlines() if line.startswith("Next: ")]
+    printed = told.removeprefix("Next: python -m nasjax.launch ").split()
+    args = ["nasjax", *printed, cache, "--set=retrain_recipe.epochs=2"]
     assert launch.main(args) == 0
     out = capsys.readouterr().out
-    assert "Test accuracy" in out and "94.50%" in out
+    assert "Test accuracy" in out and "not comparable" in out
     result = json.loads((path / "result.json").read_text())
     assert result["arch"] == json.loads((path / "best.json").read_text())["arch"]
+    wider = [*args, "--set=space.extra_filters=3"]
+    assert launch.main(wider) == 0
+    assert json.loads((path / "result.json").read_text())["params"] > result["params"]
     assert launch.main(args) == 0 and "already trained" in capsys.readouterr().err  # the test set is used once
+    assert json.loads((path / "result.json").read_text()) == result
 
     import nasjax
     from nasjax.data.dataset import DataConfig, load_test
@@ -161,13 +167,34 @@ def test_interrupt_saves_and_says_so(cache, tmp_path):
     assert "interrupted" in err and "Traceback" not in err
 
 
+def test_own_images_with_every_token_from_search_to_export(cache, tmp_path, capsys):
+    """A user's .npz of float images and odd labels; types, strides and the learning-rate token; both strategies."""
+    y = np.random.default_rng(0).integers(0, 3, 160)
+    x = np.random.default_rng(1).normal(size=(160, 6, 7, 2)).astype(np.float32) + y[:, None, None, None]
+    np.savez(tmp_path / "mine.npz", x=x, y=np.array([5, 9, 11])[y])
+    tokens = ["--set=space.types=conv,max_pool,local_contrast_norm", "--set=space.strides=1,2"]
+    tokens += ["--set=space.learning_rates=0.1,0.02", f"--dataset={tmp_path / 'mine.npz'}"]
+    fitness = []
+    for strategy in ("exact", "vmap"):
+        path = tmp_path / strategy
+        args = ["--method=random", "--trials=2", f"--workdir={path}", f"--set=strategy={strategy}", *TINY, *tokens]
+        assert launch.main(["nasjax", cache, *args, "--set=width=2"]) == 0, capsys.readouterr().err
+        fitness.append([row["fitness"] for row in rows(path)])
+    np.testing.assert_allclose(*fitness, atol=0.05)  # one epoch of 80 images: rounding may flip an image
+    assert launch.main(["nasjax", cache, "--mode=retrain", f"--workdir={path}", "--set=retrain_recipe.epochs=1"]) == 0
+    result = json.loads((path / "result.json").read_text())
+    assert result["recipe"]["learning_rate"] == result["arch"]["learning_rate"]
+    assert launch.main(["nasjax", "--mode=export", f"--workdir={path}"]) == 0
+    assert json.loads((path / "model/model.json").read_text())["class_names"] == ["5", "9", "11"]
+
+
 def inspect(capsys, *args):
     assert launch.main(["nasjax", "--mode=inspect", *args]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def test_inspect_gives_the_published_counts(capsys, tmp_path):
-    paper = ["--method=reinforce", "--preset=paper", "--dataset=cifar10"]
+    paper = ["--method=reinforce", "--preset=paper"]
     found = inspect(capsys, *paper, "--arch=NAS_RL_V1")
     assert (found["params"], found["macs"]) == (4201630, 4300665312)
     chain = found["arch"]
@@ -207,13 +234,23 @@ def test_every_published_variant_is_a_preset(capsys):
         (["--method=random", "--dataset=missing.npz"], "missing.npz"),
         (["--method=random", "--workdir=/dev/null/run"], "cannot write to --workdir"),
         (["--method=random", "--mode=retrain", "--workdir=/nonexistent"], "no best.json"),
-        (["--mode=export", "--workdir=/nonexistent"], "no workdir"),
+        (["--mode=export", "--workdir=/nonexistent"], "of a retrained search"),
         (["--mode=report"], "needs --workdir"),
         (["--mode=report", "--workdir=/nonexistent"], "/nonexistent"),
         (["--method=random", "--mode=inspect", "--arch=NOPE"], "no known name"),
         (["--method=random", "--mode=inspect", '--arch={"space": "conv_chain"}'], '"layers" must be a list'),
         (["--method=random", "--mode=inspect", '--arch={"space": '], "not valid JSON"),
         (["--method=random", "--dtype=float8"], "float8"),
+        (["--method=random", "--workdir=a,b"], "takes one --workdir"),
+        (["--method=random", "--table=x.npz"], "--table has no effect"),
+        (["--method=random", "--arch=NAS_RL_V1"], "--arch has no effect"),
+        (["--method=random", "--set=method=reinforce"], "write --method instead"),
+        (["--method=random", "--set=space.types=conv,conv"], "distinct values"),
+        (["--method=random", "--set=space.min_layers=6", "--set=space.max_layers=5"], "min_layers <= max_layers"),
+        (["--method=reinforce", "--set=search.learning_rate=-1"], "learning_rate must be positive"),
+        (["--method=random", "--set=strategy=fast"], "choose auto, vmap, exact"),
+        (["--method=random", "--mode=inspect", "--arch=[" + "{}," * 2000], "no readable file"),
+        (["--method=random", "--mode=inspect", f"--arch={__file__}"], "is not valid JSON"),
     ],
 )
 def test_mistakes_are_one_clear_line(args, message, capsys, monkeypatch, tmp_path):
@@ -231,6 +268,9 @@ def test_impossible_architectures_are_refused(capsys):
         ({"filter_height": 4}, "filter_height = 4 is not in this space"),
         ({"inputs": [3]}, "inputs"),
         ({"num_filter": 6}, "num_filter"),
+        ({"filter_height": True}, "filter_height = True is not in this space"),
+        ({"num_filters": 6.0}, "num_filters = 6.0 is not in this space"),
+        ({"inputs": [0, 0]}, "distinct earlier layers"),
     ):
         arch = {"space": "conv_chain", "layers": [layer, {**layer, **change}]}
         assert launch.main(["nasjax", "--method=random", "--mode=inspect", f"--arch={json.dumps(arch)}"]) == 2
@@ -254,6 +294,7 @@ def test_nan_learning_rate_is_a_failed_run_with_its_reason(cache, tmp_path):
     args = ["--method=random", "--trials=4", f"--workdir={path}", *TINY, "--set=recipe.learning_rate=1e30"]
     code, _, err = run(cache, *args)
     assert code == 1 and "every candidate failed" in err and "NaN" in err and "Traceback" not in err
+    assert "NaN" in (path / "report.html").read_text()
     assert [row["status"] for row in rows(path)] == ["failed"] * 4
 
 
@@ -269,10 +310,20 @@ def test_full_disk_is_one_line(tmp_path):
 
 
 def test_what_cannot_fit_is_refused_before_it_starts(capsys, tmp_path):
-    args = ["nasjax", "--method=random", "--preset=paper", f"--workdir={tmp_path / 'run'}"]
+    args = ["nasjax", "--method=random", "--preset=paper", "--dataset=digits", f"--workdir={tmp_path / 'run'}"]
     assert launch.main([*args, "--set=space.filter_counts=6000000", "--set=strategy=exact"]) == 2
     assert "GiB are usable" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_search_keeps_its_settings(searched, capsys):
+    path = searched[0]
+    best = f"--arch={path / 'best.json'}"
+    assert (
+        inspect(capsys, f"--workdir={path}", best)["params"] == json.loads((path / "best.json").read_text())["params"]
+    )
+    assert launch.main(["nasjax", "--mode=retrain", f"--workdir={path}", "--dataset=cifar10"]) == 2
+    assert "was searched with --dataset=digits" in capsys.readouterr().err
 
 
 def test_damaged_results_are_told(cache, searched, tmp_path, capsys):
@@ -284,3 +335,6 @@ def test_damaged_results_are_told(cache, searched, tmp_path, capsys):
     (path / "trials.jsonl").write_text("\n".join([lines[0], "rubbish", *lines[2:]]) + "\n")
     assert launch.main(["nasjax", cache, "--method=reinforce", "--trials=16", f"--workdir={path}", *TINY]) == 2
     assert "line 2 is not JSON" in capsys.readouterr().err
+    (path / "trials.jsonl").unlink()
+    assert launch.main(["nasjax", cache, "--method=reinforce", "--trials=16", f"--workdir={path}", *TINY]) == 2
+    assert "trials.jsonl is missing" in capsys.readouterr().err

@@ -92,6 +92,7 @@ def test_short_last_round_and_a_longer_budget(tmp_path):
     assert run(tmp_path / "parts", trials=6).trials == 6
     toy = Toy()
     assert run(tmp_path / "parts", trials=6, toy=toy).trials == 6
+    assert run(tmp_path / "parts", trials=5, toy=toy).trials == 6  # a smaller budget deletes nothing
     assert toy.calls == 0  # a finished run only tells its summary
     assert run(tmp_path / "parts", trials=12).trials == whole.trials
     assert (tmp_path / "parts/trials.jsonl").read_bytes() == (tmp_path / "whole/trials.jsonl").read_bytes()

@@ -22,12 +22,20 @@ ALLOWED = {
     "learners": {"types", "spaces", "ops", "nets", "train"},
     "runtime": {"types"},
     "checkpoint": {"types"},
-    "scan": {"types"},
+    "scanning": {"types"},
     "drive": {"types", "runtime", "checkpoint"},
     "report": set(),
     "progress": {"types", "drive"},
 }
-TOP = {"experiments", "workdir", "commands", "model", "retraining", "launch", "__init__"}  # may import anything below them
+TOP = {
+    "experiments",
+    "workdir",
+    "commands",
+    "model",
+    "retraining",
+    "launch",
+    "__init__",
+}  # may import anything below them
 
 
 def room(path: Path) -> str:

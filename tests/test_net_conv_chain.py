@@ -45,7 +45,9 @@ def test_initial_statistics():
 def test_a_weight_keeps_its_value_in_every_architecture():
     """The 3x3 kernel lies in the centre of the 5x7 one, and fewer filters are the first of more."""
     key, links, channels = jax.random.key(1), np.full(2, initial.link(4, 2), np.uint32), np.arange(2, dtype=np.uint32)
-    small, large = initial.kernels(key, [(links, channels, initial.words(size, n)) for size, n in (((3, 3), 2), ((5, 7), 3))])
+    small, large = initial.kernels(
+        key, [(links, channels, initial.words(size, n)) for size, n in (((3, 3), 2), ((5, 7), 3))]
+    )
     np.testing.assert_array_equal(small, large[1:4, 2:5, :, :2])
     rows = initial.rows(key, links, jnp.asarray(channels), initial.words((5, 7), 3).reshape(-1))
     np.testing.assert_allclose(np.asarray(rows).reshape(2, 5, 7, 3).transpose(1, 2, 0, 3), large, rtol=1e-6)

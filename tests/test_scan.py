@@ -12,7 +12,7 @@ import pytest
 
 from nasjax import drive
 from nasjax.evaluators.table import Table, load_table, table
-from nasjax.scan import History, incumbent, scan
+from nasjax.scanning import History, incumbent, scan
 from nasjax.searchers.random import random_search
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Budget, Evaluation, Evaluator, Proposal, Searcher

@@ -42,7 +42,7 @@ def test_override_parses_by_type(assignment, read, value):
         ("inner.rat=1", "did you mean inner.rate"),
         ("zzz=1", "choose from inner, space, name"),
         ("inner=1", "inner.FIELD=value"),
-        ("name.x=1", "no fields of its own"),
+        ("name.x=1", "has no fields of its own"),
         ("inner.limit=x", "type int"),
         ("inner.rate=nan", "finite"),
         ("inner.flag=maybe", "true or false"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nasjax.data.dataset import DataConfig, Dataset, load
-from nasjax.evaluators.child import child
-from nasjax.evaluators.cost_model import choose_strategy, usable_bytes
+from nasjax.evaluators.child import STRATEGIES, child
+from nasjax.evaluators.cost_model import choose_strategy, chunk_size, usable_bytes
 from nasjax.evaluators.table import load_table, table
+from nasjax.searchers.policy import DepthSchedule, depth_schedule
 from nasjax.spaces.conv_chain import ConvChain, variant
-from nasjax.spaces.conv_plan import plan
+from nasjax.spaces.conv_plan import arch_hash, plan
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
@@ -42,6 +44,14 @@ class RetrainConfig:
     grid_weight_decays: tuple[float, ...] = (5e-5, 1e-4, 2e-4)
     grid_bn_eps: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
     grid_decays: tuple[float, ...] = (0.4, 0.5, 0.6)
+    use_token: bool = True  # take the learning rate that the architecture predicts, where its space has one
+
+    def __post_init__(self) -> None:
+        for name in ("grid_learning_rates", "grid_weight_decays", "grid_bn_eps", "grid_decays"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} needs at least one value")
+        if self.grid_epochs < 1:
+            raise ValueError(f"grid_epochs must be at least 1, got {self.grid_epochs}")
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,10 @@ class Config:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"unknown strategy {self.strategy!r}; choose {', '.join(STRATEGIES)}")
+        if self.last_epochs < 1:
+            raise ValueError(f"last_epochs must be at least 1, got {self.last_epochs}")
         if self.width < 1:
             raise ValueError(f"width (candidates in flight) must be at least 1, got {self.width}")
         if not 0 <= self.seed < 2**32:
@@ -112,7 +126,8 @@ def problem(config: Config) -> Problem:
             f"one child needs about {need / 2**30:.1f} GiB with strategy {chosen}, "
             f"{usable_bytes() / 2**30:.1f} GiB are usable; try --set strategy=exact, a smaller --set recipe.batch_size or a smaller space"
         )
-    evaluator = child(space, data, recipe=config.recipe, strategy=chosen, last_epochs=config.last_epochs)
+    chunk = min(config.width, chunk_size(estimates["bytes"]["vmap"])) if chosen == "vmap" else None
+    evaluator = child(space, data, recipe=config.recipe, strategy=chosen, last_epochs=config.last_epochs, chunk=chunk)
     facts = {
         "dataset": {
             "name": data.name,
@@ -123,6 +138,7 @@ def problem(config: Config) -> Problem:
             "sha256": data.sha256,
         },
         "strategy": chosen,
+        "chunk": chunk,
         "estimates": estimates,
     }
     return Problem(evaluator, describer(space, image, classes), facts)
@@ -133,7 +149,12 @@ def describer(space: ConvChain, image: tuple[int, int, int], classes: int) -> Ca
 
     def describe(arch: np.ndarray) -> dict[str, Any]:
         network = plan(space, arch, image, classes)
-        return {"arch": space.encode(arch), "params": network.params, "macs": network.macs}
+        return {
+            "arch": space.encode(arch),
+            "hash": arch_hash(arch),
+            "params": network.params,
+            "macs": network.macs,
+        }
 
     return describe
 
@@ -153,10 +174,18 @@ def _tabular(config: Config, space: TabularCell) -> Problem:
     )
 
     def describe(arch: np.ndarray) -> dict[str, Any]:
-        return {"arch": space.encode(arch), "params": None, "macs": None}
+        return {"arch": space.encode(arch), "hash": arch_hash(arch), "params": None, "macs": None}
 
-    facts = {"dataset": {"name": "table", "path": names.path}, "strategy": "table"}
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in rows)).hexdigest()
+    facts = {"dataset": {"name": "table", "path": names.path, "sha256": digest}, "strategy": "table"}
     return Problem(table(space, rows), describe, facts)
+
+
+def scheduled(space: ConvChain | TabularCell, search: Any) -> DepthSchedule:
+    """The depth schedule of a method's settings (depth_first, depth_step, depth_every), within the space's depths."""
+    largest = space.max_layers if isinstance(space, ConvChain) else 1
+    first = min(search.depth_first or largest, largest)
+    return depth_schedule(first=first, step=search.depth_step, every=search.depth_every, maximum=largest)
 
 
 def refusal(config: Config) -> Callable[[dict[str, Any]], str | None]:
@@ -181,15 +210,15 @@ AUGMENT = {
 PAPER = {"paper": "v1", "paper_v2": "v2", "paper_v3": "v3"}  # preset -> published variant of the space
 
 
-def preset(method: str, name: str, dataset: str, space: str, search: dict[str, Any]) -> Config:
+def preset(method: str, name: str, dataset: str | None, space: str | None, search: dict[str, Any]) -> Config:
     """The named settings of a method.
 
     Args:
       method: its name.
       name: "demo" (at most three minutes on two CPU cores), or a published setting: "paper" (variant v1, no strides),
         "paper_v2" (strides), "paper_v3" (max-pooling, 13 blocks of 3 layers).
-      dataset: "digits", "cifar10" or the path of an .npz.
-      space: "conv_chain" or "tabular_cell".
+      dataset: "digits", "cifar10" or the path of an .npz; None = digits for the demo, cifar10 for the paper's.
+      space: "conv_chain" (None) or "tabular_cell".
       search: preset -> the method's own settings.
 
     Raises:
@@ -197,6 +226,7 @@ def preset(method: str, name: str, dataset: str, space: str, search: dict[str, A
     """
     if name not in ("demo", *PAPER):
         raise ValueError(f"unknown preset {name!r}; choose demo, {', '.join(PAPER)}")
+    dataset = dataset or ("cifar10" if name in PAPER else "digits")
     augment = AUGMENT.get(dataset, Augment(crop="pad", crop_size=1, flip=False))
     config = Config(
         method=method,
@@ -212,13 +242,12 @@ def preset(method: str, name: str, dataset: str, space: str, search: dict[str, A
         config = dataclasses.replace(
             config,
             space=variant(PAPER[name]),
-            data=DataConfig(name=dataset, valid_size=5000 if dataset == "cifar10" else None),
             recipe=paper,
             retrain_recipe=dataclasses.replace(paper, epochs=300),
             trials=12_800,
         )
     if space == "tabular_cell":
         return dataclasses.replace(config, space=TabularCell(), trials=110 if name == "demo" else None, cost_s=12_000.0)
-    if space != "conv_chain":
+    if space not in (None, "conv_chain"):
         raise ValueError(f"unknown space {space!r} for {method}; choose conv_chain or tabular_cell")
     return config

@@ -10,20 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nasjax.experiments.base import Config, Experiment, preset, problem
+from nasjax.experiments.base import Config, Experiment, preset, problem, scheduled
 from nasjax.searchers.random import random_search
-
-DEFAULTS = {"space": "conv_chain", "dataset": "digits"}
 
 
 @dataclass(frozen=True)
 class RandomConfig:
-    """Random search has no settings."""
+    """The depth of the candidates: REINFORCE's schedule, for a comparison at equal cost."""
+
+    depth_first: int | None = None  # None = uniform over the space's depths
+    depth_step: int = 2
+    depth_every: int = 1600
 
 
-def configure(name: str, dataset: str, space: str) -> Config:
+def configure(name: str, dataset: str | None, space: str | None) -> Config:
     """The preset `name` for a dataset and a space."""
-    return preset("random", name, dataset, space, {"demo": RandomConfig(), "paper": RandomConfig()})
+    return preset("random", name, dataset, space, {"demo": RandomConfig(), "paper": RandomConfig(6)})
 
 
 def controller(config: Config) -> dict[str, Any]:
@@ -33,4 +35,5 @@ def controller(config: Config) -> dict[str, Any]:
 
 def make(config: Config) -> Experiment:
     """Random search on the problem of `config`."""
-    return Experiment(config, random_search(config.space), problem(config), None)
+    depth = scheduled(config.space, config.search) if config.search.depth_first else None
+    return Experiment(config, random_search(config.space, depth_schedule=depth), problem(config), None)

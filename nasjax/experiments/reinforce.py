@@ -15,14 +15,11 @@ from typing import Any, Literal
 
 import jax
 
-from nasjax.experiments.base import Config, Experiment, preset, problem
+from nasjax.experiments.base import Config, Experiment, preset, problem, scheduled
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
-from nasjax.searchers.policy import depth_schedule
 from nasjax.searchers.reinforce import metrics, reinforce
 from nasjax.types import Searcher
-
-DEFAULTS = {"space": "conv_chain", "dataset": "digits"}
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,20 @@ class ReinforceConfig:
     samples_per_update: int = 8  # the paper's m
     baseline_decay: float = 0.95  # ours; the paper does not state it
     entropy_weight: float = 0.0
-    depth_first: int = 6
+    depth_first: int | None = None  # layers at first, the paper's 6; None = always the space's largest depth
     depth_step: int = 2
     depth_every: int = 1600
 
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0 or self.samples_per_update < 1 or self.entropy_weight < 0:
+            raise ValueError(
+                "learning_rate must be positive, samples_per_update at least 1, entropy_weight not negative"
+            )
 
-def configure(name: str, dataset: str, space: str) -> Config:
+
+def configure(name: str, dataset: str | None, space: str | None) -> Config:
     """The preset `name` for a dataset and a space."""
-    searches = {"demo": ReinforceConfig(learning_rate=0.01, depth_first=4), "paper": ReinforceConfig()}
+    searches = {"demo": ReinforceConfig(learning_rate=0.01), "paper": ReinforceConfig(depth_first=6)}
     return preset("reinforce", name, dataset, space, searches)
 
 
@@ -75,7 +78,7 @@ def searcher(config: Config) -> Searcher:
         samples_per_update=search.samples_per_update,
         baseline_decay=search.baseline_decay,
         entropy_weight=search.entropy_weight,
-        depth_schedule=depth_schedule(first=search.depth_first, step=search.depth_step, every=search.depth_every),
+        depth_schedule=scheduled(config.space, search),
     )
 
 

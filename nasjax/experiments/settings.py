@@ -10,48 +10,66 @@ import typing
 from typing import Any
 
 
-def override(config: Any, assignment: str) -> Any:
-    """A copy of `config` with one field changed.
+def override(config: Any, *assignments: str) -> Any:
+    """A copy of `config` with some fields changed, all at once: their order does not matter.
 
     Args:
       config: a frozen dataclass, possibly of frozen dataclasses.
-      assignment: "dotted.field=value", the value as in Python without quotes; tuples as "1,3,5"; none as "none".
+      assignments: "dotted.field=value", the value as in Python without quotes; tuples as "1,3,5"; none as "none".
 
     Raises:
       ValueError: no such field (the nearest is suggested), a value of another type, or one the dataclass refuses.
 
     Example:
       >>> from nasjax.spaces.conv_chain import ConvChain
-      >>> override(ConvChain(), "filter_counts=6,12").filter_counts
+      >>> override(ConvChain(), "filter_counts=6,12", "max_layers=8").filter_counts
       (6, 12)
     """
-    path, equals, text = assignment.partition("=")
-    if not equals:
-        raise ValueError(f"--set {assignment}: write --set field=value, for example --set recipe.epochs=10")
-    return _replace(config, path.strip().split("."), text.strip(), path.strip())
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        name = name.strip()
+        if not equals:
+            raise ValueError(f"--set {assignment}: write --set field=value, for example --set recipe.epochs=10")
+        *outer, last = name.split(".")
+        value, inner = config, changes
+        for part in outer:
+            value, inner = _field(value, part, name), inner.setdefault(part, {})
+        if dataclasses.is_dataclass(old := _field(value, last, name)):
+            fields = ", ".join(field.name for field in dataclasses.fields(old))
+            raise ValueError(f"--set {name}: set one of its fields, {name}.FIELD=value with FIELD in {fields}")
+        inner[last] = _parse(text.strip(), typing.get_type_hints(type(value))[last], name)
+    return _rebuilt(config, changes, "")
 
 
-def _replace(config: Any, path: list[str], text: str, whole: str) -> Any:
+def _field(config: Any, name: str, whole: str) -> Any:
+    if not dataclasses.is_dataclass(config):
+        raise ValueError(f"--set {whole}: {name!r} belongs to a setting that has no fields of its own")
     names = [field.name for field in dataclasses.fields(config)]
-    if path[0] not in names:
-        close = difflib.get_close_matches(path[0], names, 1, 0.5)
-        prefix = whole[: len(whole) - len(".".join(path))]
-        hint = f"; did you mean {prefix}{close[0]}?" if close else f"; choose from {', '.join(names)}"
-        raise ValueError(f"--set {whole}: no field {path[0]!r}{hint}")
-    value = getattr(config, path[0])
-    if len(path) > 1:
-        if not dataclasses.is_dataclass(value):
-            raise ValueError(f"--set {whole}: {path[0]!r} has no fields of its own")
-        new = _replace(value, path[1:], text, whole)
-    elif dataclasses.is_dataclass(value):
-        inner = ", ".join(field.name for field in dataclasses.fields(value))
-        raise ValueError(f"--set {whole}: set one of its fields, {whole}.FIELD=value with FIELD in {inner}")
-    else:
-        new = _parse(text, typing.get_type_hints(type(config))[path[0]], whole)
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1, 0.5)
+        prefix = whole[: whole.rindex(name)]
+        raise ValueError(
+            f"--set {whole}: no field {name!r}; "
+            + (f"did you mean {prefix}{close[0]}?" if close else f"choose from {', '.join(names)}")
+        )
+    return getattr(config, name)
+
+
+def _rebuilt(config: Any, changes: dict[str, Any], where: str) -> Any:
+    new = {
+        name: _rebuilt(getattr(config, name), value, f"{where}{name}.") if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
     try:
-        return dataclasses.replace(config, **{path[0]: new})
+        return dataclasses.replace(config, **new)
     except ValueError as error:
-        raise ValueError(f"--set {whole}={text}: {error}") from error
+        if str(error).startswith("--set"):
+            raise
+        given = " ".join(
+            f"--set {where}{name}={value}" for name, value in changes.items() if not isinstance(value, dict)
+        )
+        raise ValueError(f"{given}: {error}") from error
 
 
 def _parse(text: str, kind: Any, whole: str) -> Any:

@@ -90,9 +90,7 @@ def layout(space: ConvChain, image: tuple[int, int, int], depth: int | None = No
         if space.skips or block == 0:
             sources.insert(0, IMAGE)
         sources += [per * block + m for m in range(k)]
-        slots = [
-            Slot(j, count_pools(space, j, block), image[2] if j == IMAGE else layers[j].capacity) for j in sources
-        ]
+        slots = [Slot(j, count_pools(space, j, block), image[2] if j == IMAGE else layers[j].capacity) for j in sources]
         frames = [halved(image[:2] if s.source == IMAGE else layers[s.source].frame, s.pools) for s in slots]
         frame = (max(h for h, _ in frames), max(w for _, w in frames))
         keeps = set(space.types) - {"conv"}
@@ -133,7 +131,9 @@ def resolve(space: ConvChain, layout: Layout, arch: jax.Array) -> tuple[list[Lay
     for i, layer in enumerate(layers):
         gates = reads(layer)
         made = [choices[s.source].outputs if s.source != IMAGE else jnp.ones(s.capacity, bool) for s in layer.slots]
-        sizes = [halved(choices[s.source].size if s.source != IMAGE else layout.image[:2], s.pools) for s in layer.slots]
+        sizes = [
+            halved(choices[s.source].size if s.source != IMAGE else layout.image[:2], s.pools) for s in layer.slots
+        ]
         for slot, gate in zip(layer.slots, gates, strict=True):
             if slot.source != IMAGE:
                 left[slot.source] &= ~gate

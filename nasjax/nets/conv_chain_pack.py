@@ -64,6 +64,9 @@ def _places(space: ConvChain, plan: Plan, arch: np.ndarray, depth: int | None) -
         if layer.type in ("conv", "batch_norm"):
             places[f"layer{i}"] = dict.fromkeys(("gamma", "beta", "mean", "var"), outputs)
         if layer.type == "conv":
-            taps = [np.arange(n // 2 - k // 2, n // 2 + k // 2 + 1) for n, k in zip(static.kernel, layer.kernel, strict=True)]
+            taps = [
+                np.arange(n // 2 - k // 2, n // 2 + k // 2 + 1)
+                for n, k in zip(static.kernel, layer.kernel, strict=True)
+            ]
             places[f"layer{i}"]["kernel"] = np.ix_(*taps, np.flatnonzero(choice.inputs), outputs)
     return places

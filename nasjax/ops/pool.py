@@ -71,9 +71,7 @@ def avg_pool_masked(
 
         def box(z: jax.Array, axis: int = axis, size: jax.Array = size) -> jax.Array:
             shifts = _shifts(z, axis, max(sizes), 1, 0)
-            return shifts[0] + sum(
-                jnp.where(i // 2 + 1 <= size // 2, shift, 0) for i, shift in enumerate(shifts[1:])
-            )
+            return shifts[0] + sum(jnp.where(i // 2 + 1 <= size // 2, shift, 0) for i, shift in enumerate(shifts[1:]))
 
         x, weight = box(x), box(weight)
     return jnp.where(valid > 0, x / jnp.maximum(weight, 1), 0)

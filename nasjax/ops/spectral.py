@@ -48,9 +48,7 @@ def spectral_conv(
     return from_spectrum(multiply(xs, ws, precision=precision), x.shape[1:3], precision=precision)
 
 
-def to_spectrum(
-    x: jax.Array, period: int | tuple[int, int], *, precision: lax.PrecisionLike = "highest"
-) -> jax.Array:
+def to_spectrum(x: jax.Array, period: int | tuple[int, int], *, precision: lax.PrecisionLike = "highest") -> jax.Array:
     """Transform of a tensor: [B, H, W, C] -> [Q, 3 P, B, C]; `period` may differ between H and W."""
     b, height, width, c = x.shape
     rows, columns = _periods(period)

@@ -73,6 +73,10 @@ class ConvChain:
                 raise ValueError(f"{field} needs distinct positive values, got {values}")
             if field != "filter_counts" and any(v % 2 == 0 for v in values):
                 raise ValueError(f"{field} must be odd (padding is symmetric, k // 2), got {values}")
+        for field in ("strides", "types", "learning_rates", "pool_after"):
+            values = getattr(self, field)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{field} needs distinct values, got {values}")
         if self.strides and min(self.strides) < 1:
             raise ValueError(f"strides must be at least 1, got {self.strides}")
         if unknown := set(self.types) - set(TYPES):
@@ -261,8 +265,12 @@ class ConvChain:
         for token in expected - {"inputs"}:
             self._set(arch, f"layer{i}/{token}", layer[token])
         inputs = layer.get("inputs", [] if self.skips or i == 0 else [i - 1])
-        if not isinstance(inputs, list) or not all(type(j) is int and 0 <= j < i for j in inputs):
-            allowed = f"earlier layers, 0..{i - 1}" if i else "no layer (the first layer reads the image): []"
+        if (
+            not isinstance(inputs, list)
+            or not all(type(j) is int and 0 <= j < i for j in inputs)
+            or (len(set(inputs)) != len(inputs))
+        ):
+            allowed = f"distinct earlier layers, 0..{i - 1}" if i else "no layer (the first layer reads the image): []"
             raise ValueError(f'{where}: "inputs" must list {allowed}; got {inputs}')
         if not self.skips and inputs != ([i - 1] if i else []):
             raise ValueError(f"{where}: without skips every layer reads the one before it")
@@ -272,7 +280,7 @@ class ConvChain:
 
     def _set(self, arch: np.ndarray, name: str, value: Any) -> None:
         site = self.sites[self.columns[name]]
-        if value not in site.choices:
+        if value not in site.choices or type(value) is not type(site.choices[0]):
             raise ValueError(f"{name.replace('/', ': ')} = {value!r} is not in this space; choose from {site.choices}")
         arch[self.columns[name]] = site.choices.index(value)
 

@@ -19,6 +19,9 @@ DISPATCH_S = 4.0  # seconds of work handed over at a time, so that Ctrl-C answer
 
 Run = Callable[..., TrainState]  # as Trainer.run
 
+# What a network's programs are compiled with on CPU: half the time of the defaults, and steps as fast (8x8 and 32x32).
+_QUICK: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+
 
 def resident(dataset: Any) -> Data:
     """The arrays of a `data.Dataset`, on the device."""
@@ -42,8 +45,8 @@ def stepwise(train: Trainer, recipe: Recipe, state: TrainState, choice: Any, dat
     shuffle, batch = _pipeline(recipe, len(data.train_y))
     key, t, rate = jax.random.key(0), jnp.int32(0), jnp.float32(0)
     x, y, _ = jax.eval_shape(batch, key, state.order, t, data)
-    update = jax.jit(train.update, donate_argnums=0).lower(state, choice, rate, x, y, key, t).compile()
-    validate = jax.jit(train.validate, donate_argnums=0).lower(state, choice, data, t).compile()
+    update = _compile(jax.jit(train.update, donate_argnums=0).lower(state, choice, rate, x, y, key, t))
+    validate = _compile(jax.jit(train.validate, donate_argnums=0).lower(state, choice, data, t))
 
     def run(
         key: Key, state: TrainState, choice: Any, rate: jax.Array, data: Data, begin: jax.Array, end: jax.Array
@@ -58,6 +61,15 @@ def stepwise(train: Trainer, recipe: Recipe, state: TrainState, choice: Any, dat
         return state
 
     return run
+
+
+def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    if jax.default_backend() == "cpu":
+        try:
+            return lowered.compile(compiler_options=_QUICK)
+        except jax.errors.JaxRuntimeError:  # a version that has no such options
+            pass
+    return lowered.compile()
 
 
 def advance(

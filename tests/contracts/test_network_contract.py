@@ -33,7 +33,9 @@ def built(request):
     form, name = request.param
     arch = np.asarray(SPACES[name].sample(jax.random.key(5)))
     network, choice, variables = form(SPACES[name], arch)
-    test, train = (jax.jit(lambda v, c, x, t=t: network.apply(v, c, x, train=t), compiler_options=QUICK) for t in (False, True))
+    test, train = (
+        jax.jit(lambda v, c, x, t=t: network.apply(v, c, x, train=t), compiler_options=QUICK) for t in (False, True)
+    )
     return network, choice, variables, test, train
 
 

@@ -53,7 +53,9 @@ def test_compile_rules_with_four_layers():
     layer = {"filter_height": 3, "filter_width": 3}
     inputs, filters = ([], [], [], [1], [1]), (24, 36, 48, 64)
     # The paper numbers layers from 1 here: skips 1:{} 2:{} 3:{1} 4:{1}.
-    layers = [{**layer, "num_filters": f, "inputs": [j - 1 for j in i]} for i, f in zip(inputs[1:], filters, strict=True)]
+    layers = [
+        {**layer, "num_filters": f, "inputs": [j - 1 for j in i]} for i, f in zip(inputs[1:], filters, strict=True)
+    ]
     planned = plan(space, space.decode({"space": "conv_chain", "layers": layers}), CIFAR, 10)
     assert [[source.layer for source in layer.sources] for layer in planned.layers] == [[IMAGE], [IMAGE], [0], [0]]
     assert [source.layer for source in planned.head] == [1, 2, 3]
