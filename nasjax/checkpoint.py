@@ -94,6 +94,8 @@ def restore(folder: Path, name: str, like: PyTree) -> PyTree:
         if _is_key(leaf):
             return jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf))
         if isinstance(leaf, jax.Array):
+            if leaf.size == 0:
+                return leaf
             return jax.numpy.asarray(value, leaf.dtype)
         return type(leaf)(value)
 
@@ -101,8 +103,13 @@ def restore(folder: Path, name: str, like: PyTree) -> PyTree:
 
 
 def _to_host(tree: PyTree) -> PyTree:
-    """Arrays as numpy: a checkpoint then knows nothing of devices."""
-    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if _is_key(x) else x), tree)
+    """Arrays as numpy: a checkpoint then knows nothing of devices. Orbax refuses empty arrays: a zero stands for them."""
+
+    def host(x: Any) -> np.ndarray:
+        array = np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+        return array if array.size else np.zeros(1, array.dtype)
+
+    return jax.tree.map(host, tree)
 
 
 def _is_key(x: Any) -> bool:

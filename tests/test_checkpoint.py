@@ -13,6 +13,7 @@ def _tree(scale):
         "key": jax.random.key(3),
         "count": 4,
         "wall": 0.1 * scale,
+        "none": jnp.zeros((0, 3)),
         "bits": jnp.asarray([1.1, jnp.nan], jnp.bfloat16),
     }
 
