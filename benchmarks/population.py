@@ -5,10 +5,10 @@
     python benchmarks/population.py --children=64 --size=8 --steps=1000 --dtype=tf32         # on a GPU
     python benchmarks/population.py --children=64 --size=32 --layers=15 --dtype=bfloat16     # v1-size children
 
-Workload: conv_chain children of 6 layers with v1's value sets, batch 64; 8x8 images are the embedded digits, others are
-random of the same kind. Both sides gather, whiten, enlarge, crop, flip, train with batch norm and Nesterov momentum, and
-validate 300 images every 18 steps. "Cold" has everything compiled inside the measured time; "warm" is the same call
-again. The sides take turns, and a figure is the better of `--rounds`. PyTorch uses the faster of its two memory formats.
+Workload: conv_chain children of 6 layers with v1's value sets, batch 64; 8x8 images are the embedded digits, others
+random colours. Both sides gather, whiten, enlarge, crop, flip, train with batch norm and Nesterov momentum, and
+validate 300 images every 18 steps. "Cold" has everything compiled inside the measured time, "warm" is the same call again. The
+sides take turns, and a figure is the better of `--rounds`. PyTorch uses the faster of its two memory formats.
 """
 
 from __future__ import annotations
@@ -190,18 +190,16 @@ def main() -> None:
     print(
         f"{n} children, {args.layers} layers, {image[0]}x{image[1]}x{image[2]}, {steps} steps of {BATCH}, {args.dtype};"
     )
-    print(
-        f"mean {np.mean([p.params for p in plans]):,.0f} parameters, {np.mean([p.macs for p in plans]):,.0f} macs an image"
-    )
+    params, macs = (np.mean([getattr(p, name) for p in plans]) for name in ("params", "macs"))
+    print(f"mean {params:,.0f} parameters, {macs:,.0f} macs an image")
     print()
     print("| side | ms a step | against PyTorch | children a minute, compile included | against PyTorch |")
     print("| --- | --- | --- | --- | --- |")
     for name, best in seconds.items():
         warm, cold = best["warm"], best["cold"]
         label = f"{name} (chosen by auto)" if name == auto else name
-        print(
-            f"| {label} | {warm / n / steps * 1e3:.2f} | {reference / warm:.2f}x | {60 * n / cold:.2f} | {reference / cold:.2f}x |"
-        )
+        figures = (warm / n / steps * 1e3, f"{reference / warm:.2f}x", 60 * n / cold, f"{reference / cold:.2f}x")
+        print("| {} | {:.2f} | {} | {:.2f} | {} |".format(label, *figures))
     print(f"| PyTorch, {memory_format} | {reference / n / steps * 1e3:.2f} | 1 | {60 * n / reference:.2f} | 1 |")
     print()
     facts = {

@@ -47,7 +47,7 @@ def archs(name):
     space = SPACES[name]
     if name == "types":
         return [space.decode({"space": "conv_chain", "layers": layers}) for layers in EVERY_TYPE]
-    return list(np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(7), 2))))
+    return list(np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(7), 2 if name == "v1" else 1))))
 
 
 def train(network, choice, variables, x, y, steps):

@@ -1,6 +1,6 @@
 """The population trainer: N different children trained from scratch, fitness = validation accuracy.
 
-Zoph & Le 2017, section 4.1: the fitness is the largest validation accuracy of the last 5 epochs (the searcher cubes it).
+Zoph & Le 2017, section 4.1: fitness is the largest validation accuracy of the last 5 epochs (the searcher cubes it).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def child(
         ids, archs = np.asarray(proposal.id), np.asarray(proposal.arch)
         plans: dict[int, Plan] = {}
         outcomes: dict[int, Outcome] = {}
-        for n in np.flatnonzero(ids >= 0):
+        for n in np.flatnonzero(ids >= 0).tolist():
             try:
                 plans[n] = plan(space, archs[n], image, dataset.classes)
             except ValueError as error:

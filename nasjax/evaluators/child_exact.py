@@ -34,9 +34,9 @@ class Child(NamedTuple):
 class Curves(NamedTuple):
     """What of a TrainState tells how the training went, on the host."""
 
-    train_loss: np.ndarray  # f32[epochs]
-    valid_accuracy: np.ndarray  # f32[epochs]
-    nan_epoch: np.ndarray  # i32[]
+    train_loss: Any  # f32[epochs]
+    valid_accuracy: Any  # f32[epochs]
+    nan_epoch: Any  # i32
 
 
 class Outcome(NamedTuple):
@@ -48,8 +48,8 @@ class Outcome(NamedTuple):
     error: str = ""  # one line; "" = none
 
 
-# train(key, children, width) -> outcomes; `width` is how many there might have been: compiled shapes follow it, so that a
-# round in which some are refused compiles nothing new.
+# train(key, children, width) -> outcomes; `width` is how many there might have been: compiled shapes follow it, so that
+# a round in which some are refused compiles nothing new.
 Train = Callable[[Key, Sequence[Child], int], list[Outcome]]
 
 

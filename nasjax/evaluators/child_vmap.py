@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from nasjax.evaluators.child_exact import Child, Curves, Outcome, Train, one_lin
 from nasjax.nets.conv_chain_masked import conv_chain_masked
 from nasjax.nets.conv_chain_pack import pack
 from nasjax.spaces.conv_chain import ConvChain
-from nasjax.train.fit import advance
+from nasjax.train.fit import Run, advance, compile_lowered
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, TrainState, trainer
 from nasjax.types import Key
@@ -36,14 +35,15 @@ def vmapped(
 
     Returns:
       train(key, children, width) -> outcomes. Child i is initialised and trained with fold_in(key, i); which children
-      share its chunk changes its result by no more than rounding. Its seconds are its share of the chunk's. A chunk that
-      raises (too large for the memory, say) is tried again in halves, down to the child that cannot be trained.
+      share its chunk changes its result by no more than rounding. Its seconds are its share of the chunk's. A chunk
+      that raises (too large for the memory, say) is tried again in halves, down to the child that cannot be trained.
     """
 
     @functools.lru_cache(maxsize=32)
-    def programs(depth: int) -> tuple[Trainer, Callable[..., TrainState], Callable[..., TrainState]]:
+    def programs(depth: int, size: int) -> tuple[Trainer, Callable[..., TrainState], Run]:
+        height, width, channels = data.train_x.shape[1:]
         network = conv_chain_masked(
-            space, data.train_x.shape[1:], classes, depth=depth, bn_eps=recipe.bn_eps, dtype=recipe.dtype
+            space, (height, width, channels), classes, depth=depth, bn_eps=recipe.bn_eps, dtype=recipe.dtype
         )
         x = jnp.zeros(1, jnp.float32)
         arch = jnp.zeros(len(space.sites), jnp.int32)
@@ -52,15 +52,19 @@ def vmapped(
         def start(key: Key, arch: jax.Array) -> TrainState:
             return train.start(network.init(key, arch, x))
 
-        run = jax.vmap(train.run, (0, 0, 0, 0, None, None, None))
-        return train, jax.jit(jax.vmap(start)), jax.jit(run, donate_argnums=1)
+        keys, archs = jax.random.split(jax.random.key(0), size), jnp.zeros((size, len(arch)), jnp.int32)
+        begin = compile_lowered(jax.jit(jax.vmap(start)).lower(keys, archs))
+        state = jax.eval_shape(jax.vmap(start), keys, archs)
+        run = jax.jit(jax.vmap(train.run, (0, 0, 0, 0, None, None, None)), donate_argnums=1)
+        rates, t = jnp.zeros(size), jnp.int32(0)
+        return train, begin, compile_lowered(run.lower(keys, state, archs, rates, data, t, t))
 
     def attempt(key: Key, children: Sequence[Child], size: int) -> list[Outcome]:
         """One chunk, filled up to `size` by repeating its first child."""
         began = time.monotonic()
         rows = [*children, *[children[0]] * (size - len(children))]
         depth = max(len(child.plan.layers) for child in rows) // space.block_layers
-        train, start, run = programs(depth)
+        train, start, run = programs(depth, size)
         archs = jnp.asarray(np.stack([child.arch for child in rows]), jnp.int32)
         rates = jnp.asarray([child.plan.learning_rate or recipe.learning_rate for child in rows], jnp.float32)
         keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(jnp.asarray([c.id for c in rows]))

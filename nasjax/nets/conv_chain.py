@@ -62,10 +62,12 @@ def conv_chain(plan: Plan, *, bn_eps: float = 1e-5, dtype: str = "float32") -> N
         drop_rate: float = 0.0,
         bn_momentum: float | jax.Array = 0.9,
     ) -> tuple[jax.Array, PyTree]:
+        outputs: Any
         if not train:
-            return module.apply(variables, x, train=False, bn_momentum=bn_momentum), variables
-        logits, updated = module.apply(variables, x, train=True, bn_momentum=bn_momentum, mutable=["batch_stats"])
-        return logits, {**variables, **updated}
+            outputs = module.apply(variables, x, train=False, bn_momentum=bn_momentum)
+            return outputs, variables
+        outputs = module.apply(variables, x, train=True, bn_momentum=bn_momentum, mutable=["batch_stats"])
+        return outputs[0], {**variables, **outputs[1]}
 
     return Network(init, apply)
 
@@ -112,7 +114,8 @@ class _Layer(nn.Module):
             return local_contrast_norm(x)
         if plan.type == "conv":
             kernel = self.param("kernel", nn.initializers.he_normal(), (*plan.kernel, plan.in_channels, plan.filters))
-            x = conv2d(*cast(self.dtype, x, kernel), plan.stride, precision=precision(self.dtype))
+            x, kernel = cast(self.dtype, x, kernel)
+            x = conv2d(x, kernel, plan.stride, precision=precision(self.dtype))
         width = (plan.filters,)
         gamma = self.param("gamma", nn.initializers.ones, width)
         beta = self.param("beta", nn.initializers.zeros, width)

@@ -145,7 +145,7 @@ def resolve(space: ConvChain, layout: Layout, arch: jax.Array) -> tuple[list[Lay
         filters = jnp.where(kind.get("conv", False), value(layer, "num_filters", 0) + space.extra_filters, 0)
         kept = jnp.pad(inputs, (0, max(0, layer.capacity - len(inputs))))[: layer.capacity]
         first = i % per == 0
-        stride = tuple(value(layer, f"stride_{axis}", 1) if first else 1 for axis in ("height", "width"))
+        stride: Size = (value(layer, "stride_height", 1), value(layer, "stride_width", 1)) if first else (1, 1)
         in_size: Size = layer.frame
         offsets: list[Size] = [(0, 0)] * len(sizes)
         if layout.traced_sizes:
@@ -201,7 +201,7 @@ def halved(size: Size, pools: int) -> Size:
 
 
 def links(layer: LayerLayout | Layout, reader: int) -> np.ndarray:
-    """First part of the names of a layer's weights (`nets.initial`), u32[in capacity]; of the head's, given a Layout."""
+    """First part of the names of a layer's weights (`nets.initial`), u32[in capacity]; of a Layout: of its head's."""
     if isinstance(layer, Layout):
         sources = [(j, layer.layers[j].capacity) for j in range(len(layer.layers))]
     else:

@@ -94,11 +94,13 @@ def conv_chain_masked(
         bn_momentum: float | jax.Array = 0.9,
     ) -> tuple[jax.Array, PyTree]:
         choices = resolve(space, static, choice)
+        outputs: Any
         if not train:
-            return module.apply(variables, *choices, x, train=False, bn_momentum=bn_momentum), variables
+            outputs = module.apply(variables, *choices, x, train=False, bn_momentum=bn_momentum)
+            return outputs, variables
         mutable = ["batch_stats"]
-        logits, updated = module.apply(variables, *choices, x, train=True, bn_momentum=bn_momentum, mutable=mutable)
-        return logits, {**variables, **updated}
+        outputs = module.apply(variables, *choices, x, train=True, bn_momentum=bn_momentum, mutable=mutable)
+        return outputs[0], {**variables, **outputs[1]}
 
     return Network(init, apply)
 
@@ -107,7 +109,7 @@ def _initialise(key: Key, static: Layout, choices: list[LayerChoice], head: Head
     """The values of `nets.conv_chain.initialise`, 0 where unused."""
     names = [links(layer, i) for i, layer in enumerate(static.layers)] + [links(static, initial.HEAD)]
     filters = max(layer.filters for layer in static.layers)
-    # One draw for all layers (it compiles once): every row has the words of a kernel, then those that only the head has.
+    # One draw for all layers (it compiles once): every row has a kernel's words, then those that only the head has.
     words = initial.words(static.kernel, filters).reshape(-1), initial.words((1, 1), max(filters, classes)).reshape(-1)
     ranks = jnp.concatenate([choice.ranks for choice in choices] + [head.ranks])
     draws = initial.rows(key, np.concatenate(names), ranks, np.concatenate(words))
@@ -127,7 +129,7 @@ def _initialise(key: Key, static: Layout, choices: list[LayerChoice], head: Head
 
 def _used(choice: LayerChoice, filters: int, kernel: tuple[int, int]) -> jax.Array:
     """Which weights of a layer's kernel the architecture has, bool[*kernel, in capacity, filters]."""
-    rows, columns = (np.abs(np.arange(n) - n // 2) <= k // 2 for n, k in zip(kernel, choice.kernel, strict=True))
+    rows, columns = (jnp.abs(jnp.arange(n) - n // 2) <= k // 2 for n, k in zip(kernel, choice.kernel, strict=True))
     outputs = choice.kind["conv"] & choice.outputs[:filters]
     taps = rows[:, None, None, None] & columns[None, :, None, None]
     return taps & choice.inputs[None, None, :, None] & outputs[None, None, None, :]
@@ -159,7 +161,8 @@ class _Chain(nn.Module):
                 values = pool.halve(read(source, pools - 1))
                 if self.layout.traced_sizes:
                     size = self.layout.image[:2] if source == IMAGE else choices[source].size
-                    values = _inside(values.shape[1:3], halved(size, pools))[None, :, :, None] * values
+                    frame = values.shape[1], values.shape[2]
+                    values = _inside(frame, halved(size, pools))[None, :, :, None] * values
                 maps[source, pools] = values
             return maps[source, pools]
 
@@ -250,7 +253,7 @@ class _Layer(nn.Module):
             mean.value, var.value = statistics
         conv = kind.get("conv", no)
         y = jnp.where(conv, nn.relu(normed), jnp.where(kind.get("batch_norm", no), normed, y))
-        if traced:
+        if mask is not None:
             y = y * mask[None, :, :, None]
         return y * choice.outputs[None, None, None, :]
 

@@ -23,7 +23,7 @@ def conv2d(
 
     On accelerators this is `lax.conv`. On CPU it is, by shape: a matrix product (1x1), `spectral_conv` where that
     takes clearly fewer multiplications, else `lax.conv` with gradients written for that backend. The choice is made
-    when the function is traced, from `jax.default_backend()`: branches on the lowering platform would be traced all.
+    from `jax.default_backend()` when the function is traced, so that only one form is ever traced and compiled.
 
     Args:
       x: [B, H, W, Cin].
@@ -32,16 +32,23 @@ def conv2d(
       precision: of the multiplications, as in `lax.conv`.
 
     Returns:
-      [B, (H - 1) // sh + 1, (W - 1) // sw + 1, Cout].
+      [B, (H - 1) // sh + 1, (W - 1) // sw + 1, Cout]. On CPU it has no forward-mode derivative (`jax.jvp`), and under
+      `vmap` over kernels the direct form is slow: use `spectral` there.
+
+    Raises:
+      ValueError: the kernel has an even side.
     """
+    if w.shape[0] % 2 == 0 or w.shape[1] % 2 == 0:
+        raise ValueError(f"kernel sizes must be odd (padding is symmetric, k // 2), got {w.shape[:2]}")
+    stride = (stride[0], stride[1])
     if jax.default_backend() != "cpu":
-        return _forward(x, w, tuple(stride), precision)
+        return _forward(x, w, stride, precision)
     if w.shape[:2] == (1, 1):
         y = _pointwise(x[:, :: stride[0], :: stride[1]], w[0, 0], precision)
-    elif tuple(stride) == (1, 1) and spectral_pays(x.shape, w.shape):
+    elif stride == (1, 1) and x.dtype.itemsize >= 4 and spectral_pays(x.shape, w.shape):
         y = _spectral(x, w, precision)
     else:
-        y = _direct(x, w, tuple(stride), precision)
+        y = _direct(x, w, stride, precision)
     # Else XLA computes what precedes the gradient (activation, batch norm) inside transposing copies, several times.
     return lax.optimization_barrier(y)
 
@@ -52,8 +59,8 @@ def _forward(x: jax.Array, w: jax.Array, stride: tuple[int, int], precision: Any
 
 
 def _forward_cpu(x: jax.Array, w: jax.Array, stride: tuple[int, int], precision: Any) -> jax.Array:
-    # With input channels that are no multiple of 4 XLA can be 10x slower (3 -> 24 channels, 5x5, 32x32: 17 against 2 ms).
-    more = -x.shape[3] % 4
+    # XLA is up to 10x slower when the input channels are no multiple of 4 (3 -> 24, 5x5, 32x32: 17 ms against 2).
+    more = -x.shape[3] % 4 if x.shape[3] > 1 else 0
     x, w = jnp.pad(x, [(0, 0)] * 3 + [(0, more)]), jnp.pad(w, [(0, 0)] * 2 + [(0, more), (0, 0)])
     return _forward(x, w, stride, precision)
 
@@ -90,6 +97,8 @@ def spectral_pays(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
     if kw == 1:
         height, width, kh, kw = width, height, kw, kh
     q, p = (width + kw // 2) // 2 + 1, height + kh // 2
+    products: float
+    transforms: float
     if kh == 1:
         products, transforms = 3 * q / width, 3 * q
     elif height * width <= DENSE:
@@ -137,13 +146,13 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, int], precis
 
     The transposes are spelt out because XLA's CPU backend rearranges a convolution of other dimension numbers only
     outside control flow, and falls to a naive loop inside. The batch is taken in pieces whose "kernel" stays in cache
-    (about 2,048 positions: 3x faster than in one piece at 32x32). XLA packs patches of the "batch" operand, so that is
+    (4,096 positions: 3x faster than in one piece at 32x32). XLA packs patches of the "batch" operand, so that is
     the tensor with fewer channels; if it is g, the taps come out reversed.
     """
     swap = g.shape[3] < x.shape[3]
     a, b = (g, x) if swap else (x, g)
     batch, height, width, _ = x.shape
-    piece = max(n for n in range(1, batch + 1) if batch % n == 0 and (n * height * width <= 2048 or n == 1))
+    piece = max(n for n in range(1, batch + 1) if batch % n == 0 and (n * height * width <= 4096 or n == 1))
 
     def gradient(a: jax.Array, b: jax.Array) -> jax.Array:  # [kh, kw, Ca, Cb]
         pads = [(k // 2, k // 2) for k in kernel]

@@ -13,6 +13,7 @@ is linear it is part of the inverse transform: between the transforms there is o
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,15 +38,17 @@ def spectral_conv(
       [B, H, W, Cout].
 
     Raises:
-      ValueError: the period is so short that the border would wrap around.
+      ValueError: a kernel side is even, or the period so short that the border would wrap around.
     """
+    if w.shape[0] % 2 == 0 or w.shape[1] % 2 == 0:
+        raise ValueError(f"kernel sizes must be odd, got {w.shape[:2]}; pad the kernel with zeros")
     need = (x.shape[1] + w.shape[0] // 2, x.shape[2] + w.shape[1] // 2)
     if period is not None and period < max(need):
         raise ValueError(f"period {period} is too short for {x.shape[1:3]} and kernel {w.shape[:2]}; use {max(need)}")
     periods = need if period is None else (period, period)
     xs = to_spectrum(x, periods, precision=precision)
     ws = kernel_spectrum(w, periods, precision=precision)
-    return from_spectrum(multiply(xs, ws, precision=precision), x.shape[1:3], precision=precision)
+    return from_spectrum(multiply(xs, ws, precision=precision), (x.shape[1], x.shape[2]), precision=precision)
 
 
 def to_spectrum(x: jax.Array, period: int | tuple[int, int], *, precision: lax.PrecisionLike = "highest") -> jax.Array:
@@ -150,7 +153,7 @@ def _joins(z: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _analysis(height: int, width: int, rows: int, columns: int, dense: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def _analysis(height: int, width: int, rows: int, columns: int, dense: bool) -> tuple[np.ndarray, Any]:
     along_w = _wave(columns // 2 + 1, np.arange(width), columns, -1)
     along_h = _wave(rows, np.arange(height), rows, -1)
     if dense:
@@ -169,7 +172,7 @@ def _kernel_analysis(kh: int, kw: int, rows: int, columns: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _synthesis(height: int, width: int, rows: int, columns: int, dense: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def _synthesis(height: int, width: int, rows: int, columns: int, dense: bool) -> tuple[np.ndarray, Any]:
     along_w = _wave(columns // 2 + 1, np.arange(width), columns, +1) / (rows * columns)
     along_w[1:] *= 2  # each stands for its mirror image too
     along_h = _wave(rows, np.arange(height), rows, +1)

@@ -45,8 +45,8 @@ def stepwise(train: Trainer, recipe: Recipe, state: TrainState, choice: Any, dat
     shuffle, batch = _pipeline(recipe, len(data.train_y))
     key, t, rate = jax.random.key(0), jnp.int32(0), jnp.float32(0)
     x, y, _ = jax.eval_shape(batch, key, state.order, t, data)
-    update = _compile(jax.jit(train.update, donate_argnums=0).lower(state, choice, rate, x, y, key, t))
-    validate = _compile(jax.jit(train.validate, donate_argnums=0).lower(state, choice, data, t))
+    update = compile_lowered(jax.jit(train.update, donate_argnums=0).lower(state, choice, rate, x, y, key, t))
+    validate = compile_lowered(jax.jit(train.validate, donate_argnums=0).lower(state, choice, data, t))
 
     def run(
         key: Key, state: TrainState, choice: Any, rate: jax.Array, data: Data, begin: jax.Array, end: jax.Array
@@ -63,7 +63,8 @@ def stepwise(train: Trainer, recipe: Recipe, state: TrainState, choice: Any, dat
     return run
 
 
-def _compile(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """A training program compiled; on CPU by settings that suit programs which run for seconds or minutes."""
     if jax.default_backend() == "cpu":
         try:
             return lowered.compile(compiler_options=_QUICK)

@@ -162,7 +162,8 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
         def body(t: jax.Array, state: TrainState) -> TrainState:
             first, last = t % epoch_steps == 0, (t + 1) % epoch_steps == 0
             order = lax.cond(first, lambda order: shuffle(key, t // epoch_steps), lambda order: order, state.order)
-            state = update(state._replace(order=order), choice, rate, *batch(key, order, t, data), t)
+            x, y, key_net = batch(key, order, t, data)
+            state = update(state._replace(order=order), choice, rate, x, y, key_net, t)
             return lax.cond(last, lambda state: validate(state, choice, data, t), lambda state: state, state)
 
         return lax.fori_loop(begin, end, body, state)
