@@ -103,7 +103,7 @@ def restore(folder: Path, name: str, like: PyTree) -> PyTree:
 
 
 def _to_host(tree: PyTree) -> PyTree:
-    """Arrays as numpy: a checkpoint then knows nothing of devices. Orbax refuses empty arrays: a zero stands for them."""
+    """Arrays as numpy: a checkpoint knows no devices. Orbax refuses empty ones: a zero stands for them."""
 
     def host(x: Any) -> np.ndarray:
         array = np.asarray(jax.random.key_data(x) if _is_key(x) else x)

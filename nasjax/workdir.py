@@ -93,5 +93,5 @@ def _compare(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
             "give it the same settings or another --workdir"
         )
     begun = [{name: record.get(name) for name in ("versions", "device", "machine")} for record in (old, new)]
-    if changed := differences(*begun):
+    if changed := differences(begun[0], begun[1]):
         print(f"warning: {path} was begun elsewhere or with other versions ({'; '.join(changed)})", file=sys.stderr)

@@ -124,7 +124,8 @@ def problem(config: Config) -> Problem:
     if (need := estimates["bytes"].get(chosen, 0)) > usable_bytes():
         raise ValueError(
             f"one child needs about {need / 2**30:.1f} GiB with strategy {chosen}, "
-            f"{usable_bytes() / 2**30:.1f} GiB are usable; try --set strategy=exact, a smaller --set recipe.batch_size or a smaller space"
+            f"{usable_bytes() / 2**30:.1f} GiB are usable; try --set strategy=exact, "
+            "a smaller --set recipe.batch_size or a smaller space"
         )
     chunk = min(config.width, chunk_size(estimates["bytes"]["vmap"])) if chosen == "vmap" else None
     evaluator = child(space, data, recipe=config.recipe, strategy=chosen, last_epochs=config.last_epochs, chunk=chunk)
