@@ -8,7 +8,7 @@
 Workload: conv_chain children of 6 layers with v1's value sets, batch 64; 8x8 images are the embedded digits, others
 random colours. Both sides gather, whiten, enlarge, crop, flip, train with batch norm and Nesterov momentum, and
 validate 300 images every 18 steps. "Cold" has everything compiled inside the measured time, "warm" is the same call
-again. The sides take turns, and a figure is the better of `--rounds`. PyTorch uses the faster of its two memory formats.
+again. The sides take turns; a figure is the better of `--rounds`. PyTorch uses the faster of its two memory formats.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from nasjax.spaces.conv_plan import Plan, plan
 from nasjax.train.recipe import Recipe
 
 _SAMPLES = 16  # architectures whose mean stands for the space
+_TRACED = 10  # a masked layer of traced size or type takes about so many times as long to compile (4 layers: 100 s)
 _SHARING = 16  # children that are assumed to share the masked program's compile time
 
 
@@ -31,7 +32,7 @@ class Rates(NamedTuple):
 
 RATES = {
     # Measured by benchmarks/population.py on two cores of an Intel Xeon with AVX-512, jax 0.10.2.
-    "cpu": Rates(exact=40e9, vmap=20e9, overhead_s=0.2e-3, compile_exact_s=0.3, compile_vmap_s=2.0),
+    "cpu": Rates(exact=60e9, vmap=16e9, overhead_s=0.2e-3, compile_exact_s=0.5, compile_vmap_s=2.3),
     # Not measured: a cautious third of what tensor cores reach on large products, launches of 10 us each, 30 a layer.
     "gpu": Rates(exact=30e12, vmap=30e12, overhead_s=0.3e-3, compile_exact_s=1.5, compile_vmap_s=5.0),
 }
@@ -68,7 +69,7 @@ def choose_strategy(
     }
     once = {
         "exact": layers * rates.compile_exact_s,
-        "vmap": len(static.layers) * rates.compile_vmap_s / _SHARING,
+        "vmap": len(static.layers) * rates.compile_vmap_s * (_TRACED if space.types or space.strides else 1) / _SHARING,
     }
     seconds = {name: round(once[name] + steps * per_step[name], 3) for name in once}
     estimates = {

@@ -28,7 +28,11 @@ def masked(space, arch):
     return network, jnp.asarray(arch), jax.jit(network.init, compiler_options=QUICK)(jax.random.key(0), arch, X)
 
 
-@pytest.fixture(scope="module", params=[(form, name) for form in (specialised, masked) for name in SPACES], ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[(form, name) for form in (specialised, masked) for name in SPACES],
+    ids=lambda p: f"{p[0].__name__}-{p[1]}",
+)
 def built(request):
     form, name = request.param
     arch = np.asarray(SPACES[name].sample(jax.random.key(5)))
