@@ -60,7 +60,8 @@ def main(argv: list[str]) -> int:
             return 0
         if len(rest) > 1:
             raise ValueError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have told its background jobs to ignore the first
+            signal.signal(number, signal.default_int_handler)
         return _run(given, argv)
     except (flags.Error, ValueError, FileNotFoundError) as error:
         if not isinstance(error, FileNotFoundError) and _unexpected(error):
