@@ -1,7 +1,8 @@
 """Children trained per minute: each strategy of `evaluators/child` beside PyTorch eager, the same children one by one.
 
     python benchmarks/population.py                         # 8x8, on CPU about four minutes
-    python benchmarks/population.py --size=32 --steps=30 --children=3
+    python benchmarks/population.py --size=32 --steps=36 --children=3
+    python benchmarks/population.py --threads=1             # both sides on one core, in CPU seconds: for a busy machine
     python benchmarks/population.py --children=64 --size=8 --steps=1000 --dtype=tf32         # on a GPU
     python benchmarks/population.py --children=64 --size=32 --layers=15 --dtype=bfloat16     # v1-size children
 
@@ -15,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -90,7 +93,9 @@ def augmented(x: torch.Tensor) -> torch.Tensor:
     )
 
 
-def torch_train(planned: Plan, data: dict, steps: int, dtype: str, memory_format: torch.memory_format) -> float:
+def torch_train(
+    planned: Plan, data: dict, steps: int, dtype: str, memory_format: torch.memory_format, clock: Callable[[], float]
+) -> float:
     """Seconds that one child takes."""
     device = data["x"].device
     cast = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
@@ -99,7 +104,7 @@ def torch_train(planned: Plan, data: dict, steps: int, dtype: str, memory_format
         return (x.float() / 255 - data["mean"]) / data["std"]
 
     synchronise(device)
-    began = time.perf_counter()
+    began = clock()
     net = Net(planned, memory_format).to(device).to(memory_format=memory_format)
     optimiser = torch.optim.SGD(net.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-4)
     for step in range(steps):
@@ -118,7 +123,7 @@ def torch_train(planned: Plan, data: dict, steps: int, dtype: str, memory_format
             net.train()
     loss.item(), accuracy.item()
     synchronise(device)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def synchronise(device: torch.device) -> None:
@@ -126,9 +131,9 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def torch_side(plans: list[Plan], data: Dataset, dtype: str):
+def torch_side(plans: list[Plan], data: Dataset, dtype: str, threads: int, clock: Callable[[], float]):
     """A function that trains all children, and the name of the memory format it uses."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = dtype == "tf32"
     device = torch.device("cuda" if jax.default_backend() == "gpu" else "cpu")
@@ -143,10 +148,10 @@ def torch_side(plans: list[Plan], data: Dataset, dtype: str):
     arrays = {name: array.to(device) for name, array in arrays.items()}
     tried = {}
     for memory_format in (torch.contiguous_format, torch.channels_last, torch.contiguous_format, torch.channels_last):
-        seconds = sum(torch_train(p, arrays, EPOCH_STEPS, dtype, memory_format) for p in plans[:2])
+        seconds = sum(torch_train(p, arrays, EPOCH_STEPS, dtype, memory_format, clock) for p in plans[:2])
         tried[memory_format] = min(seconds, tried.get(memory_format, seconds))
     best = min(tried, key=tried.__getitem__)
-    return lambda steps: sum(torch_train(p, arrays, steps, dtype, best) for p in plans), str(best).split(".")[1]
+    return lambda steps: sum(torch_train(p, arrays, steps, dtype, best, clock) for p in plans), str(best).split(".")[1]
 
 
 def main() -> None:
@@ -159,7 +164,12 @@ def main() -> None:
     parser.add_argument("--strategies", default="exact,vmap", help="comma-separated")
     parser.add_argument("--chunk", type=int, default=None, help="children that vmap trains at a time")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch; 1: both sides on one core, CPU seconds")
     args = parser.parse_args()
+    clock = time.perf_counter
+    if args.threads == 1:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        clock = time.process_time
     epochs = max(1, args.steps // EPOCH_STEPS)
     steps = epochs * EPOCH_STEPS
     space = ConvChain(args.layers, args.layers)
@@ -170,7 +180,7 @@ def main() -> None:
     plans = [plan(space, arch, image, 10) for arch in archs]
     proposal = Proposal(np.arange(args.children), archs, np.full(args.children, -1))
     auto, estimates = choose_strategy(space, image, 10, recipe, len(data.train.y), jax.default_backend())
-    train, memory_format = torch_side(plans, data, args.dtype)
+    train, memory_format = torch_side(plans, data, args.dtype, args.threads, clock)
     seconds: dict[str, dict[str, float]] = {
         name: {"cold": np.inf, "warm": np.inf} for name in args.strategies.split(",")
     }
@@ -181,10 +191,10 @@ def main() -> None:
             for kind in ("cold", "warm"):
                 if kind == "cold":
                     jax.clear_caches()
-                began = time.perf_counter()
+                began = clock()
                 evaluation, _ = evaluator.evaluate(jax.random.key(1), proposal)
                 assert not any(evaluation.info["error"]), evaluation.info["error"]
-                best[kind] = min(best[kind], time.perf_counter() - began)
+                best[kind] = min(best[kind], clock() - began)
             reference = min(reference, train(steps))
     n = args.children
     print(
