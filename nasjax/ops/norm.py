@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from nasjax.ops.collective import mean as over_devices
+
 
 def batch_norm(
     x: jax.Array,
@@ -24,6 +26,8 @@ def batch_norm(
     mask: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Batch normalisation over B, H, W (Ioffe & Szegedy 2015), statistics in at least float32.
+
+    In a data-parallel program (`train.parallel`) without a mask, the statistics are those of all devices' samples.
 
     Args:
       x: [B, H, W, C].
@@ -73,8 +77,8 @@ def _normalise(x: jax.Array, gamma: jax.Array, beta: jax.Array, eps: float) -> t
 
 def _normalise_fwd(x: jax.Array, gamma: jax.Array, beta: jax.Array, eps: float) -> Any:
     rows = x.reshape(-1, x.shape[-1])
-    mean = rows.mean(0)
-    var = jnp.square(rows - mean[None]).mean(0)
+    mean = over_devices(rows.mean(0))
+    var = over_devices(jnp.square(rows - mean[None]).mean(0))
     inverse = lax.rsqrt(var + eps)
     scale = gamma * inverse
     y = rows * scale[None] + (beta - mean * scale)[None]
@@ -86,8 +90,8 @@ def _normalise_bwd(eps: float, residuals: Any, cotangents: Any) -> tuple[jax.Arr
     g = cotangents[0].reshape(rows.shape)
     d_beta = g.sum(0)
     d_gamma = ((rows - mean[None]) * g).sum(0) * inverse
-    scale, slope = gamma * inverse, gamma * jnp.square(inverse) * d_gamma / len(rows)
-    shift = mean * slope - scale * d_beta / len(rows)
+    scale, slope = gamma * inverse, gamma * jnp.square(inverse) * over_devices(d_gamma) / len(rows)
+    shift = mean * slope - scale * over_devices(d_beta) / len(rows)
     return (g * scale[None] - rows * slope[None] + shift[None]).reshape(cotangents[0].shape), d_gamma, d_beta
 
 
