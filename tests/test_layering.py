@@ -84,6 +84,9 @@ def test_import_is_light():
     code = f"import sys, nasjax; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+    code = "import time, jax; t = time.perf_counter(); import nasjax; print(time.perf_counter() - t)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert float(out) < 0.3
 
 
 def test_public_names_exist():

@@ -192,7 +192,11 @@ def test_many_seeds_are_one_vmap(subject):
             assert np.array_equal(arch[r], proposal.arch)
 
 
-def test_live_is_a_list_of_ids(subject):
+def test_live_names_only_trials_whose_weights_a_later_proposal_may_inherit(subject):
+    """Neither of these searchers inherits: nothing may be kept, and no proposal may name a parent."""
     _, state = run(subject, 0, rounds=2)
     live = subject.searcher.live(state)
-    assert live.ndim == 1 and live.dtype == jnp.int32 and (np.array(live) < 2 * N).all()
+    assert live.ndim == 1 and live.dtype == jnp.int32
+    assert not (np.array(live) >= 0).any()
+    _, proposal = subject.ask(jax.random.key(0), state)
+    assert (np.array(proposal.parent) == -1).all()
