@@ -41,7 +41,7 @@ def save(folder: Path, name: str, tree: PyTree, *, keep: int = 2) -> None:
     except Exception as error:  # Orbax and TensorStore raise many types; for a user they are all the same thing
         raise RunError(f"cannot write the checkpoint {folder / name}: {' '.join(str(error).split())[:200]}") from error
     if name.isdigit():
-        for old in _numbered(folder)[:-keep]:
+        for old in numbered(folder)[:-keep]:
             shutil.rmtree(folder / old, ignore_errors=True)
 
 
@@ -65,7 +65,7 @@ def latest(folder: Path, like: PyTree) -> tuple[str, PyTree] | None:
       ValueError: checkpoints are there but none can be read as `like`.
     """
     error: ValueError | None = None
-    for name in reversed(_numbered(folder)):
+    for name in reversed(numbered(folder)):
         try:
             tree = restore(folder, name, like)
         except ValueError as damage:
@@ -97,7 +97,7 @@ def restore(folder: Path, name: str, like: PyTree) -> PyTree:
             if leaf.size == 0:
                 return leaf
             return jax.numpy.asarray(value, leaf.dtype)
-        return type(leaf)(value)
+        return np.asarray(value, leaf.dtype) if isinstance(leaf, np.ndarray) else type(leaf)(value)
 
     return jax.tree.map(back, like, host)
 
@@ -116,7 +116,8 @@ def _is_key(x: Any) -> bool:
     return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _numbered(folder: Path) -> list[str]:
+def numbered(folder: Path) -> list[str]:
+    """The names of the numbered checkpoints in `folder`, oldest first."""
     if not folder.is_dir():
         return []
     return sorted((p.name for p in folder.iterdir() if p.name.isdigit()), key=int)

@@ -13,18 +13,20 @@ from typing import Any
 import jax
 
 from nasjax import drive, workdir
+from nasjax.building import build
 from nasjax.experiments import method
 from nasjax.experiments.base import Config, Experiment, refusal
+from nasjax.experiments.differentiable import LearnConfig, Learning
 from nasjax.experiments.settings import as_json, from_json
 from nasjax.progress import progress
 from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.named import named
+from nasjax.spaces.named import NAMES, named
 from nasjax.types import Budget
 
 
 def configure(
     name: str | None, preset: str | None = None, dataset: str | None = None, space: str | None = None
-) -> Config:
+) -> Config | LearnConfig:
     """The settings of a method's preset (None = demo); a data set or space of None is the preset's.
 
     Raises ValueError for unknown names.
@@ -32,7 +34,7 @@ def configure(
     return method(name).configure(preset or "demo", dataset, space)
 
 
-def config_of(path: Path) -> Config:
+def config_of(path: Path) -> Config | LearnConfig:
     """The settings a workdir was made with. Raises ValueError if it is none."""
     tree = workdir.read(path)["config"]
     base = configure(tree.get("method"), tree.get("preset"), tree["data"]["name"], tree["space"]["name"])
@@ -42,13 +44,13 @@ def config_of(path: Path) -> Config:
         raise ValueError(f"{path / 'config.json'} does not fit this version: {error}") from error
 
 
-def default_workdir(config: Config) -> Path:
+def default_workdir(config: Config | LearnConfig) -> Path:
     """runs/METHOD-SPACE-DATASET-sSEED."""
     data = "table" if config.space.name == "tabular_cell" else Path(config.data.name).stem
     return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
 
 
-def search(config: Config, path: str | Path, command: str | None = None) -> drive.Summary:
+def search(config: Config | LearnConfig, path: str | Path, command: str | None = None) -> Any:
     """Runs or continues a search and leaves trials, checkpoints, best.json and report.html in `path`.
 
     Args:
@@ -57,27 +59,40 @@ def search(config: Config, path: str | Path, command: str | None = None) -> driv
       command: the command line, for the report's "go on".
 
     Returns:
-      The finished search.
+      The finished search: `drive.Summary`, or of a search by gradients the derived cell's row of trials.jsonl.
 
     Raises:
       ValueError: wrong settings, data not found, or a workdir that is not this run's.
       RunError: the run cannot go on (full disk), or every candidate failed.
     """
-    experiment: Experiment = method(config.method).make(config)
+    experiment: Experiment | Learning = method(config.method).make(config)
+    facts = experiment.facts if isinstance(experiment, Learning) else experiment.problem.facts
     record = {
         "method": config.method,
         "preset": config.preset,
         "seed": config.seed,
         "command": command,
-        **experiment.problem.facts,
+        **facts,
         **workdir.environment(),
         "config": as_json(config),
     }
     record = json.loads(json.dumps(record))
-    budget = Budget(config.trials, config.wall_s, config.cost_s)
     path = Path(path)
-    with workdir.opened(path, record), _reported(path), progress(budget) as on_round:
+    with workdir.opened(path, record), _reported(path):
         print(_opening(config, path, record), file=sys.stderr)
+        if isinstance(experiment, Learning):
+            from nasjax import gradient_search
+
+            row = gradient_search.run(experiment, path)
+            print(_derived(experiment.config, path, row))
+            return row
+        return _searched(experiment, path)
+
+
+def _searched(experiment: Experiment, path: Path) -> drive.Summary:
+    config = experiment.config
+    budget = Budget(config.trials, config.wall_s, config.cost_s)
+    with progress(budget) as on_round:
         summary = drive.search(
             jax.random.key(config.seed),
             experiment.searcher,
@@ -94,23 +109,41 @@ def search(config: Config, path: str | Path, command: str | None = None) -> driv
     return summary
 
 
+def _derived(config: LearnConfig, path: Path, row: dict[str, Any]) -> str:
+    lines = [
+        f"{name}: " + ", ".join(f"{operator} {source}" for operator, source in row["arch"][name])
+        for name in ("normal", "reduce")
+    ]
+    if row["fitness"] is not None:
+        lines.append(
+            f"Validation accuracy of the search network {row['search_accuracy']:.2%}, of the derived cell with its "
+            f"weights {row['fitness']:.2%}. {row['params']:,} parameters when retrained."
+        )
+    lines.append(f"Results: {path}/report.html, {path}/best.json, {path}/metrics.jsonl")
+    lines.append(f"Next: python -m nasjax.launch --mode=retrain --workdir={path}")
+    if config.preset == "demo":
+        lines.append("A demo shows the machine at work; it is too short to show learning.")
+    return "\n".join(lines)
+
+
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
     """Writes the report at the end, also of a search that failed or was interrupted."""
     try:
         yield
     finally:
-        if (path / "trials.jsonl").exists():
+        if (path / "trials.jsonl").exists() or (path / "metrics.jsonl").exists():
             report([path])
 
 
-def _opening(config: Config, path: Path, record: dict[str, Any]) -> str:
+def _opening(config: Config | LearnConfig, path: Path, record: dict[str, Any]) -> str:
     line = f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}"
     if (estimates := record.get("estimates")) is None:
         return line
     seconds = estimates["seconds"][record["strategy"]]
     memory = estimates["bytes"][record["strategy"]] / 2**20
-    whole = f", {_duration(seconds * config.trials)} in all" if config.trials else ""
+    trials = getattr(config, "trials", None)
+    whole = f", {_duration(seconds * trials)} in all" if trials else ""
     return f"{line}\nestimate: {_duration(seconds)} and {memory:,.0f} MiB a child{whole}"
 
 
@@ -144,35 +177,35 @@ def report(paths: list[Path]) -> Path:
     return write_report(paths)
 
 
-def inspect(config: Config, arch: str | None = None) -> dict[str, Any]:
+def inspect(config: Config | LearnConfig, arch: str | None = None) -> dict[str, Any]:
     """Counts without data or training: params, macs, space_size, sites.
 
     Args:
       config: settings of a method.
-      arch: an architecture as NAME, JSON or FILE; None describes the search network, here the method's controller.
+      arch: an architecture as NAME, JSON or FILE; None describes the method's search network or controller.
     """
     space = config.space
     facts: dict[str, Any] = {"space": space.name, "space_size": str(space.size()), "sites": len(space.sites)}
+    if arch is None and isinstance(config, LearnConfig):
+        supernet = method(config.method).supernet(config, *shape(config))
+        return {**facts, "describes": "search network", "params": supernet.params, "macs": supernet.macs}
     if arch is None:
         return {**facts, **method(config.method).controller(config)}
     tree = read_arch(arch)
-    if isinstance(space, ConvChain):
-        space = spanning(space, tree)
-        network = shape(config)
-        from nasjax.spaces.conv_plan import plan
-
-        decoded = space.decode(tree)
-        planned = plan(space, decoded, *network)
-        return {**facts, "arch": space.encode(decoded), "params": planned.params, "macs": planned.macs}
-    space.validate(space.decode(tree))
-    return {**facts, "arch": tree, "params": None, "macs": None}
+    if space.name == "tabular_cell":
+        space.validate(space.decode(tree))
+        return {**facts, "arch": tree, "params": None, "macs": None}
+    built = build(spanning(config, tree), tree, *shape(config))
+    return {**facts, "arch": built.arch, "params": built.params, "macs": built.macs}
 
 
-def shape(config: Config) -> tuple[tuple[int, int, int], int]:
+def shape(config: Config | LearnConfig) -> tuple[tuple[int, int, int], int]:
     """(height, width, channels) and classes of the data that `config` names, without reading CIFAR-10."""
     if config.data.name == "cifar10":
         size = config.data.resize or 32
         return (size, size, 3), 10
+    if config.data.name == "imagenet":
+        return (224, 224, 3), 1000
     from nasjax.data.dataset import load
     from nasjax.experiments.base import shape_of
 
@@ -189,7 +222,9 @@ def read_arch(text: str) -> dict[str, Any]:
             source = Path(text).read_text()
         except (OSError, ValueError) as error:
             short = text if len(text) < 80 else text[:77] + "..."
-            raise ValueError(f"{short} is no known name (NAS_RL_V1), no JSON object and no readable file") from error
+            raise ValueError(
+                f"{short} is no known name ({', '.join(NAMES)}), no JSON object and no readable file"
+            ) from error
     try:
         tree = json.loads(source)
     except ValueError as error:
@@ -202,22 +237,22 @@ def read_arch(text: str) -> dict[str, Any]:
     return tree
 
 
-def spanning(space: ConvChain, tree: dict[str, Any]) -> ConvChain:
-    """`space` with the depth range opened to the given architecture: a count may be asked of any depth."""
-    layers = tree.get("layers")
-    if not isinstance(layers, list) or not layers or space.pool_after:
-        return space
+def spanning(config: Any, tree: dict[str, Any]) -> Any:
+    """`config` with a chain's depth range opened to the given architecture: a count may be asked of any depth."""
+    space, layers = config.space, tree.get("layers")
+    if not isinstance(space, ConvChain) or not isinstance(layers, list) or not layers or space.pool_after:
+        return config
     depths = (space.min_layers, space.max_layers, len(layers))
-    return dataclasses.replace(space, min_layers=min(depths), max_layers=max(depths))
+    return dataclasses.replace(config, space=dataclasses.replace(space, min_layers=min(depths), max_layers=max(depths)))
 
 
-def retrain(config: Config, path: str | Path, arch: str | None = None) -> dict[str, Any]:
+def retrain(config: Config | LearnConfig, path: str | Path, arch: str | None = None) -> dict[str, Any]:
     """Trains the best architecture of the workdir `path` (or `arch`: NAME, JSON or FILE) and tests it once.
 
     Returns what result.json holds. Raises ValueError where there is nothing to train, RunError where training fails.
     """
     path = Path(path)
-    if not isinstance(config.space, ConvChain):
+    if config.space.name == "tabular_cell":
         raise ValueError("--mode=retrain needs --space=conv_chain; the table already holds the results of training")
     if arch is not None:
         tree = read_arch(arch)
@@ -230,7 +265,7 @@ def retrain(config: Config, path: str | Path, arch: str | None = None) -> dict[s
     record = {"method": config.method, "seed": config.seed, **workdir.environment(), "config": as_json(config)}
     record = workdir.read(path) if (path / "config.json").exists() else json.loads(json.dumps(record))
     with workdir.opened(path, record):
-        result = train(config, spanning(config.space, tree), tree, path)
+        result = train(spanning(config, tree), tree, path)
     report([path])
     published = result["published"]
     print(

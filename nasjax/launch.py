@@ -23,7 +23,9 @@ MODES = ("search", "retrain", "inspect", "report", "export")
 def define() -> flags.FlagValues:
     """The flags, in a holder of their own: importing this module changes nobody else's flags."""
     values = flags.FlagValues()
-    flags.DEFINE_string("method", None, "random | reinforce", flag_values=values)
+    flags.DEFINE_string(
+        "method", None, "random | reinforce | darts | pc_darts | p_darts | msr_darts", flag_values=values
+    )
     flags.DEFINE_string("mode", "search", " | ".join(MODES), flag_values=values)
     flags.DEFINE_string(
         "preset",
@@ -31,7 +33,7 @@ def define() -> flags.FlagValues:
         "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3",
         flag_values=values,
     )
-    flags.DEFINE_string("space", None, "conv_chain | tabular_cell", flag_values=values)
+    flags.DEFINE_string("space", None, "conv_chain | tabular_cell | darts_cell", flag_values=values)
     flags.DEFINE_string("table", None, "results of all architectures (.npz), with tabular_cell", flag_values=values)
     flags.DEFINE_string("dataset", None, "digits | cifar10 | FILE.npz with x and y", flag_values=values)
     flags.DEFINE_string("data_dir", None, "where the data set lies", flag_values=values)
@@ -141,16 +143,18 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
 
     for name in ("seed", "trials", "max_params", "max_macs"):
         if getattr(given, name) is not None:
+            if not hasattr(config, name):
+                raise ValueError(f"--{name} has no effect with --method={config.method}; leave it out")
             config = dataclasses.replace(config, **{name: getattr(given, name)})
     if given.data_dir is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=given.data_dir))
-    if given.table is not None:
+    if given.table is not None and hasattr(config, "table"):
         config = dataclasses.replace(config, table=dataclasses.replace(config.table, path=given.table))
     if given.dtype is not None:
-        for field in ("recipe", "retrain_recipe"):
-            config = dataclasses.replace(
-                config, **{field: dataclasses.replace(getattr(config, field), dtype=given.dtype)}
-            )
+        for field in ("recipe", "search", "retrain_recipe"):
+            part: Any = getattr(config, field, None)
+            if hasattr(part, "dtype"):
+                config = dataclasses.replace(config, **{field: dataclasses.replace(part, dtype=given.dtype)})
     for assignment in given.set:
         name = assignment.partition("=")[0].strip()
         if name in _OWN_FLAGS:

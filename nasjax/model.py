@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax import checkpoint
+from nasjax.building import build
+from nasjax.experiments.differentiable import EvalConfig
 from nasjax.experiments.settings import as_json, from_json
-from nasjax.nets.conv_chain import conv_chain
 from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import plan
+from nasjax.spaces.darts_cell import DartsCell
 from nasjax.train.augment import whiten
 from nasjax.types import PyTree
 
@@ -42,8 +44,8 @@ def save(path: Path, variables: PyTree, description: dict[str, Any]) -> None:
 
 
 def describe(
-    space: ConvChain,
-    arch: np.ndarray,
+    config: Any,
+    arch: dict[str, Any],
     image: tuple[int, int, int],
     dtype: str,
     names: Any,
@@ -53,8 +55,9 @@ def describe(
 ) -> dict[str, Any]:
     """The JSON that `load` rebuilds a network from."""
     return {
-        "space": as_json(space),
-        "arch": space.encode(arch),
+        "space": as_json(config.space),
+        "eval": as_json(getattr(config, "eval", None)),
+        "arch": arch,
         "image": list(image),
         "dtype": dtype,
         "class_names": [str(name) for name in names],
@@ -83,11 +86,13 @@ def load(path: str | Path) -> Model:
         raise ValueError(f"{path} holds no trained network; run --mode=retrain --workdir={path} first")
     try:
         tree = json.loads(file.read_text())
-        space = from_json(ConvChain(), tree["space"])
+        cells = tree["space"]["name"] == DartsCell.name
+        space = from_json(DartsCell() if cells else ConvChain(), tree["space"])
+        form = from_json(EvalConfig(), tree["eval"]) if cells else None
         image = tuple(tree["image"])
         names = tuple(tree["class_names"])
-        planned = plan(space, space.decode(tree["arch"]), image, len(names))
-        network = conv_chain(planned, bn_eps=tree["bn_eps"])
+        built = build(types.SimpleNamespace(space=space, eval=form), tree["arch"], image, len(names))
+        network = built.network(bn_eps=tree["bn_eps"], dtype="float32")
         mean, std = (jnp.asarray(tree[name], jnp.float32) for name in ("mean", "std"))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error

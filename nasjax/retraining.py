@@ -21,35 +21,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax import checkpoint, model, workdir
+from nasjax.building import Built, build
 from nasjax.checkpoint import RunError
 from nasjax.data.dataset import load, load_test
-from nasjax.experiments.base import Config, RetrainConfig, shape_of
+from nasjax.experiments.base import RetrainConfig, shape_of
+from nasjax.experiments.published import published
 from nasjax.experiments.settings import as_json
-from nasjax.nets.conv_chain import conv_chain
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import Plan, plan
 from nasjax.train.fit import fit, resident
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, TrainState, trainer
 from nasjax.types import Key, PyTree
 
-PUBLISHED = {  # Zoph & Le 2017, Table 1: CIFAR-10
-    "v1": {"model": "v1, no stride or pooling, 15 layers", "params": 4_200_000, "test_error": 0.0550},
-    "v2": {"model": "v2, predicting strides, 20 layers", "params": 2_500_000, "test_error": 0.0601},
-    "v3": {"model": "v3, max pooling, 39 layers", "params": 7_100_000, "test_error": 0.0447},
-    "v3+": {"model": "v3 with 40 more filters, 39 layers", "params": 37_400_000, "test_error": 0.0365},
-}
 _SAVE_S = 60.0  # a training is saved when so many seconds have passed
 
 
-def retrain(config: Config, space: ConvChain, tree: dict[str, Any], path: Path) -> dict[str, Any]:
+def retrain(config: Any, tree: dict[str, Any], path: Path) -> dict[str, Any]:
     """Trains the architecture `tree` from scratch in `path`, tests it once, writes weights and result.json.
 
     A killed training goes on from its last saved epoch; a finished one is not trained or tested again.
 
     Args:
-      config: its retrain_recipe and retrain settings count; its data settings name the data.
-      space: a space that contains the architecture.
+      config: its retrain_recipe and retrain settings count; its data settings name the data; its space contains the
+        architecture.
       tree: the architecture as JSON.
       path: an opened workdir.
 
@@ -60,12 +53,11 @@ def retrain(config: Config, space: ConvChain, tree: dict[str, Any], path: Path) 
       ValueError: wrong settings or architecture.
       RunError: the loss became NaN, or the disk is full.
     """
-    arch = space.decode(tree)
     data = load(config.data)
     image, classes = shape_of(data)
-    planned = plan(space, arch, image, classes)
+    built = build(config, tree, image, classes)
     settings = {name: as_json(getattr(config, name)) for name in ("data", "retrain_recipe", "retrain", "seed")}
-    settings["plan"] = repr(planned)  # the architecture as the space compiles it, extra filters and poolings included
+    settings["plan"] = repr(built.plan)  # the architecture as it is compiled, extra filters and poolings included
     digest = hashlib.sha256(json.dumps([settings, data.sha256], sort_keys=True).encode()).hexdigest()[:12]
     folder, result_file = path / "retrain" / digest, path / "result.json"
     if (folder / "result.json").exists():
@@ -79,19 +71,19 @@ def retrain(config: Config, space: ConvChain, tree: dict[str, Any], path: Path) 
     began = time.monotonic()
     key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
     arrays, recipe = resident(data), config.retrain_recipe
-    if planned.learning_rate is not None and config.retrain.use_token:
-        recipe = dataclasses.replace(recipe, learning_rate=planned.learning_rate)
+    if built.learning_rate is not None and config.retrain.use_token:
+        recipe = dataclasses.replace(recipe, learning_rate=built.learning_rate)
     if config.retrain.grid:
-        recipe = _grid(key_grid, config.retrain, recipe, planned, arrays, folder)
-    variables, history = _train(key, planned, recipe, arrays, folder)
+        recipe = _grid(key_grid, config.retrain, recipe, built, arrays, folder)
+    variables, history = _train(key, built, recipe, arrays, folder)
     test = load_test(config.data)
-    network = conv_chain(planned, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
+    network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     accuracy = jax.jit(trainer(network, recipe, len(data.train.y), variables).accuracy)
     tested = accuracy(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
     result = {
-        "arch": space.encode(arch),
-        "params": planned.params,
-        "macs": planned.macs,
+        "arch": built.arch,
+        "params": built.params,
+        "macs": built.macs,
         "test_accuracy": float(tested),
         "test_images": len(test.y),
         "valid_accuracy": history["valid_accuracy"][-1],
@@ -100,11 +92,11 @@ def retrain(config: Config, space: ConvChain, tree: dict[str, Any], path: Path) 
         "recipe": as_json(recipe),
         "seconds": round(time.monotonic() - began, 3),
         "history": history,
-        "published": {**PUBLISHED[_variant(space)], "source": "Zoph & Le 2017, Table 1"},
+        "published": published(config),
         **workdir.environment(),
     }
     names = (data.class_names, data.mean, data.std, recipe.bn_eps)
-    description = model.describe(space, arch, image, str(data.train.x.dtype), *names)
+    description = model.describe(config, built.arch, image, str(data.train.x.dtype), *names)
     for place in (folder, path):
         model.save(place, variables, description)
     checkpoint.write_json(folder / "result.json", result)
@@ -112,16 +104,10 @@ def retrain(config: Config, space: ConvChain, tree: dict[str, Any], path: Path) 
     return result
 
 
-def _variant(space: ConvChain) -> str:
-    if space.block_layers > 1:
-        return "v3+" if space.extra_filters else "v3"
-    return "v2" if space.strides else "v1"
-
-
-def _train(key: Key, planned: Plan, recipe: Recipe, data: Data, folder: Path) -> tuple[PyTree, dict[str, list[float]]]:
+def _train(key: Key, built: Built, recipe: Recipe, data: Data, folder: Path) -> tuple[PyTree, dict[str, list[float]]]:
     """`fit` with checkpoints and a line per epoch."""
-    network = conv_chain(planned, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-    blank = network.init(jax.random.key(0), None, jnp.zeros((1, *planned.image), jnp.float32))
+    network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
+    blank = network.init(jax.random.key(0), None, jnp.zeros((1, *data.train_x.shape[1:]), jnp.float32))
     found = checkpoint.latest(folder / "epochs", trainer(network, recipe, len(data.train_y), blank).start(blank))
     saved = time.monotonic()
 
@@ -147,7 +133,7 @@ def _train(key: Key, planned: Plan, recipe: Recipe, data: Data, folder: Path) ->
     return variables, history
 
 
-def _grid(key: Key, grid: RetrainConfig, recipe: Recipe, planned: Plan, data: Data, folder: Path) -> Recipe:
+def _grid(key: Key, grid: RetrainConfig, recipe: Recipe, built: Built, data: Data, folder: Path) -> Recipe:
     """The recipe of the best validation accuracy; every setting is trained with the same key, and written down."""
     file = folder / "grid.jsonl"
     done = {json.dumps(row["setting"]): row["valid_accuracy"] for row in checkpoint.read_lines(file)}
@@ -165,7 +151,7 @@ def _grid(key: Key, grid: RetrainConfig, recipe: Recipe, planned: Plan, data: Da
         name = json.dumps(json.loads(json.dumps(changes)))
         if name not in done:
             short = dataclasses.replace(recipe, epochs=grid.grid_epochs, **changes)
-            network = conv_chain(planned, bn_eps=eps, dtype=recipe.dtype)
+            network = built.network(bn_eps=eps, dtype=recipe.dtype)
             _, history = fit(key, network, data, short)
             accuracy = history["valid_accuracy"][-1] if np.isfinite(history["train_loss"][-1]) else -1.0
             done[name] = accuracy

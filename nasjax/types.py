@@ -87,6 +87,30 @@ class Searcher(NamedTuple):
     live: Callable[[PyTree], jax.Array]
 
 
+class Learner(NamedTuple):
+    """Trains shared weights, and often the architecture with them, by gradients. `epoch` runs on the host.
+
+    init(key, batch) -> state
+    step(key, state, batch) -> (state, metrics)     metrics {name: f32[]}; batch = {"train": (x, y), "val": (x, y)}
+    epoch(key, state, val_batches) -> (state, done)     at the end of every epoch; val_batches = iterable of (x, y)
+    """
+
+    init: Callable[[Key, PyTree], PyTree]
+    step: Callable[[Key, PyTree, PyTree], tuple[PyTree, dict[str, Any]]]
+    epoch: Callable[[Key, PyTree, Any], tuple[PyTree, bool]]
+
+
+class Stages(NamedTuple):
+    """Learners that follow each other with other shapes. `facts` is JSON, so that a checkpoint can rebuild a stage.
+
+    facts(i, previous_facts, previous_state) -> facts of stage i | None after the last; both None for i = 0
+    learner(i, facts) -> Learner
+    """
+
+    facts: Callable[[int, Any, PyTree], Any]
+    learner: Callable[[int, Any], Learner]
+
+
 class Evaluator(NamedTuple):
     """evaluate(key, Proposal, inherited) -> (Evaluation, artifacts); stateless, order of proposals irrelevant."""
 

@@ -23,6 +23,7 @@ ALLOWED = {
     "runtime": {"types"},
     "checkpoint": {"types"},
     "scanning": {"types"},
+    "learning": {"types", "checkpoint"},
     "drive": {"types", "runtime", "checkpoint"},
     "report": set(),
     "progress": {"types", "drive"},
@@ -30,7 +31,9 @@ ALLOWED = {
 TOP = {
     "experiments",
     "workdir",
+    "building",
     "commands",
+    "gradient_search",
     "model",
     "retraining",
     "launch",

@@ -17,6 +17,7 @@ from nasjax.data.cifar10 import cifar10
 from nasjax.data.sources import Source, Split, digits, npz
 
 NAMES = ("digits", "cifar10")
+COUNTED = "imagenet"  # its networks can be inspected; there is no loader
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class DataConfig:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.name not in NAMES and not self.name.endswith(".npz"):
+        if self.name not in (*NAMES, COUNTED) and not self.name.endswith(".npz"):
             near = difflib.get_close_matches(self.name, NAMES, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise ValueError(f"unknown dataset {self.name!r}; choose {', '.join(NAMES)} or the path of an .npz{hint}")
@@ -107,6 +108,8 @@ def _source(config: DataConfig) -> Source:
         return digits()
     if config.name == "cifar10":
         return cifar10(config.data_dir)
+    if config.name == COUNTED:
+        raise ValueError("imagenet has no loader here: use --mode=inspect, or --dataset=FILE.npz with x and y")
     return npz(Path(config.data_dir, config.name).expanduser())
 
 

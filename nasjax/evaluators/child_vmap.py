@@ -14,7 +14,8 @@ from nasjax.evaluators.child_exact import Child, Curves, Outcome, Train
 from nasjax.nets.conv_chain_masked import conv_chain_masked
 from nasjax.nets.conv_chain_pack import pack
 from nasjax.spaces.conv_chain import ConvChain
-from nasjax.train.fit import Run, advance, compile_lowered
+from nasjax.train.compiling import compile_lowered
+from nasjax.train.fit import Run, advance
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, TrainState, trainer
 from nasjax.types import Key, one_line

@@ -6,7 +6,7 @@ import difflib
 from importlib import import_module
 from typing import Any
 
-METHODS = ("random", "reinforce")
+METHODS = ("random", "reinforce", "darts", "pc_darts", "p_darts", "msr_darts")
 
 
 def method(name: str | None) -> Any:

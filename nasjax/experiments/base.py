@@ -160,6 +160,12 @@ def describer(space: ConvChain, image: tuple[int, int, int], classes: int) -> Ca
     return describe
 
 
+def arch_digest(space: Any, tree: dict[str, Any]) -> str:
+    """Canonical hash of an architecture given as JSON."""
+    arch = space.decode(tree)
+    return arch_hash(np.asarray(space.canonical(arch)) if hasattr(space, "canonical") else arch)
+
+
 def shape_of(data: Dataset) -> tuple[tuple[int, int, int], int]:
     """(height, width, channels) and classes of a dataset."""
     height, width, channels = data.train.x.shape[1:]

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasjax.nets.darts_eval import _ZEROS, _Dense, _initialise, _Mode, _wide
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, initialise, wide
 from nasjax.nets.numerics import cast, precision
 from nasjax.ops import pool
 from nasjax.ops.collective import sample_index
@@ -48,7 +48,7 @@ def darts_search(
     training `drop_rate` is the rate of dropout (per element, as in the authors' code) behind identity skips.
 
     params["cell3"]["source1"]["sep_conv_5x5"] holds the operator on those edges that leave node 1 and have it, in the
-    order of `EDGES` (see `operator_edges`): {"depthwise1": [5, 5, E, c], "pointwise1": [E, c, c], "depthwise2",
+    order of `EDGES` (see `operator_edges`): {"depthwise1": [E, 5, 5, c], "pointwise1": [E, c, c], "depthwise2",
     "pointwise2"}; a dilated convolution has {"depthwise1", "pointwise1"}, a strided skip {"pointwise1": [E, c, c]},
     whose output channels are the halves of FactorizedReduce. c = C / partial.
 
@@ -68,12 +68,14 @@ def darts_search(
     """
     precision(dtype)
     lists = _lists(operators)
-    module = _Search(SearchPlan(channels, layers, classes, partial=partial), tuple(lists.values()), partial)
+    module = _Search(
+        SearchPlan(channels, layers, classes, partial=partial), (lists["normal"], lists["reduce"]), partial
+    )
 
     def init(key: Key, choice: Any, x: jax.Array) -> PyTree:
-        mode = _Mode(True, 0.9, bn_eps, dtype)
+        mode = Mode(True, 0.9, bn_eps, dtype)
         shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, choice, mode, None, 0.0), x[:1])
-        return _initialise(key, shapes, jnp.result_type(x, jnp.float32))
+        return initialise(key, shapes, jnp.result_type(x, jnp.float32))
 
     def apply(
         variables: PyTree,
@@ -85,24 +87,24 @@ def darts_search(
         drop_rate: float | jax.Array = 0.0,
         bn_momentum: float | jax.Array = 0.9,
     ) -> tuple[jax.Array, PyTree]:
-        mode, outputs = _Mode(train, bn_momentum, bn_eps, dtype), None
+        mode = Mode(train, bn_momentum, bn_eps, dtype)
+        outputs: Any
         drops = train and not (isinstance(drop_rate, (int, float)) and not drop_rate)
         if drops and key is None:
             raise ValueError("dropout needs randomness: give key, or drop_rate=0")
         arguments = (x, choice, mode, key if drops else None, drop_rate)
         if not train:
-            return module.apply(variables, *arguments), variables
-        outputs: Any = module.apply(variables, *arguments, mutable=["batch_stats"])
+            outputs = module.apply(variables, *arguments)
+            return outputs, variables
+        outputs = module.apply(variables, *arguments, mutable=["batch_stats"])
         return outputs[0], {**variables, **outputs[1]}
 
     return Network(init, apply)
 
 
 def _lists(operators: Sequence[str] | Mapping[str, Sequence[Sequence[str]]]) -> dict[str, Lists]:
-    same = not isinstance(operators, Mapping)
-    lists = {
-        cell: tuple(tuple(names) for names in ([operators] * len(EDGES) if same else operators[cell])) for cell in CELLS
-    }
+    per_edge = operators if isinstance(operators, Mapping) else dict.fromkeys(CELLS, [operators] * len(EDGES))
+    lists = {cell: tuple(tuple(names) for names in per_edge[cell]) for cell in CELLS}
     for names in (names for cell in CELLS for names in lists[cell]):
         if unknown := set(names) - set(OPERATORS):
             raise ValueError(f"unknown operator {sorted(unknown)[0]!r}; choose from {', '.join(OPERATORS)}")
@@ -122,7 +124,7 @@ class _Norm(nn.Module):
     """Batch norm without parameters; `scale` [C] multiplies its output."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, mode: _Mode, scale: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mode: Mode, scale: jax.Array | None = None) -> jax.Array:
         width = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, width)
         var = self.variable("batch_stats", "var", jnp.zeros, width)
@@ -144,13 +146,13 @@ class _Conv(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array, mode: _Mode) -> jax.Array:
-        kernel = self.param("kernel", _ZEROS, (1, 1, x.shape[-1], self.features))
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        kernel = self.param("kernel", ZEROS, (1, 1, x.shape[-1], self.features))
         x, kernel = cast(mode.dtype, x, kernel)
         return _Norm(name="norm")(_pointwise(x, kernel[0, 0], self.stride, mode), mode)
 
 
-def _pointwise(x: jax.Array, kernel: jax.Array, stride: int, mode: _Mode) -> jax.Array:
+def _pointwise(x: jax.Array, kernel: jax.Array, stride: int, mode: Mode) -> jax.Array:
     """1x1 convolution; with stride 2 the second half of the outputs reads the odd pixels (FactorizedReduce)."""
     if stride == 1:
         return conv2d(x, kernel[None, None], precision=precision(mode.dtype))
@@ -174,15 +176,16 @@ class _Convolutions(nn.Module):
     stride: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, weights: jax.Array, mode: _Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, weights: jax.Array, mode: Mode) -> jax.Array:
         """x [B, H, W, c] after ReLU, weights [E] -> [B, H', W', E c]."""
         c, size = x.shape[-1], int(self.operator[-1])
         dilated = self.operator.startswith("dil")
         for stage in (1,) if dilated else (1, 2):
-            depthwise = self.param(f"depthwise{stage}", _ZEROS, (size, size, self.edges, c))
-            pointwise = self.param(f"pointwise{stage}", _ZEROS, (self.edges, c, c))
+            depthwise = self.param(f"depthwise{stage}", ZEROS, (self.edges, size, size, c))
+            pointwise = self.param(f"pointwise{stage}", ZEROS, (self.edges, c, c))
             x, depthwise, pointwise = cast(mode.dtype, x, depthwise, pointwise)
-            if stage == 2:
+            depthwise = depthwise.transpose(1, 2, 0, 3)
+            if stage == 2:  # each edge goes on from its own tensor
                 depthwise = depthwise.reshape(size, size, self.edges * c)
             x = depthwise_conv2d(x, depthwise, self.stride if stage == 1 else 1, 2 if dilated else 1)
             x = conv2d(x, _blocks(pointwise)[None, None], precision=precision(mode.dtype))
@@ -201,7 +204,7 @@ class _Source(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, weights: jax.Array, mode: _Mode, key: Key | None, drop_rate: Any
+        self, x: jax.Array, weights: jax.Array, mode: Mode, key: Key | None, drop_rate: Any
     ) -> dict[int, jax.Array]:
         """x [B, H, W, c], weights [14, O] -> {edge: [B, H', W', c]}."""
         stride, c = stride_of(self.kind, self.source), x.shape[-1]
@@ -239,10 +242,10 @@ class _Reduce(nn.Module):
     edges: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, weights: jax.Array, mode: _Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, weights: jax.Array, mode: Mode) -> jax.Array:
         """x [B, H, W, c] after ReLU, weights [E] -> [B, H / 2, W / 2, E c]."""
         c = x.shape[-1]
-        kernel = self.param("pointwise1", _ZEROS, (self.edges, c, c))
+        kernel = self.param("pointwise1", ZEROS, (self.edges, c, c))
         x, kernel = cast(mode.dtype, x, kernel)
         halves = kernel.reshape(self.edges, c, 2, c // 2).transpose(1, 2, 0, 3).reshape(c, -1)  # all first halves first
         y = _pointwise(x, halves, 2, mode)
@@ -264,7 +267,7 @@ class _Cell(nn.Module):
 
     @nn.compact
     def __call__(
-        self, s0: jax.Array, s1: jax.Array, choice: Mapping[str, jax.Array], mode: _Mode, key: Key | None, rate: Any
+        self, s0: jax.Array, s1: jax.Array, choice: Mapping[str, jax.Array], mode: Mode, key: Key | None, rate: Any
     ) -> jax.Array:
         plan, c = self.plan, self.plan.channels // self.partial
         first = _Conv(plan.channels, 2 if plan.follows_reduction else 1, name="input0")(nn.relu(s0), mode)
@@ -302,21 +305,19 @@ class _Search(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, choice: Mapping[str, jax.Array], mode: _Mode, key: Key | None, rate: Any
+        self, x: jax.Array, choice: Mapping[str, jax.Array], mode: Mode, key: Key | None, rate: Any
     ) -> jax.Array:
         plan = self.plan
         s0 = s1 = _Stem(STEM_MULTIPLIER * plan.channels, name="stem")(x, mode)
         for k, cell in enumerate(plan.cells):
             body = _Cell(cell, self.names[CELLS.index(cell.kind)], self.partial, name=f"cell{k}")
             s0, s1 = s1, body(s0, s1, choice, mode, None if key is None else jax.random.fold_in(key, k), rate)
-        return _Dense(plan.classes, name="head")(_wide(s1).mean((1, 2)))
+        return Dense(plan.classes, name="head")(wide(s1).mean((1, 2)))
 
 
 class _Stem(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, mode: _Mode) -> jax.Array:
-        from nasjax.nets.darts_eval import _Conv as Stem
-
-        return Stem(self.features, 3, name="conv")(x, mode)
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        return Conv(self.features, 3, name="conv")(x, mode)

@@ -75,7 +75,7 @@ def _pointwise(x: jax.Array, w: jax.Array, precision: Any) -> jax.Array:
 
 def _pointwise_bwd(precision: Any, residuals: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, w = residuals
-    dw = jnp.einsum("bhwi,bhwo->io", x, g, precision=precision)
+    dw = jnp.einsum("ni,no->io", *(z.reshape(-1, z.shape[3]) for z in (x, g)), precision=precision)
     return jnp.einsum("bhwo,io->bhwi", g, w, precision=precision), dw
 
 

@@ -46,18 +46,20 @@ def depthwise_conv2d(x: jax.Array, w: jax.Array, stride: int = 1, dilation: int 
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(jax.jit, static_argnums=(2, 3))  # traced once per shape: a search network has hundreds of these
 def _shifted(x: jax.Array, w: jax.Array, stride: int, dilation: int) -> jax.Array:
     kh, kw, many, channels = w.shape
-    offsets = [(i, j) for i in range(kh) for j in range(kw)]
-    padded = _padded(x, (kh, kw), dilation)
-    size = (x.shape[1], x.shape[2])
+    if many > 1:  # copies: read through a broadcast inside the sum, a channel's neighbours would lie apart
+        x = jnp.einsum("bhwc,cd->bhwd", x, _copies(x, many), precision="highest")
+    padded, size = _padded(x, (kh, kw), dilation), (x.shape[1], x.shape[2])
+    flat = w.reshape(kh, kw, 1, 1, 1, many * channels)
+    taps = [_tap(padded, size, i * dilation, j * dilation, stride) * flat[i, j] for i in range(kh) for j in range(kw)]
+    return sum(taps[1:], taps[0])
 
-    def tap(i: int, j: int) -> jax.Array:
-        seen = _tap(padded, size, i * dilation, j * dilation, stride)
-        return seen[..., None, :] * w[i, j][None, None, None]
 
-    y = sum((tap(*offset) for offset in offsets), jnp.zeros((), x.dtype))
-    return y.reshape(*y.shape[:3], many * channels)
+def _copies(x: jax.Array, many: int) -> jax.Array:
+    """[C, many C], the identity side by side. As a matrix product XLA cannot fuse the copying into what reads it."""
+    return jnp.tile(jnp.eye(x.shape[3], dtype=x.dtype), (1, many))
 
 
 def _padded(x: jax.Array, kernel: tuple[int, int], dilation: int) -> jax.Array:
@@ -71,6 +73,7 @@ def _tap(padded: jax.Array, size: tuple[int, int], top: Any, left: Any, stride: 
     return seen[:, ::stride, ::stride]
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _shifted_bwd(
     stride: int, dilation: int, residuals: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -82,9 +85,11 @@ def _shifted_bwd(
         gaps = [(0, n - 1 - (m - 1) * stride, stride - 1) for n, m in sizes]
         wide = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
     flipped = w[::-1, ::-1].reshape(kh, kw, 1, many * channels)
-    dx = _shifted(wide, flipped, 1, dilation).reshape(*x.shape[:3], many, channels).sum(3)
+    dx = _shifted(wide, flipped, 1, dilation)
+    if many > 1:
+        dx = jnp.einsum("bhwd,cd->bhwc", dx, _copies(x, many), precision="highest")
     padded, split = _padded(x, (kh, kw), dilation), g.reshape(*g.shape[:3], many, channels)
-    offsets = dilation * np.stack(np.mgrid[:kh, :kw], -1).reshape(-1, 2)
+    offsets = dilation * np.array([(i, j) for i in range(kh) for j in range(kw)])
 
     def kernel(offset: jax.Array) -> jax.Array:
         seen = _tap(padded, (x.shape[1], x.shape[2]), offset[0], offset[1], stride)

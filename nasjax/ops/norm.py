@@ -79,10 +79,10 @@ def _normalise_fwd(x: jax.Array, gamma: jax.Array, beta: jax.Array, eps: float) 
     rows = x.reshape(-1, x.shape[-1])
     mean = over_devices(rows.mean(0))
     var = over_devices(jnp.square(rows - mean[None]).mean(0))
-    inverse = lax.rsqrt(var + eps)
-    scale = gamma * inverse
-    y = rows * scale[None] + (beta - mean * scale)[None]
-    return (y.reshape(x.shape), mean, var), (rows, mean, inverse, gamma)
+    spread = jnp.sqrt(var + eps)
+    # The division comes last: XLA's CPU backend does not repeat one in each of several readers, as it does cheap sums.
+    y = (rows * gamma[None] + (beta * spread - mean * gamma)[None]) / spread[None]
+    return (y.reshape(x.shape), mean, var), (rows, mean, 1 / spread, gamma)
 
 
 def _normalise_bwd(eps: float, residuals: Any, cotangents: Any) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from nasjax.report import cells
+
 _ROW, _BOX, _HIGH, _LEFT, _WIDTH = 46, 190, 32, 74, 384  # conv_chain: pixels
 _MIDDLE, _EDGE = _LEFT + _BOX // 2, _LEFT + _BOX
 
@@ -22,7 +24,7 @@ def draw(arch: Any, space: Mapping[str, Any]) -> tuple[str, str]:
     Returns:
       Trusted HTML: an SVG, or the pretty-printed JSON of a space that has no drawing (or of a damaged architecture).
     """
-    artists = {"conv_chain": _conv_chain, "tabular_cell": _tabular_cell}
+    artists = {"conv_chain": _conv_chain, "tabular_cell": _tabular_cell, "darts_cell": _darts_cell}
     artist = artists.get(str(arch.get("space"))) if isinstance(arch, Mapping) else None
     if artist is not None:
         try:
@@ -40,9 +42,11 @@ def summary(arch: Any) -> str:
             text = "  ".join(_short_layer(layer) for layer in arch["layers"])
         elif arch["space"] == "tabular_cell":
             text = "  ".join(arch["ops"])
+        elif arch["space"] == "darts_cell":
+            text = cells.summary(arch)
         else:
             text = json.dumps({k: v for k, v in arch.items() if k != "space"}, ensure_ascii=False)
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         text = "" if arch is None else json.dumps(arch, ensure_ascii=False)
     return text if len(text) <= 160 else text[:159] + "…"
 
@@ -151,6 +155,10 @@ def _arc(start: int, stop: int, span: float, side: int) -> str:
         f'<path d="M{edge} {y0}C{bow:.0f} {y0} {bow:.0f} {y1} {tip} {y1}"/>'
         f'<path class="head" d="M{edge} {y1}l{6 * side} -3.5v7z"/>'
     )
+
+
+def _darts_cell(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
+    return cells.draw(arch)
 
 
 def _tabular_cell(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:

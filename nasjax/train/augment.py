@@ -1,4 +1,4 @@
-"""Whitening, random crops and flips of an image batch, inside jit.
+"""Whitening, random crops, flips and cutout of an image batch, inside jit.
 
 Zoph & Le 2017, section 4.1: whiten, upsample, crop 32x32 at random, flip at random. Whitening comes first, so that the
 zeros of padding are the mean colour. All randomness of image i is a function of (key, index[i]) alone: any batch size
@@ -27,17 +27,21 @@ class Augment:
       crop_size: height after upsampling (the width grows by as much), or padding on every side, in pixels; None = 5/4
         of the height (40 of 32: our choice, the paper gives no size), or 1/8 of it (4 of 32).
       flip: mirror half of the images left to right; switch it off for digits.
+      cutout: side of a square that is set to 0, in pixels; 0 = none (DeVries & Taylor 2017; 16 of 32 in DARTS).
     """
 
     crop: str = "upsample"
     crop_size: int | None = None
     flip: bool = True
+    cutout: int = 0
 
     def __post_init__(self) -> None:
         if self.crop not in CROPS:
             raise ValueError(f"unknown crop {self.crop!r}; choose {', '.join(CROPS)}")
         if self.crop_size is not None and self.crop_size < 0:
             raise ValueError(f"crop_size is in pixels and must not be negative, got {self.crop_size}")
+        if self.cutout < 0:
+            raise ValueError(f"cutout is in pixels and must not be negative, got {self.cutout}")
 
 
 def whiten(x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
@@ -56,9 +60,9 @@ def whiten(x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
 
 
 def augment(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
-    """A random crop and a random flip of every image.
+    """A random crop, a random flip and a random cutout of every image.
 
-    Equals `random_flip(key, random_crop(key, x, ...))`, in one pass.
+    Equals `cutout(key, random_flip(key, random_crop(key, x, ...)), ...)`, crop and flip in one pass.
 
     Args:
       key: consumed; fold the step in.
@@ -74,10 +78,12 @@ def augment(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None
       >>> augment(jax.random.key(0), x, Augment(crop="pad", flip=False)).shape
       (2, 8, 8, 1)
     """
-    if cfg.crop == "none":
-        return random_flip(key, x, index) if cfg.flip else x
-    bits = _bits(key, x, index)
-    return _crop(bits, x, cfg.crop, cfg.crop_size, bits % 2 == 1 if cfg.flip else None)
+    if cfg.crop != "none":
+        bits = _words(key, x, index)[:, -1]
+        x = _crop(bits, x, cfg.crop, cfg.crop_size, bits % 2 == 1 if cfg.flip else None)
+    elif cfg.flip:
+        x = random_flip(key, x, index)
+    return cutout(key, x, cfg.cutout, index) if cfg.cutout else x
 
 
 def random_crop(
@@ -85,17 +91,32 @@ def random_crop(
 ) -> jax.Array:
     """Enlarges [B, H, W, C] as `Augment.crop` says and cuts [B, H, W, C] out, at a random place in every image."""
     Augment(mode, size)
-    return x if mode == "none" else _crop(_bits(key, x, index), x, mode, size, None)
+    return x if mode == "none" else _crop(_words(key, x, index)[:, -1], x, mode, size, None)
 
 
 def random_flip(key: Key, x: jax.Array, index: jax.Array | None = None) -> jax.Array:
     """Mirrors every image of [B, H, W, C] left to right with probability 1/2."""
-    flip = _bits(key, x, index) % 2 == 1
+    flip = _words(key, x, index)[:, -1] % 2 == 1
     return jnp.where(flip[:, None, None, None], x[:, :, ::-1], x)
 
 
-def _bits(key: Key, x: jax.Array, index: jax.Array | None) -> jax.Array:
-    """u32[B] random words; the lowest bit flips, the others crop.
+def cutout(key: Key, x: jax.Array, size: int, index: jax.Array | None = None) -> jax.Array:
+    """Sets a square of every image of [B, H, W, C] to 0: its centre is uniform, the border clips it.
+
+    The centre is a pixel; a square of even `size` reaches one pixel further up and left than down and right.
+    """
+    word, (height, width) = _words(key, x, index)[:, 0], x.shape[1:3]
+
+    def inside(centre: jax.Array, n: int) -> jax.Array:  # bool[B, n]
+        offset = jnp.arange(n)[None] - centre.astype(jnp.int32)[:, None]
+        return (offset >= -(size // 2)) & (offset < size - size // 2)
+
+    rows, columns = inside(word % height, height), inside(word // height % width, width)
+    return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0, x)
+
+
+def _words(key: Key, x: jax.Array, index: jax.Array | None) -> jax.Array:
+    """u32[B, 2] random words (or more). The last one's lowest bit flips and its others crop; the first one cuts out.
 
     A folded key is itself a hash of (key, index), and nobody else uses it: drawing from it as well would add a
     third to the compile time of this file.
@@ -103,7 +124,7 @@ def _bits(key: Key, x: jax.Array, index: jax.Array | None) -> jax.Array:
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim != 4:
         raise ValueError(f"augmentation needs whitened float images [B, H, W, C], got {x.dtype} {list(x.shape)}")
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(x.shape[0]) if index is None else index)
-    return jax.random.key_data(keys)[:, -1]
+    return jax.random.key_data(keys)
 
 
 def _crop(bits: jax.Array, x: jax.Array, mode: str, size: int | None, flip: jax.Array | None) -> jax.Array:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.train.compiling import compile_lowered
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, TrainState, pipeline, trainer
 from nasjax.types import Key, Network, PyTree
@@ -18,9 +19,6 @@ from nasjax.types import Key, Network, PyTree
 DISPATCH_S = 4.0  # seconds of work handed over at a time, so that Ctrl-C answers and saving is prompt
 
 Run = Callable[..., TrainState]  # as Trainer.run
-
-# What a network's programs are compiled with on CPU: half the time of the defaults, and steps as fast (8x8 and 32x32).
-_QUICK: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
 
 def resident(dataset: Any) -> Data:
@@ -61,16 +59,6 @@ def stepwise(train: Trainer, recipe: Recipe, state: TrainState, choice: Any, dat
         return state
 
     return run
-
-
-def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    """A training program compiled; on CPU by settings that suit programs which run for seconds or minutes."""
-    if jax.default_backend() == "cpu":
-        try:
-            return lowered.compile(compiler_options=_QUICK)
-        except jax.errors.JaxRuntimeError:  # a version that has no such options
-            pass
-    return lowered.compile()
 
 
 def advance(

@@ -7,10 +7,16 @@ import jax.numpy as jnp
 import optax
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean cross-entropy in nats: logits [B, classes], labels i32[B] -> scalar."""
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Mean cross-entropy in nats: logits [B, classes], labels i32[B] -> scalar.
+
+    `smoothing` of the target's weight is spread over all classes (Szegedy et al. 2016, section 7).
+    """
     # One-hot labels: the gradient of indexing is a scatter, ten more small programs to compile per child.
-    return optax.softmax_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)).mean()
+    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    if smoothing:
+        targets = optax.smooth_labels(targets, smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean()
 
 
 def hits(logits: jax.Array, labels: jax.Array) -> jax.Array:

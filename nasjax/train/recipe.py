@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from nasjax.train.augment import Augment
 
 DTYPES = ("float32", "tf32", "bfloat16")
+Schedule = Literal["drops", "cosine", "exponential", "linear"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with Nesterov momentum, the settings of DenseNet (Zoph & Le 2017, section 4.1; spec section 6).
+    """SGD with momentum. The defaults are the settings of DenseNet (Zoph & Le 2017, section 4.1).
+
+    Liu et al. 2019 (DARTS), appendix A.2, train with `Recipe(epochs=600, batch_size=96, learning_rate=0.025,
+    nesterov=False, weight_decay=3e-4, schedule="cosine", clip=5.0, drop_path=0.2, auxiliary_weight=0.4,
+    augment=Augment("pad", cutout=16))`.
 
     Attributes:
       epochs: passes over the training part; an incomplete last batch of a pass is left out.
       batch_size: images per step; at most the training part's size is used.
       learning_rate: initial; an architecture with a learning-rate token brings its own.
       momentum, nesterov, weight_decay: of SGD; the decay acts on all parameters.
+      schedule: of the learning rate: "drops" (see the next line), or once an epoch "cosine" or "linear" towards
+        final_rate, or "exponential", times rate_decay each epoch.
       drops: parts of the training (0..1) after which the rate is multiplied by drop_factor.
+      final_rate: what the epoch after the last would have.
+      warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the schedule's rate.
+      clip: largest norm of the whole gradient, before weight decay; 0 = not clipped.
+      drop_path: the network's drop_rate, times epoch / epochs (epochs from 0).
+      auxiliary_weight: of the loss of an auxiliary head, for networks that have one.
+      label_smoothing: part of the target's weight that is spread over all classes, in training only.
       bn_momentum, bn_eps: of batch norm; running = bn_momentum * running + (1 - bn_momentum) * batch.
       augment: crops and flips.
       dtype: of the large multiplications: "float32", "tf32" (NVIDIA), "bfloat16".
@@ -35,6 +49,14 @@ class Recipe:
     weight_decay: float = 1e-4
     drops: tuple[float, ...] = (0.5, 0.75)
     drop_factor: float = 0.1
+    schedule: Schedule = "drops"
+    final_rate: float = 0.0
+    rate_decay: float = 0.97
+    warmup_epochs: int = 0
+    clip: float = 0.0
+    drop_path: float = 0.0
+    auxiliary_weight: float = 0.0
+    label_smoothing: float = 0.0
     bn_momentum: float = 0.9
     bn_eps: float = 1e-5
     augment: Augment = field(default_factory=Augment)
@@ -49,5 +71,11 @@ class Recipe:
             raise ValueError(f"momentum and bn_momentum must be in [0, 1), got {self.momentum} and {self.bn_momentum}")
         if any(not 0 < drop < 1 for drop in self.drops):
             raise ValueError(f"drops are parts of the training such as (0.5, 0.75), got {self.drops}")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"unknown schedule {self.schedule!r}; choose {', '.join(get_args(Schedule))}")
+        if not 0 < self.rate_decay <= 1 or not 0 <= self.drop_path < 1 or not 0 <= self.label_smoothing < 1:
+            raise ValueError("rate_decay must be in (0, 1], drop_path and label_smoothing in [0, 1)")
+        if min(self.final_rate, self.warmup_epochs, self.clip, self.auxiliary_weight) < 0:
+            raise ValueError("final_rate, warmup_epochs, clip and auxiliary_weight must not be negative")
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")

@@ -20,3 +20,23 @@ def step_drops(
     """
     passed = (jnp.asarray(progress) >= jnp.asarray(drops, jnp.float32)).sum()
     return rate * jnp.asarray(factor, jnp.float32) ** passed
+
+
+def cosine(rate: jax.Array | float, epoch: jax.Array | int, epochs: int, final: float = 0.0) -> jax.Array:
+    """Half a cosine from `rate` at epoch 0 towards `final`, which epoch `epochs` would have."""
+    return final + (rate - final) * (1 + jnp.cos(jnp.pi * jnp.asarray(epoch) / epochs)) / 2
+
+
+def exponential(rate: jax.Array | float, epoch: jax.Array | int, factor: float) -> jax.Array:
+    """`rate` times `factor` after every epoch."""
+    return rate * jnp.asarray(factor, jnp.float32) ** jnp.asarray(epoch)
+
+
+def linear(rate: jax.Array | float, epoch: jax.Array | int, epochs: int, final: float = 0.0) -> jax.Array:
+    """A straight line from `rate` at epoch 0 towards `final`, which epoch `epochs` would have."""
+    return final + (rate - final) * (1 - jnp.asarray(epoch) / epochs)
+
+
+def warm_up(epoch: jax.Array | int, epochs: int) -> jax.Array:
+    """What the rate is multiplied by: (epoch + 1) / epochs in the first `epochs` epochs, then 1."""
+    return jnp.minimum(1.0, (jnp.asarray(epoch) + 1) / epochs)

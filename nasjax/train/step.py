@@ -15,10 +15,9 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from nasjax.train import losses
+from nasjax.train import losses, schedules
 from nasjax.train.augment import augment, whiten
 from nasjax.train.recipe import Recipe
-from nasjax.train.schedules import step_drops
 from nasjax.types import Key, Network, PyTree
 
 _EVAL_BATCH = 512  # images of a validation at a time
@@ -42,7 +41,9 @@ class TrainState(NamedTuple):
     batch_stats: jax.Array  # [Q], all running statistics
     optimiser: PyTree  # optax state
     order: jax.Array  # i32[N], this epoch's permutation of the training part
-    train_loss: jax.Array  # f32[epochs], mean cross-entropy in nats; the running epoch's is still a part of the mean
+    train_loss: (
+        jax.Array
+    )  # f32[epochs], mean loss (cross-entropy) in nats; the running epoch's is still a part of the mean
     valid_accuracy: jax.Array  # f32[epochs], fraction; 0 = not reached yet
     step: jax.Array  # i32, steps done
     nan_epoch: jax.Array  # i32, first epoch (1-based) whose loss or logits were not finite; 0 = none
@@ -104,7 +105,9 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     unravel = {name: ravel_pytree(blank[name])[1] for name in ("params", "batch_stats")}
     optimiser = optax.chain(
-        optax.add_decayed_weights(recipe.weight_decay), optax.trace(recipe.momentum, nesterov=recipe.nesterov)
+        *([optax.clip_by_global_norm(recipe.clip)] if recipe.clip else []),
+        optax.add_decayed_weights(recipe.weight_decay),
+        optax.trace(recipe.momentum, nesterov=recipe.nesterov),
     )
 
     def start(variables: PyTree) -> TrainState:
@@ -131,14 +134,20 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
         x = x.astype(state.params.dtype)
 
         def loss_of(params: jax.Array) -> tuple[jax.Array, jax.Array]:
-            logits, after = network.apply(
-                variables(state._replace(params=params)), choice, x, key=key, train=True, bn_momentum=recipe.bn_momentum
+            outputs, after = network.apply(
+                variables(state._replace(params=params)),
+                choice,
+                x,
+                key=key,
+                train=True,
+                drop_rate=recipe.drop_path * epoch / recipe.epochs if recipe.drop_path else 0.0,
+                bn_momentum=recipe.bn_momentum,
             )
-            return losses.cross_entropy(logits, y), ravel_pytree(after["batch_stats"])[0]
+            return _loss(outputs, y, recipe), ravel_pytree(after["batch_stats"])[0]
 
         (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         direction, optimiser_state = optimiser.update(grads, state.optimiser, state.params)
-        now = step_drops(rate, t / steps, recipe.drops, recipe.drop_factor)
+        now = _rate(recipe, rate, t / steps, epoch)
         return state._replace(
             params=state.params - (now * direction).astype(state.params.dtype),
             batch_stats=batch_stats,
@@ -188,6 +197,31 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
         return lax.fori_loop(0, pieces, piece, jnp.float32(0)) / len(y)
 
     return Trainer(start, variables, shuffle, batch, update, validate, run, accuracy, epoch_steps, steps)
+
+
+def _loss(outputs: PyTree, y: jax.Array, recipe: Recipe) -> jax.Array:
+    """The loss of logits, or of (logits, auxiliary logits)."""
+    logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
+    loss = losses.cross_entropy(logits, y, recipe.label_smoothing)
+    if not recipe.auxiliary_weight:
+        return loss
+    if auxiliary is None:
+        raise ValueError("auxiliary_weight needs a network with an auxiliary head; build it with one, or set 0")
+    return loss + recipe.auxiliary_weight * losses.cross_entropy(auxiliary, y, recipe.label_smoothing)
+
+
+def _rate(recipe: Recipe, rate: jax.Array, progress: jax.Array, epoch: jax.Array) -> jax.Array:
+    """The learning rate now; `rate` is the initial one."""
+    match recipe.schedule:
+        case "drops":
+            now = schedules.step_drops(rate, progress, recipe.drops, recipe.drop_factor)
+        case "cosine":
+            now = schedules.cosine(rate, epoch, recipe.epochs, recipe.final_rate)
+        case "linear":
+            now = schedules.linear(rate, epoch, recipe.epochs, recipe.final_rate)
+        case "exponential":
+            now = schedules.exponential(rate, epoch, recipe.rate_decay)
+    return now * schedules.warm_up(epoch, recipe.warmup_epochs) if recipe.warmup_epochs else now
 
 
 def _ravel(tree: PyTree) -> jax.Array:

@@ -7,12 +7,16 @@ import pytest
 
 from nasjax.nets.conv_chain import conv_chain
 from nasjax.nets.conv_chain_masked import conv_chain_masked
+from nasjax.nets.darts_eval import darts_eval
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.conv_plan import plan
+from nasjax.spaces.darts_cell import DartsCell, genotype
+from nasjax.spaces.darts_plan import DartsPlan
 
 IMAGE, CLASSES, CHILDREN = (6, 5, 2), 3, 3
 SMALL = {"filter_heights": (1, 3), "filter_widths": (1, 5), "filter_counts": (2, 4)}
-SPACES = {"static sizes": ConvChain(1, 3, **SMALL), "traced sizes": ConvChain(2, 3, **SMALL, strides=(1, 2))}
+CHAINS = {"static sizes": ConvChain(1, 3, **SMALL), "traced sizes": ConvChain(2, 3, **SMALL, strides=(1, 2))}
+SPACES = {**CHAINS, "cells": DartsCell()}
 QUICK = {"xla_backend_optimization_level": 0}
 X = jax.random.normal(jax.random.key(9), (4, *IMAGE))
 Y = jnp.array([0, 1, 2, 0])
@@ -23,6 +27,12 @@ def specialised(space, arch):
     return network, None, network.init(jax.random.key(0), None, X)
 
 
+def evaluation(space, arch):
+    cells = genotype(space.encode(arch))
+    network = darts_eval(DartsPlan(cells, channels=2, layers=2, classes=CLASSES, image=IMAGE))
+    return network, None, network.init(jax.random.key(0), None, X)
+
+
 def masked(space, arch):
     network = conv_chain_masked(space, IMAGE, CLASSES)
     return network, jnp.asarray(arch), jax.jit(network.init, compiler_options=QUICK)(jax.random.key(0), arch, X)
@@ -30,7 +40,7 @@ def masked(space, arch):
 
 @pytest.fixture(
     scope="module",
-    params=[(form, name) for form in (specialised, masked) for name in SPACES],
+    params=[*[(form, name) for form in (specialised, masked) for name in CHAINS], (evaluation, "cells")],
     ids=lambda p: f"{p[0].__name__}-{p[1]}",
 )
 def built(request):
@@ -74,13 +84,14 @@ def test_initial_values_depend_on_the_key_alone(built):
     init = network.init if choice is None else jax.jit(network.init, compiler_options=QUICK)
     again, other = init(jax.random.key(0), choice, X), init(jax.random.key(1), choice, X)
     assert all(map(np.array_equal, jax.tree.leaves(again), jax.tree.leaves(variables)))
-    assert not np.array_equal(other["params"]["layer0"]["kernel"], variables["params"]["layer0"]["kernel"])
+    pairs = zip(jax.tree.leaves(other["params"]), jax.tree.leaves(variables["params"]), strict=True)
+    assert not all(np.array_equal(a, b) for a, b in pairs)
 
 
-@pytest.fixture(scope="module", params=SPACES)
+@pytest.fixture(scope="module", params=CHAINS)
 def population(request):
     """CHILDREN different children, as one vmapped gradient and one by one."""
-    space = SPACES[request.param]
+    space = CHAINS[request.param]
     network = conv_chain_masked(space, IMAGE, CLASSES)
     archs = jax.vmap(space.sample)(jax.random.split(jax.random.key(1), CHILDREN + 1))
 

@@ -14,6 +14,7 @@ import pytest
 
 from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
 from nasjax.spaces.conv_plan import arch_hash
+from nasjax.spaces.darts_cell import OPERATORS, DartsCell
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Space
 
@@ -36,7 +37,11 @@ SPACES = {
     "conv_v3": variant("v3"),
     "conv_all_options": ConvChain(2, 5, strides=(1, 2), types=TYPES, learning_rates=(0.2, 0.1, 0.05)),
     "tabular": TabularCell(),
+    "darts": DartsCell(),
+    "darts_two": DartsCell(OPERATORS[3:5]),
+    "darts_one": DartsCell(("sep_conv_3x3",)),
 }
+RESTRICTED = ("darts_cell",)  # some combinations of choices are no architecture
 N = 3000  # draws: the rarest choice above has probability 1/75
 
 
@@ -126,10 +131,21 @@ def test_mutation_reaches_every_other_choice(drawn):
     changed = (mutants >= 0) & (parent >= 0) & (mutants != parent)
     seen = {(int(s), int(mutants[n, s])) for n, s in zip(*np.nonzero(changed), strict=True)}
     expected = {(s, c) for s in np.flatnonzero(parent >= 0) for c in range(drawn.arity[s]) if c != parent[s]}
+    if drawn.space.name in RESTRICTED:
+        sites = np.arange(len(parent))
+        expected = {(s, c) for s, c in expected if allowed(drawn.space, np.where(sites == s, c, parent))}
     # Every site is as likely as another; where there are many sites, N draws need not see each value of each.
     missing = expected - seen
     assert len(missing) <= (0 if len(expected) < 200 else 0.05 * len(expected)), missing
     assert seen <= expected
+
+
+def allowed(space, arch):
+    try:
+        space.validate(arch)
+    except ValueError:
+        return False
+    return True
 
 
 def test_crossover_children_are_made_of_their_parents(drawn):
@@ -145,7 +161,7 @@ def test_crossover_children_are_made_of_their_parents(drawn):
     np.testing.assert_array_equal(np.asarray(drawn.crossover(keys(3), a, a)), a)
 
 
-@pytest.mark.parametrize("name", ["conv_all_options", "tabular"])
+@pytest.mark.parametrize("name", ["conv_all_options", "tabular", "darts"])
 def test_single_vmap_and_jit_agree(name):
     drawn = draws_of(name)
     space = drawn.space
@@ -186,9 +202,15 @@ def test_decode_refuses_what_is_not_an_architecture(drawn):
 )
 @hypothesis.given(data=st.data())
 def test_laws_of_any_arch(drawn, data):
-    """Any choices at all, cleared where inactive, are an architecture; spoiling one entry makes them none."""
+    """Any choices at all, cleared where inactive, are an architecture; spoiling one entry makes them none.
+
+    Of restricted spaces the samples are.
+    """
     space = drawn.space
-    raw = np.array([data.draw(st.integers(0, int(n) - 1)) for n in drawn.arity], np.int32)
+    if space.name in RESTRICTED:
+        raw = drawn.archs[data.draw(st.integers(0, N - 1))]
+    else:
+        raw = np.array([data.draw(st.integers(0, int(n) - 1)) for n in drawn.arity], np.int32)
     active = np.asarray(drawn.active(raw[None]))[0]
     arch = np.where(active, raw, -1)
     np.testing.assert_array_equal(np.asarray(drawn.active(arch[None]))[0], active)

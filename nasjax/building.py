@@ -1,0 +1,70 @@
+"""An architecture of any trainable space as a network: what the command inspects, retrains, loads and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from nasjax.nets.conv_chain import conv_chain
+from nasjax.nets.darts_eval import darts_eval
+from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_plan import Plan, plan
+from nasjax.spaces.darts_cell import DartsCell, Genotype
+from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.types import Network
+
+Image = tuple[int, int, int]  # height, width, channels
+
+
+class Built(NamedTuple):
+    """An architecture with everything about its network that is known before training."""
+
+    arch: dict[str, Any]  # JSON form
+    params: int
+    macs: int
+    plan: Plan | DartsPlan  # what decides the network; its repr tells two networks apart
+    network: Callable[..., Network]  # network(bn_eps=, dtype=)
+    learning_rate: float | None = None  # that the architecture brings
+
+
+def build(config: Any, tree: dict[str, Any], image: Image, classes: int) -> Built:
+    """The network of an architecture.
+
+    Args:
+      config: anything with `space`, and for cells `eval` (an `EvalConfig`).
+      tree: the architecture as JSON.
+      image: of the inputs.
+      classes: number of logits.
+
+    Raises:
+      ValueError: the architecture is not one of the space, its network does not fit the images, or the space has none.
+    """
+    space = config.space
+    if isinstance(space, ConvChain):
+        arch = space.decode(tree)
+        chain = plan(space, arch, image, classes)
+        return Built(
+            space.encode(arch),
+            chain.params,
+            chain.macs,
+            chain,
+            lambda *, bn_eps, dtype: conv_chain(chain, bn_eps=bn_eps, dtype=dtype),
+            chain.learning_rate,
+        )
+    if isinstance(space, DartsCell):
+        shown = space.encode(space.decode(tree))
+        form = config.eval
+        pairs = {kind: tuple((operator, source) for operator, source in shown[kind]) for kind in ("normal", "reduce")}
+        cells = DartsPlan(
+            Genotype(**pairs), form.channels, form.layers, classes, form.stem, image, auxiliary=form.auxiliary
+        )
+        return Built(
+            shown,
+            cells.params,
+            cells.macs,
+            cells,
+            lambda *, bn_eps, dtype: darts_eval(cells, bn_eps=bn_eps, dtype=dtype),
+        )
+    assert isinstance(space, TabularCell)
+    raise ValueError("tabular_cell has results but no networks of its own; give --space=conv_chain or darts_cell")

@@ -1,0 +1,73 @@
+"""PC-DARTS: a part of the channels through the operators, and weights on edges.
+
+Xu et al. 2020, "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search", arXiv:1907.05737.
+Command: python -m nasjax.launch --method=pc_darts [--preset=paper --dataset=cifar10]
+Minutes: demo about 1 on two CPU cores; the paper's search took 0.1 GPU-days.
+Expected: 2.57 % test error on CIFAR-10 with 3.6M parameters; the demo shows the machine, not learning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nasjax.experiments import differentiable as base
+from nasjax.experiments.differentiable import LearnConfig, Learning, SearchConfig
+from nasjax.learners import pc_darts
+from nasjax.learners.descent import Adam, Sgd
+from nasjax.nets.darts_search import darts_search
+from nasjax.spaces.darts_plan import SearchPlan
+
+
+@dataclass(frozen=True)
+class PcDartsConfig(SearchConfig):
+    """Spec section 5; the defaults are those for CIFAR-10."""
+
+    batch_size: int = 256
+    sgd: Sgd = Sgd(rate=0.1, final_rate=0.0)
+    adam: Adam = Adam(rate=6e-4)
+    frozen_epochs: int = 15  # first epochs without the architecture
+    partial: int = 4  # K: one channel in K goes through the operators; 2 for ImageNet
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        SearchPlan(self.channels, self.layers, partial=self.partial)
+        if not 0 <= self.frozen_epochs <= self.epochs:
+            raise ValueError(f"frozen_epochs must be 0..{self.epochs} (epochs), got {self.frozen_epochs}")
+
+
+def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
+    """The preset `name` for a data set and a space."""
+    demo = PcDartsConfig(channels=8, layers=3, epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0))
+    return base.preset("pc_darts", name, dataset, space, {"demo": demo, "paper": PcDartsConfig()})
+
+
+def supernet(config: LearnConfig, image: tuple[int, int, int], classes: int) -> SearchPlan:
+    """The tables of the search network."""
+    return base.search_plan(config, image, classes, partial=config.search.partial)
+
+
+def make(config: LearnConfig) -> Learning:
+    """PC-DARTS on the data of `config`."""
+    search: PcDartsConfig = config.search
+    batches, facts, classes = base.data_of(config)
+    network = darts_search(
+        channels=search.channels, layers=search.layers, classes=classes, partial=search.partial, dtype=search.dtype
+    )
+
+    def learner() -> Any:
+        return pc_darts.pc_darts(
+            network, epochs=search.epochs, frozen_epochs=search.frozen_epochs, sgd=search.sgd, adam=search.adam
+        )
+
+    return Learning(
+        config,
+        base.one_stage(learner),
+        batches,
+        lambda stage, facts: network,
+        pc_darts.probabilities,
+        pc_darts.probabilities,
+        lambda stage, facts, state: pc_darts.derive(state),
+        lambda state: state.params,
+        facts,
+    )

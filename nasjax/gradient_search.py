@@ -1,0 +1,128 @@
+"""A search by gradients as the command runs it: the loop, its histories, and the cell that it derives."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from nasjax import checkpoint, learning
+from nasjax.building import build
+from nasjax.experiments.base import arch_digest
+from nasjax.experiments.differentiable import METRICS, Learning, discrete_choice
+from nasjax.train import losses
+from nasjax.types import Network, PyTree
+
+
+def run(experiment: Learning, path: Path) -> dict[str, Any]:
+    """Runs or continues the search in the opened workdir `path` and derives a cell.
+
+    Returns:
+      The row of the derived cell, as in trials.jsonl and best.json. Its fitness is the validation accuracy of the
+      derived cell with the weights it inherits, `search_accuracy` that of the whole search network; both with the
+      batch's statistics in batch norm, so their difference is the discretisation gap alone.
+    """
+    began = time.monotonic()
+    seed = jax.random.key(experiment.config.seed)
+
+    def history(stage: int, facts: Any, state: PyTree) -> dict[str, Any]:
+        tree = experiment.derive(stage, facts, state)
+        weights = {name: _rounded(values) for name, values in experiment.weights(state).items()}
+        skips = sum(operator == "skip_connect" for operator, _ in tree["normal"])
+        scores = {name: _finite(getattr(state, name)) for name in ("valid_loss", "valid_accuracy")}
+        return {**scores, "skips": skips, "arch": tree, "weights": weights}
+
+    end = learning.learn(
+        seed,
+        experiment.stages,
+        experiment.batches,
+        workdir=path,
+        metrics=METRICS,
+        history=history,
+        on_epoch=_told,
+        on_step=_ticking(),
+    )
+    rows = checkpoint.read_lines(path / "trials.jsonl")
+    if rows:
+        return rows[0]
+    tree = experiment.derive(end.stage, end.facts, end.state)
+    network = experiment.networks(end.stage, end.facts)
+    scores = _scores(experiment, network, end, tree)
+    data = experiment.facts["dataset"]
+    built = build(experiment.config, tree, tuple(data["image"]), data["classes"])
+    row = {
+        "id": 0,
+        "parent": -1,
+        "arch": built.arch,
+        "hash": arch_digest(experiment.config.space, built.arch),
+        "params": built.params,
+        "macs": built.macs,
+        "fitness": scores["derived"],
+        "cost_s": round(end.wall_s + time.monotonic() - began if end.resumed == 0 else end.wall_s, 3),
+        "status": "ok" if scores["derived"] is not None else "failed",
+        "error": None if scores["derived"] is not None else "the derived cell's logits are NaN",
+        "search_accuracy": scores["search"],
+    }
+    try:
+        checkpoint.append_lines(path / "trials.jsonl", [row])
+        checkpoint.write_json(path / "best.json", row)
+    except OSError as error:
+        raise checkpoint.RunError(f"cannot write to {path}: {error.strerror or error}") from error
+    return row
+
+
+def _scores(experiment: Learning, network: Network, end: learning.Progress, tree: dict[str, Any]) -> dict[str, Any]:
+    """Validation accuracy of the search network and of the derived cell in it."""
+    params = experiment.inherit(end.state)
+    mixed = experiment.choice(end.state)
+
+    @jax.jit
+    def hits(choice: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
+        variables = {"params": params, "batch_stats": end.state.batch_stats}
+        logits, _ = network.apply(variables, choice, x, key=jax.random.key(0), train=True)
+        return losses.hits(logits, y).mean()
+
+    out = {}
+    for name, choice in (("search", mixed), ("derived", discrete_choice(tree, end.facts, mixed))):
+        found = [(float(hits(choice, x, y)), len(y)) for x, y in experiment.batches.valid()]
+        out[name] = _finite(np.average([f for f, _ in found], weights=[n for _, n in found]))
+    return out
+
+
+def _told(progress: learning.Progress) -> None:
+    row = progress.row
+    accuracy = row["valid_accuracy"]
+    shown = "none" if accuracy is None else f"{accuracy:.2%}"
+    print(
+        f"epoch {progress.epoch} (stage {progress.stage + 1}): training loss {row['train_loss']:.4f}, "
+        f"validation accuracy {shown}, {row['skips']} skips in the normal cell, {progress.wall_s:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _ticking(every_s: float = 20.0) -> Callable[[int, int], None]:
+    """A line now and then inside a long epoch."""
+    last = time.monotonic()
+
+    def tick(done: int, steps: int) -> None:
+        nonlocal last
+        if done < steps and time.monotonic() - last > every_s:
+            last = time.monotonic()
+            print(f"  step {done}/{steps}", file=sys.stderr, flush=True)
+
+    return tick
+
+
+def _rounded(values: np.ndarray) -> Any:
+    """As nested lists of 5 digits, infinities and NaN as null."""
+    return np.vectorize(lambda v: round(float(v), 5) if np.isfinite(v) else None, otypes=[object])(values).tolist()
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,154 @@
+"""The learner of the DARTS family: architecture parameters on validation batches, weights on training batches.
+
+Liu et al. 2019, "DARTS: Differentiable Architecture Search" (arXiv:1806.09055), algorithm 1. A method fills four slots:
+the relaxation (architecture parameters -> mixing weights), the gradient of the architecture (`architecture_gradient`),
+the derivation of a cell from the state (a function beside the method's factory), and stages (`p_darts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from nasjax.learners.architecture_gradient import ArchitectureGradient, Problem, first_order
+from nasjax.learners.descent import Adam, Sgd, clip, cosine, descend, transformation
+from nasjax.learners.passes import gradient_pass, mixed_product, validation
+from nasjax.train.parallel import replicate
+from nasjax.types import Key, Learner, Network, PyTree
+
+
+class Relaxation(NamedTuple):
+    """How architecture parameters become the network's `choice`.
+
+    init(key) -> alpha, a pytree;  choice(alpha) -> mixing weights, differentiable
+    """
+
+    init: Callable[[Key], PyTree]
+    choice: Callable[[PyTree], PyTree]
+
+
+class BilevelState(NamedTuple):
+    """A search in progress; everything in it is an array."""
+
+    params: PyTree  # the network's weights w
+    momentum: PyTree  # SGD's buffer, as params
+    batch_stats: PyTree  # running statistics, moved by the weights' passes only
+    alpha: PyTree  # architecture parameters, e.g. {"normal": f32[14, O], "reduce": f32[14, O]}
+    adam: PyTree  # optax state of alpha
+    epoch: Any  # i32[], epochs done
+    valid_loss: Any  # f32[], nats, of the network as it was at the last epoch's end; NaN = not measured
+    valid_accuracy: Any  # f32[], fraction, idem
+
+
+def bilevel(
+    network: Network,
+    relaxation: Relaxation,
+    *,
+    epochs: int = 50,
+    frozen_epochs: int = 0,
+    sgd: Sgd | None = None,
+    adam: Adam | None = None,
+    architecture_gradient: ArchitectureGradient = first_order,
+    drop_rate: Callable[[int], float] | None = None,
+    devices: int | None = None,
+) -> Learner:
+    """A learner that alternates: alpha by a validation batch, then w by a training batch.
+
+    `step` runs a handful of compiled programs from the host; forward and backward through the network are one
+    of them, whatever the architecture gradient, and compile once if both batches have the same shape. `batch` is
+    {"train": (x, y), "val": (x, y)}. `epoch` measures the search network on `val_batches`, which may be empty.
+    Batch norm uses the batch's statistics in every pass; only the weights' pass moves the running ones (our choice).
+
+    Args:
+      network: `choice` are mixing weights.
+      relaxation: makes them.
+      epochs: length of the search, which the learning rate's cosine spans.
+      frozen_epochs: first epochs in which only w is trained; Adam does not see them.
+      sgd, adam: of w and alpha; None = the defaults, which are those of DARTS.
+      architecture_gradient: one of `nasjax.learners.architecture_gradient`.
+      drop_rate: epoch -> the network's `drop_rate` in both passes; None = no dropout.
+      devices: local devices to divide each batch among; None = all.
+
+    Returns:
+      Learner; metrics are train_loss, train_accuracy and, once alpha is trained, val_loss, val_accuracy.
+
+    Raises:
+      ValueError: epochs or frozen_epochs out of range.
+    """
+    if epochs < 1 or not 0 <= frozen_epochs <= epochs:
+        raise ValueError(f"epochs must be >= 1 and frozen_epochs 0..epochs, got {epochs} and {frozen_epochs}")
+    sgd, adam = sgd or Sgd(), adam or Adam()
+    optimiser = transformation(adam)
+    gradients, mixed = gradient_pass(network, devices), mixed_product(network, devices)
+    validate = validation(network, devices)
+    choice_of = jax.jit(relaxation.choice)
+
+    @jax.jit
+    def update_alpha(alpha: PyTree, state: PyTree, gradient: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+        (gradient,) = jax.vjp(relaxation.choice, alpha)[1](gradient)
+        updates, state = optimiser.update(gradient, state, alpha)
+        alpha = optax.apply_updates(alpha, updates)
+        return alpha, state, relaxation.choice(alpha)
+
+    @jax.jit
+    def update_weights(params: PyTree, momentum: PyTree, grads: PyTree, rate: Any) -> tuple[PyTree, PyTree]:
+        return descend(sgd, params, momentum, clip(grads, sgd.clip), rate)
+
+    @jax.jit
+    def look_ahead(params: PyTree, momentum: PyTree, grads: PyTree, rate: Any) -> PyTree:
+        return descend(sgd, params, momentum, grads, rate)[0]
+
+    @jax.jit
+    def start(key: Key, images: jax.Array) -> dict[str, PyTree]:
+        key_alpha, key_weights = jax.random.split(key)
+        alpha = relaxation.init(key_alpha)
+        variables = network.init(key_weights, relaxation.choice(alpha), images)
+        momentum = jax.tree.map(jnp.zeros_like, variables["params"])
+        return {**variables, "momentum": momentum, "alpha": alpha, "adam": optimiser.init(alpha)}
+
+    def init(key: Key, batch: PyTree) -> BilevelState:
+        unknown = np.float32(np.nan)
+        arrays = start(key, batch["train"][0])
+        return BilevelState(**arrays, epoch=np.int32(0), valid_loss=unknown, valid_accuracy=unknown)
+
+    def step(key: Key, state: BilevelState, batch: PyTree) -> tuple[BilevelState, dict[str, Any]]:
+        epoch, state = int(state.epoch), replicate(state, devices)
+        rate = np.float32(cosine(sgd, epoch, epochs))
+        drop = None if drop_rate is None else np.float32(drop_rate(epoch))
+        key_alpha, key_weights = jax.random.split(key)
+        alpha, adam_state, choice = state.alpha, state.adam, choice_of(state.alpha)
+        metrics: dict[str, Any] = {}
+        if epoch >= frozen_epochs:
+            fixed = (state.batch_stats, choice, key_alpha, drop)
+            problem = Problem(
+                gradients=lambda params, batch: gradients(params, *fixed, batch),
+                mixed=lambda params, v, batch: mixed(params, *fixed, v, batch),
+                look_ahead=lambda grads: look_ahead(state.params, state.momentum, grads, rate),
+                params=state.params,
+                rate=rate,
+                train=batch["train"],
+                val=batch["val"],
+            )
+            at, gradient = architecture_gradient(problem)
+            alpha, adam_state, choice = update_alpha(alpha, adam_state, gradient)
+            metrics |= {"val_loss": at.loss, "val_accuracy": at.accuracy}
+        at = gradients(state.params, state.batch_stats, choice, key_weights, drop, batch["train"])
+        params, momentum = update_weights(state.params, state.momentum, at.params, rate)
+        state = state._replace(
+            params=params, momentum=momentum, batch_stats=at.batch_stats, alpha=alpha, adam=adam_state
+        )
+        return state, metrics | {"train_loss": at.loss, "train_accuracy": at.accuracy}
+
+    def epoch(key: Key, state: BilevelState, val_batches: Iterable[PyTree] = ()) -> tuple[BilevelState, bool]:
+        state = replicate(state, devices)
+        loss, accuracy = validate(state.params, state.batch_stats, choice_of(state.alpha), val_batches)
+        done = int(state.epoch) + 1
+        state = state._replace(epoch=np.int32(done), valid_loss=np.float32(loss), valid_accuracy=np.float32(accuracy))
+        return state, done >= epochs
+
+    return Learner(init, step, epoch)

@@ -1,0 +1,77 @@
+"""DARTS: a softmax over the operators of each edge.
+
+Liu et al. 2019, "DARTS: Differentiable Architecture Search" (arXiv:1806.09055), sections 2.2 to 2.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
+from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
+from nasjax.learners.derivation import architecture, kept_pairs
+from nasjax.learners.descent import Adam, Sgd
+from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS
+from nasjax.types import Key, Learner, Network, PyTree
+
+SPREAD = 1e-3  # standard deviation of the initial architecture parameters
+
+
+def darts(
+    network: Network,
+    *,
+    epochs: int = 50,
+    sgd: Sgd | None = None,
+    adam: Adam | None = None,
+    architecture_gradient: ArchitectureGradient = first_order,
+    operators: int = len(OPERATORS),
+    devices: int | None = None,
+) -> Learner:
+    """The learner of DARTS, CIFAR-10 settings. See `bilevel` for the arguments.
+
+    Args:
+      network: `nets.darts_search`.
+      operators: of the network, per edge.
+
+    Example:
+      >>> learner = darts(darts_search(), architecture_gradient=second_order_difference)
+      >>> state = learner.init(key, batch)
+      >>> state, metrics = learner.step(key, state, batch)
+      >>> derive(state)["normal"][:2]
+      [["sep_conv_3x3", 1], ["sep_conv_3x3", 0]]
+    """
+    return bilevel(
+        network,
+        softmax_relaxation(operators),
+        epochs=epochs,
+        sgd=sgd,
+        adam=adam,
+        architecture_gradient=architecture_gradient,
+        devices=devices,
+    )
+
+
+def softmax_relaxation(operators: int) -> Relaxation:
+    """alpha [14, operators] per cell type, shared by the cells of the type; the mixing weights are its softmax."""
+
+    def init(key: Key) -> PyTree:
+        keys = jax.random.split(key, len(CELLS))
+        return {c: SPREAD * jax.random.normal(k, (len(EDGES), operators)) for c, k in zip(CELLS, keys, strict=True)}
+
+    return Relaxation(init, lambda alpha: jax.tree.map(jax.nn.softmax, alpha))
+
+
+def probabilities(state: BilevelState) -> dict[str, np.ndarray]:
+    """softmax(alpha), {"normal": f32[14, O], "reduce": f32[14, O]}, on the host; for the report's histories."""
+    return {cell: np.asarray(jax.nn.softmax(state.alpha[cell])) for cell in CELLS}
+
+
+def derive(state: BilevelState, operators: Sequence[str] = OPERATORS) -> dict[str, Any]:
+    """The discrete architecture (section 2.4), as JSON. `operators` are the network's, in its order."""
+    names = [operators] * len(EDGES)
+    pairs = {cell: kept_pairs(p, names) for cell, p in probabilities(state).items()}
+    return architecture(pairs, dict.fromkeys(CELLS, names))

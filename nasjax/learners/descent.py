@@ -1,0 +1,101 @@
+"""How learners update shared weights (SGD) and architecture parameters (Adam), as the DARTS family does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from nasjax.types import PyTree
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """SGD with momentum, gradient clipping and a cosine rate that changes once an epoch (spec section 2).
+
+    Attributes:
+      rate, final_rate: learning rate of epoch 0, and the one that the cosine would reach after the last epoch.
+      warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the cosine's rate.
+      momentum, weight_decay: the decay is added to the clipped gradient of all weights.
+      clip: largest norm of the whole gradient.
+
+    Raises:
+      ValueError: a value out of its range.
+    """
+
+    rate: float = 0.025
+    final_rate: float = 0.001
+    warmup_epochs: int = 0
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.rate >= self.final_rate >= 0 or not self.rate > 0:
+            raise ValueError(f"rates must satisfy rate >= final_rate >= 0, got {self.rate} and {self.final_rate}")
+        if not 0 <= self.momentum < 1 or self.weight_decay < 0 or not self.clip > 0 or self.warmup_epochs < 0:
+            raise ValueError("momentum must be in [0, 1), weight_decay and warmup_epochs >= 0, clip > 0")
+
+
+def cosine(sgd: Sgd, epoch: int, epochs: int) -> float:
+    """The learning rate of an epoch, on the host."""
+    rate = sgd.final_rate + (sgd.rate - sgd.final_rate) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+    return rate * min(1.0, (epoch + 1) / sgd.warmup_epochs) if sgd.warmup_epochs else rate
+
+
+def descend(
+    sgd: Sgd, params: PyTree, momentum: PyTree, grads: PyTree, rate: jax.Array | float
+) -> tuple[PyTree, PyTree]:
+    """One unclipped step: buffer = momentum * buffer + grads + weight_decay * params; params - rate * buffer."""
+    buffer = jax.tree.map(lambda m, g, p: sgd.momentum * m + g + sgd.weight_decay * p, momentum, grads, params)
+    return jax.tree.map(lambda p, m: p - rate * m, params, buffer), buffer
+
+
+def clip(grads: PyTree, norm: float) -> PyTree:
+    """`grads` scaled down to at most this global norm."""
+    scale = norm / jnp.maximum(jnp.sqrt(inner(grads, grads)), norm)
+    return jax.tree.map(lambda g: g * scale, grads)
+
+
+def inner(a: PyTree, b: PyTree) -> jax.Array:
+    """The inner product of two pytrees."""
+    return jax.tree.reduce(jnp.add, jax.tree.map(lambda x, y: (x * y).sum(), a, b))
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam for architecture parameters, its weight decay added to the gradient (spec section 2).
+
+    Attributes:
+      rate: learning rate, constant.
+      b1, b2: decay of the moments.
+      weight_decay: the decay is part of the gradient, so the moments see it.
+      clip: largest norm of the whole gradient; None = not clipped.
+
+    Raises:
+      ValueError: a value out of its range.
+    """
+
+    rate: float = 3e-4
+    b1: float = 0.5
+    b2: float = 0.999
+    weight_decay: float = 1e-3
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.rate > 0 or not 0 <= self.b1 < 1 or not 0 <= self.b2 < 1 or self.weight_decay < 0:
+            raise ValueError("rate must be positive, b1 and b2 in [0, 1), weight_decay not negative")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be positive, or None for no clipping; got {self.clip}")
+
+
+def transformation(adam: Adam) -> optax.GradientTransformation:
+    """The optax form of `adam`."""
+    return optax.chain(
+        optax.stateless(lambda grads, _: grads if adam.clip is None else clip(grads, adam.clip)),
+        optax.add_decayed_weights(adam.weight_decay),
+        optax.adam(adam.rate, adam.b1, adam.b2),
+    )

@@ -1,0 +1,218 @@
+"""MSR-DARTS: no architecture parameters; each edge gets the operator whose last convolution has the least stable rank.
+
+Machida et al. 2021, "MSR-DARTS: Minimum Stable Rank of Differentiable Architecture Search" (JSAI 2021;
+arXiv:2009.09209). Where the article and the authors' code differ the article is the default and the code an option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.learners.derivation import architecture, kept_pairs
+from nasjax.learners.descent import Sgd, clip, cosine, descend
+from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, put, start
+from nasjax.learners.passes import gradient_pass, validation
+from nasjax.ops import stable_rank
+from nasjax.spaces.darts_cell import CELLS, EDGES
+from nasjax.train.parallel import replicate
+from nasjax.types import Key, Learner, Network, PyTree
+
+OPERATORS = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")  # of the search network, on every edge
+
+
+class LastKernels(NamedTuple):
+    """The 1x1 convolutions that end the operators of one cell."""
+
+    cell: str  # "normal" or "reduce"
+    size: tuple[int, int]  # height and width of the cell's output
+    kernels: jax.Array  # f32[14, 4, C, C], by edge and operator
+
+
+class Layout(NamedTuple):
+    """What MSR-DARTS must know of the network's parameters; `search_layout` has that of `nets.darts_search`."""
+
+    convs: Sequence[Convs]  # every convolution inside an operator
+    last: Callable[[PyTree], list[LastKernels]]  # params -> one entry per cell
+
+
+@dataclass(frozen=True)
+class Score:
+    """How the stable rank of an operator is measured.
+
+    Attributes:
+      operator: False: of the kernel matrix; True: of the circular convolution of the cell's output map, as in the
+        authors' code. For the 1x1 kernels that end every operator, this is height * width times the former.
+      compat: with `operator`, as the authors' code: in reduction cells, edges between intermediate nodes count with
+        the size of the cell's input, which makes them 4 times too large beside the others.
+
+    Raises:
+      ValueError: compat without operator.
+    """
+
+    operator: bool = False
+    compat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.compat and not self.operator:
+            raise ValueError("compat changes only the operator's rank; write Score(operator=True, compat=True)")
+
+
+class MsrState(NamedTuple):
+    """A search in progress; everything in it is an array."""
+
+    params: PyTree  # as trained, not normalised
+    momentum: PyTree  # SGD's buffer, as params
+    batch_stats: PyTree
+    vectors: Kernels  # u of the dense convolutions, kept between steps
+    normalised: Kernels  # the normalised kernels of the last training pass, which validation uses
+    choice: PyTree  # mixing weights, {"normal": f32[14, 4], "reduce": f32[14, 4]}
+    best_params: PyTree  # of the epoch with the lowest validation error, normalised
+    best_error: Any  # f32[], its error, a fraction; inf = none yet
+    epoch: Any  # i32[], epochs done
+    valid_loss: Any  # f32[], nats, of the last epoch; NaN = not measured
+    valid_accuracy: Any  # f32[], fraction, idem
+
+
+def msr_darts(
+    network: Network,
+    layout: Layout,
+    *,
+    epochs: int = 50,
+    sgd: Sgd | None = None,
+    iterations: int = 5,
+    weigh_by_rank: bool = False,
+    score: Score | None = None,
+    devices: int | None = None,
+) -> Learner:
+    """The learner of MSR-DARTS, CIFAR-10 settings (batch 128, training to validation images 4:1).
+
+    Every convolution inside an operator is divided by its spectral norm, in which the gradient takes part; the norm
+    is estimated anew in every training pass.
+
+    Args:
+      network: `nets.darts_search(operators=OPERATORS)`.
+      layout: of the network's parameters.
+      epochs, sgd, devices: as in `bilevel`.
+      iterations: of power iteration per training pass.
+      weigh_by_rank: False: operators are summed (the article); True: weighted by softmax(-stable rank), computed
+        at the start of each epoch (the authors' code).
+      score: how the rank is measured in these weights; None = `Score()`.
+
+    Returns:
+      Learner; `batch` is {"train": (x, y)}. `epoch` keeps the weights of the lowest error on `val_batches`; without
+      batches, the latest.
+    """
+    if epochs < 1 or iterations < 1:
+        raise ValueError(f"epochs and iterations must be >= 1, got {epochs} and {iterations}")
+    sgd = sgd or Sgd()
+    convs, score = layout.convs, score or Score()
+    gradients, validate = gradient_pass(network, devices), validation(network, devices)
+
+    @jax.jit
+    def prepare(key: Key, params: PyTree, kept: Kernels) -> tuple[PyTree, Kernels, Callable[..., Any]]:
+        """Normalised parameters, the vectors to keep, and the gradient's way back."""
+        vectors = iterate(key, params, convs, kept, iterations)
+        normalised, pullback = jax.vjp(lambda params: normalise(params, convs, vectors), params)
+        return normalised, {name: vectors[name][0] for name in kept}, pullback
+
+    @jax.jit
+    def update(
+        params: PyTree, momentum: PyTree, pullback: Callable[..., Any], grads: PyTree, rate: Any
+    ) -> tuple[PyTree, PyTree]:
+        return descend(sgd, params, momentum, clip(pullback(grads)[0], sgd.clip), rate)
+
+    def ones() -> PyTree:
+        return {cell: jnp.ones((len(EDGES), len(OPERATORS))) for cell in CELLS}
+
+    @jax.jit
+    def weights(params: PyTree) -> PyTree:
+        ranks = mean_ranks(layout.last(params), score)
+        return {cell: jax.nn.softmax(-rank) for cell, rank in ranks.items()} if weigh_by_rank else ones()
+
+    @jax.jit
+    def begin(key: Key, images: jax.Array) -> dict[str, PyTree]:
+        key_network, key_vectors = jax.random.split(key)
+        variables = network.init(key_network, ones(), images)
+        momentum = jax.tree.map(jnp.zeros_like, variables["params"])
+        return {**variables, "momentum": momentum, "vectors": start(key_vectors, variables["params"], convs)}
+
+    def init(key: Key, batch: PyTree) -> MsrState:
+        key_start, key_depthwise = jax.random.split(key)
+        arrays = begin(key_start, batch["train"][0])
+        normalised, _, _ = prepare(key_depthwise, arrays["params"], arrays["vectors"])
+        return MsrState(
+            **arrays,
+            normalised=get(normalised, convs),
+            choice=weights(arrays["params"]),
+            best_params=normalised,
+            best_error=np.float32(np.inf),
+            epoch=np.int32(0),
+            valid_loss=np.float32(np.nan),
+            valid_accuracy=np.float32(np.nan),
+        )
+
+    def step(key: Key, state: MsrState, batch: PyTree) -> tuple[MsrState, dict[str, Any]]:
+        rate, state = np.float32(cosine(sgd, int(state.epoch), epochs)), replicate(state, devices)
+        key_depthwise, key_network = jax.random.split(key)
+        normalised, vectors, pullback = prepare(key_depthwise, state.params, state.vectors)
+        at = gradients(normalised, state.batch_stats, state.choice, key_network, None, batch["train"])
+        params, momentum = update(state.params, state.momentum, pullback, at.params, rate)
+        state = state._replace(
+            params=params,
+            momentum=momentum,
+            batch_stats=at.batch_stats,
+            vectors=vectors,
+            normalised=get(normalised, convs),
+        )
+        return state, {"train_loss": at.loss, "train_accuracy": at.accuracy}
+
+    def epoch(key: Key, state: MsrState, val_batches: Iterable[PyTree] = ()) -> tuple[MsrState, bool]:
+        state = replicate(state, devices)
+        params = put(state.params, state.normalised)
+        loss, accuracy = validate(params, state.batch_stats, state.choice, val_batches)
+        done, error = int(state.epoch) + 1, 1 - accuracy
+        if error < state.best_error or np.isinf(state.best_error):  # a NaN replaces nothing that was measured
+            state = state._replace(best_params=params, best_error=np.float32(np.inf if np.isnan(error) else error))
+        state = state._replace(
+            choice=weights(state.params),
+            epoch=np.int32(done),
+            valid_loss=np.float32(loss),
+            valid_accuracy=np.float32(accuracy),
+        )
+        return state, done >= epochs
+
+    return Learner(init, step, epoch)
+
+
+def mean_ranks(last: Sequence[LastKernels], score: Score) -> dict[str, jax.Array]:
+    """Stable ranks of each edge's operators, mean over the cells of a type: {"normal": f32[14, 4], "reduce": idem}."""
+    between = np.array([source >= 2 for source, _ in EDGES])  # edges that start at an intermediate node
+    ranks: dict[str, list[jax.Array]] = {cell: [] for cell in CELLS}
+    for cell, (height, width), kernels in last:
+        rank = stable_rank.matrix(kernels)
+        if score.operator:
+            enlarged = np.where(between, 4, 1) if score.compat and cell == "reduce" else np.ones(len(EDGES))
+            rank = rank * (height * width * enlarged)[:, None]
+        ranks[cell].append(rank)
+    return {cell: jnp.stack(values).mean(0) for cell, values in ranks.items()}
+
+
+def stable_ranks(params: PyTree, layout: Layout, score: Score | None = None) -> dict[str, np.ndarray]:
+    """Mean stable ranks of `state.params` (for the report's histories) or `state.best_params`, on the host."""
+    return {cell: np.asarray(rank) for cell, rank in mean_ranks(layout.last(params), score or Score()).items()}
+
+
+def derive(state: MsrState, layout: Layout, score: Score | None = None) -> dict[str, Any]:
+    """The discrete architecture, as JSON: on each edge the operator of least rank, at each node the two edges of least.
+
+    From the weights of the epoch with the lowest validation error (equations 2 and 3 of the article).
+    """
+    names = [OPERATORS] * len(EDGES)
+    ranks = stable_ranks(state.best_params, layout, score)
+    return architecture({cell: kept_pairs(-rank, names) for cell, rank in ranks.items()}, dict.fromkeys(CELLS, names))

@@ -1,0 +1,52 @@
+"""Where MSR-DARTS finds its convolutions in the parameters of `nets.darts_search`."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from nasjax.learners.msr_darts import OPERATORS, LastKernels, Layout
+from nasjax.learners.normalised import Convs, Path
+from nasjax.spaces.darts_cell import EDGES, NODES
+from nasjax.spaces.darts_plan import SearchPlan, stride_of
+from nasjax.types import PyTree
+
+
+def search_layout(plan: SearchPlan) -> Layout:
+    """The layout of `darts_search(operators=msr_darts.OPERATORS)` with the plan's channels, layers and image.
+
+    Convolutions of equal shape on maps of equal size are one kind, whatever their cell: a network of 8 cells has 480
+    arrays of kernels, but only 23 kinds.
+    """
+    pointwise: dict[int, list[Path]] = {}  # by channels
+    depthwise: dict[tuple[int, ...], list[Path]] = {}  # by channels, window, map, stride and dilation
+    for k, cell in enumerate(plan.cells):
+        for source in range(NODES[-1]):
+            for operator in OPERATORS:
+                path = (f"cell{k}", f"source{source}", operator)
+                dilation, stride = 2 if operator.startswith("dil") else 1, stride_of(cell.kind, source)
+                for stage in (1, 2) if dilation == 1 else (1,):
+                    size, step = (cell.in_size, stride) if stage == 1 and stride > 1 else (cell.out_size, 1)
+                    kind = (cell.channels, int(operator[-1]), *size, step, dilation)
+                    depthwise.setdefault(kind, []).append((*path, f"depthwise{stage}"))
+                    pointwise.setdefault(cell.channels, []).append((*path, f"pointwise{stage}"))
+    convs = [Convs(tuple(paths), False) for paths in pointwise.values()]
+    for (_, _, height, width, step, dilation), paths in depthwise.items():
+        convs.append(Convs(tuple(paths), True, (height, width), step, dilation))
+
+    def last(params: PyTree) -> list[LastKernels]:
+        return [
+            LastKernels(cell.kind, cell.out_size, _by_edge(params[f"cell{k}"])) for k, cell in enumerate(plan.cells)
+        ]
+
+    return Layout(tuple(convs), last)
+
+
+def _by_edge(cell: PyTree) -> jnp.ndarray:
+    """The last 1x1 kernels of a cell, f32[14, 4, c, c]; the parameters hold them by source, operator and edge."""
+    order = [e for source in range(NODES[-1]) for e, (start, _) in enumerate(EDGES) if start == source]
+    stacks = []
+    for source in range(NODES[-1]):
+        of = cell[f"source{source}"]
+        names = ["pointwise1" if operator.startswith("dil") else "pointwise2" for operator in OPERATORS]
+        stacks.append(jnp.stack([of[o][name] for o, name in zip(OPERATORS, names, strict=True)], 1))
+    return jnp.concatenate(stacks)[jnp.argsort(jnp.array(order))]

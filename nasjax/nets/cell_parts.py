@@ -1,0 +1,110 @@
+"""What the networks of cells are made of: convolution with batch norm, the classifier, initial values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.nets.numerics import cast, precision
+from nasjax.ops.conv import conv2d
+from nasjax.ops.norm import batch_norm
+from nasjax.types import Key, PyTree
+
+ZEROS = nn.initializers.zeros  # of every parameter in Flax: `initialise` gives the values
+
+
+def initialise(key: Key, shapes: PyTree, dtype: Any) -> PyTree:
+    """Initial values: kernels uniform within 1 / sqrt(fan-in), scales and variances 1, the rest 0.
+
+    All kernels come from one draw: hundreds of small ones would each compile a program.
+
+    Args:
+      shapes: of the variables; the last part of a leaf's path tells what it is: "kernel" [..., outputs],
+        "pointwise..." [..., inputs, outputs], "depthwise..." [..., kh, kw, channels], "gamma", "var", ...
+    """
+    leaves = jax.tree.leaves_with_path(shapes)
+    kinds = [path[-1].key for path, _ in leaves]
+    fans = [_fan_in(kind, leaf.shape) for kind, (_, leaf) in zip(kinds, leaves, strict=True)]
+    sizes = [leaf.size if fan else 0 for fan, (_, leaf) in zip(fans, leaves, strict=True)]
+    draws: Any = jax.random.uniform(key, (sum(sizes),), dtype, -1.0, 1.0)
+    traced = isinstance(draws, jax.core.Tracer)
+    draws, xp = (draws, jnp) if traced else (np.asarray(draws), np)
+    values = []
+    for kind, fan, (_, leaf), end in zip(kinds, fans, leaves, np.cumsum(sizes).tolist(), strict=True):
+        if fan:
+            values.append(draws[end - leaf.size : end].reshape(leaf.shape) * fan**-0.5)
+        else:
+            values.append(xp.full(leaf.shape, float(kind in ("gamma", "var")), dtype))
+    return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(value, dtype) for value in values])
+
+
+def _fan_in(kind: str, shape: tuple[int, ...]) -> int:
+    """What one output of a kernel sums over; 0 for what is no kernel."""
+    if kind.startswith("pointwise"):
+        return shape[-2]
+    if kind.startswith("depthwise"):
+        return math.prod(shape[-3:-1])
+    return math.prod(shape[:-1]) if kind == "kernel" else 0
+
+
+class Mode(NamedTuple):
+    """What every layer of one pass must know."""
+
+    train: bool
+    bn_momentum: float | jax.Array
+    bn_eps: float
+    dtype: str
+
+
+class Norm(nn.Module):
+    """Batch norm with scale and shift."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        width = x.shape[-1:]
+        gamma, beta = self.param("gamma", ZEROS, width), self.param("beta", ZEROS, width)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, width)
+        var = self.variable("batch_stats", "var", jnp.zeros, width)
+        x, statistics = batch_norm(
+            x, gamma, beta, mean.value, var.value, train=mode.train, momentum=mode.bn_momentum, eps=mode.bn_eps
+        )
+        if mode.train:
+            mean.value, var.value = statistics
+        return x
+
+
+class Conv(nn.Module):
+    """Convolution and batch norm; the ReLU, if any, is the caller's."""
+
+    features: int
+    size: int = 1
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        kernel = self.param("kernel", ZEROS, (self.size, self.size, x.shape[-1], self.features))
+        x, kernel = cast(mode.dtype, x, kernel)
+        x = conv2d(x, kernel, (self.stride, self.stride), precision=precision(mode.dtype))
+        return Norm(name="norm")(x, mode)
+
+
+class Dense(nn.Module):
+    """The classifier, in float32 whatever the dtype of what it reads."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", ZEROS, (x.shape[-1], self.features))
+        bias = self.param("bias", ZEROS, (self.features,))
+        return jnp.matmul(wide(x), kernel, precision="highest") + bias[None]
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """x in at least float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

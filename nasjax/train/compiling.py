@@ -1,0 +1,28 @@
+"""Compiler settings for training programs: on a CPU the time to compile is a large part of what a user waits for."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+
+# Half the time of the defaults, and steps as fast (measured on convolutional networks at 8x8 and 32x32).
+_QUICK: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+
+
+@functools.cache
+def options() -> dict[str, Any] | None:
+    """`compiler_options` for `jax.jit` on this backend; None where the defaults are best or these are not known."""
+    if jax.default_backend() != "cpu":
+        return None
+    try:
+        jax.jit(lambda x: x + 1).lower(0.0).compile(compiler_options=_QUICK)
+    except jax.errors.JaxRuntimeError:  # a version that has no such options
+        return None
+    return _QUICK
+
+
+def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """A training program compiled with `options`."""
+    return lowered.compile(compiler_options=options())

@@ -1,0 +1,81 @@
+"""Data-parallel programs on the local devices: the one place that names a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from nasjax.ops.collective import AXIS, mean
+from nasjax.train.compiling import options
+from nasjax.types import PyTree
+
+__all__ = ["data_parallel", "device_count", "mean", "replicate"]
+
+
+def data_parallel(program: Callable[..., PyTree], devices: int | None = None) -> Callable[..., PyTree]:
+    """`program(*shared, batch)`, compiled for the local devices: each gets all of `shared` and its part of `batch`.
+
+    On one device this is `jax.jit`, on more `jax.pmap`. The program must return the same on every device: it takes
+    `mean` of what depends on its part of the batch, gradients above all, before any nonlinear use. Then the result
+    does not depend on the number of devices, rounding apart.
+
+    Args:
+      program: pure; its last argument is the batch, a pytree of arrays [B, ...].
+      devices: how many local devices; None = all.
+
+    Returns:
+      The compiled program; what it returns is replicated.
+
+    Raises:
+      ValueError: there are fewer devices; at the call: B is not a multiple of `devices`.
+
+    Example:
+      >>> gradient = data_parallel(lambda w, x: mean(jax.grad(lambda w: jnp.square(x @ w).mean())(w)))
+      >>> gradient(jnp.ones(3), jnp.ones((8, 3)))
+      Array([6., 6., 6.], dtype=float32)
+    """
+    count = device_count(devices)
+    if count == 1:
+        return jax.jit(program, compiler_options=options())
+    mapped = jax.pmap(
+        lambda shared, batch: program(*shared, batch),
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=jax.local_devices()[:count],
+    )
+
+    def shard(leaf: Any) -> Any:
+        if leaf.shape[0] % count:
+            raise ValueError(
+                f"a batch of {leaf.shape[0]} does not divide among {count} devices; "
+                f"use a batch size that is a multiple of {count}, or fewer devices"
+            )
+        return leaf.reshape(count, -1, *leaf.shape[1:])
+
+    def run(*arguments: PyTree) -> PyTree:
+        *shared, batch = arguments
+        return mapped(tuple(shared), jax.tree.map(shard, batch))
+
+    return run
+
+
+def replicate(tree: PyTree, devices: int | None = None) -> PyTree:
+    """`tree` on every device, as `data_parallel` programs return it; the argument itself where it is so already."""
+    count = device_count(devices)
+    if count == 1:
+        return tree
+    mesh = Mesh(np.asarray(jax.local_devices()[:count]), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def device_count(devices: int | None = None) -> int:
+    """The number of local devices to use; None = all. Raises ValueError if there are fewer."""
+    present = jax.local_device_count()
+    if devices is not None and not 1 <= devices <= present:
+        raise ValueError(f"devices={devices}, but this process has {present}; use 1 to {present}, or None for all")
+    return present if devices is None else devices

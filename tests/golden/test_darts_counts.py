@@ -1,0 +1,135 @@
+"""Counts of spec/darts.md section 7: by pure functions, and by the shapes of the built evaluation networks."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from nasjax.nets import cell_parts
+from nasjax.nets import darts_eval as darts_eval_module
+from nasjax.nets.darts_eval import darts_eval
+from nasjax.spaces.darts_cell import EDGES, OPERATORS, DartsCell, genotype
+from nasjax.spaces.darts_plan import DartsPlan, SearchPlan, operator_weights
+from nasjax.spaces.named import named
+
+CIFAR20 = {"channels": 36, "layers": 20}
+CIFAR8 = {"channels": 36, "layers": 8}
+IMAGENET = {"channels": 48, "layers": 14, "classes": 1000, "stem": "imagenet", "image": (224, 224, 3)}
+PARAMS = {
+    "DARTS_V2": (3_349_342, 1_154_926, 4_718_752),
+    "PC_DARTS_cifar": (3_634_678, 1_527_958, 5_270_560),
+    "PDARTS": (3_433_798, 1_343_206, 4_944_352),
+    "MSRDARTS": (4_007_710, 1_628_830, 5_671_744),
+}
+CASES = [
+    (name, form, count)
+    for name, counts in PARAMS.items()
+    for form, count in zip((CIFAR20, CIFAR8, IMAGENET), counts, strict=True)
+]
+
+
+def planned(name, form, **more):
+    return DartsPlan(genotype(named(name)), **form, **more)
+
+
+def built(plan):
+    """Parameters of the network's arrays, and the part of them that is the auxiliary head's."""
+    image = jax.ShapeDtypeStruct((1, *plan.image), jnp.float32)
+    params = jax.eval_shape(lambda key, x: darts_eval(plan).init(key, None, x), jax.random.key(0), image)["params"]
+    total, auxiliary = (sum(leaf.size for leaf in jax.tree.leaves(t)) for t in (params, params.get("auxiliary")))
+    return total, auxiliary
+
+
+@pytest.mark.parametrize(("name", "form", "count"), CASES)
+def test_published_parameters(name, form, count):
+    plan = planned(name, form, auxiliary=True)
+    assert plan.params == planned(name, form).params == count
+    assert built(plan) == (count + plan.auxiliary_params, plan.auxiliary_params)
+
+
+def test_parameters_with_the_auxiliary_head():
+    plan = planned("DARTS_V2", CIFAR20, auxiliary=True)
+    assert (plan.params, plan.params + plan.auxiliary_params) == (3_349_342, 3_825_768)
+    assert planned("DARTS_V2", CIFAR20).auxiliary_params == 0
+
+
+@pytest.mark.parametrize(
+    ("plan", "count"),
+    [
+        (SearchPlan(), 1_930_618),
+        (SearchPlan(partial=4), 299_578),
+        (SearchPlan(operators=OPERATORS[4:]), 1_889_658),
+        (SearchPlan(layers=5), 1_275_834),
+    ],
+)
+def test_search_networks(plan, count):
+    assert plan.params == count
+    edges = {cell: (tuple(plan.operators),) * len(EDGES) for cell in ("normal", "reduce")}
+    per_edge = SearchPlan(layers=plan.layers, operators=edges, partial=plan.partial)
+    assert (per_edge.params, per_edge.macs) == (plan.params, plan.macs)
+
+
+def test_operators_at_36_channels():
+    found = {}
+    for name in OPERATORS:
+        weights = operator_weights(name, 36, 1)
+        found[name] = weights.kernels + 2 * weights.normalised
+    assert found == {
+        "none": 0,
+        "max_pool_3x3": 0,
+        "avg_pool_3x3": 0,
+        "skip_connect": 0,
+        "sep_conv_3x3": 3_384,
+        "sep_conv_5x5": 4_536,
+        "dil_conv_3x3": 1_692,
+        "dil_conv_5x5": 2_268,
+    }
+    weights = operator_weights("skip_connect", 36, 2)
+    assert weights.kernels + 2 * weights.normalised == 1_368
+    with pytest.raises(ValueError, match="choose from none, max_pool_3x3"):
+        operator_weights("conv", 36, 1)
+
+
+def test_multiply_adds_of_the_imagenet_network():
+    assert round(planned("DARTS_V2", IMAGENET).macs / 1e6, 1) == 529.9
+
+
+@pytest.mark.parametrize(("stem", "image"), [("cifar", (16, 12, 2)), ("imagenet", (64, 48, 3))])
+def test_multiply_adds_are_those_of_the_convolutions_that_run(stem, image, monkeypatch):
+    plan = planned("PDARTS", {"channels": 4, "layers": 3, "stem": stem, "image": image})
+    network, x = darts_eval(plan), jnp.zeros((1, *image))
+    variables = network.init(jax.random.key(0), None, x)
+    macs = variables["params"]["head"]["kernel"].size
+
+    def counted(op):
+        def run(x, w, *args, **options):
+            nonlocal macs
+            y = op(x, w, *args, **options)
+            macs += w.size * y.shape[1] * y.shape[2]
+            return y
+
+        return run
+
+    places = [(cell_parts, "conv2d"), (darts_eval_module, "conv2d"), (darts_eval_module, "depthwise_conv2d")]
+    for module, name in places:
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
+    jax.eval_shape(lambda v, x: network.apply(v, None, x), variables, x)
+    assert macs == plan.macs
+
+
+def test_sizes_of_the_spaces():
+    assert DartsCell().size() == 1_037_664_180**2  # about 1.04e9 per cell type
+    assert DartsCell(OPERATORS[4:]).size() == 11_796_480**2
+
+
+def test_plans_that_cannot_be_built_say_why():
+    cells = genotype(named("DARTS_V2"))
+    with pytest.raises(ValueError, match=r"needs maps of 8x8.*this network has \(2, 2\); set auxiliary=False"):
+        DartsPlan(cells, 8, 5, image=(8, 8, 1), auxiliary=True)
+    with pytest.raises(ValueError, match="channels must be even"):
+        DartsPlan(cells, 7)
+    with pytest.raises(ValueError, match="layers and classes"):
+        DartsPlan(cells, layers=0)
+    with pytest.raises(ValueError, match="choose cifar or imagenet"):
+        DartsPlan(cells, stem="mnist")
+    with pytest.raises(ValueError, match="partial must divide the 16 channels"):
+        SearchPlan(partial=3)

@@ -1,0 +1,81 @@
+"""Programs divided among devices, in a subprocess that has four; and the plain case."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nasjax.ops.collective import sample_index
+from nasjax.train.parallel import data_parallel, device_count, mean, replicate
+
+X = np.arange(24, dtype=np.float32).reshape(8, 3)
+
+
+def clipped_gradient(w, key, x):
+    """Nonlinear in the gradient, noise per sample: right only if `mean` comes first and samples know their place."""
+    noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i)))(sample_index(len(x)))
+    gradient = mean(jax.grad(lambda w: (jnp.square(x @ w) * noise).mean())(w))
+    return {"clipped": gradient / jnp.sqrt(1 + jnp.square(gradient).sum()), "none": None}
+
+
+def test_one_device_is_jit():
+    np.testing.assert_array_equal(mean(X), X)
+    np.testing.assert_array_equal(sample_index(3), [0, 1, 2])
+    assert replicate(X, 1) is X
+    out = data_parallel(clipped_gradient, 1)(jnp.ones(3), jax.random.key(0), X)
+    expected = clipped_gradient(jnp.ones(3), jax.random.key(0), X)
+    np.testing.assert_allclose(out["clipped"], expected["clipped"], rtol=1e-5)
+
+
+def test_too_many_devices():
+    with pytest.raises(ValueError, match="devices=99, but this process has"):
+        data_parallel(clipped_gradient, 99)
+    with pytest.raises(ValueError, match="devices=0"):
+        device_count(0)
+
+
+def test_four_devices():
+    env = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [sys.executable, "-W", "error", __file__]
+    out = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr[-3000:]
+    assert out.stdout.strip() == "agree"
+
+
+def on_four():
+    assert device_count() == 4
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **kwargs: compiled.append(name) if name.endswith("backend_compile_duration") else None
+    )
+    programs = [data_parallel(clipped_gradient, devices) for devices in (1, 2, None)]
+    w, key = jnp.ones(3), jax.random.key(0)
+    one, two, four = (program(w, key, X) for program in programs)
+    for other in (two, four):
+        np.testing.assert_allclose(one["clipped"], other["clipped"], rtol=1e-5)
+    assert len(four["clipped"].sharding.device_set) == 4
+    w = replicate(w)
+    assert replicate(w).sharding == w.sharding == four["clipped"].sharding
+    programs[2](w, key, X)
+    count = len(compiled)
+    programs[2](four["clipped"], key, X)
+    assert len(compiled) == count > 0
+    try:
+        programs[2](w, key, X[:6])
+    except ValueError as error:
+        assert "a batch of 6 does not divide among 4 devices; use a batch size that is a multiple of 4" in str(error)
+        print("agree")
+
+
+if __name__ == "__main__":
+    on_four()

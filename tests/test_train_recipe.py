@@ -1,0 +1,193 @@
+"""Recipes of the DARTS family: schedules, clipping, drop path, auxiliary loss, label smoothing, cutout."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nasjax.train import augment as module
+from nasjax.train import losses, schedules
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
+from nasjax.train.step import Data, trainer
+from nasjax.types import Network
+
+N = 6  # training images, two a step: three steps an epoch
+RATE = 0.5
+PLAIN = Recipe(
+    epochs=4, batch_size=2, momentum=0.0, nesterov=False, weight_decay=0.0, augment=Augment("none", flip=False)
+)
+
+
+def linear(auxiliary=False):
+    """Logits = x w; the statistics tell the drop_rate it was given, and an auxiliary head gives twice the logits."""
+
+    def init(key, choice, x):
+        return {"params": {"w": jnp.zeros((x.shape[-1], 3))}, "batch_stats": {"rate": jnp.zeros(1)}}
+
+    def apply(variables, choice, x, *, key=None, train=False, drop_rate=0.0, bn_momentum=0.9):
+        logits = x.mean((1, 2)) @ variables["params"]["w"]
+        if not train:
+            return logits, variables
+        outputs = (logits, 2 * logits) if auxiliary else logits
+        return outputs, {**variables, "batch_stats": {"rate": jnp.full(1, drop_rate, jnp.float32)}}
+
+    return Network(init, apply)
+
+
+@pytest.fixture(scope="module")
+def data():
+    x = jax.random.normal(jax.random.key(0), (N, 2, 2, 4))
+    y = jnp.arange(N) % 3
+    return Data(x, y, x, y, jnp.zeros(4), jnp.ones(4))
+
+
+def trained(recipe, data, steps, auxiliary=False):
+    """Weights before and after each of the steps t, each from the same start; and the drop rates seen."""
+    network = linear(auxiliary)
+    train = trainer(network, recipe, N, network.init(None, None, data.train_x))
+    params = jax.random.normal(jax.random.key(1), (12,))
+    state = train.start({"params": {"w": params.reshape(4, 3)}, "batch_stats": {"rate": jnp.zeros(1)}})
+    update, x, y = jax.jit(train.update), data.train_x[:2], data.train_y[:2]
+    after = [update(state, None, jnp.float32(RATE), x, y, jax.random.key(2), jnp.int32(t)) for t in steps]
+    return params, [s.params for s in after], [float(s.batch_stats[0]) for s in after], [s.train_loss for s in after]
+
+
+def gradient(params, data, auxiliary_weight=0.0, smoothing=0.0):
+    def loss(params):
+        logits = data.train_x[:2].mean((1, 2)) @ params.reshape(4, 3)
+        labels = optax.smooth_labels(jax.nn.one_hot(data.train_y[:2], 3), smoothing)
+        parts = [optax.softmax_cross_entropy(scale * logits, labels).mean() for scale in (1, 2)]
+        return parts[0] + auxiliary_weight * parts[1]
+
+    return jax.grad(loss)(params)
+
+
+def test_cosine_gives_the_rates_of_the_search():
+    rates = [float(schedules.cosine(0.025, epoch, 50, 0.001)) for epoch in (0, 25, 49)]
+    np.testing.assert_allclose(rates, [0.025, 0.013, 0.0010237], rtol=5e-5)
+
+
+def test_the_other_schedules():
+    np.testing.assert_allclose(schedules.cosine(0.025, 600, 600), 0.0, atol=1e-8)
+    rates = [float(schedules.exponential(0.1, epoch, 0.97)) for epoch in (0, 1, 249)]
+    np.testing.assert_allclose(rates, [0.1, 0.097, 0.1 * 0.97**249], rtol=1e-4)
+    rates = [float(schedules.linear(0.5, epoch, 250)) for epoch in (0, 125, 249)]
+    np.testing.assert_allclose(rates, [0.5, 0.25, 0.002], rtol=1e-4)
+    np.testing.assert_allclose([schedules.warm_up(e, 5) for e in (0, 3, 4, 5, 99)], [0.2, 0.8, 1, 1, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "factors"),
+    [
+        ({}, [1, 1, 0.1, 0.01]),  # drops at a half and three quarters
+        ({"schedule": "cosine"}, [1, 0.853553, 0.5, 0.146447]),
+        ({"schedule": "cosine", "final_rate": RATE / 2}, [1, 0.926777, 0.75, 0.573223]),
+        ({"schedule": "linear", "warmup_epochs": 2}, [0.5, 0.75, 0.5, 0.25]),
+        ({"schedule": "exponential", "rate_decay": 0.9}, [1, 0.9, 0.81, 0.729]),
+    ],
+)
+def test_the_trainer_uses_the_rate_of_its_epoch(data, changes, factors):
+    recipe = dataclasses.replace(PLAIN, **changes)
+    steps = [0, 3, 6, 9] if not changes else [2, 5, 8, 11]  # the first or the last step of an epoch
+    before, after, rates, _ = trained(recipe, data, steps)
+    expected = RATE * np.array(factors)[:, None] * np.asarray(gradient(before, data))[None]
+    np.testing.assert_allclose(np.asarray(before)[None] - np.asarray(after), expected, rtol=1e-3, atol=1e-5)
+    assert rates == [0, 0, 0, 0]
+
+
+def test_the_gradient_is_clipped_before_weight_decay(data):
+    for clip in (1e-2, 100.0):
+        before, (after,), *_ = trained(dataclasses.replace(PLAIN, clip=clip, weight_decay=0.3), data, [0])
+        g = np.asarray(gradient(before, data))
+        g = g * min(1.0, clip / np.linalg.norm(g)) + 0.3 * np.asarray(before)
+        np.testing.assert_allclose(after, before - RATE * g, rtol=1e-4, atol=1e-6)
+
+
+def test_drop_path_grows_with_the_epochs(data):
+    _, _, rates, _ = trained(dataclasses.replace(PLAIN, drop_path=0.2), data, [0, 2, 3, 8, 11])
+    np.testing.assert_allclose(rates, [0, 0, 0.05, 0.1, 0.15], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "smoothing"), [(0.4, 0.0), (0.0, 0.1), (0.4, 0.1)])
+def test_auxiliary_loss_and_label_smoothing(data, weight, smoothing):
+    recipe = dataclasses.replace(PLAIN, auxiliary_weight=weight, label_smoothing=smoothing)
+    before, (after,), *_ = trained(recipe, data, [0], auxiliary=True)
+    np.testing.assert_allclose(after, before - RATE * gradient(before, data, weight, smoothing), rtol=1e-4, atol=1e-6)
+
+
+def test_an_auxiliary_loss_needs_an_auxiliary_head(data):
+    with pytest.raises(ValueError, match="needs a network with an auxiliary head; build it with one, or set 0"):
+        trained(dataclasses.replace(PLAIN, auxiliary_weight=0.4), data, [0])
+
+
+def test_smoothed_labels():
+    logits, labels = jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.array([0])
+    expected = -(0.9 * np.log(0.5) + 0.1 * np.log([0.5, 0.25, 0.25]).mean())
+    np.testing.assert_allclose(losses.cross_entropy(logits, labels, 0.1), expected, rtol=1e-5)
+    np.testing.assert_allclose(losses.cross_entropy(logits, labels), -np.log(0.5), rtol=1e-5)
+
+
+def test_validation_does_not_see_the_training_options(data):
+    """The same weights score the same, whatever the recipe; and the validation images are not cut."""
+    options = {"drop_path": 0.3, "auxiliary_weight": 0.4, "label_smoothing": 0.1, "clip": 5.0, "schedule": "cosine"}
+    scores = []
+    for recipe in (PLAIN, dataclasses.replace(PLAIN, **options, augment=Augment("pad", cutout=2))):
+        network = linear(recipe is not PLAIN)
+        train = trainer(network, recipe, N, network.init(None, None, data.train_x))
+        state = train.start({"params": {"w": jnp.eye(4, 3)}, "batch_stats": {"rate": jnp.zeros(1)}})
+        scores.append(np.asarray(train.validate(state, None, data, jnp.int32(0)).valid_accuracy))
+    np.testing.assert_array_equal(*scores)
+    assert scores[0][0] > 0
+
+
+@pytest.mark.parametrize(("size", "height", "width"), [(4, 8, 8), (3, 8, 6), (20, 8, 8)])
+def test_cutout_is_one_square_clipped_at_the_border(size, height, width):
+    x = jnp.ones((3000, height, width, 2))
+    cut = np.asarray(jax.jit(module.cutout, static_argnums=2)(jax.random.key(0), x, size))
+    np.testing.assert_array_equal(cut[..., 0], cut[..., 1])
+    holes = cut[..., 0] == 0
+    above, below = size // 2, size - size // 2  # rows centre - above .. centre + below - 1
+    squares = np.zeros((height, width, height, width), bool)
+    for i in range(height):
+        for j in range(width):
+            squares[i, j, max(0, i - above) : i + below, max(0, j - above) : j + below] = True
+    kinds, owner = np.unique(squares.reshape(height * width, -1), axis=0, return_inverse=True)
+    found = (holes.reshape(3000, 1, -1) == kinds[None]).all(-1)
+    assert (found.sum(1) == 1).all()  # every hole is one of the clipped squares
+    counts, centres = found.sum(0), np.bincount(owner.ravel(), minlength=len(kinds))
+    expected = 3000 * centres / (height * width)
+    assert ((counts - expected) ** 2 / expected).sum() < 1.5 * len(kinds) + 20  # and every centre is as likely
+
+
+def test_cutout_comes_last_and_depends_on_the_key_and_the_image_s_number():
+    x = jax.random.normal(jax.random.key(3), (50, 8, 8, 1)) + 10
+    key, cfg = jax.random.key(4), Augment("pad", 1, cutout=4)
+    augment, cutout = jax.jit(module.augment, static_argnums=2), jax.jit(module.cutout, static_argnums=2)
+    cut = augment(key, x, cfg)
+    whole = augment(key, x, Augment("pad", 1))
+    np.testing.assert_array_equal(cut, cutout(key, whole, 4))
+    np.testing.assert_array_equal(augment(key, x[20:30], cfg, jnp.arange(20, 30)), cut[20:30])
+    hole = np.asarray(cutout(key, jnp.ones_like(x), 4))
+    assert len(np.unique(hole, axis=0)) > 20
+    with pytest.raises(ValueError, match="cutout is in pixels and must not be negative"):
+        Augment(cutout=-1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schedule": "step"}, "choose drops, cosine, exponential, linear"),
+        ({"rate_decay": 0.0}, "rate_decay must be in"),
+        ({"drop_path": 1.0}, "drop_path and label_smoothing in"),
+        ({"label_smoothing": -0.1}, "drop_path and label_smoothing in"),
+        ({"clip": -1.0}, "must not be negative"),
+        ({"warmup_epochs": -1}, "must not be negative"),
+    ],
+)
+def test_a_recipe_refuses(change, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**change)

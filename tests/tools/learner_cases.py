@@ -1,0 +1,56 @@
+"""The learners that every contract is checked on, at toy size. To add one, add a line to CASES."""
+
+from functools import partial
+
+import jax
+import numpy as np
+from tools.toy_search_network import toy_conv_network, toy_layout, toy_network
+
+from nasjax.learners.architecture_gradient import first_order, second_order_difference, second_order_exact
+from nasjax.learners.darts import darts
+from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.msr_darts import msr_darts
+from nasjax.learners.p_darts import p_darts
+from nasjax.learners.pc_darts import pc_darts
+
+EPOCHS = 3
+QUICK = {"epochs": EPOCHS, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.01)}
+
+
+def one_level(method, devices):
+    return darts(toy_network(), architecture_gradient=method, devices=devices, **QUICK)
+
+
+def partial_channels(devices):
+    return pc_darts(toy_network(edges=True), frozen_epochs=0, devices=devices, **QUICK)
+
+
+def progressive(devices):
+    """The second stage, which has dropout and five operators per edge."""
+    stages = p_darts(
+        lambda depth, names: toy_network(operators=len(names["normal"][0])), frozen_epochs=0, devices=devices, **QUICK
+    )
+    names = [["none", "skip_connect", "max_pool_3x3", "sep_conv_3x3", "dil_conv_3x3"]] * 14
+    return stages.learner(1, {"normal": names, "reduce": names})
+
+
+def stable_rank(devices):
+    network, layout = toy_conv_network(), toy_layout()
+    return msr_darts(network, layout, epochs=EPOCHS, sgd=QUICK["sgd"], weigh_by_rank=True, devices=devices)
+
+
+CASES = {
+    "darts_first_order": partial(one_level, first_order),
+    "darts_difference": partial(one_level, second_order_difference),
+    "darts_exact": partial(one_level, second_order_exact),
+    "pc_darts": partial_channels,
+    "p_darts": progressive,
+    "msr_darts": stable_rank,
+}
+
+
+def one_step(make, batch, devices):
+    """The state and the metrics after a step from a fixed start, on the host."""
+    learner = make(devices)
+    state = learner.init(jax.random.key(0), batch)
+    return jax.tree.map(np.asarray, learner.step(jax.random.key(1), state, batch))
