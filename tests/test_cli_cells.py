@@ -1,0 +1,103 @@
+"""The DARTS family as a user meets it: search, inspect, retrain, export, and mistakes."""
+
+import json
+
+import numpy as np
+import pytest
+from test_cli import run
+
+import nasjax
+from nasjax import launch
+
+TINY = [
+    "--set=search.channels=2",
+    "--set=search.epochs=1",
+    "--set=search.batch_size=16",
+    "--set=data.train_limit=32",
+    "--set=data.valid_limit=32",
+    "--set=eval.channels=4",
+    "--set=eval.layers=3",
+    "--set=retrain_recipe.epochs=1",
+]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cells")
+    path, cache = folder / "run", f"--compile_cache={folder / 'xla'}"
+    code, out, err = run(cache, "--method=msr_darts", f"--workdir={path}", *TINY)
+    assert code == 0, err
+    return path, cache, out
+
+
+def test_a_search_derives_a_cell(searched):
+    path, _, out = searched
+    best = json.loads((path / "best.json").read_text())
+    assert best["arch"]["space"] == "darts_cell" and len(best["arch"]["normal"]) == len(best["arch"]["reduce"]) == 8
+    assert "--mode=retrain" in out
+    (row,) = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert np.shape(row["weights"]["normal"]) == (14, 4) and row["arch"]["normal"] == best["arch"]["normal"]
+    assert "<svg" in (path / "report.html").read_text()
+
+
+def test_a_finished_search_says_so_again(searched):
+    path, cache, out = searched
+    code, again, err = run(cache, "--method=msr_darts", f"--workdir={path}", *TINY)
+    assert (code, again) == (0, out), err
+
+
+def test_retrain_load_and_export(searched):
+    path, cache, _ = searched
+    code, out, err = run(cache, "--mode=retrain", "--method=msr_darts", f"--workdir={path}")
+    assert code == 0, err
+    assert "MSR-DARTS" in out and "not comparable" in out
+    result, model = json.loads((path / "result.json").read_text()), nasjax.load(path)
+    assert result["params"] == json.loads((path / "best.json").read_text())["params"]
+    assert model.apply(model.variables, np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)
+    code, out, err = run(cache, "--mode=export", "--method=msr_darts", f"--workdir={path}")
+    assert code == 0 and (path / "export" / "weights.npz").is_file(), err
+
+
+def inspected(capsys, *args):
+    assert launch.main(["launch", "--mode=inspect", "--preset=paper", "--compile_cache=off", *args]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("args", "params"),
+    [
+        (["--method=darts", "--arch=DARTS_V2"], 3_349_342),
+        (["--method=darts", "--arch=DARTS_V2", "--set=eval.layers=8"], 1_154_926),
+        (["--method=darts", "--arch=DARTS_V2", "--dataset=imagenet"], 4_718_752),
+        (["--method=pc_darts", "--arch=PC_DARTS_cifar"], 3_634_678),
+        (["--method=p_darts", "--arch=PDARTS", "--dataset=imagenet"], 4_944_352),
+        (["--method=msr_darts", "--arch=MSRDARTS", "--set=eval.layers=8"], 1_628_830),
+        (["--method=darts"], 1_930_618),
+        (["--method=pc_darts"], 299_578),
+        (["--method=p_darts"], 1_275_834),
+        (["--method=msr_darts"], 1_889_658),
+    ],
+)
+def test_inspect_gives_published_counts(capsys, args, params):
+    assert inspected(capsys, *args)["params"] == params
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["--method=darts", "--trials=5"], "--trials has no effect"),
+        (["--method=darts", "--set=search.order=third"], "first"),
+        (["--method=darts", "--space=conv_chain"], "darts_cell"),
+        (["--method=darts", "--set=search.channels=3"], "even"),
+        (["--method=darts", "--dataset=imagenet"], "--mode=inspect"),
+        (["--method=darts", "--set=search.batch_size=9999"], "batch_size"),
+        (["--method=p_darts", "--set=search.depths=3,4"], "stage"),
+        (["--method=msr_darts", "--set=search.score.compat=true"], "compat"),
+        (["--method=darts", "--mode=inspect", "--arch=DARTS_V9"], "DARTS_V2"),
+        (["--method=dart"], "darts"),
+    ],
+)
+def test_mistakes_are_one_clear_line(capsys, tmp_path, args, word):
+    assert launch.main(["launch", f"--workdir={tmp_path / 'run'}", "--compile_cache=off", *args]) == 2
+    out, err = capsys.readouterr()
+    assert word in err and len(err.strip().splitlines()) == 1 and not out

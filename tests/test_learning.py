@@ -1,0 +1,149 @@
+"""The loop of searches by gradients on a toy network: resuming anywhere gives the uninterrupted search, bit for bit."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tools.toy_search_network import toy_network
+
+from nasjax import learning
+from nasjax.checkpoint import RunError
+from nasjax.learners.darts import darts
+from nasjax.learners.descent import Sgd
+from nasjax.train.augment import Augment
+from nasjax.train.batches import paired
+from nasjax.train.step import Data
+from nasjax.types import Stages
+
+METRICS = ("train_loss", "val_loss", "absent")
+
+
+class Stopped(Exception):
+    pass
+
+
+def data(nan=False):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((64, 4, 4, 4)).astype(np.float32), rng.integers(3, size=64).astype(np.int32)
+    if nan:
+        x[7] = np.nan
+    parts = (x[:40], y[:40], x[40:], y[40:], np.zeros(4, np.float32), np.ones(4, np.float32))
+    return Data(*map(jnp.asarray, parts))
+
+
+@pytest.fixture(scope="module")
+def batches():
+    return paired(data(), batch_size=8, cfg=Augment("none", flip=False))
+
+
+@pytest.fixture(scope="module")
+def stages():
+    """Two stages of two epochs; the second stage's facts come from the first one's state."""
+    learners = [darts(toy_network(), epochs=2, sgd=Sgd(rate=rate), devices=1) for rate in (0.05, 0.1)]
+
+    def facts(i, previous, state):
+        if i == 2:
+            return None
+        return {"seen": 0.0 if i == 0 else round(float(state.alpha["normal"][0, 0]), 6)}
+
+    return Stages(facts, lambda i, facts: learners[i])
+
+
+def search(path, stages, batches, stop=None):
+    """All of it, or until the step (epoch, steps done) `stop` has been made."""
+    path.mkdir(exist_ok=True)
+    epochs = len((path / "metrics.jsonl").read_text().splitlines()) if (path / "metrics.jsonl").exists() else 0
+
+    def count(progress):
+        nonlocal epochs
+        epochs = progress.epoch
+        if stop == (epochs, 0):
+            raise Stopped
+
+    def step(done, steps):
+        if stop == (epochs, done):
+            raise Stopped
+
+    def history(stage, facts, state):
+        return {"first": float(state.alpha["normal"][0, 0]), "seen": facts["seen"]}
+
+    key = jax.random.key(3)
+    return learning.learn(
+        key, stages, batches, workdir=path, metrics=METRICS, history=history, on_epoch=count, on_step=step
+    )
+
+
+def lines(path):
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "wall_s"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(stages, batches, tmp_path_factory):
+    path = tmp_path_factory.mktemp("learn") / "whole"
+    return path, search(path, stages, batches)
+
+
+def test_a_search_writes_one_line_an_epoch(whole):
+    path, end = whole
+    rows = lines(path)
+    assert [(row["epoch"], row["stage"], row["done"]) for row in rows] == [
+        (1, 0, False),
+        (2, 0, True),
+        (3, 1, False),
+        (4, 1, True),
+    ]
+    assert rows[0]["absent"] is None and rows[1]["train_loss"] < rows[0]["train_loss"]
+    assert rows[2]["seen"] == round(rows[1]["first"], 6) != 0.0
+    assert (end.stage, end.epoch) == (1, 4)
+
+
+@pytest.mark.parametrize("stop", [(0, 3), (1, 0), (1, 4), (2, 0), (2, 2), (3, 0), (4, 0)])
+def test_resumed_equals_uninterrupted(whole, stages, batches, tmp_path, stop, monkeypatch):
+    monkeypatch.setattr(learning, "SAVE_S", 0.0)  # saves inside epochs, too
+    path = tmp_path / "killed"
+    with pytest.raises(Stopped):
+        search(path, stages, batches, stop)
+    end = search(path, stages, batches)
+    assert lines(path) == lines(whole[0])
+    for a, b in zip(jax.tree.leaves(end.state), jax.tree.leaves(whole[1].state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_search_is_only_read(whole, stages, batches):
+    before = (whole[0] / "metrics.jsonl").read_bytes()
+    end = search(whole[0], stages, batches)
+    assert (end.resumed, end.epoch) == (4, 4)
+    assert (whole[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_nan_ends_the_search_with_its_reason(stages, tmp_path):
+    with pytest.raises(RunError, match="NaN in epoch 1"):
+        search(tmp_path / "nan", stages, paired(data(nan=True), batch_size=8, cfg=Augment("none", flip=False)))
+
+
+def test_damaged_stages_are_refused(whole, stages, batches, tmp_path):
+    path = tmp_path / "damaged"
+    path.mkdir()
+    (path / "stages.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged"):
+        search(path, stages, batches)
+
+
+def test_batches_cover_an_epoch_once_and_validate_everything(batches):
+    key = jax.random.key(0)
+    order = batches.shuffle(key, 0)
+    seen = [np.asarray(batches.batch(key, order, t)["train"][0]) for t in range(batches.epoch_steps)]
+    assert len(np.unique(np.concatenate(seen)[:, 0, 0, 0])) == 40
+    assert not np.array_equal(order, batches.shuffle(key, 1))
+    valid = list(batches.valid())
+    assert sum(len(y) for _, y in valid) == 24
+    first, second = (np.asarray(batches.batch(key, order, t)["val"][0]) for t in (0, 1))
+    assert len(np.unique(first[:, 0, 0, 0])) == 8 and not np.array_equal(first, second)
+
+
+def test_a_batch_larger_than_a_part_is_refused():
+    with pytest.raises(ValueError, match="24 validation"):
+        paired(data(), batch_size=32, cfg=Augment())

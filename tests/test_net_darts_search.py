@@ -1,0 +1,177 @@
+"""The search network: counts, agreement with the evaluation network where one operator is chosen, and its options."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nasjax.nets.darts_eval import darts_eval
+from nasjax.nets.darts_search import darts_search, operator_edges, shuffle_channels
+from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, Genotype
+from nasjax.spaces.darts_plan import DartsPlan, SearchPlan, stride_of
+from nasjax.train.compiling import options
+
+CONVS = OPERATORS[3:]  # skip and the four convolutions: what both networks compute alike
+PAIRS = {
+    "normal": (
+        ("sep_conv_3x3", 0),
+        ("skip_connect", 1),
+        ("dil_conv_5x5", 2),
+        ("sep_conv_5x5", 0),
+        ("dil_conv_3x3", 1),
+        ("skip_connect", 3),
+        ("sep_conv_3x3", 4),
+        ("dil_conv_5x5", 0),
+    ),
+    "reduce": (
+        ("skip_connect", 0),
+        ("dil_conv_3x3", 1),
+        ("sep_conv_5x5", 1),
+        ("skip_connect", 2),
+        ("sep_conv_3x3", 3),
+        ("dil_conv_5x5", 0),
+        ("skip_connect", 1),
+        ("dil_conv_3x3", 4),
+    ),
+}
+
+
+def quick(f):
+    return jax.jit(f, compiler_options=options())
+
+
+def mixing(operators=8, edges=False):
+    choice = {cell: jnp.full((14, operators), 0.1) for cell in CELLS}
+    return choice | ({f"{cell}_edges": jnp.full(14, 0.5) for cell in CELLS} if edges else {})
+
+
+def chosen(pairs, operators):
+    """1 for the pairs' operators, 0 elsewhere; and the edge of each pair."""
+    edges = [EDGES.index((source, 2 + i // 2)) for i, (_, source) in enumerate(pairs)]
+    weights = np.zeros((14, len(operators)))
+    for edge, (operator, _) in zip(edges, pairs, strict=True):
+        weights[edge, operators.index(operator)] = 1
+    return jnp.asarray(weights), edges
+
+
+@pytest.mark.parametrize(
+    ("form", "count"),
+    [
+        ({}, 1_930_618),
+        ({"partial": 4}, 299_578),
+        ({"operators": OPERATORS[4:]}, 1_889_658),
+        ({"layers": 5}, 1_275_834),
+    ],
+)
+def test_published_sizes(form, count):
+    network = darts_search(**form)
+    choice = mixing(len(form.get("operators", OPERATORS)))
+    x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), choice, x)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count == SearchPlan(**form).params
+
+
+def test_edges_of_an_operator_follow_their_order():
+    names = tuple(CONVS if e % 2 else ("none", "skip_connect") for e in range(14))
+    assert operator_edges(names, 0, "sep_conv_3x3") == [e for e in range(14) if EDGES[e][0] == 0 and e % 2]
+
+
+def test_a_single_choice_is_the_evaluation_network():
+    """With one operator on two edges per node, both networks compute the same from the same kernels; also backwards."""
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 8, 8, 1)))
+        search = darts_search(channels=4, layers=3, classes=5, operators=CONVS)
+        picked = {cell: chosen(PAIRS[cell], CONVS) for cell in CELLS}
+        choice = {cell: weights for cell, (weights, _) in picked.items()}
+        variables = search.init(jax.random.key(1), choice, x)
+        plan = DartsPlan(Genotype(**PAIRS), channels=4, layers=3, classes=5, image=(8, 8, 1))
+        network = darts_eval(plan)
+        blank = network.init(jax.random.key(2), None, x)
+
+        def kernels(params):
+            """The evaluation network's parameters from the search network's."""
+            out = jax.tree.map(lambda leaf: leaf, blank["params"])
+            out["head"], out["stem"] = params["head"], params["stem"]["conv"]
+            for k, cell in enumerate(plan.cells):
+                of, to = params[f"cell{k}"], out[f"cell{k}"]
+                for name in ("input0", "input1"):
+                    to[name]["kernel"] = of[name]["kernel"]
+                names = (CONVS,) * 14
+                for i, (operator, source) in enumerate(PAIRS[cell.kind]):
+                    if operator == "skip_connect" and stride_of(cell.kind, source) == 1:
+                        continue
+                    row = operator_edges(names, source, operator).index(picked[cell.kind][1][i])
+                    pair, stack = to[f"pair{i}"], of[f"source{source}"][operator]
+                    if operator == "skip_connect":
+                        pair["reduce"]["kernel"] = stack["pointwise1"][row][None, None]
+                    for name, stage in (("first", 1), ("second", 2), ("dilated", 1)):
+                        if name in pair:
+                            pair[name]["kernel"] = stack[f"depthwise{stage}"][row]
+                            pair[name]["pointwise"]["kernel"] = stack[f"pointwise{stage}"][row][None, None]
+            return out
+
+        def by_search(params):
+            logits, _ = search.apply({**variables, "params": params}, choice, x, train=True)
+            return jnp.square(logits).sum(), logits
+
+        def by_evaluation(params):
+            logits, _ = network.apply({**blank, "params": kernels(params)}, None, x, train=True)
+            return jnp.square(logits).sum(), logits
+
+        pairs = [quick(jax.grad(f, has_aux=True))(variables["params"]) for f in (by_search, by_evaluation)]
+        for a, b in zip(*(jax.tree.leaves(pair) for pair in pairs), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """DARTS's eight operators with partial channels and edge weights: every path of the network in one program."""
+    network = darts_search(channels=4, layers=3, classes=5, partial=2)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 8, 8, 1)), jnp.float32)
+    choice = mixing(edges=True)
+    variables = network.init(jax.random.key(0), choice, x)
+    train = quick(lambda choice, x: network.apply(variables, choice, x, train=True))
+    evaluate = quick(lambda variables, choice, x: network.apply(variables, choice, x)[0])
+    return network, variables, train, evaluate, choice, x
+
+
+def test_every_mixing_weight_counts_but_that_of_none(small):
+    _, _, train, _, choice, x = small
+    base, _ = train(choice, x)
+    for cell in CELLS:
+        for operator in range(8):
+            moved = {**choice, cell: choice[cell].at[0, operator].add(0.7)}
+            same = np.allclose(train(moved, x)[0], base, atol=1e-6)
+            assert same == (OPERATORS[operator] == "none")
+    edges = {**choice, "normal_edges": choice["normal_edges"].at[3].set(0.9)}
+    assert not np.allclose(train(edges, x)[0], base, atol=1e-6)
+
+
+def test_evaluation_uses_the_running_statistics(small):
+    _, variables, train, evaluate, choice, x = small
+    _, after = train(choice, x)
+    whole = evaluate(after, choice, x)
+    np.testing.assert_allclose(evaluate(after, choice, x[:2]), whole[:2], atol=1e-5)  # samples do not mix
+    assert not np.allclose(evaluate(variables, choice, x), whole, atol=1e-3)
+
+
+def test_dropout_behind_skips_needs_a_key(small):
+    network, variables, train, _, choice, x = small
+    with pytest.raises(ValueError, match="key"):
+        network.apply(variables, choice, x, train=True, drop_rate=0.5)
+    dropped, _ = quick(lambda: network.apply(variables, choice, x, key=jax.random.key(0), train=True, drop_rate=0.5))()
+    assert not np.allclose(dropped, train(choice, x)[0], atol=1e-4)
+
+
+def test_channel_shuffle():
+    assert shuffle_channels(jnp.arange(8), 4).tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
+    assert shuffle_channels(jnp.arange(12), 4).tolist() == [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]
+
+
+@pytest.mark.parametrize(
+    ("operators", "match"),
+    [(("sep_conv_7x7",), "unknown operator"), ({"normal": [["none"]] * 14, "reduce": [["none"]] * 13}, "14 edges")],
+)
+def test_wrong_operators_are_refused(operators, match):
+    with pytest.raises(ValueError, match=match):
+        darts_search(operators=operators)
