@@ -179,8 +179,8 @@ def test_files_that_are_not_there_or_not_npz(tmp_path):
 def test_wrong_config_says_what_to_write(hundred):
     with pytest.raises(ValueError, match=r"choose digits, cifar10 or the path of an .npz \(did you mean digits\?\)"):
         DataConfig("digit")
-    with pytest.raises(ValueError, match="unknown dataset 'imagenet'"):
-        DataConfig("imagenet")
+    with pytest.raises(ValueError, match="imagenet has no loader here: use --mode=inspect"):
+        load(DataConfig("imagenet"))
     for field in ("valid_size", "train_limit", "valid_limit", "resize"):
         with pytest.raises(ValueError, match=f"{field} must be at least 1, got 0"):
             DataConfig(**{field: 0})

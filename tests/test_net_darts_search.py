@@ -1,5 +1,10 @@
 """The search network: counts, agreement with the evaluation network where one operator is chosen, and its options."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -175,3 +180,29 @@ def test_channel_shuffle():
 def test_wrong_operators_are_refused(operators, match):
     with pytest.raises(ValueError, match=match):
         darts_search(operators=operators)
+
+
+FOUR = """
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+from nasjax.learners.passes import gradient_pass
+from nasjax.nets.darts_search import darts_search
+x = np.random.default_rng(0).standard_normal((8, 8, 8, 1)); y = np.arange(8, dtype=np.int32) % 5
+network = darts_search(channels=2, layers=3, classes=5)
+choice = {cell: np.full((14, 8), 0.1) for cell in ("normal", "reduce")}
+variables = network.init(jax.random.key(0), choice, x)
+fixed = (variables["params"], variables["batch_stats"], choice, jax.random.key(1), 0.3, (x, y))
+one, four = (gradient_pass(network, devices)(*fixed) for devices in (1, 4))
+for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+print("equal", jax.local_device_count())
+"""
+
+
+@pytest.mark.slow
+def test_four_devices_equal_one():
+    """Gradients of weights and mixing weights, loss and running statistics, with dropout; about two minutes."""
+    flags = "--xla_force_host_platform_device_count=4"
+    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", FOUR], env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == "equal 4", done.stderr[-2000:]

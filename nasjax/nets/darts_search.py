@@ -168,6 +168,13 @@ def _blocks(kernels: jax.Array) -> jax.Array:
     return (kernels[:, :, None, :] * eye[:, None, :, None]).reshape(many * c_in, many * c_out)
 
 
+def _copies(x: jax.Array, many: int) -> jax.Array:
+    """[B, H, W, C] -> [B, H, W, many C]. As a matrix product XLA cannot fuse the copying into what reads it."""
+    if many == 1:
+        return x
+    return jnp.einsum("bhwc,cd->bhwd", x, jnp.tile(jnp.eye(x.shape[3], dtype=x.dtype), (1, many)), precision="highest")
+
+
 class _Convolutions(nn.Module):
     """A separable or dilated convolution on `edges` edges that read the same tensor, scaled by their weights."""
 
@@ -184,9 +191,9 @@ class _Convolutions(nn.Module):
             depthwise = self.param(f"depthwise{stage}", ZEROS, (self.edges, size, size, c))
             pointwise = self.param(f"pointwise{stage}", ZEROS, (self.edges, c, c))
             x, depthwise, pointwise = cast(mode.dtype, x, depthwise, pointwise)
-            depthwise = depthwise.transpose(1, 2, 0, 3)
-            if stage == 2:  # each edge goes on from its own tensor
-                depthwise = depthwise.reshape(size, size, self.edges * c)
+            if stage == 1:
+                x = _copies(x, self.edges)
+            depthwise = depthwise.transpose(1, 2, 0, 3).reshape(size, size, self.edges * c)
             x = depthwise_conv2d(x, depthwise, self.stride if stage == 1 else 1, 2 if dilated else 1)
             x = conv2d(x, _blocks(pointwise)[None, None], precision=precision(mode.dtype))
             last = dilated or stage == 2
