@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--retrain_epochs", type=int, default=15)
     args = parser.parse_args()
+    jax.config.update("jax_compilation_cache_dir", str(args.workdir / "xla"))  # the seeds share their programs
     found: dict[str, list[dict]] = {"darts": [], "msr_darts": [], "random cell": []}
     for seed in range(args.seeds):
         for name, results in found.items():

@@ -9,7 +9,7 @@ from nasjax.nets.conv_chain import conv_chain
 from nasjax.nets.darts_eval import darts_eval
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.conv_plan import Plan, plan
-from nasjax.spaces.darts_cell import DartsCell, Genotype
+from nasjax.spaces.darts_cell import DartsCell, genotype
 from nasjax.spaces.darts_plan import DartsPlan
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Network
@@ -55,9 +55,8 @@ def build(config: Any, tree: dict[str, Any], image: Image, classes: int) -> Buil
     if isinstance(space, DartsCell):
         shown = space.encode(space.decode(tree))
         form = config.eval
-        pairs = {kind: tuple((operator, source) for operator, source in shown[kind]) for kind in ("normal", "reduce")}
         cells = DartsPlan(
-            Genotype(**pairs), form.channels, form.layers, classes, form.stem, image, auxiliary=form.auxiliary
+            genotype(shown), form.channels, form.layers, classes, form.stem, image, auxiliary=form.auxiliary
         )
         return Built(
             shown,
