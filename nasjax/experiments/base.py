@@ -130,14 +130,7 @@ def problem(config: Config) -> Problem:
     chunk = min(config.width, chunk_size(estimates["bytes"]["vmap"])) if chosen == "vmap" else None
     evaluator = child(space, data, recipe=config.recipe, strategy=chosen, last_epochs=config.last_epochs, chunk=chunk)
     facts = {
-        "dataset": {
-            "name": data.name,
-            "image": list(image),
-            "classes": classes,
-            "train": len(data.train.y),
-            "valid": len(data.valid.y),
-            "sha256": data.sha256,
-        },
+        "dataset": dataset_facts(data),
         "strategy": chosen,
         "chunk": chunk,
         "estimates": estimates,
@@ -158,6 +151,13 @@ def describer(space: ConvChain, image: tuple[int, int, int], classes: int) -> Ca
         }
 
     return describe
+
+
+def dataset_facts(data: Dataset) -> dict[str, Any]:
+    """What config.json says of the data."""
+    image, classes = shape_of(data)
+    parts = {"train": len(data.train.y), "valid": len(data.valid.y)}
+    return {"name": data.name, "image": list(image), "classes": classes, **parts, "sha256": data.sha256}
 
 
 def arch_digest(space: Any, tree: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from nasjax.data.dataset import DataConfig, load
-from nasjax.experiments.base import AUGMENT, RetrainConfig, shape_of
+from nasjax.experiments.base import AUGMENT, RetrainConfig, dataset_facts
 from nasjax.learners.derivation import CELLS
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.spaces.darts_cell import EDGES, OPERATORS, DartsCell
@@ -110,18 +110,9 @@ def one_stage(learner: Callable[[], Learner], operators: tuple[str, ...] = OPERA
 def data_of(config: LearnConfig) -> tuple[Batches, dict[str, Any], int]:
     """Batches, what config.json says of the data, and the number of classes."""
     data = load(config.data)
-    image, classes = shape_of(data)
     devices = device_count()
     batches = paired(resident(data), batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
-    dataset = {
-        "name": data.name,
-        "image": list(image),
-        "classes": classes,
-        "train": len(data.train.y),
-        "valid": len(data.valid.y),
-        "sha256": data.sha256,
-    }
-    return batches, {"dataset": dataset, "strategy": f"one supernet on {devices} device(s)"}, classes
+    return batches, {"dataset": dataset_facts(data), "strategy": f"one supernet on {devices} device(s)"}, data.classes
 
 
 def discrete_choice(tree: Mapping[str, Any], facts: Mapping[str, Any], like: PyTree) -> PyTree:
