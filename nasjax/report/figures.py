@@ -132,7 +132,7 @@ def metrics(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
     found = [_lines("Reward and baseline", "reward", reward, runs, labels)] if reward else []
     for name in dict.fromkeys(names):
         values = {value for run in runs for _, value in _track(run, name)}
-        if len(values) > 1 and name not in (*_REWARD, "trials", "wall_s", "updates"):
+        if len(values) > 1 and name not in (*_REWARD, "trials", "wall_s", "updates", "epoch", "stage"):
             title, unit = name.replace("_", " ").capitalize(), _METRICS.get(name, name)
             found.append(_lines(title, unit, [name], runs, labels))
     return found
@@ -155,9 +155,11 @@ def _lines(title: str, unit: str, names: Sequence[str], runs: Sequence[Run], lab
         for style, name in zip(("", "best "), names, strict=False):
             if points := _track(run, name):
                 tracks.append((f"{style}c{c % COLOURS}", _thin(points)))
-    x = svg.axis("searcher updates", [at for _, points in tracks for at, _ in points], text=svg.count)
+    epochs = all("epoch" in row for run in runs for row in run.metrics)
+    across = "epochs" if epochs else "updates of the searcher"
+    x = svg.axis(across, [at for _, points in tracks for at, _ in points], text=svg.count)
     y = svg.axis(unit, [value for _, points in tracks for _, value in points])
-    caption = f"Across: updates of the searcher (count). Up: {unit}."
+    caption = f"Across: {across} (count). Up: {unit}."
     both = [("line", names[0].replace("_", " ")), ("line best", names[1])] if len(names) > 1 else []
     keys = [(f"{css} c0" if len(runs) == 1 else css, label) for css, label in both] + _run_keys(labels)
     drawing = svg.chart(x, y, [svg.line(x, y, points, css) for css, points in tracks], _alt(caption, runs))

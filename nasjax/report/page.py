@@ -9,7 +9,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from nasjax.report import figures, sections
+from nasjax.report import figures, histories, sections
 from nasjax.report.workdir import Run, read
 
 MAX_ROWS = 1000  # of the trial tables, all runs together
@@ -52,14 +52,16 @@ def page(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
         title = _title(runs[0])
         head = f'<p class="meta">{sections.meta(runs[0])}</p>'
-        body = sections.summary(runs[0], as_percent) + charts + sections.details(runs[0], as_percent, MAX_ROWS)
+        body = sections.summary(runs[0], as_percent) + charts + histories.section(runs[0])
+        body += sections.details(runs[0], as_percent, MAX_ROWS)
     else:
         title = f"{len(runs)} runs compared"
         head = f'<p class="meta">{escape(", ".join(dict.fromkeys(map(_title, runs))))}</p>'
         body = _comparison(runs, labels, as_percent) + charts
         for run, label in zip(runs, labels, strict=True):
             body += f'<header class="run"><h2>{escape(label)}</h2><p class="meta">{sections.meta(run)}</p></header>'
-            body += sections.summary(run, as_percent) + sections.details(run, as_percent, MAX_ROWS // len(runs))
+            body += sections.summary(run, as_percent) + histories.section(run)
+            body += sections.details(run, as_percent, MAX_ROWS // len(runs))
     versions = sorted({sections.plain(run.config.get("versions")) for run in runs} - {""})
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     foot = escape(" · ".join([*versions, f"report written {written}"]))

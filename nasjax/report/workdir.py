@@ -99,6 +99,8 @@ class Run(NamedTuple):
     @property
     def state(self) -> str:
         """ "finished", "running" or "unfinished"."""
+        if self.trials and self.metrics and "epoch" in self.metrics[-1]:  # by gradients: the derived cell is the end
+            return "finished"
         wall = max((number(row.get("wall_s")) or 0.0 for row in self.metrics), default=0.0)
         spent = {"trials": float(len(self.trials)), "wall_s": wall, "cost_s": self.cost_s}
         if any((limit := self.limit(what)) and spent[what] >= limit - 1e-3 for what in spent):  # wall_s is rounded
