@@ -90,10 +90,13 @@ def test_vmap_and_scan():
             def chain(x, ws):
                 return jnp.sin(lax.scan(lambda x, w: (op(x, w), None), x, ws)[0]).sum()
 
-            many = jax.vmap(lambda w: first_order(op, x, w))(ws)
-            return many, jax.grad(chain, (0, 1))(x, ws)
+            def run(x, ws):
+                many = jax.vmap(lambda w: first_order(op, x, w))(ws)
+                return many, jax.grad(chain, (0, 1))(x, ws)
 
-        agree(jax.jit(lambda: through(depthwise_conv2d))(), jax.jit(lambda: through(reference))())
+            return jax.jit(run)
+
+        agree(through(depthwise_conv2d)(x, ws), through(reference)(x, ws))
 
 
 @pytest.mark.parametrize(("kernel", "message"), [((2, 3, C), "odd"), ((3, 3, C + 1), r"\[kh, kw, 3\]")])
