@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,8 @@ class Batches(NamedTuple):
     """Where a learner's images come from; functions of keys, so that any step can be made again.
 
     shuffle(key, epoch) -> i32[N], the order of the training part in that epoch
-    batch(key, order, t) -> {"train": (x, y), "val": (x, y)}     step t of the whole search; x f32[B, H, W, C]
+    batch(key, order, t) -> {"train": (x, y), "val": (x, y)}     step t of the whole search; x f32[B, H, W, C]; some
+      methods have no "val"
     valid() -> batches (x, y) of the whole validation part, not augmented
     """
 
@@ -25,6 +26,21 @@ class Batches(NamedTuple):
     batch: Callable[[Key, jax.Array, int], PyTree]
     valid: Callable[[], Iterator[tuple[jax.Array, jax.Array]]]
     epoch_steps: int
+
+
+def training(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> Batches:
+    """Augmented training batches without replacement within an epoch, and nothing beside them.
+
+    Arguments and errors as in `paired`.
+    """
+    shuffle, cut, steps = _pass(data, batch_size, cfg)
+    valid = _validation(data, batch_size, devices)
+
+    @jax.jit
+    def batch(key: Key, order: jax.Array, t: int) -> PyTree:
+        return {"train": cut(jax.random.fold_in(jax.random.fold_in(key, 1), t), order, t)}
+
+    return Batches(shuffle, batch, valid, steps)
 
 
 def paired(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> Batches:
@@ -41,27 +57,41 @@ def paired(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> Ba
     Raises:
       ValueError: a part has fewer images than a batch.
     """
-    n, m = len(data.train_y), len(data.valid_y)
-    if batch_size > min(n, m):
-        raise ValueError(f"batch_size={batch_size}, but there are {n} training and {m} validation images; use fewer")
+    m = len(data.valid_y)
+    if batch_size > m:
+        raise ValueError(f"batch_size={batch_size}, but there are {m} validation images; use fewer")
+    shuffle, cut, steps = _pass(data, batch_size, cfg)
+
+    @jax.jit
+    def batch(key: Key, order: jax.Array, t: int) -> PyTree:
+        key_draw, key_train, key_val = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), t), 3)
+        index = jax.random.choice(key_draw, m, (batch_size,), replace=False)
+        x = whiten(data.valid_x[index], data.mean, data.std)
+        return {"train": cut(key_train, order, t), "val": (augment(key_val, x, cfg), data.valid_y[index])}
+
+    return Batches(shuffle, batch, _validation(data, batch_size, devices), steps)
+
+
+def _pass(data: Data, batch_size: int, cfg: Augment) -> tuple[Callable[..., Any], Callable[..., Any], int]:
+    """An epoch's order, the training batch of step t, and the steps of an epoch."""
+    n = len(data.train_y)
+    if batch_size > n:
+        raise ValueError(f"batch_size={batch_size}, but there are {n} training images; use fewer")
     steps = n // batch_size
 
     @jax.jit
     def shuffle(key: Key, epoch: int) -> jax.Array:
         return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0), epoch), n).astype(jnp.int32)
 
-    @jax.jit
-    def batch(key: Key, order: jax.Array, t: int) -> PyTree:
-        key_draw, *keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), t), 3)
-        first = jax.lax.dynamic_slice(order, (t % steps * batch_size,), (batch_size,))
-        second = jax.random.choice(key_draw, m, (batch_size,), replace=False)
-        parts = {"train": (data.train_x, data.train_y, first), "val": (data.valid_x, data.valid_y, second)}
-        return {
-            name: (augment(k, whiten(x[index], data.mean, data.std), cfg), y[index])
-            for k, (name, (x, y, index)) in zip(keys, parts.items(), strict=True)
-        }
+    def cut(key: Key, order: jax.Array, t: int) -> tuple[jax.Array, jax.Array]:
+        index = jax.lax.dynamic_slice(order, (t % steps * batch_size,), (batch_size,))
+        return augment(key, whiten(data.train_x[index], data.mean, data.std), cfg), data.train_y[index]
 
-    white = jax.jit(whiten)
+    return shuffle, cut, steps
+
+
+def _validation(data: Data, batch_size: int, devices: int) -> Callable[[], Iterator[tuple[jax.Array, jax.Array]]]:
+    white, m = jax.jit(whiten), len(data.valid_y)
 
     def valid() -> Iterator[tuple[jax.Array, jax.Array]]:
         for begin in range(0, m, batch_size):
@@ -70,4 +100,4 @@ def paired(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> Ba
                 part = slice(begin, begin + size)
                 yield white(data.valid_x[part], data.mean, data.std), data.valid_y[part]
 
-    return Batches(shuffle, batch, valid, steps)
+    return valid

@@ -1,0 +1,172 @@
+"""Evaluators of paths with the weights of a supernet: accuracy after re-calibration, or the batch norm indicator.
+
+Accuracy: Guo et al. 2020 (SPOS, arXiv:1904.00420), section 3.3 and its code, spec section 2.4. Indicator: Chen et al. 2021
+(BN-NAS, arXiv:2108.07375), section 3, spec section 4.1.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.spaces.choice_chain import ChoiceChain
+from nasjax.train import losses
+from nasjax.train.augment import whiten
+from nasjax.train.compiling import options
+from nasjax.train.step import Data
+from nasjax.types import Array, Evaluation, Evaluator, Key, Proposal, PyTree, Status
+
+
+def path_accuracy(
+    supernet: Any,
+    data: Data,
+    *,
+    calibration_batches: int = 200,
+    batch_size: int = 128,
+    average: Literal["cumulative", "ema"] = "cumulative",
+    over: Literal["map", "vmap"] = "map",
+) -> Callable[[PyTree, jax.Array], jax.Array]:
+    """accuracy(variables, archs i32[P, S]) -> f32[P]: validation accuracy of paths with inherited weights, compiled once.
+
+    Running statistics of a supernet mix all paths, so each path gets its own: they start from mean 0 and variance 1,
+    then see training images in train mode, without gradients. The images are the same for all paths, the first
+    `calibration_batches` whole batches of the training part as the data set orders it, not augmented.
+
+    Args:
+      supernet: `nets.choice_supernet`.
+      data: training part for the statistics, validation part for the accuracy.
+      calibration_batches, batch_size: at most what the training part has.
+      average: "cumulative" gives every batch the same weight (ours); "ema" is the release's exponential average of
+        momentum 0.9, which needs 100 batches or more to forget its start.
+      over: paths one after the other, or all at once (on an accelerator with memory to spare; every operator of every
+        layer is then computed).
+
+    Raises:
+      ValueError: "ema" with fewer than 100 batches, an unknown option, or numbers below 1.
+    """
+    if average not in ("cumulative", "ema") or over not in ("map", "vmap"):
+        raise ValueError(f"average is cumulative or ema and over map or vmap, got {average!r} and {over!r}")
+    if calibration_batches < 1 or batch_size < 1:
+        raise ValueError("calibration_batches and batch_size must be at least 1")
+    batch_size = min(batch_size, len(data.train_y))
+    calibration_batches = min(calibration_batches, len(data.train_y) // batch_size)
+    if average == "ema" and calibration_batches < 100:
+        raise ValueError(
+            f"average=ema needs 100 calibration batches or more, there are {calibration_batches}; use cumulative"
+        )
+
+    def recalibrated(variables: PyTree, arch: jax.Array, data: Data) -> PyTree:
+        start = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: jnp.full_like(leaf, float(path[-1].key == "var")), variables["batch_stats"]
+        )
+
+        def body(i: jax.Array, stats: PyTree) -> PyTree:
+            first = i * batch_size
+            x = jax.lax.dynamic_slice_in_dim(data.train_x, first, batch_size)
+            momentum = i / (i + 1.0) if average == "cumulative" else 0.9
+            _, after = supernet.apply(
+                {**variables, "batch_stats": stats},
+                arch,
+                whiten(x, data.mean, data.std),
+                train=True,
+                bn_momentum=momentum,
+            )
+            return after["batch_stats"]
+
+        return {**variables, "batch_stats": jax.lax.fori_loop(0, calibration_batches, body, start)}
+
+    def accuracy(variables: PyTree, arch: jax.Array, data: Data) -> jax.Array:
+        own = recalibrated(variables, arch, data)
+        count = len(data.valid_y)
+        size = min(batch_size, count)
+
+        def piece(i: jax.Array, total: jax.Array) -> jax.Array:
+            position = i * size + jnp.arange(size)
+            index = jnp.minimum(position, count - 1)
+            logits, _ = supernet.apply(own, arch, whiten(data.valid_x[index], data.mean, data.std))
+            return total + jnp.where(position < count, losses.hits(logits, data.valid_y[index]), 0).sum()
+
+        return jax.lax.fori_loop(0, -(-count // size), piece, jnp.float32(0)) / count
+
+    @functools.partial(jax.jit, compiler_options=options())
+    def paths(variables: PyTree, archs: jax.Array, data: Data) -> jax.Array:
+        if over == "vmap":
+            return jax.vmap(accuracy, (None, 0, None))(variables, archs, data)
+        return jax.lax.map(lambda arch: accuracy(variables, arch, data), archs)
+
+    return lambda variables, archs: paths(variables, archs, data)
+
+
+def inherited_accuracy(
+    accuracy: Callable[[PyTree, jax.Array], jax.Array], variables: PyTree, *, chunk: int = 8
+) -> Evaluator:
+    """Fitness = `path_accuracy` with these weights, `chunk` paths a call."""
+
+    def evaluate(key: Key, proposal: Proposal, inherited: Any = None) -> tuple[Evaluation, None]:
+        ids, archs = np.asarray(proposal.id), np.asarray(proposal.arch)
+        fitness, cost = np.full(len(ids), np.nan, np.float32), np.zeros(len(ids), np.float32)
+        asked = np.flatnonzero(ids >= 0)
+        for begin in range(0, len(asked), chunk):
+            part = asked[begin : begin + chunk]
+            began = time.monotonic()
+            padded = np.resize(part, chunk)  # one shape, one program
+            fitness[part] = np.asarray(accuracy(variables, archs[padded]))[: len(part)]
+            cost[part] = (time.monotonic() - began) / len(part)
+        status = np.where(np.isfinite(fitness) | (ids < 0), Status.OK, Status.FAILED).astype(np.int8)
+        return Evaluation(fitness, cost, status, {}), None
+
+    return Evaluator(evaluate)
+
+
+def score_sum(space: ChoiceChain, scores: Array) -> Callable[[jax.Array], jax.Array]:
+    """archs i32[..., S] -> f32[...], the sum over layers of the operators' scores: one gather, no network.
+
+    Args:
+      space: of the paths.
+      scores: f32[L, m + 1], the last column that of identity. With -1 for identity an [L, m] table would silently give
+        the last operator.
+    """
+    table = jnp.asarray(scores)
+    if table.shape != (space.layers, len(space.operators) + 1):
+        raise ValueError(
+            f"scores must be [{space.layers}, {len(space.operators) + 1}], the last column that of identity; "
+            f"got {list(table.shape)}"
+        )
+    layers = jnp.arange(space.layers)
+
+    def total(archs: jax.Array) -> jax.Array:
+        path = space.path(archs)
+        index = jnp.where(path < 0, table.shape[1] - 1, path)
+        return table.at[jnp.broadcast_to(layers, index.shape), index].get(mode="promise_in_bounds").sum(-1)
+
+    return total
+
+
+def indicator(space: ChoiceChain, scores: Array) -> Evaluator:
+    """Fitness = `score_sum`; traceable, at no cost worth counting."""
+    total = score_sum(space, scores)
+
+    def evaluate(key: Key, proposal: Proposal, inherited: Any = None) -> tuple[Evaluation, None]:
+        fitness = total(proposal.arch)
+        status = jnp.where(jnp.isnan(fitness), Status.FAILED, Status.OK).astype(jnp.int8)
+        return Evaluation(fitness, jnp.zeros_like(fitness), status, {}), None
+
+    return Evaluator(evaluate)
+
+
+def with_costs(evaluator: Evaluator, *costs: Callable[[jax.Array], jax.Array]) -> Evaluator:
+    """Several objectives: fitness [N, 1 + len(costs)], the further columns are -cost (macs, parameters)."""
+
+    def evaluate(key: Key, proposal: Proposal, inherited: Any = None) -> tuple[Evaluation, Any]:
+        evaluation, artifacts = evaluator.evaluate(key, proposal, inherited)
+        columns = [-jnp.asarray(cost(proposal.arch), jnp.float32) for cost in costs]
+        fitness = jnp.stack([jnp.asarray(evaluation.fitness), *columns], -1)
+        return evaluation._replace(fitness=fitness), artifacts
+
+    return Evaluator(evaluate)

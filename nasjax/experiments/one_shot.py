@@ -1,0 +1,274 @@
+"""What the experiments on weight-sharing supernets are made of: their settings, and the parts of the three phases."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from nasjax.data.dataset import DataConfig, load
+from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
+from nasjax.experiments.base import AUGMENT, RetrainConfig, dataset_facts, shape_of
+from nasjax.learners import samplers
+from nasjax.learners.one_shot import Descent, EarlyBird, Trainable, one_shot
+from nasjax.nets.choice_supernet import Supernet, choice_supernet
+from nasjax.searchers.nsga2 import nsga2
+from nasjax.searchers.topk import topk_evolution
+from nasjax.spaces.choice_chain import ChoiceChain, variant
+from nasjax.spaces.choice_plan import ChoicePlan, counter
+from nasjax.spaces.conv_plan import arch_hash
+from nasjax.train.augment import Augment
+from nasjax.train.batches import Batches, training
+from nasjax.train.fit import resident
+from nasjax.train.parallel import device_count
+from nasjax.train.recipe import DTYPES, Recipe
+from nasjax.types import Evaluator, PyTree, Searcher, Stages
+
+METRICS = ("train_loss", "train_accuracy")
+
+
+@dataclass(frozen=True)
+class SupernetConfig:
+    """The first phase.
+
+    Attributes:
+      epochs, batch_size: of the training.
+      descent: its optimiser.
+      sampler: "uniform", "macs_bins" (SPOS's released trainer) or "strict" (FairNAS).
+      bins: edges of the bins of multiply-adds, for "macs_bins".
+      trainable: "all", "all_bn" or "last_bn".
+      affine: whether batch norms of the supernet scale and shift.
+      fresh_batches: strict fairness only: divide a batch among the paths.
+      early_bird: Kendall's tau between the operator scores of two epochs that ends the training when it is reached
+        twice in a row; None = all epochs.
+      dropout: before the classifier.
+      dtype: of the large multiplications.
+    """
+
+    epochs: int = 120
+    batch_size: int = 1024
+    descent: Descent = Descent()
+    sampler: Literal["uniform", "macs_bins", "strict"] = "uniform"
+    bins: tuple[int, ...] = tuple(range(290_000_000, 360_000_001, 10_000_000))
+    trainable: Trainable = "all"
+    affine: bool = False
+    fresh_batches: bool = False
+    early_bird: float | None = None
+    dropout: float = 0.1
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.early_bird is not None and not (self.affine and -1 <= self.early_bird <= 1):
+            raise ValueError("early_bird is Kendall's tau of the scales of batch norms: -1..1, and affine=true")
+
+
+@dataclass(frozen=True)
+class EvolutionConfig:
+    """The second phase.
+
+    Attributes:
+      score: "accuracy" (inherited weights, statistics re-calibrated per path) or "indicator" (scales of batch norms).
+      searcher: "topk" (spec section 2.4) or "nsga2" on (score, -macs, -params).
+      population, top_k, mutants, crossovers, mutation_rate: of the evolution.
+      calibration_batches, calibration_batch_size, average: of the re-calibration, see `evaluators.supernet`.
+    """
+
+    score: Literal["accuracy", "indicator"] = "accuracy"
+    searcher: Literal["topk", "nsga2"] = "topk"
+    population: int = 50
+    top_k: int = 10
+    mutants: int = 25
+    crossovers: int = 25
+    mutation_rate: float = 0.1
+    calibration_batches: int = 200
+    calibration_batch_size: int = 128
+    average: Literal["cumulative", "ema"] = "cumulative"
+
+
+@dataclass(frozen=True)
+class OneShotConfig:
+    """Everything that decides a run of the three phases; written to config.json."""
+
+    method: str
+    preset: str
+    space: ChoiceChain
+    data: DataConfig
+    augment: Augment  # of the supernet's training
+    supernet: SupernetConfig
+    search: EvolutionConfig
+    retrain_recipe: Recipe
+    retrain: RetrainConfig = RetrainConfig()
+    seed: int = 0
+    trials: int = 1050  # paths that the search evaluates; 0 = train the supernet only
+    max_params: int | None = None
+    max_macs: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
+        if self.trials < 0:
+            raise ValueError(f"trials must not be negative, got {self.trials}; 0 trains the supernet only")
+        if self.supernet.trainable != "all" and not self.supernet.affine:
+            raise ValueError(f"supernet.trainable={self.supernet.trainable} needs supernet.affine=true")
+        if self.search.score == "indicator" and not self.supernet.affine:
+            raise ValueError("search.score=indicator reads the scales of batch norms: set supernet.affine=true")
+
+
+class OneShot(NamedTuple):
+    """A method on its data, ready for `learning.learn` and then `drive.search`."""
+
+    config: OneShotConfig
+    plan: ChoicePlan
+    supernet: Supernet
+    stages: Stages
+    batches: Batches
+    searcher: Searcher
+    evaluator: Callable[[PyTree], Evaluator]  # state of the trained supernet -> how paths are judged
+    describe: Callable[[np.ndarray], dict[str, Any]]
+    facts: dict[str, Any]  # for config.json
+
+
+def make(config: OneShotConfig) -> OneShot:
+    """The parts of the search that `config` describes.
+
+    Raises ValueError where they do not fit each other or the data, FileNotFoundError where there is no data.
+    """
+    data = load(config.data)
+    plan = ChoicePlan(config.space, *shape_of(data))
+    space, settings, devices = config.space, config.supernet, device_count()
+    arrays = resident(data)
+    supernet = choice_supernet(plan, affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype)
+    batches = training(arrays, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
+    sampler = sampler_of(config, plan)
+    early = None if settings.early_bird is None else EarlyBird(settings.early_bird)
+
+    def learner(stage: int, facts: Any) -> Any:
+        return one_shot(
+            supernet,
+            sampler,
+            epochs=settings.epochs,
+            epoch_steps=batches.epoch_steps,
+            descent=settings.descent,
+            trainable=settings.trainable,
+            fresh_batches=settings.fresh_batches,
+            early_bird=early,
+            affine=settings.affine,
+        )
+
+    def evaluator(state: PyTree) -> Evaluator:
+        if config.search.score == "indicator":
+            judged = indicator(space, state.scores)
+        else:
+            accuracy = path_accuracy(
+                supernet,
+                arrays,
+                calibration_batches=config.search.calibration_batches,
+                batch_size=config.search.calibration_batch_size,
+                average=config.search.average,
+            )
+            judged = inherited_accuracy(accuracy, {"params": state.params, "batch_stats": state.batch_stats})
+        if config.search.searcher == "nsga2":
+            judged = with_costs(judged, counter(plan, "macs"), counter(plan, "params"))
+        return judged
+
+    facts = {"dataset": dataset_facts(data), "strategy": f"one supernet on {devices} device(s)"}
+    stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
+    return OneShot(config, plan, supernet, stages, batches, searcher_of(config, plan), evaluator, describer(plan), facts)
+
+
+def describer(plan: ChoicePlan) -> Callable[[np.ndarray], dict[str, Any]]:
+    """Arch -> its JSON form, parameters and multiply-adds of the network that is retrained."""
+
+    def describe(arch: np.ndarray) -> dict[str, Any]:
+        params, macs = plan.count(arch)
+        return {"arch": plan.space.encode(arch), "hash": arch_hash(arch), "params": params, "macs": macs}
+
+    return describe
+
+
+def sampler_of(config: OneShotConfig, plan: ChoicePlan) -> samplers.Sampler:
+    """Which paths a step of the supernet trains."""
+    match config.supernet.sampler:
+        case "uniform":
+            return samplers.uniform(config.space)
+        case "macs_bins":
+            return samplers.macs_bins(config.space, counter(plan, "macs"), config.supernet.bins)
+        case "strict":
+            return samplers.strict_fairness(config.space)
+
+
+def searcher_of(config: OneShotConfig, plan: ChoicePlan) -> Searcher:
+    """The evolution over paths, within --max_macs and --max_params."""
+    search, limits = config.search, []
+    for limit, count in ((config.max_macs, counter(plan, "macs")), (config.max_params, counter(plan, "params"))):
+        if limit is not None:
+            limits.append((limit, count))
+
+    def feasible(arch: Any) -> Any:
+        inside = [count(arch) <= limit for limit, count in limits]
+        return inside[0] if len(inside) == 1 else inside[0] & inside[1]
+
+    bound = feasible if limits else None
+    capacity = max(config.trials, search.population)
+    if search.searcher == "nsga2":
+        return nsga2(config.space, population=search.population, feasible=bound, capacity=capacity)
+    return topk_evolution(
+        config.space,
+        population=search.population,
+        top_k=search.top_k,
+        mutants=search.mutants,
+        crossovers=search.crossovers,
+        mutation_rate=search.mutation_rate,
+        feasible=bound,
+        capacity=capacity,
+    )
+
+
+def preset(
+    method: str, name: str, dataset: str | None, space: str | None, supernet: dict[str, Any], search: dict[str, Any]
+) -> OneShotConfig:
+    """The named settings of a method.
+
+    Args:
+      method: its name.
+      name: "demo" (at most three minutes on two CPU cores) or "paper".
+      dataset: "digits", "cifar10", "imagenet" (for --mode=inspect) or the path of an .npz.
+      space: "choice_chain", or None for it.
+      supernet, search: preset -> the settings of the two phases.
+
+    Raises:
+      ValueError: unknown preset or space.
+    """
+    if name not in ("demo", "paper"):
+        raise ValueError(f"unknown preset {name!r}; choose demo or paper")
+    if space not in (None, "choice_chain"):
+        raise ValueError(f"unknown space {space!r} for {method}; choose choice_chain")
+    paper = name == "paper"
+    dataset = dataset or ("imagenet" if paper else "digits")
+    size = {"imagenet": "", "digits": "_digits"}.get(dataset, "_cifar")
+    augment = dataclasses.replace(AUGMENT.get(dataset, Augment(crop="pad", crop_size=1, flip=False)), crop="pad")
+    recipe = Recipe(epochs=20, learning_rate=0.1, nesterov=False, schedule="linear", augment=augment)
+    if paper:
+        recipe = dataclasses.replace(
+            recipe, epochs=240, batch_size=1024, learning_rate=0.5, weight_decay=4e-5, label_smoothing=0.1
+        )
+    return OneShotConfig(
+        method=method,
+        preset=name,
+        space=variant(method + size),
+        data=DataConfig(name=dataset),
+        augment=augment,
+        supernet=supernet[name],
+        search=search[name],
+        retrain_recipe=recipe,
+        trials=1050 if paper else 320,
+    )
