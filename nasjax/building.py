@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from nasjax.nets.choice_chain import choice_chain
 from nasjax.nets.conv_chain import conv_chain
 from nasjax.nets.darts_eval import darts_eval
+from nasjax.spaces.choice_chain import ChoiceChain
+from nasjax.spaces.choice_plan import ChoicePlan
 from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import Plan, plan
+from nasjax.spaces.conv_plan import plan
 from nasjax.spaces.darts_cell import DartsCell, genotype
 from nasjax.spaces.darts_plan import DartsPlan
 from nasjax.spaces.tabular_cell import TabularCell
@@ -23,7 +26,7 @@ class Built(NamedTuple):
     arch: dict[str, Any]  # JSON form
     params: int
     macs: int
-    plan: Plan | DartsPlan  # what decides the network; its repr tells two networks apart
+    plan: Any  # what decides the network; its repr tells two networks apart
     network: Callable[..., Network]  # network(bn_eps=, dtype=)
     learning_rate: float | None = None  # that the architecture brings
 
@@ -64,6 +67,17 @@ def build(config: Any, tree: dict[str, Any], image: Image, classes: int) -> Buil
             cells.macs,
             cells,
             lambda *, bn_eps, dtype: darts_eval(cells, bn_eps=bn_eps, dtype=dtype),
+        )
+    if isinstance(space, ChoiceChain):
+        arch = space.decode(tree)
+        blocks = ChoicePlan(space, image, classes)
+        params, macs = blocks.count(arch)
+        return Built(
+            space.encode(arch),
+            params,
+            macs,
+            (blocks, arch.tolist()),
+            lambda *, bn_eps, dtype: choice_chain(blocks, arch, bn_eps=bn_eps, dtype=dtype),
         )
     assert isinstance(space, TabularCell)
     raise ValueError("tabular_cell has results but no networks of its own; give --space=conv_chain or darts_cell")

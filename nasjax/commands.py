@@ -17,16 +17,19 @@ from nasjax.building import build
 from nasjax.experiments import method
 from nasjax.experiments.base import Config, Experiment, refusal
 from nasjax.experiments.differentiable import LearnConfig, Learning
+from nasjax.experiments.one_shot import OneShot, OneShotConfig
 from nasjax.experiments.settings import as_json, from_json
-from nasjax.progress import progress
+from nasjax.progress import fitness_text, progress
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.named import NAMES, named
 from nasjax.types import Budget
 
+AnyConfig = Config | LearnConfig | OneShotConfig
+
 
 def configure(
     name: str | None, preset: str | None = None, dataset: str | None = None, space: str | None = None
-) -> Config | LearnConfig:
+) -> AnyConfig:
     """The settings of a method's preset (None = demo); a data set or space of None is the preset's.
 
     Raises ValueError for unknown names.
@@ -34,7 +37,7 @@ def configure(
     return method(name).configure(preset or "demo", dataset, space)
 
 
-def config_of(path: Path) -> Config | LearnConfig:
+def config_of(path: Path) -> AnyConfig:
     """The settings a workdir was made with. Raises ValueError if it is none."""
     tree = workdir.read(path)["config"]
     base = configure(tree.get("method"), tree.get("preset"), tree["data"]["name"], tree["space"]["name"])
@@ -44,13 +47,13 @@ def config_of(path: Path) -> Config | LearnConfig:
         raise ValueError(f"{path / 'config.json'} does not fit this version: {error}") from error
 
 
-def default_workdir(config: Config | LearnConfig) -> Path:
+def default_workdir(config: AnyConfig) -> Path:
     """runs/METHOD-SPACE-DATASET-sSEED."""
     data = "table" if config.space.name == "tabular_cell" else Path(config.data.name).stem
     return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
 
 
-def search(config: Config | LearnConfig, path: str | Path, command: str | None = None) -> Any:
+def search(config: AnyConfig, path: str | Path, command: str | None = None) -> Any:
     """Runs or continues a search and leaves trials, checkpoints, best.json and report.html in `path`.
 
     Args:
@@ -65,8 +68,8 @@ def search(config: Config | LearnConfig, path: str | Path, command: str | None =
       ValueError: wrong settings, data not found, or a workdir that is not this run's.
       RunError: the run cannot go on (full disk), or every candidate failed.
     """
-    experiment: Experiment | Learning = method(config.method).make(config)
-    facts = experiment.facts if isinstance(experiment, Learning) else experiment.problem.facts
+    experiment: Experiment | Learning | OneShot = method(config.method).make(config)
+    facts = experiment.problem.facts if isinstance(experiment, Experiment) else experiment.facts
     record = {
         "method": config.method,
         "preset": config.preset,
@@ -86,6 +89,12 @@ def search(config: Config | LearnConfig, path: str | Path, command: str | None =
             row = gradient_search.run(experiment, path)
             print(_derived(experiment.config, path, row))
             return row
+        if isinstance(experiment, OneShot):
+            from nasjax import one_shot_search
+
+            summary = one_shot_search.run(experiment, path)
+            print(_closing(experiment.config, path, summary) if summary else _trained(path))
+            return summary
         return _searched(experiment, path)
 
 
@@ -136,7 +145,7 @@ def _reported(path: Path) -> Iterator[None]:
             report([path])
 
 
-def _opening(config: Config | LearnConfig, path: Path, record: dict[str, Any]) -> str:
+def _opening(config: AnyConfig, path: Path, record: dict[str, Any]) -> str:
     line = f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}"
     if (estimates := record.get("estimates")) is None:
         return line
@@ -154,16 +163,25 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def _closing(config: Config, path: Path, summary: drive.Summary) -> str:
+def percent(config: Any) -> bool:
+    """Whether fitness is a fraction (an accuracy) rather than a sum of scores."""
+    return not (isinstance(config, OneShotConfig) and config.search.score == "indicator")
+
+
+def _trained(path: Path) -> str:
+    return f"The supernet is trained: {path}/supernet. The same command with --trials=N searches in it."
+
+
+def _closing(config: Config | OneShotConfig, path: Path, summary: drive.Summary) -> str:
     best = summary.best
     assert best is not None
     size = f", {best['params']:,} parameters" if best["params"] is not None else ""
     lines = [
         f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
-        f"Best: trial {best['id']}, fitness {drive.scalar_fitness(best):.2%}{size}.",
+        f"Best: trial {best['id']}, fitness {fitness_text(best, percent(config))}{size}.",
         f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",
     ]
-    if config.space.name == "conv_chain":
+    if config.space.name != "tabular_cell":
         lines.append(f"Next: python -m nasjax.launch --mode=retrain --workdir={path}")
     if config.preset == "demo":
         lines.append("A demo shows the machine at work; it is too short to show learning.")
@@ -177,7 +195,7 @@ def report(paths: list[Path]) -> Path:
     return write_report(paths)
 
 
-def inspect(config: Config | LearnConfig, arch: str | None = None) -> dict[str, Any]:
+def inspect(config: AnyConfig, arch: str | None = None) -> dict[str, Any]:
     """Counts without data or training: params, macs, space_size, sites.
 
     Args:
@@ -189,6 +207,8 @@ def inspect(config: Config | LearnConfig, arch: str | None = None) -> dict[str, 
     if arch is None and isinstance(config, LearnConfig):
         supernet = method(config.method).supernet(config, *shape(config))
         return {**facts, "describes": "search network", "params": supernet.params, "macs": supernet.macs}
+    if arch is None and isinstance(config, OneShotConfig):
+        return {**facts, **method(config.method).supernet(config, *shape(config))}
     if arch is None:
         return {**facts, **method(config.method).controller(config)}
     tree = read_arch(arch)
@@ -199,7 +219,7 @@ def inspect(config: Config | LearnConfig, arch: str | None = None) -> dict[str, 
     return {**facts, "arch": built.arch, "params": built.params, "macs": built.macs}
 
 
-def shape(config: Config | LearnConfig) -> tuple[tuple[int, int, int], int]:
+def shape(config: AnyConfig) -> tuple[tuple[int, int, int], int]:
     """(height, width, channels) and classes of the data that `config` names, without reading CIFAR-10."""
     if config.data.name == "cifar10":
         size = config.data.resize or 32
@@ -246,7 +266,7 @@ def spanning(config: Any, tree: dict[str, Any]) -> Any:
     return dataclasses.replace(config, space=dataclasses.replace(space, min_layers=min(depths), max_layers=max(depths)))
 
 
-def retrain(config: Config | LearnConfig, path: str | Path, arch: str | None = None) -> dict[str, Any]:
+def retrain(config: AnyConfig, path: str | Path, arch: str | None = None) -> dict[str, Any]:
     """Trains the best architecture of the workdir `path` (or `arch`: NAME, JSON or FILE) and tests it once.
 
     Returns what result.json holds. Raises ValueError where there is nothing to train, RunError where training fails.

@@ -95,11 +95,14 @@ def search(
     while not _spent(budget, summary):
         began = time.monotonic()
         state, proposal = ask(key_ask, state, width)
-        if budget.trials is not None and width > budget.trials - len(rows):
+        cut = budget.trials is not None and width > budget.trials - len(rows)
+        if budget.trials is not None and cut:
             keep = jnp.arange(width) < budget.trials - len(rows)
             proposal = proposal._replace(id=jnp.where(keep, proposal.id, -1))
         if not np.any(np.asarray(proposal.id) >= 0):
-            raise RunError("the searcher has nothing left to ask")
+            if not rows:
+                raise RunError("the searcher found nothing to ask: no architecture keeps to the limits")
+            break  # a small space, wholly visited
         new, evaluation = _round(key_eval, proposal, evaluator, describe, refuse, runtime)
         state = tell(state, proposal, evaluation)
         jax.block_until_ready(state)
@@ -108,9 +111,8 @@ def search(
         rows += new
         summary = _summary(rows, wall_s, resumed, state)
         _write(workdir, new, summary, metrics)
-        whole = len(new) == width
         record = {"state": state, "told": len(rows), "rounds": rounds, "wall_s": wall_s}
-        checkpoint.save(folder, f"{len(rows):08d}" if whole else "final", record)
+        checkpoint.save(folder, "final" if cut else f"{len(rows):08d}", record)
         on_round(summary)
     if summary.trials and summary.best is None:
         reason = summary.last["error"] if summary.last else ""

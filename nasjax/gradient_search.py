@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from nasjax import checkpoint, learning
 from nasjax.building import build
 from nasjax.experiments.base import arch_digest
 from nasjax.experiments.differentiable import METRICS, Learning, discrete_choice
+from nasjax.progress import ticking
 from nasjax.train import losses
 from nasjax.types import Network, PyTree
 
@@ -44,7 +43,7 @@ def run(experiment: Learning, path: Path) -> dict[str, Any]:
         metrics=METRICS,
         history=history,
         on_epoch=_told,
-        on_step=_ticking(),
+        on_step=ticking(),
     )
     rows = checkpoint.read_lines(path / "trials.jsonl")
     if rows:
@@ -103,19 +102,6 @@ def _told(progress: learning.Progress) -> None:
         file=sys.stderr,
         flush=True,
     )
-
-
-def _ticking(every_s: float = 20.0) -> Callable[[int, int], None]:
-    """A line now and then inside a long epoch."""
-    last = time.monotonic()
-
-    def tick(done: int, steps: int) -> None:
-        nonlocal last
-        if done < steps and time.monotonic() - last > every_s:
-            last = time.monotonic()
-            print(f"  step {done}/{steps}", file=sys.stderr, flush=True)
-
-    return tick
 
 
 def _rounded(values: np.ndarray) -> Any:

@@ -24,7 +24,10 @@ def define() -> flags.FlagValues:
     """The flags, in a holder of their own: importing this module changes nobody else's flags."""
     values = flags.FlagValues()
     flags.DEFINE_string(
-        "method", None, "random | reinforce | darts | pc_darts | p_darts | msr_darts", flag_values=values
+        "method",
+        None,
+        "random | reinforce | darts | pc_darts | p_darts | msr_darts | spos | fairnas | bn_nas",
+        flag_values=values,
     )
     flags.DEFINE_string("mode", "search", " | ".join(MODES), flag_values=values)
     flags.DEFINE_string(
@@ -33,7 +36,7 @@ def define() -> flags.FlagValues:
         "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3",
         flag_values=values,
     )
-    flags.DEFINE_string("space", None, "conv_chain | tabular_cell | darts_cell", flag_values=values)
+    flags.DEFINE_string("space", None, "conv_chain | tabular_cell | darts_cell | choice_chain", flag_values=values)
     flags.DEFINE_string("table", None, "results of all architectures (.npz), with tabular_cell", flag_values=values)
     flags.DEFINE_string("dataset", None, "digits | cifar10 | FILE.npz with x and y", flag_values=values)
     flags.DEFINE_string("data_dir", None, "where the data set lies", flag_values=values)
@@ -151,7 +154,7 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     if given.table is not None and hasattr(config, "table"):
         config = dataclasses.replace(config, table=dataclasses.replace(config.table, path=given.table))
     if given.dtype is not None:
-        for field in ("recipe", "search", "retrain_recipe"):
+        for field in ("recipe", "search", "supernet", "retrain_recipe"):
             part: Any = getattr(config, field, None)
             if hasattr(part, "dtype"):
                 config = dataclasses.replace(config, **{field: dataclasses.replace(part, dtype=given.dtype)})

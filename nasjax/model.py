@@ -16,10 +16,14 @@ from nasjax import checkpoint
 from nasjax.building import build
 from nasjax.experiments.differentiable import EvalConfig
 from nasjax.experiments.settings import as_json, from_json
+from nasjax.spaces.choice_chain import ChoiceChain
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.darts_cell import DartsCell
 from nasjax.train.augment import whiten
 from nasjax.types import PyTree
+
+
+_SPACES = {space.name: space for space in (ConvChain(), DartsCell(), ChoiceChain())}
 
 
 class Model(NamedTuple):
@@ -86,9 +90,8 @@ def load(path: str | Path) -> Model:
         raise ValueError(f"{path} holds no trained network; run --mode=retrain --workdir={path} first")
     try:
         tree = json.loads(file.read_text())
-        cells = tree["space"]["name"] == DartsCell.name
-        space = from_json(DartsCell() if cells else ConvChain(), tree["space"])
-        form = from_json(EvalConfig(), tree["eval"]) if cells else None
+        space = from_json(_SPACES[tree["space"]["name"]], tree["space"])
+        form = from_json(EvalConfig(), tree["eval"]) if isinstance(space, DartsCell) else None
         image = tuple(tree["image"])
         names = tuple(tree["class_names"])
         built = build(types.SimpleNamespace(space=space, eval=form), tree["arch"], image, len(names))

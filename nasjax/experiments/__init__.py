@@ -6,7 +6,7 @@ import difflib
 from importlib import import_module
 from typing import Any
 
-METHODS = ("random", "reinforce", "darts", "pc_darts", "p_darts", "msr_darts")
+METHODS = ("random", "reinforce", "darts", "pc_darts", "p_darts", "msr_darts", "spos", "fairnas", "bn_nas")
 
 
 def method(name: str | None) -> Any:

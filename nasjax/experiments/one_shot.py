@@ -123,6 +123,9 @@ class OneShotConfig:
             raise ValueError("search.score=indicator reads the scales of batch norms: set supernet.affine=true")
 
 
+SMALL_SEARCH = EvolutionConfig(population=40, mutants=20, crossovers=20, calibration_batches=8, calibration_batch_size=64)
+
+
 class OneShot(NamedTuple):
     """A method on its data, ready for `learning.learn` and then `drive.search`."""
 
@@ -231,6 +234,24 @@ def searcher_of(config: OneShotConfig, plan: ChoicePlan) -> Searcher:
         feasible=bound,
         capacity=capacity,
     )
+
+
+def supernet_counts(config: OneShotConfig, image: tuple[int, int, int], classes: int) -> dict[str, Any]:
+    """What --mode=inspect says of the supernet; a path's multiply-adds lie between the two given."""
+    plan = ChoicePlan(config.space, image, classes)
+    used = [i for i in range(config.space.layers) if i not in config.space.removed]
+    macs = plan.table.macs[used][:, :-1]
+    return {
+        "describes": "supernet",
+        "params": plan.supernet_params(config.supernet.affine),
+        "macs": int(macs.max((1, 2)).sum()) + plan.fixed.macs,
+        "macs_of_smallest_path": int(macs.min((1, 2)).sum()) + plan.fixed.macs,
+    }
+
+
+def limited(config: OneShotConfig, max_macs: int) -> OneShotConfig:
+    """`config` with the method's published limit of multiply-adds."""
+    return dataclasses.replace(config, max_macs=max_macs)
 
 
 def preset(

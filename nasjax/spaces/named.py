@@ -42,7 +42,13 @@ _OPERATORS = {
     "d5": "dil_conv_5x5",
 }
 
-NAMES = ("NAS_RL_V1", *_DARTS_CELLS)
+_PATHS = {
+    "SPOS_RELEASED": (2, 1, 0, 1, 2, 0, 2, 0, 2, 0, 2, 3, 0, 0, 0, 0, 3, 2, 3, 3),
+    "FAIRNAS_A": (4, 0, 4, 1, 5, 0, 0, 5, 5, 2, 1, 2, 2, 1, 1, 5, 1, 5, 3),
+    "BN_NAS_RELEASED": (3, -1, 0, 4, 0, -1, -1, 0, 4, -1, 4, 4, 1, 4, 2, 0, 0, 4, 0, 2, 2),
+}
+
+NAMES = ("NAS_RL_V1", *_DARTS_CELLS, *_PATHS)
 
 
 def named(name: str) -> dict[str, Any] | None:
@@ -52,6 +58,8 @@ def named(name: str) -> dict[str, Any] | None:
     """
     if name in _DARTS_CELLS:
         return {"space": "darts_cell", **dict(zip(("normal", "reduce"), map(_pairs, _DARTS_CELLS[name]), strict=True))}
+    if name in _PATHS:
+        return {"space": "choice_chain", "path": list(_PATHS[name])}
     if name != "NAS_RL_V1":
         return None
     layers = [

@@ -1,0 +1,40 @@
+"""BN-NAS: only batch norms are trained, for few epochs; their scales rank the operators, no path is evaluated.
+
+Chen et al. 2021, "BN-NAS: Neural Architecture Search with Batch Normalization", arXiv:2108.07375.
+Command: python -m nasjax.launch --method=bn_nas [--dataset=cifar10]
+Minutes: demo below 1 on two CPU cores; in the paper 0.8 GPU-days (as quoted in a later paper).
+Expected: 75.5 % top-1 on ImageNet at 473M multiply-adds (released run), which cannot be run here: no ImageNet data. The
+demo shows the machine, not learning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from nasjax.experiments import one_shot as base
+from nasjax.experiments.one_shot import EvolutionConfig, OneShotConfig, SupernetConfig
+from nasjax.learners.one_shot import Descent
+
+make = base.make
+supernet = base.supernet_counts
+
+
+def configure(name: str, dataset: str | None, space: str | None) -> OneShotConfig:
+    """The preset `name` for a data set and a space.
+
+    All batch norms are trained, as the paper says; --set supernet.trainable=last_bn is what the release does.
+    """
+    descent = Descent(rate=0.25, final_rate=5e-4, clip_value=5.0)
+    paper = SupernetConfig(
+        epochs=10,
+        batch_size=512,
+        descent=descent,
+        trainable="all_bn",
+        affine=True,
+        early_bird=0.95,
+        dropout=0.0,
+    )
+    demo = dataclasses.replace(paper, batch_size=64)
+    search = EvolutionConfig(score="indicator")
+    config = base.preset("bn_nas", name, dataset, space, {"demo": demo, "paper": paper}, {"demo": search, "paper": search})
+    return base.limited(config, 475_000_000) if name == "paper" and dataset in (None, "imagenet") else config

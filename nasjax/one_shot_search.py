@@ -1,0 +1,105 @@
+"""The first two phases of a one-shot method as the command runs them: the supernet, then the search in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from nasjax import checkpoint, drive, learning
+from nasjax.experiments.base import refusal
+from nasjax.experiments.one_shot import METRICS, OneShot
+from nasjax.progress import progress, ticking
+from nasjax.searchers.additive import best_path
+from nasjax.types import Budget, PyTree
+
+
+def run(experiment: OneShot, path: Path) -> drive.Summary | None:
+    """Runs or continues both phases in the opened workdir `path`.
+
+    The supernet lives in `path/supernet` (metrics.jsonl, checkpoints); the search beside it like any other. Each goes
+    on where it stopped; --trials=0 ends after the supernet. Where the score is a sum over layers, optimum.json holds
+    the provably best path next to what the evolution finds.
+
+    Returns:
+      The finished search; None after the supernet alone.
+    """
+    config = experiment.config
+    seed, folder = jax.random.key(config.seed), path / "supernet"
+    folder.mkdir(exist_ok=True)
+    end = learning.learn(
+        jax.random.fold_in(seed, 0),
+        experiment.stages,
+        experiment.batches,
+        workdir=folder,
+        metrics=METRICS,
+        history=_history(experiment),
+        on_epoch=_told,
+        on_step=ticking(),
+    )
+    if not config.trials:
+        return None
+    if config.search.score == "indicator":
+        _optimum(experiment, end.state, path)
+    budget = Budget(trials=config.trials)
+    with progress(budget, config.search.score != "indicator") as on_round:
+        return drive.search(
+            jax.random.fold_in(seed, 1),
+            experiment.searcher,
+            experiment.evaluator(end.state),
+            workdir=path,
+            budget=budget,
+            width=config.search.population,
+            describe=experiment.describe,
+            refuse=refusal(config),
+            on_round=on_round,
+        )
+
+
+def _history(experiment: OneShot) -> Callable[[int, Any, PyTree], dict[str, Any]]:
+    """What an epoch's line says beside the loss."""
+    affine = experiment.config.supernet.affine
+
+    def history(stage: int, facts: Any, state: PyTree) -> dict[str, Any]:
+        if not affine:
+            return {}
+        tau = float(state.tau)
+        scores = np.round(np.asarray(state.scores, float), 5)
+        return {"tau": tau if np.isfinite(tau) else None, "scores": scores[:, :-1].tolist()}
+
+    return history
+
+
+def _optimum(experiment: OneShot, state: PyTree, path: Path) -> None:
+    """Writes optimum.json: the best path of all under the limit of multiply-adds, by exact search."""
+    space, plan, config = experiment.config.space, experiment.plan, experiment.config
+    if space.channel_factors or config.max_params is not None:
+        return  # the score says nothing of channels; two limits at once are no longer this knapsack
+    m = len(space.operators)
+    scores = np.asarray(state.scores, float).copy()
+    allowed = np.array([[o < len(site.choices) for o in range(m + 1)] for site in space.sites])
+    allowed[list(space.removed)] = np.arange(m + 1) == m
+    scores[~allowed] = -np.inf
+    found, score, macs = best_path(scores, plan.table.macs[:, :, 0], config.max_macs, plan.fixed.macs)
+    arch = np.where(np.isin(np.arange(space.layers), space.removed), -1, found)
+    row = {**experiment.describe(arch), "fitness": score}
+    assert row["macs"] == macs
+    try:
+        checkpoint.write_json(path / "optimum.json", row)
+    except OSError as error:
+        raise checkpoint.RunError(f"cannot write to {path}: {error.strerror or error}") from error
+
+
+def _told(progress: learning.Progress) -> None:
+    row = progress.row
+    tau = f", Kendall's tau of operator scores {row['tau']:.3f}" if row.get("tau") is not None else ""
+    print(
+        f"supernet epoch {progress.epoch}: training loss {row['train_loss']:.4f}, "
+        f"accuracy {row['train_accuracy']:.2%}{tau}, {progress.wall_s:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )

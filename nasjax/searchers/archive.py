@@ -1,0 +1,98 @@
+"""What searchers in generations share: every architecture they ever made, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nasjax.types import Evaluation, Key, Proposal, Space, Status
+
+Feasible = Callable[[jax.Array], jax.Array]  # arch -> bool[], traceable; a limit on multiply-adds, say
+
+
+class Archive(NamedTuple):
+    """Trial i is row i. C = capacity, K objectives."""
+
+    arch: jax.Array  # i32[C, S]
+    fitness: jax.Array  # f32[C, K], -inf where failed or not yet told
+    told: jax.Array  # bool[C]
+    made: jax.Array  # i32[], rows in use
+    asked: jax.Array  # i32[], rows given out
+
+
+def empty(space: Space, capacity: int, objectives: int) -> Archive:
+    """An archive for so many trials."""
+    return Archive(
+        jnp.full((capacity, len(space.sites)), -1, jnp.int32),
+        jnp.full((capacity, objectives), -jnp.inf),
+        jnp.zeros(capacity, bool),
+        jnp.int32(0),
+        jnp.int32(0),
+    )
+
+
+def fill(
+    key: Key,
+    archive: Archive,
+    draw: Callable[[Key], jax.Array],
+    wanted: int | jax.Array,
+    limit: int,
+    feasible: Feasible | None,
+) -> Archive:
+    """Adds up to `wanted` architectures from at most `limit` draws; infeasible and visited ones are dropped."""
+    end = jnp.minimum(archive.made + wanted, len(archive.arch))
+
+    def going(carry: tuple[jax.Array, Archive]) -> jax.Array:
+        count, archive = carry
+        return (count < limit) & (archive.made < end)
+
+    def again(carry: tuple[jax.Array, Archive]) -> tuple[jax.Array, Archive]:
+        count, archive = carry
+        arch = draw(jax.random.fold_in(key, count))
+        used = jnp.arange(len(archive.arch)) < archive.made
+        good = ~((archive.arch == arch[None]).all(1) & used).any()
+        if feasible is not None:
+            good &= feasible(arch)
+        row = jnp.where(good, arch, archive.arch[archive.made])
+        return count + 1, archive._replace(arch=archive.arch.at[archive.made].set(row), made=archive.made + good)
+
+    return jax.lax.while_loop(going, again, (jnp.int32(0), archive))[1]
+
+
+def complete(archive: Archive) -> jax.Array:
+    """Whether every row was given out and told: time for the next generation."""
+    rows = jnp.arange(len(archive.told))
+    return (archive.asked == archive.made) & (archive.told | (rows >= archive.made)).all()
+
+
+def hand_out(archive: Archive, n: int) -> tuple[Archive, Proposal]:
+    """The next n rows; id -1 beyond those that were made."""
+    ids = archive.asked + jnp.arange(n, dtype=jnp.int32)
+    there = ids < archive.made
+    arch = archive.arch[jnp.minimum(ids, len(archive.arch) - 1)]
+    proposal = Proposal(
+        jnp.where(there, ids, -1), jnp.where(there[:, None], arch, -1), jnp.full(n, -1, jnp.int32)
+    )
+    return archive._replace(asked=archive.asked + there.sum()), proposal
+
+
+def record(archive: Archive, proposal: Proposal, evaluation: Evaluation) -> Archive:
+    """Notes results, in any order; what failed in any objective counts as -inf in all."""
+    fitness = evaluation.fitness.reshape(len(proposal.id), -1)
+    if fitness.shape[1] != archive.fitness.shape[1]:
+        raise ValueError(f"this searcher ranks {archive.fitness.shape[1]} objectives, the evaluator gives {fitness.shape[1]}")
+    ok = (evaluation.status == Status.OK) & jnp.isfinite(fitness).all(1)
+    rows = jnp.where(proposal.id < 0, len(archive.told), proposal.id)  # those out of range are dropped
+    return archive._replace(
+        fitness=archive.fitness.at[rows].set(jnp.where(ok[:, None], fitness, -jnp.inf), mode="drop"),
+        told=archive.told.at[rows].set(True, mode="drop"),
+    )
+
+
+def mutation(space: Space, rate: float) -> Callable[[Key, jax.Array], jax.Array]:
+    """Every gene drawn anew with probability `rate`, or one gene changed in spaces that know only that."""
+    genes = getattr(space, "mutate_genes", None)
+    return space.mutate if genes is None else lambda key, arch: genes(key, arch, rate)
