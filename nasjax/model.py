@@ -22,7 +22,6 @@ from nasjax.spaces.darts_cell import DartsCell
 from nasjax.train.augment import whiten
 from nasjax.types import PyTree
 
-
 _SPACES = {space.name: space for space in (ConvChain(), DartsCell(), ChoiceChain())}
 
 

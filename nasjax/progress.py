@@ -1,4 +1,4 @@
-"""Progress on the terminal: of a search a bar where there is one, else plain lines; of a long epoch a line now and then."""
+"""Progress on the terminal: of a search a bar where there is one, else plain lines; a line now and then of an epoch."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ TOP = {
     "building",
     "commands",
     "gradient_search",
+    "one_shot_search",
     "model",
     "retraining",
     "launch",

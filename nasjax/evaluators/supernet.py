@@ -1,7 +1,7 @@
 """Evaluators of paths with the weights of a supernet: accuracy after re-calibration, or the batch norm indicator.
 
-Accuracy: Guo et al. 2020 (SPOS, arXiv:1904.00420), section 3.3 and its code, spec section 2.4. Indicator: Chen et al. 2021
-(BN-NAS, arXiv:2108.07375), section 3, spec section 4.1.
+Accuracy: Guo et al. 2020 (SPOS, arXiv:1904.00420), section 3.3 and its code, spec section 2.4. Indicator: Chen et al.
+2021 (BN-NAS, arXiv:2108.07375), section 3, spec section 4.1.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def path_accuracy(
     average: Literal["cumulative", "ema"] = "cumulative",
     over: Literal["map", "vmap"] = "map",
 ) -> Callable[[PyTree, jax.Array], jax.Array]:
-    """accuracy(variables, archs i32[P, S]) -> f32[P]: validation accuracy of paths with inherited weights, compiled once.
+    """accuracy(variables, archs i32[P, S]) -> f32[P]: validation accuracy with inherited weights, compiled once.
 
     Running statistics of a supernet mix all paths, so each path gets its own: they start from mean 0 and variance 1,
     then see training images in train mode, without gradients. The images are the same for all paths, the first
@@ -116,7 +116,7 @@ def inherited_accuracy(
             part = asked[begin : begin + chunk]
             began = time.monotonic()
             padded = np.resize(part, chunk)  # one shape, one program
-            fitness[part] = np.asarray(accuracy(variables, archs[padded]))[: len(part)]
+            fitness[part] = np.asarray(accuracy(variables, jnp.asarray(archs[padded])))[: len(part)]
             cost[part] = (time.monotonic() - began) / len(part)
         status = np.where(np.isfinite(fitness) | (ids < 0), Status.OK, Status.FAILED).astype(np.int8)
         return Evaluation(fitness, cost, status, {}), None

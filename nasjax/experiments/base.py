@@ -195,7 +195,7 @@ def scheduled(space: ConvChain | TabularCell, search: Any) -> DepthSchedule:
     return depth_schedule(first=first, step=search.depth_step, every=search.depth_every, maximum=largest)
 
 
-def refusal(config: Config) -> Callable[[dict[str, Any]], str | None]:
+def refusal(config: Any) -> Callable[[dict[str, Any]], str | None]:
     """The hard limits --max_params and --max_macs as a function of a trial's row."""
 
     def refuse(row: dict[str, Any]) -> str | None:

@@ -36,5 +36,7 @@ def configure(name: str, dataset: str | None, space: str | None) -> OneShotConfi
     )
     demo = dataclasses.replace(paper, batch_size=64)
     search = EvolutionConfig(score="indicator")
-    config = base.preset("bn_nas", name, dataset, space, {"demo": demo, "paper": paper}, {"demo": search, "paper": search})
+    config = base.preset(
+        "bn_nas", name, dataset, space, {"demo": demo, "paper": paper}, {"demo": search, "paper": search}
+    )
     return base.limited(config, 475_000_000) if name == "paper" and dataset in (None, "imagenet") else config

@@ -27,9 +27,7 @@ def configure(name: str, dataset: str | None, space: str | None) -> OneShotConfi
     Six gradients are added up in a step, so the demo's rate is a sixth of that of SPOS (ours).
     """
     descent = Descent(rate=0.1 / 6, schedule="cosine", label_smoothing=0.0)
-    demo = SupernetConfig(
-        epochs=8, batch_size=64, descent=descent, sampler="strict", affine=True, dropout=0.0
-    )
+    demo = SupernetConfig(epochs=8, batch_size=64, descent=descent, sampler="strict", affine=True, dropout=0.0)
     paper = dataclasses.replace(
         demo, epochs=150, batch_size=256, descent=dataclasses.replace(descent, rate=0.045), dropout=0.2
     )

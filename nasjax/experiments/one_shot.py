@@ -123,7 +123,9 @@ class OneShotConfig:
             raise ValueError("search.score=indicator reads the scales of batch norms: set supernet.affine=true")
 
 
-SMALL_SEARCH = EvolutionConfig(population=40, mutants=20, crossovers=20, calibration_batches=8, calibration_batch_size=64)
+SMALL_SEARCH = EvolutionConfig(
+    population=40, mutants=20, crossovers=20, calibration_batches=8, calibration_batch_size=64
+)
 
 
 class OneShot(NamedTuple):
@@ -185,7 +187,8 @@ def make(config: OneShotConfig) -> OneShot:
 
     facts = {"dataset": dataset_facts(data), "strategy": f"one supernet on {devices} device(s)"}
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
-    return OneShot(config, plan, supernet, stages, batches, searcher_of(config, plan), evaluator, describer(plan), facts)
+    searcher, describe = searcher_of(config, plan), describer(plan)
+    return OneShot(config, plan, supernet, stages, batches, searcher, evaluator, describe, facts)
 
 
 def describer(plan: ChoicePlan) -> Callable[[np.ndarray], dict[str, Any]]:

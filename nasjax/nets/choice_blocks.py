@@ -1,8 +1,8 @@
 """The operators of a chain of choice blocks, as pure functions: ShuffleNetV2 and inverted residual blocks.
 
 SPOS: Guo et al. 2020 (arXiv:1904.00420) and its code, spec section 2.2. FairNAS: Chu et al. 2021 (arXiv:1907.01845),
-spec section 3.3. BN-NAS: Chen et al. 2021 (arXiv:2108.07375), spec section 4.3. Every convolution is followed by a batch
-norm, so an operator is a list of such steps.
+spec section 3.3. BN-NAS: Chen et al. 2021 (arXiv:2108.07375), spec section 4.3. Every convolution is followed by a
+batch norm, so an operator is a list of such steps.
 """
 
 from __future__ import annotations
@@ -64,14 +64,15 @@ def block(family: str, operator: str, shape: LayerShape, factors: tuple[float, .
     mid = max(widths) if widths else mid_channels(family, operator, shape, 1.0)
     if family == "mobile":
         size = int(operator[len("mbconv_k")])
-        main = (
+        body = (
             Step("pointwise", c_in, mid, activation="relu6", widths=widths),
             Step("depthwise", mid, mid, size, stride, "relu6", widths),
             Step("pointwise", mid, c_out),
         )
-        return Block(main, (), "add" if stride == 1 and c_in == c_out else "none")
+        return Block(body, (), "add" if stride == 1 and c_in == c_out else "none")
     half = c_in if stride == 2 else c_in // 2
     last = Step("pointwise", mid, c_out - half, activation="relu")
+    main: tuple[Step, ...]
     if operator == "shuffle_xception":
         size = 3
         main = (

@@ -71,7 +71,12 @@ def initialise(key: Key, family: str, shapes: PyTree, dtype: Any) -> PyTree:
     sizes = [math.prod(shape) for _, shape in leaves]
     key_normal, key_uniform = jax.random.split(key)
     kinds = [path[-1].key for path, _ in leaves]
-    drawn = np.array([size if kind in ("conv", "pointwise", "depthwise", "dense") else 0 for kind, size in zip(kinds, sizes, strict=True)])
+    drawn = np.array(
+        [
+            size if kind in ("conv", "pointwise", "depthwise", "dense") else 0
+            for kind, size in zip(kinds, sizes, strict=True)
+        ]
+    )
     normal = np.asarray(jax.random.normal(key_normal, (int(drawn.sum()),), dtype))
     values = []
     for kind, (_, shape), size, end in zip(kinds, leaves, drawn.tolist(), np.cumsum(drawn).tolist(), strict=True):

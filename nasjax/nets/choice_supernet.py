@@ -1,4 +1,4 @@
-"""A supernet of choice blocks: all operators of all layers, of which an architecture, given as data, uses one per layer.
+"""A supernet of choice blocks: all operators of all layers. An architecture, given as data, uses one per layer.
 
 SPOS: Guo et al. 2020 (arXiv:1904.00420), section 3. One compiled program serves every path: each layer branches at run
 time into the operator that its choice names. Layers of equal shape follow each other in a scan, so that their operators
@@ -18,7 +18,6 @@ from nasjax.nets.cell_parts import Mode
 from nasjax.nets.choice_blocks import Block, apply_block, block, named_steps, step_shapes
 from nasjax.nets.choice_frame import classify, frame_steps, head_shapes, initialise, run_steps
 from nasjax.nets.numerics import precision
-from nasjax.spaces.choice_chain import ChoiceChain
 from nasjax.spaces.choice_plan import ChoicePlan
 from nasjax.types import Key, PyTree
 
@@ -124,7 +123,7 @@ def choice_supernet(
             index = np.array(group.layers)
             xs = (params[name], stats[name], operators[index], factors[index])
 
-            # Recomputed in the backward pass: kept, what the branches leave behind is as much as all of them would need.
+            # Recomputed in the backward pass: else every layer keeps what each of its operators would have left behind.
             @jax.checkpoint
             def layer(x: jax.Array, xs: Any, group: Group = group) -> tuple[jax.Array, PyTree]:
                 return _layer(group, xs, x, mode, factored)

@@ -1,6 +1,7 @@
 """The provably best path where a score is a sum over layers: a knapsack with one choice per layer.
 
-BN-NAS (Chen et al. 2021, arXiv:2108.07375) scores a path by such a sum and searches it by evolution; the optimum is ours.
+BN-NAS (Chen et al. 2021, arXiv:2108.07375) scores a path by such a sum and searches it by evolution; the optimum is
+ours.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def best_path(scores: np.ndarray, costs: np.ndarray, limit: int | None = None, base_cost: int = 0) -> tuple[np.ndarray, float, int]:
+def best_path(
+    scores: np.ndarray, costs: np.ndarray, limit: int | None = None, base_cost: int = 0
+) -> tuple[np.ndarray, float, int]:
     """Maximises sum_l scores[l, a_l] under base_cost + sum_l costs[l, a_l] <= limit, exactly.
 
     Layer by layer it keeps the prefixes that no other prefix beats in both score and cost. Layers of equal shape have

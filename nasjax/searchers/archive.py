@@ -73,9 +73,7 @@ def hand_out(archive: Archive, n: int) -> tuple[Archive, Proposal]:
     ids = archive.asked + jnp.arange(n, dtype=jnp.int32)
     there = ids < archive.made
     arch = archive.arch[jnp.minimum(ids, len(archive.arch) - 1)]
-    proposal = Proposal(
-        jnp.where(there, ids, -1), jnp.where(there[:, None], arch, -1), jnp.full(n, -1, jnp.int32)
-    )
+    proposal = Proposal(jnp.where(there, ids, -1), jnp.where(there[:, None], arch, -1), jnp.full(n, -1, jnp.int32))
     return archive._replace(asked=archive.asked + there.sum()), proposal
 
 
@@ -83,7 +81,9 @@ def record(archive: Archive, proposal: Proposal, evaluation: Evaluation) -> Arch
     """Notes results, in any order; what failed in any objective counts as -inf in all."""
     fitness = evaluation.fitness.reshape(len(proposal.id), -1)
     if fitness.shape[1] != archive.fitness.shape[1]:
-        raise ValueError(f"this searcher ranks {archive.fitness.shape[1]} objectives, the evaluator gives {fitness.shape[1]}")
+        raise ValueError(
+            f"this searcher ranks {archive.fitness.shape[1]} objectives, the evaluator gives {fitness.shape[1]}"
+        )
     ok = (evaluation.status == Status.OK) & jnp.isfinite(fitness).all(1)
     rows = jnp.where(proposal.id < 0, len(archive.told), proposal.id)  # those out of range are dropped
     return archive._replace(

@@ -1,8 +1,8 @@
 """NSGA-II: several objectives at once, ranked by domination and spread along the front.
 
 Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", IEEE Trans. Evol. Comput. 6(2). FairNAS
-(Chu et al. 2021, arXiv:1907.01845) searches with it on (accuracy, multiply-adds, parameters); its settings are not known
-to us, so the defaults are ours.
+(Chu et al. 2021, arXiv:1907.01845) searches with it on (accuracy, multiply-adds, parameters); its settings are not
+known to us, so the defaults are ours.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def nsga2(
     mutate = rows.mutation(space, mutation_rate)
 
     def init(key: Key) -> Nsga2State:
-        return Nsga2State(
-            rows.empty(space, capacity, objectives), jnp.full(population, -1, jnp.int32), jnp.int32(0)
-        )
+        return Nsga2State(rows.empty(space, capacity, objectives), jnp.full(population, -1, jnp.int32), jnp.int32(0))
 
     def selected(state: Nsga2State) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The best `population` of parents and children: ids, ranks and crowding distances, best first."""

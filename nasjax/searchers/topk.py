@@ -98,5 +98,3 @@ def top(state: Archive, k: int) -> tuple[jax.Array, jax.Array]:
     """The best k architectures of a `topk_evolution`, i32[k, S], and their fitness f32[k], best first, -inf = none."""
     fitness, index = jax.lax.top_k(state.fitness[:, 0], k)
     return state.arch[index], fitness
-
-

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.types import Key, Site
+from nasjax.types import Array, Key, Site
 
 SHUFFLE = ("shuffle_k3", "shuffle_k5", "shuffle_k7", "shuffle_xception")
 MOBILE = ("mbconv_k3_e3", "mbconv_k3_e6", "mbconv_k5_e3", "mbconv_k5_e6", "mbconv_k7_e3", "mbconv_k7_e6")
@@ -105,7 +105,9 @@ class ChoiceChain:
                     raise ValueError(f"a shuffle layer of stride 2 needs more channels out than in, got {shape}")
         for layer in self.removed:
             if not 0 <= layer < self.layers or not self.layer_shapes[layer].skippable:
-                raise ValueError(f"layer {layer} cannot be removed: only layers of stride 1 that keep their channels can")
+                raise ValueError(
+                    f"layer {layer} cannot be removed: only layers of stride 1 that keep their channels can"
+                )
         if len(set(self.removed)) != len(self.removed) or len(self.removed) == self.layers:
             raise ValueError(f"removed must name distinct layers, and not all of them; got {self.removed}")
         if any(not factor > 0 for factor in self.channel_factors):
@@ -130,7 +132,9 @@ class ChoiceChain:
     def sites(self) -> tuple[Site, ...]:
         """One per layer, and with channel search another one per layer."""
         operators = [
-            Site(f"layer{i}/operator", (*self.operators, "identity") if skip else self.operators, f"operator{skip:d}", i)
+            Site(
+                f"layer{i}/operator", (*self.operators, "identity") if skip else self.operators, f"operator{skip:d}", i
+            )
             for i, skip in enumerate(self._skippable)
         ]
         if not self.channel_factors:
@@ -153,12 +157,12 @@ class ChoiceChain:
 
     # -- pure functions of an Arch (traceable) -----------------------------------------------------------------
 
-    def path(self, arch: jax.Array) -> jax.Array:
+    def path(self, arch: Array) -> jax.Array:
         """The operators i32[..., L] of archs i32[..., S]; -1 = identity."""
         operators = jnp.asarray(arch)[..., : self.layers]
         return jnp.where(operators >= len(self.operators), IDENTITY, operators)
 
-    def active(self, arch: jax.Array) -> jax.Array:
+    def active(self, arch: Array) -> jax.Array:
         """bool[S]: all but removed layers, and the channels of layers that are identity."""
         present = jnp.asarray(self._present)
         return jnp.concatenate([present, self.path(arch) >= 0]) if self.channel_factors else present
@@ -180,7 +184,9 @@ class ChoiceChain:
         site = jax.random.categorical(key_site, jnp.where(mutable, 0.0, -jnp.inf))
         value = jax.random.randint(key_value, (), 0, counts[site] - 1, jnp.int32)
         value = value + (value >= arch[site])
-        return self._repaired(jnp.asarray(arch).at[site].set(value), jax.random.randint(key_spare, counts.shape, 0, counts))
+        return self._repaired(
+            jnp.asarray(arch).at[site].set(value), jax.random.randint(key_spare, counts.shape, 0, counts)
+        )
 
     def mutate_genes(self, key: Key, arch: jax.Array, rate: float | jax.Array) -> jax.Array:
         """Draws every active site anew with probability `rate`; it may come out as it was (SPOS's release)."""
@@ -200,7 +206,9 @@ class ChoiceChain:
         """Raises ValueError unless `arch` is an Arch of this space."""
         arch = np.asarray(arch)
         if arch.shape != (len(self.sites),):
-            raise ValueError(f"this choice_chain has architectures of {len(self.sites)} entries, got shape {arch.shape}")
+            raise ValueError(
+                f"this choice_chain has architectures of {len(self.sites)} entries, got shape {arch.shape}"
+            )
         for site, value, active in zip(self.sites, arch.tolist(), np.asarray(self.active(arch)).tolist(), strict=True):
             if not active and value != -1:
                 raise ValueError(f"{site.name} is not there, so its entry must be -1; got {value}")
@@ -245,8 +253,9 @@ class ChoiceChain:
 
     def size(self) -> int:
         """Exact number of architectures."""
-        factors, m = max(1, len(self.channel_factors)), len(self.operators)
-        return math.prod(m * factors + skip for skip, i in zip(self._skippable, range(self.layers), strict=True) if i not in self.removed)
+        choices = len(self.operators) * max(1, len(self.channel_factors))
+        used = [skip for i, skip in enumerate(self._skippable) if i not in self.removed]
+        return math.prod(choices + skip for skip in used)
 
 
 _SPOS = ChoiceChain()
@@ -271,9 +280,7 @@ _BN_NAS = ChoiceChain(
     operators=MOBILE,
     removed=(1, 5, 6, 9),
 )
-_SHUFFLE_CIFAR = ChoiceChain(
-    stem_stride=1, channels=(32, 64, 128), depths=(2, 3, 3), strides=(2, 2, 2), tail=256
-)
+_SHUFFLE_CIFAR = ChoiceChain(stem_stride=1, channels=(32, 64, 128), depths=(2, 3, 3), strides=(2, 2, 2), tail=256)
 _MOBILE_CIFAR = ChoiceChain(
     family="mobile",
     stem=16,
@@ -314,8 +321,9 @@ _VARIANTS = {
 def variant(name: str) -> ChoiceChain:
     """A chain by name.
 
-    "spos" (20 layers, 4 operators; "spos_channels" searches channels, too), "fairnas" (19 x 6) and "bn_nas" (21 x 6, four layers removed) are the published
-    ones, for ImageNet. With "_cifar" or "_digits" behind they are small ones for images of 32x32, 16x16 or 8x8: our choice.
+    "spos" (20 layers, 4 operators; "spos_channels" searches channels, too), "fairnas" (19 x 6) and "bn_nas" (21 x 6,
+    four layers removed) are the published ones, for ImageNet. With "_cifar" or "_digits" behind they are small ones for
+    images of 32x32, 16x16 or 8x8: our choice.
 
     Raises:
       ValueError: an unknown name.

@@ -1,4 +1,4 @@
-"""What chains of choice blocks cost, as exact tables: parameters and multiply-adds per layer, operator and channel factor.
+"""What chains of choice blocks cost: exact tables of parameters and multiply-adds per layer, operator and factor.
 
 SPOS: Guo et al. 2020 (arXiv:1904.00420); FairNAS: Chu et al. 2021 (arXiv:1907.01845); BN-NAS: Chen et al. 2021
 (arXiv:2108.07375); spec sections 2.2, 3.3, 4.3, and the counts of 5.1.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,13 @@ import numpy as np
 
 from nasjax.spaces.choice_chain import ChoiceChain, LayerShape
 
-class Counts(NamedTuple):
-    """Of one part of a network."""
 
-    weights: int  # of convolutions and the classifier
-    scales: int  # scales and shifts of batch norms
-    macs: int
+class Counts(NamedTuple):
+    """Of one part of a network, or arrays of many."""
+
+    weights: Any  # of convolutions and the classifier
+    scales: Any  # scales and shifts of batch norms
+    macs: Any
 
 
 def mid_channels(family: str, operator: str, shape: LayerShape, factor: float) -> int:
@@ -111,7 +112,7 @@ class ChoicePlan:
                     if i not in space.removed:
                         mid = mid_channels(space.family, operator, shape, factor)
                         table[:, i, o, f] = _operator(space.family, operator, shape, mid, self.places[i : i + 2])
-        return Counts(*table)  # type: ignore[arg-type]
+        return Counts(*table)
 
     def count(self, arch: np.ndarray) -> tuple[int, int]:
         """Parameters and multiply-adds of the network of an Arch, all batch norms affine."""
@@ -145,7 +146,9 @@ def counter(plan: ChoicePlan, what: str) -> Callable[[jax.Array], jax.Array]:
     table, space = sum(parts), plan.space
     fixed = plan.fixed.macs if what == "macs" else plan.fixed.weights + plan.fixed.scales
     if int(table.max((1, 2)).sum()) + fixed >= 2**31:
-        raise ValueError(f"{what} of this chain reach 2^31, more than a 32-bit count holds; use a smaller image or chain")
+        raise ValueError(
+            f"{what} of this chain reach 2^31, more than a 32-bit count holds; use a smaller image or chain"
+        )
     values, layers = jnp.asarray(table, jnp.int32), jnp.arange(space.layers)
 
     def count(archs: jax.Array) -> jax.Array:
