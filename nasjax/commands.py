@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from nasjax import drive, workdir
+from nasjax import checkpoint, drive, workdir
 from nasjax.building import build
 from nasjax.experiments import method
 from nasjax.experiments.base import Config, Experiment, refusal
@@ -269,15 +269,19 @@ def spanning(config: Any, tree: dict[str, Any]) -> Any:
 def retrain(config: AnyConfig, path: str | Path, arch: str | None = None) -> dict[str, Any]:
     """Trains the best architecture of the workdir `path` (or `arch`: NAME, JSON or FILE) and tests it once.
 
+    With retrain.top_k the best k are trained, and the best of them by validation accuracy is tested.
+
     Returns what result.json holds. Raises ValueError where there is nothing to train, RunError where training fails.
     """
     path = Path(path)
     if config.space.name == "tabular_cell":
         raise ValueError("--mode=retrain needs --space=conv_chain; the table already holds the results of training")
     if arch is not None:
-        tree = read_arch(arch)
+        trees = [read_arch(arch)]
     elif (path / "best.json").is_file():
-        tree = read_arch(str(path / "best.json"))
+        trees = [read_arch(str(path / "best.json"))]
+        if config.retrain.top_k > 1:
+            trees = _best(path, config.retrain.top_k)
     else:
         raise ValueError(f"{path} has no best.json; run --mode=search first, or give --arch=NAME|JSON|FILE")
     from nasjax.retraining import retrain as train
@@ -285,19 +289,35 @@ def retrain(config: AnyConfig, path: str | Path, arch: str | None = None) -> dic
     record = {"method": config.method, "seed": config.seed, **workdir.environment(), "config": as_json(config)}
     record = workdir.read(path) if (path / "config.json").exists() else json.loads(json.dumps(record))
     with workdir.opened(path, record):
-        result = train(spanning(config, tree), tree, path)
+        if config.retrain.sample:
+            if not isinstance(config, OneShotConfig):
+                raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
+            from nasjax.one_shot_search import standalone
+
+            standalone(method(config.method).make(config), path, config.retrain.sample)
+        for tree in trees:
+            config = spanning(config, tree)
+        result = train(config, trees, path)
     report([path])
     published = result["published"]
     print(
         f"Test accuracy {result['test_accuracy']:.2%} on {result['test_images']} images of "
         f"{result['dataset']['name']}, {result['params']:,} parameters.\n"
-        f"Published on CIFAR-10, {published['model']}: {1 - published['test_error']:.2%} with "
+        f"Published on {published.get('dataset', 'cifar10')}, {published['model']}: "
+        f"{1 - published['test_error']:.2%} with "
         f"{published['params'] / 1e6:.1f}M parameters ({published['source']})"
-        f"{'' if config.data.name == 'cifar10' else '; other data, not comparable'}.\n"
+        f"{'' if config.data.name == published.get('dataset', 'cifar10') else '; other data, not comparable'}.\n"
         f"Results: {path}/result.json, {path}/model, {path}/report.html\n"
         f"Next: python -m nasjax.launch --mode=export --workdir={path}, or nasjax.load({str(path)!r})"
     )
     return result
+
+
+def _best(path: Path, count: int) -> list[dict[str, Any]]:
+    """The architectures of the best trials, each once."""
+    rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"]
+    rows = sorted(rows, key=lambda row: (-drive.scalar_fitness(row), row["id"]))
+    return list({row["hash"]: row["arch"] for row in rows[::-1]}.values())[::-1][:count]
 
 
 def export(path: Path) -> list[Path]:

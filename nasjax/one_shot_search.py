@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nasjax import checkpoint, drive, learning
+from nasjax.data.dataset import load
+from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.base import refusal
 from nasjax.experiments.one_shot import METRICS, OneShot
+from nasjax.nets.choice_supernet import choice_supernet
 from nasjax.progress import progress, ticking
 from nasjax.searchers.additive import best_path
-from nasjax.types import Budget, PyTree
+from nasjax.train.fit import resident
+from nasjax.types import Budget, Proposal, PyTree
 
 
 def run(experiment: OneShot, path: Path) -> drive.Summary | None:
@@ -58,6 +63,38 @@ def run(experiment: OneShot, path: Path) -> drive.Summary | None:
             refuse=refusal(config),
             on_round=on_round,
         )
+
+
+def standalone(experiment: OneShot, path: Path, count: int) -> None:
+    """Trains the first `count` trials of a finished search alone, and writes their scores and accuracies.
+
+    Those of the first generation were drawn at random. standalone.jsonl has a line per path; a killed run goes on.
+
+    Raises:
+      ValueError: the search has fewer trials.
+    """
+    config, file = experiment.config, path / "standalone.jsonl"
+    rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"][:count]
+    if len(rows) < count:
+        raise ValueError(f"retrain.sample={count}, but {path} has {len(rows)} trials; search first, or sample fewer")
+    supernet = choice_supernet(experiment.plan, dropout=config.supernet.dropout, dtype=config.retrain_recipe.dtype)
+    evaluator = trained_alone(supernet, resident(load(config.data)), recipe=config.retrain_recipe)
+    key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    known = len(checkpoint.read_lines(file))
+    checkpoint.truncate_lines(file, known)
+    for n, row in enumerate(rows[known:], known):
+        arch = config.space.decode(row["arch"])
+        one = Proposal(jnp.array([row["id"]]), jnp.asarray(arch)[None], jnp.array([-1]))
+        evaluation, _ = evaluator.evaluate(key, one, None)
+        accuracy, seconds = float(evaluation.fitness[0]), float(evaluation.cost[0])
+        line = {
+            "arch": row["arch"],
+            "score": drive.scalar_fitness(row),
+            "accuracy": accuracy if np.isfinite(accuracy) else None,
+            "seconds": round(seconds, 3),
+        }
+        checkpoint.append_lines(file, [line])
+        print(f"alone {n + 1}/{count}: score {line['score']:.4f}, accuracy {accuracy:.2%}", file=sys.stderr, flush=True)
 
 
 def _history(experiment: OneShot) -> Callable[[int, Any, PyTree], dict[str, Any]]:

@@ -35,15 +35,15 @@ from nasjax.types import Key, PyTree
 _SAVE_S = 60.0  # a training is saved when so many seconds have passed
 
 
-def retrain(config: Any, tree: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Trains the architecture `tree` from scratch in `path`, tests it once, writes weights and result.json.
+def retrain(config: Any, trees: list[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """Trains architectures from scratch in `path`, tests the best once, writes its weights and result.json.
 
     A killed training goes on from its last saved epoch; a finished one is not trained or tested again.
 
     Args:
       config: its retrain_recipe and retrain settings count; its data settings name the data; its space contains the
         architecture.
-      tree: the architecture as JSON.
+      trees: the architectures as JSON; the best by validation accuracy is tested.
       path: an opened workdir.
 
     Returns:
@@ -55,11 +55,16 @@ def retrain(config: Any, tree: dict[str, Any], path: Path) -> dict[str, Any]:
     """
     data = load(config.data)
     image, classes = shape_of(data)
-    built = build(config, tree, image, classes)
+    candidates = [build(config, tree, image, classes) for tree in trees]
     settings = {name: as_json(getattr(config, name)) for name in ("data", "retrain_recipe", "retrain", "seed")}
-    settings["plan"] = repr(built.plan)  # the architecture as it is compiled, extra filters and poolings included
-    digest = hashlib.sha256(json.dumps([settings, data.sha256], sort_keys=True).encode()).hexdigest()[:12]
-    folder, result_file = path / "retrain" / digest, path / "result.json"
+    del settings["retrain"]["top_k"], settings["retrain"]["sample"]
+
+    def folder_of(*builts: Built) -> Path:
+        # The plan is the architecture as it is compiled, extra filters and poolings included.
+        what = [{**settings, "plan": ", ".join(repr(built.plan) for built in builts)}, data.sha256]
+        return path / "retrain" / hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+    folder, result_file = folder_of(*candidates), path / "result.json"
     if (folder / "result.json").exists():
         result = json.loads((folder / "result.json").read_text())
         print(f"already trained and tested with these settings (in {folder})", file=sys.stderr)
@@ -70,12 +75,20 @@ def retrain(config: Any, tree: dict[str, Any], path: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
-    arrays, recipe = resident(data), config.retrain_recipe
-    if built.learning_rate is not None and config.retrain.use_token:
-        recipe = dataclasses.replace(recipe, learning_rate=built.learning_rate)
-    if config.retrain.grid:
-        recipe = _grid(key_grid, config.retrain, recipe, built, arrays, folder)
-    variables, history = _train(key, built, recipe, arrays, folder)
+    arrays = resident(data)
+    trained = []
+    for n, built in enumerate(candidates, 1):
+        if len(candidates) > 1:
+            print(f"architecture {n} of {len(candidates)}", file=sys.stderr)
+        own, recipe = folder_of(built), config.retrain_recipe
+        own.mkdir(exist_ok=True)
+        if built.learning_rate is not None and config.retrain.use_token:
+            recipe = dataclasses.replace(recipe, learning_rate=built.learning_rate)
+        if config.retrain.grid:
+            recipe = _grid(key_grid, config.retrain, recipe, built, arrays, own)
+        variables, history = _train(key, built, recipe, arrays, own)
+        trained.append((history["valid_accuracy"][-1], built, recipe, jax.device_get(variables), history))
+    _, built, recipe, variables, history = max(trained, key=lambda found: found[0])
     test = load_test(config.data)
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     accuracy = jax.jit(trainer(network, recipe, len(data.train.y), variables).accuracy)
@@ -92,6 +105,7 @@ def retrain(config: Any, tree: dict[str, Any], path: Path) -> dict[str, Any]:
         "recipe": as_json(recipe),
         "seconds": round(time.monotonic() - began, 3),
         "history": history,
+        **({"candidates": [{"arch": b.arch, "valid_accuracy": v} for v, b, *_ in trained]} if len(trained) > 1 else {}),
         "published": published(config),
         **workdir.environment(),
     }

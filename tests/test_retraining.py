@@ -36,7 +36,7 @@ def weights(path):
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
-    whole = retraining.retrain(config(), TREE, tmp_path / "whole")
+    whole = retraining.retrain(config(), [TREE], tmp_path / "whole")
     monkeypatch.setattr(retraining, "_SAVE_S", 0.0)
     save = checkpoint.save
 
@@ -47,9 +47,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
 
     monkeypatch.setattr(checkpoint, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        retraining.retrain(config(), TREE, tmp_path / "parts")
+        retraining.retrain(config(), [TREE], tmp_path / "parts")
     monkeypatch.setattr(checkpoint, "save", save)
-    parts = retraining.retrain(config(), TREE, tmp_path / "parts")
+    parts = retraining.retrain(config(), [TREE], tmp_path / "parts")
     for name in ("test_accuracy", "history", "params"):
         assert parts[name] == whole[name]
     pairs = zip(*(jax.tree.leaves(weights(tmp_path / name)) for name in ("parts", "whole")), strict=True)
@@ -59,7 +59,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
 
 def test_the_grid_takes_the_best_validation_accuracy(tmp_path):
     grid = RetrainConfig(True, 1, (1e-6, 0.1), (1e-4,), (1e-5,), (0.5,))
-    result = retraining.retrain(config(retrain=grid), TREE, tmp_path)
+    result = retraining.retrain(config(retrain=grid), [TREE], tmp_path)
     (file,) = tmp_path.rglob("grid.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert [row["setting"]["learning_rate"] for row in rows] == [1e-6, 0.1]
@@ -71,5 +71,5 @@ def test_the_grid_takes_the_best_validation_accuracy(tmp_path):
 def test_nan_says_what_to_change(tmp_path):
     wild = dataclasses.replace(config().retrain_recipe, learning_rate=1e30)
     with pytest.raises(RunError, match="NaN in epoch 1; try a smaller rate"):
-        retraining.retrain(dataclasses.replace(config(), retrain_recipe=wild), TREE, tmp_path)
+        retraining.retrain(dataclasses.replace(config(), retrain_recipe=wild), [TREE], tmp_path)
     assert not (tmp_path / "result.json").exists()

@@ -36,8 +36,16 @@ class TableConfig:
 
 @dataclass(frozen=True)
 class RetrainConfig:
-    """`--mode=retrain`: training from scratch, spec section 6. `grid` tries the small grid on validation data first."""
+    """`--mode=retrain`: training from scratch, spec section 6. `grid` tries the small grid on validation data first.
 
+    Attributes:
+      top_k: how many of the search's best are trained; the best of them by validation accuracy is tested.
+      sample: how many paths of a supernet are trained alone, to see how well the search's scores rank them
+        (standalone.jsonl). They are the first trials, which were drawn at random.
+    """
+
+    top_k: int = 1
+    sample: int = 0
     grid: bool = False
     grid_epochs: int = 10
     grid_learning_rates: tuple[float, ...] = (0.05, 0.1, 0.2)
@@ -50,8 +58,8 @@ class RetrainConfig:
         for name in ("grid_learning_rates", "grid_weight_decays", "grid_bn_eps", "grid_decays"):
             if not getattr(self, name):
                 raise ValueError(f"{name} needs at least one value")
-        if self.grid_epochs < 1:
-            raise ValueError(f"grid_epochs must be at least 1, got {self.grid_epochs}")
+        if self.grid_epochs < 1 or self.top_k < 1 or self.sample < 0:
+            raise ValueError("grid_epochs and top_k must be at least 1, sample not negative")
 
 
 @dataclass(frozen=True)

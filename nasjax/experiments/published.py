@@ -20,15 +20,16 @@ _CELLS = {
     "msr_darts": ("MSR-DARTS, 8 cells of 36 channels", 1_630_000, 0.0284, "Machida et al. 2021 (JSAI), Table 1"),
 }
 
-_CHAINS_OF_CHOICES = {  # top-1 on ImageNet
-    "spos": ("SPOS, block search, ImageNet", 3_345_088, 0.257, "Guo et al. 2020, Table 3 (accuracy unverified)"),
-    "fairnas": ("FairNAS-A, ImageNet", 4_600_000, 0.247, "Chu et al. 2021 and its repository"),
-    "bn_nas": ("BN-NAS, ImageNet", 5_228_536, 0.24536, "Chen et al. 2021, released run"),
+_PATHS = {
+    "spos": ("SPOS, block search", 3_345_088, 0.257, "Guo et al. 2020; accuracy unverified"),
+    "fairnas": ("FairNAS-A", 4_600_000, 0.247, "the authors' repository"),
+    "bn_nas": ("BN-NAS", 5_228_536, 0.24536, "the authors' released run"),
 }
 
 
 def published(config: Any) -> dict[str, Any]:
-    """The published result nearest to a configuration: model, params, test_error (a fraction), source."""
+    """The published result nearest to a configuration: model, params, test_error (a fraction), source; dataset if not
+    cifar10."""
     space = config.space
     if isinstance(space, ConvChain):
         if space.block_layers > 1:
@@ -37,4 +38,6 @@ def published(config: Any) -> dict[str, Any]:
             variant = "v2" if space.strides else "v1"
         return {**_CHAINS[variant], "source": "Zoph & Le 2017, Table 1"}
     names = ("model", "params", "test_error", "source")
-    return dict(zip(names, {**_CELLS, **_CHAINS_OF_CHOICES}[config.method], strict=True))
+    if config.method in _PATHS:
+        return {"dataset": "imagenet", **dict(zip(names, _PATHS[config.method], strict=True))}
+    return dict(zip(names, _CELLS[config.method], strict=True))
