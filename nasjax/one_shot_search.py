@@ -33,11 +33,33 @@ def run(experiment: OneShot, path: Path) -> drive.Summary | None:
     Returns:
       The finished search; None after the supernet alone.
     """
-    config = experiment.config
-    seed, folder = jax.random.key(config.seed), path / "supernet"
+    config, seed = experiment.config, jax.random.key(experiment.config.seed)
+    state = supernet(experiment, path)
+    if not config.trials:
+        return None
+    if config.search.score == "indicator":
+        _optimum(experiment, state, path)
+    budget = Budget(trials=config.trials)
+    with progress(budget, config.search.score != "indicator") as on_round:
+        return drive.search(
+            jax.random.fold_in(seed, 1),
+            experiment.searcher,
+            experiment.evaluator(state),
+            workdir=path,
+            budget=budget,
+            width=config.search.population,
+            describe=experiment.describe,
+            refuse=refusal(config),
+            on_round=on_round,
+        )
+
+
+def supernet(experiment: OneShot, path: Path) -> PyTree:
+    """The first phase: the state of the trained supernet, which is there at once when it was trained before."""
+    folder = path / "supernet"
     folder.mkdir(exist_ok=True)
     end = learning.learn(
-        jax.random.fold_in(seed, 0),
+        jax.random.fold_in(jax.random.key(experiment.config.seed), 0),
         experiment.stages,
         experiment.batches,
         workdir=folder,
@@ -46,23 +68,7 @@ def run(experiment: OneShot, path: Path) -> drive.Summary | None:
         on_epoch=_told,
         on_step=ticking(),
     )
-    if not config.trials:
-        return None
-    if config.search.score == "indicator":
-        _optimum(experiment, end.state, path)
-    budget = Budget(trials=config.trials)
-    with progress(budget, config.search.score != "indicator") as on_round:
-        return drive.search(
-            jax.random.fold_in(seed, 1),
-            experiment.searcher,
-            experiment.evaluator(end.state),
-            workdir=path,
-            budget=budget,
-            width=config.search.population,
-            describe=experiment.describe,
-            refuse=refusal(config),
-            on_round=on_round,
-        )
+    return end.state
 
 
 def standalone(experiment: OneShot, path: Path, count: int) -> None:
@@ -77,8 +83,8 @@ def standalone(experiment: OneShot, path: Path, count: int) -> None:
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"][:count]
     if len(rows) < count:
         raise ValueError(f"retrain.sample={count}, but {path} has {len(rows)} trials; search first, or sample fewer")
-    supernet = choice_supernet(experiment.plan, dropout=config.supernet.dropout, dtype=config.retrain_recipe.dtype)
-    evaluator = trained_alone(supernet, resident(load(config.data)), recipe=config.retrain_recipe)
+    network = choice_supernet(experiment.plan, dropout=config.supernet.dropout, dtype=config.retrain_recipe.dtype)
+    evaluator = trained_alone(network, resident(load(config.data)), recipe=config.retrain_recipe)
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
     known = len(checkpoint.read_lines(file))
     checkpoint.truncate_lines(file, known)

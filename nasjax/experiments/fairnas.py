@@ -14,7 +14,7 @@ from typing import Any
 
 from nasjax.experiments import one_shot as base
 from nasjax.experiments.one_shot import EvolutionConfig, OneShotConfig, SupernetConfig
-from nasjax.learners.one_shot import Descent
+from nasjax.learners.one_shot_update import Descent
 
 make = base.make
 supernet = base.supernet_counts

@@ -13,7 +13,8 @@ from nasjax.data.dataset import DataConfig, load
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.experiments.base import AUGMENT, RetrainConfig, dataset_facts, shape_of
 from nasjax.learners import samplers
-from nasjax.learners.one_shot import Descent, EarlyBird, Trainable, one_shot
+from nasjax.learners.one_shot import EarlyBird, one_shot
+from nasjax.learners.one_shot_update import Descent, Trainable
 from nasjax.nets.choice_supernet import Supernet, choice_supernet
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution

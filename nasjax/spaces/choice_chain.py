@@ -7,6 +7,7 @@ SPOS: Guo et al. 2020 (arXiv:1904.00420), spec section 2.2. FairNAS: Chu et al. 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,8 +111,10 @@ class ChoiceChain:
                 )
         if len(set(self.removed)) != len(self.removed) or len(self.removed) == self.layers:
             raise ValueError(f"removed must name distinct layers, and not all of them; got {self.removed}")
-        if any(not factor > 0 for factor in self.channel_factors):
-            raise ValueError(f"channel_factors must be positive, got {self.channel_factors}")
+        if any(not factor > 0 for factor in self.channel_factors) or len(set(self.channel_factors)) != len(
+            self.channel_factors
+        ):
+            raise ValueError(f"channel_factors must be positive and distinct, got {self.channel_factors}")
 
     @property
     def layers(self) -> int:
@@ -165,40 +168,43 @@ class ChoiceChain:
     def active(self, arch: Array) -> jax.Array:
         """bool[S]: all but removed layers, and the channels of layers that are identity."""
         present = jnp.asarray(self._present)
-        return jnp.concatenate([present, self.path(arch) >= 0]) if self.channel_factors else present
+        return jnp.concatenate([present, present & (self.path(arch) >= 0)]) if self.channel_factors else present
 
     def sample(self, key: Key) -> jax.Array:
         """Every site drawn uniformly and independently."""
-        counts = jnp.array([len(site.choices) for site in self.sites], jnp.int32)
-        return self._repaired(jax.random.randint(key, counts.shape, 0, counts, jnp.int32), jnp.int32(0))
-
-    def _repaired(self, arch: jax.Array, spare: jax.Array) -> jax.Array:
-        """-1 exactly where a site is inactive; `spare` [] or [S] replaces a -1 that has become active."""
-        return jnp.where(self.active(arch), jnp.where(arch < 0, spare, arch), -1)
+        drawn = self._drawn(key)
+        return self._repaired(drawn, drawn)
 
     def mutate(self, key: Key, arch: jax.Array) -> jax.Array:
         """Changes exactly one active site to another value; channels that come with an operator are drawn."""
-        key_site, key_value, key_spare = jax.random.split(key, 3)
-        counts = jnp.array([len(site.choices) for site in self.sites], jnp.int32)
-        mutable = self.active(arch) & (counts > 1)
-        site = jax.random.categorical(key_site, jnp.where(mutable, 0.0, -jnp.inf))
-        value = jax.random.randint(key_value, (), 0, counts[site] - 1, jnp.int32)
-        value = value + (value >= arch[site])
-        return self._repaired(
-            jnp.asarray(arch).at[site].set(value), jax.random.randint(key_spare, counts.shape, 0, counts)
-        )
+        key_site, key_step, key_spare = jax.random.split(key, 3)
+        arch, counts = jnp.asarray(arch, jnp.int32), self._counts()
+        site = jax.random.categorical(key_site, jnp.where(self.active(arch) & (counts > 1), 0.0, -jnp.inf))
+        step = jax.random.randint(key_step, (), 1, jnp.maximum(counts[site], 2), jnp.int32)
+        return self._repaired(arch.at[site].set((arch[site] + step) % counts[site]), self._drawn(key_spare))
 
     def mutate_genes(self, key: Key, arch: jax.Array, rate: float | jax.Array) -> jax.Array:
         """Draws every active site anew with probability `rate`; it may come out as it was (SPOS's release)."""
         key_which, key_value = jax.random.split(key)
-        fresh = self.sample(key_value)
-        drawn = jnp.where(jax.random.bernoulli(key_which, rate, jnp.shape(arch)) & (fresh >= 0), fresh, arch)
-        return self._repaired(drawn, jnp.maximum(fresh, 0))
+        fresh = self._drawn(key_value)
+        return self._repaired(jnp.where(jax.random.bernoulli(key_which, rate, fresh.shape), fresh, arch), fresh)
 
     def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
         """Takes every site from one parent or the other."""
         child = jnp.where(jax.random.bernoulli(key, shape=jnp.shape(a)), a, b)
-        return self._repaired(child, jnp.maximum(jnp.maximum(a, b), 0))
+        return self._repaired(child, jnp.maximum(a, b))
+
+    def _counts(self) -> jax.Array:
+        return jnp.array([len(site.choices) for site in self.sites], jnp.int32)
+
+    def _drawn(self, key: Key) -> jax.Array:
+        """A value for every site, active or not."""
+        counts = self._counts()
+        return jax.random.randint(key, counts.shape, 0, counts, jnp.int32)
+
+    def _repaired(self, arch: jax.Array, spare: jax.Array) -> jax.Array:
+        """-1 exactly where a site is inactive; `spare` [S] replaces the -1 of sites that have become active."""
+        return jnp.where(self.active(arch), jnp.where(arch < 0, spare, arch), -1)
 
     # -- host side ---------------------------------------------------------------------------------------------
 
@@ -256,6 +262,18 @@ class ChoiceChain:
         choices = len(self.operators) * max(1, len(self.channel_factors))
         used = [skip for i, skip in enumerate(self._skippable) if i not in self.removed]
         return math.prod(choices + skip for skip in used)
+
+    def enumerate(self) -> np.ndarray:
+        """Every Arch, int32[size, S]; the last layer varies fastest. ValueError beyond 10^6 architectures."""
+        if self.size() > 1_000_000:
+            raise ValueError(f"a space of {self.size()} architectures is too large to enumerate")
+        m, factors = len(self.operators), range(len(self.channel_factors)) or (-1,)
+        layers = [
+            [(-1, -1)] if i in self.removed else [*itertools.product(range(m), factors), *[(m, -1)] * skip]
+            for i, skip in enumerate(self._skippable)
+        ]
+        archs = np.array(list(itertools.product(*layers)), np.int32)
+        return np.concatenate([archs[..., 0], archs[..., 1]], 1) if self.channel_factors else archs[..., 0].copy()
 
 
 _SPOS = ChoiceChain()

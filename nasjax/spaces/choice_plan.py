@@ -27,10 +27,12 @@ class Counts(NamedTuple):
 
 
 def mid_channels(family: str, operator: str, shape: LayerShape, factor: float) -> int:
-    """Inner channels of an operator: half of the layer's times `factor`, or its input's times the expansion."""
-    if family == "mobile":
-        return int(shape.c_in * int(operator[-1]) * factor)
-    return int(shape.c_out // 2 * factor)
+    """Inner channels of an operator: half of the layer's, or its input's times the expansion; times `factor`.
+
+    Rounded down, as in SPOS's release; but 45 * 1.4, which is 62.99... in floating point, is 63.
+    """
+    full = shape.c_in * int(operator[-1]) if family == "mobile" else shape.c_out // 2
+    return int(full * factor + 1e-6)
 
 
 def convolution(c_in: int, c_out: int, size: int, places: int, groups: int = 1) -> Counts:
@@ -67,6 +69,13 @@ class ChoicePlan:
     def __post_init__(self) -> None:
         if min(*self.image, self.classes) < 1:
             raise ValueError(f"image is (height, width, channels), all positive, and so are classes; got {self}")
+        space = self.space
+        smallest = min(space.channel_factors, default=1.0)
+        for shape in space.layer_shapes:
+            if not all(mid_channels(space.family, operator, shape, smallest) for operator in space.operators):
+                raise ValueError(
+                    f"channel factor {smallest} leaves no channels inside a layer {tuple(shape)}; raise it"
+                )
 
     @property
     def bias(self) -> bool:

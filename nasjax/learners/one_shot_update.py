@@ -1,0 +1,160 @@
+"""One update of a supernet's weights: the gradients of a few paths, added up, move what those paths use.
+
+Guo et al. 2020 (SPOS, arXiv:1904.00420) and its code, spec section 2.3; Chu et al. 2021 (FairNAS, arXiv:1907.01845),
+spec section 3.2; Chen et al. 2021 (BN-NAS, arXiv:2108.07375), spec section 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nasjax.learners.descent import clip as clip_norm
+from nasjax.train import losses, schedules
+from nasjax.train.parallel import mean
+from nasjax.types import Key, PyTree
+
+Trainable = Literal["all", "all_bn", "last_bn"]
+KERNELS = ("conv", "pointwise", "depthwise", "dense")  # the arrays that weight decay acts on
+
+
+@dataclass(frozen=True)
+class Descent:
+    """SGD for a supernet; the defaults are those of SPOS's release (spec section 2.3).
+
+    Attributes:
+      rate, final_rate: learning rate of the first step, and the one that a step after the last would have.
+      schedule: from one to the other, step by step: "linear" or "cosine".
+      warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the schedule's rate.
+      momentum, weight_decay: the decay acts on kernels only.
+      clip: largest norm of the whole gradient; 0 = not clipped.
+      clip_value: largest size of a gradient's element; 0 = not clipped.
+      label_smoothing: part of the target's weight that is spread over all classes.
+
+    Raises:
+      ValueError: a value out of its range.
+    """
+
+    rate: float = 0.5
+    final_rate: float = 0.0
+    schedule: Literal["linear", "cosine"] = "linear"
+    warmup_epochs: int = 0
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    clip: float = 0.0
+    clip_value: float = 0.0
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.rate >= self.final_rate >= 0 or not self.rate > 0:
+            raise ValueError(f"rates must satisfy rate >= final_rate >= 0, got {self.rate} and {self.final_rate}")
+        if not 0 <= self.momentum < 1 or not 0 <= self.label_smoothing < 1:
+            raise ValueError("momentum and label_smoothing must be in [0, 1)")
+        if min(self.weight_decay, self.warmup_epochs, self.clip, self.clip_value) < 0:
+            raise ValueError("weight_decay, warmup_epochs, clip and clip_value must not be negative")
+        if self.schedule not in ("linear", "cosine"):
+            raise ValueError(f"unknown schedule {self.schedule!r}; choose linear or cosine")
+
+
+class Update(NamedTuple):
+    """The pure functions of an update.
+
+    momentum(params) -> zeros like the trained parameters, a tuple in the order of the tree's leaves
+    rate(step, epochs, epoch_steps) -> float, on the host
+    run(params, momentum, batch_stats, archs i32[P, S], key, rate, {"train": (x, y)})
+      -> (params, momentum, batch_stats, {"train_loss", "train_accuracy"}), on a device's part of the batch
+    """
+
+    momentum: Callable[[PyTree], tuple[jax.Array, ...]]
+    rate: Callable[[int, int, int], float]
+    run: Callable[..., Any]
+
+
+def one_shot_update(
+    supernet: Any, *, descent: Descent | None = None, trainable: Trainable = "all", fresh_batches: bool = False
+) -> Update:
+    """The update of `one_shot`, which see for the arguments.
+
+    Raises:
+      ValueError: an unknown `trainable`.
+    """
+    if trainable not in ("all", "all_bn", "last_bn"):
+        raise ValueError(f"unknown trainable {trainable!r}; choose all, all_bn or last_bn")
+    optimiser = descent or Descent()
+
+    def trained(params: PyTree) -> list[bool]:
+        """Which leaves are trained."""
+        names = [tuple(part.key for part in path) for path, _ in jax.tree.leaves_with_path(params)]
+        if trainable == "all":
+            return [True] * len(names)
+        return [supernet.last_norm(n) if trainable == "last_bn" else n[-1] in ("gamma", "beta") for n in names]
+
+    def run(
+        params: PyTree, momentum: Any, batch_stats: PyTree, archs: jax.Array, key: Key, rate: jax.Array, batch: PyTree
+    ) -> Any:
+        leaves, tree = jax.tree.flatten(params)
+        which = trained(params)
+
+        def whole(some: Iterable[jax.Array], rest: Iterable[jax.Array]) -> PyTree:
+            some, rest = iter(some), iter(rest)
+            return jax.tree.unflatten(tree, [next(some) if t else next(rest) for t in which])
+
+        moving = tuple(leaf for leaf, t in zip(leaves, which, strict=True) if t)
+        frozen = [leaf for leaf, t in zip(leaves, which, strict=True) if not t]
+
+        def loss_of(moving: Any, stats: PyTree, arch: jax.Array, key: Key, x: jax.Array, y: jax.Array) -> Any:
+            variables = {"params": whole(moving, frozen), "batch_stats": stats}
+            logits, after = supernet.apply(variables, arch, x, key=key, train=True)
+            loss = losses.cross_entropy(logits, y, optimiser.label_smoothing)
+            return loss, (losses.hits(logits, y).mean(), after["batch_stats"])
+
+        def one(carry: Any, xs: Any) -> Any:
+            total, stats = carry
+            arch, key, piece = xs
+            x, y = batch["train"] if piece is None else piece
+            (loss, (accuracy, stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(moving, stats, arch, key, x, y)
+            return (jax.tree.map(jnp.add, total, grads), stats), (loss, accuracy)
+
+        paths = len(archs)
+        pieces = None
+        if fresh_batches:
+            pieces = jax.tree.map(lambda z: z.reshape(paths, -1, *z.shape[1:]), batch["train"])
+        zero = (jax.tree.map(jnp.zeros_like, moving), batch_stats)
+        xs = (archs, jax.random.split(key, paths), pieces)
+        if paths == 1:
+            (grads, stats), (loss, accuracy) = one(zero, jax.tree.map(lambda z: z[0], xs))
+        else:
+            (grads, stats), (loss, accuracy) = jax.lax.scan(one, zero, xs)
+        grads, loss, accuracy = mean((grads, loss.mean(), accuracy.mean()))
+        if optimiser.clip_value:
+            grads = jax.tree.map(lambda g: jnp.clip(g, -optimiser.clip_value, optimiser.clip_value), grads)
+        if optimiser.clip:
+            grads = clip_norm(grads, optimiser.clip)
+        decays = [name[-1].key in KERNELS for name, _ in jax.tree.leaves_with_path(params)]
+        decays = [d for d, t in zip(decays, which, strict=True) if t]
+        buffer = tuple(
+            optimiser.momentum * b + g + (optimiser.weight_decay * p if d else 0)
+            for b, g, p, d in zip(momentum, grads, moving, decays, strict=True)
+        )
+        moved = tuple(p - rate * b for p, b in zip(moving, buffer, strict=True))
+        new = supernet.select(archs, whole(moved, frozen), params)
+        old_buffer = whole(momentum, frozen)
+        buffer_tree = supernet.select(archs, whole(buffer, frozen), old_buffer)
+        kept = tuple(leaf for leaf, t in zip(jax.tree.leaves(buffer_tree), which, strict=True) if t)
+        return new, kept, mean(stats), {"train_loss": loss, "train_accuracy": accuracy}
+
+    def momentum(params: PyTree) -> tuple[jax.Array, ...]:
+        leaves, which = jax.tree.leaves(params), trained(params)
+        return tuple(jnp.zeros_like(leaf) for leaf, t in zip(leaves, which, strict=True) if t)
+
+    def rate(step: int, epochs: int, epoch_steps: int) -> float:
+        form = schedules.linear if optimiser.schedule == "linear" else schedules.cosine
+        now = float(form(optimiser.rate, step, epochs * epoch_steps, optimiser.final_rate))
+        warm = optimiser.warmup_epochs
+        return now * min(1.0, (step // epoch_steps + 1) / warm) if warm else now
+
+    return Update(momentum, rate, run)
