@@ -137,7 +137,9 @@ def _train(key: Key, built: Built, recipe: Recipe, data: Data, folder: Path) -> 
             checkpoint.save(folder / "epochs", f"{epoch:06d}", state)
             saved = time.monotonic()
 
-    variables, history = fit(key, network, data, recipe, state=found[1] if found else None, on_epoch=on_epoch)
+    variables, history = fit(
+        key, network, data, recipe, state=found[1] if found else None, devices=None, on_epoch=on_epoch
+    )
     if not np.isfinite(history["train_loss"][-1]):
         raise RunError(
             f"the loss became NaN in epoch {len(history['train_loss'])}; "

@@ -243,13 +243,14 @@ def searcher_of(config: OneShotConfig, plan: ChoicePlan) -> Searcher:
 def supernet_counts(config: OneShotConfig, image: tuple[int, int, int], classes: int) -> dict[str, Any]:
     """What --mode=inspect says of the supernet; a path's multiply-adds lie between the two given."""
     plan = ChoicePlan(config.space, image, classes)
-    used = [i for i in range(config.space.layers) if i not in config.space.removed]
-    macs = plan.table.macs[used][:, :-1]
+    macs = plan.table.macs
+    skippable = [len(site.choices) > len(config.space.operators) for site in config.space.sites[: len(macs)]]
+    smallest = np.where(skippable, 0, macs[:, :-1].min((1, 2)))
     return {
         "describes": "supernet",
         "params": plan.supernet_params(config.supernet.affine),
         "macs": int(macs.max((1, 2)).sum()) + plan.fixed.macs,
-        "macs_of_smallest_path": int(macs.min((1, 2)).sum()) + plan.fixed.macs,
+        "macs_of_smallest_path": int(smallest.sum()) + plan.fixed.macs,
     }
 
 

@@ -56,7 +56,8 @@ def one_shot(
     A step draws archs [P, S], adds up the gradients of the P paths, and makes one update. Parameters that no path
     uses keep their values and their momentum bit by bit: neither decay nor momentum reaches them. `batch` is
     {"train": (x, y)}. Batch norm uses the statistics of the whole batch, of all devices; the running ones of the
-    operators on the path move in every pass.
+    operators on the path move in every pass. With channel search, too, an operator is used or not as a whole: decay and
+    momentum also reach the channels that a narrow path leaves out (our choice; the release has no channel search).
 
     Args:
       supernet: `nets.choice_supernet`, or anything with its five functions.

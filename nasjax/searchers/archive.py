@@ -78,12 +78,15 @@ def hand_out(archive: Archive, n: int) -> tuple[Archive, Proposal]:
 
 
 def record(archive: Archive, proposal: Proposal, evaluation: Evaluation) -> Archive:
-    """Notes results, in any order; what failed in any objective counts as -inf in all."""
-    fitness = evaluation.fitness.reshape(len(proposal.id), -1)
-    if fitness.shape[1] != archive.fitness.shape[1]:
-        raise ValueError(
-            f"this searcher ranks {archive.fitness.shape[1]} objectives, the evaluator gives {fitness.shape[1]}"
-        )
+    """Notes results, in any order; what failed in any objective counts as -inf in all.
+
+    One fitness f32[N] stands for all objectives: so the loops tell a round that failed as a whole.
+    """
+    fitness, objectives = jnp.asarray(evaluation.fitness), archive.fitness.shape[1]
+    if fitness.ndim == 1:
+        fitness = jnp.broadcast_to(fitness[:, None], (len(fitness), objectives))
+    if fitness.shape[1] != objectives:
+        raise ValueError(f"this searcher ranks {objectives} objectives, the evaluator gives {fitness.shape[1]}")
     ok = (evaluation.status == Status.OK) & jnp.isfinite(fitness).all(1)
     rows = jnp.where(proposal.id < 0, len(archive.told), proposal.id)  # those out of range are dropped
     return archive._replace(

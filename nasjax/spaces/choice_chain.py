@@ -111,10 +111,9 @@ class ChoiceChain:
                 )
         if len(set(self.removed)) != len(self.removed) or len(self.removed) == self.layers:
             raise ValueError(f"removed must name distinct layers, and not all of them; got {self.removed}")
-        if any(not factor > 0 for factor in self.channel_factors) or len(set(self.channel_factors)) != len(
-            self.channel_factors
-        ):
-            raise ValueError(f"channel_factors must be positive and distinct, got {self.channel_factors}")
+        factors = self.channel_factors
+        if any(not factor > 0 for factor in factors) or len(set(factors)) != len(factors):
+            raise ValueError(f"channel_factors must be positive and distinct, got {factors}")
 
     @property
     def layers(self) -> int:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.train.compiling import compile_lowered
+from nasjax.train.parallel import data_parallel, device_count, replicate
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, TrainState, pipeline, trainer
 from nasjax.types import Key, Network, PyTree
@@ -34,16 +35,23 @@ def _pipeline(recipe: Recipe, train_size: int) -> tuple[Callable[..., Any], Call
     return jax.jit(shuffle), jax.jit(batch)
 
 
-def stepwise(train: Trainer, recipe: Recipe, state: TrainState, choice: Any, data: Data) -> Run:
+def stepwise(
+    train: Trainer, recipe: Recipe, state: TrainState, choice: Any, data: Data, devices: int | None = 1
+) -> Run:
     """`train.run` as a loop on the host over two compiled programs of the network: a step and a validation.
 
     For one network this compiles in half the time of `run`, and its gradients are not inside a loop, where XLA's CPU
-    convolutions are slow. The state given to it is consumed.
+    convolutions are slow. The state given to it is consumed. With several devices (None = all) each takes its part of
+    every batch.
     """
     shuffle, batch = _pipeline(recipe, len(data.train_y))
     key, t, rate = jax.random.key(0), jnp.int32(0), jnp.float32(0)
     x, y, _ = jax.eval_shape(batch, key, state.order, t, data)
-    update = compile_lowered(jax.jit(train.update, donate_argnums=0).lower(state, choice, rate, x, y, key, t))
+    update: Callable[..., TrainState]
+    if device_count(devices) == 1:
+        update = compile_lowered(jax.jit(train.update, donate_argnums=0).lower(state, choice, rate, x, y, key, t))
+    else:
+        update = _divided(train, devices)
     validate = compile_lowered(jax.jit(train.validate, donate_argnums=0).lower(state, choice, data, t))
 
     def run(
@@ -59,6 +67,16 @@ def stepwise(train: Trainer, recipe: Recipe, state: TrainState, choice: Any, dat
         return state
 
     return run
+
+
+def _divided(train: Trainer, devices: int | None) -> Callable[..., TrainState]:
+    """`train.update`, each batch divided among devices."""
+
+    def part(state: TrainState, choice: Any, rate: jax.Array, key: Key, t: jax.Array, xy: PyTree) -> TrainState:
+        return train.update(state, choice, rate, *xy, key, t)
+
+    parallel = data_parallel(part, devices)
+    return lambda state, choice, rate, x, y, key, t: parallel(state, choice, rate, key, t, (x, y))
 
 
 def advance(
@@ -89,6 +107,7 @@ def fit(
     *,
     choice: Any = None,
     state: TrainState | None = None,
+    devices: int | None = 1,
     on_epoch: Callable[[int, TrainState], None] = lambda epoch, state: None,
 ) -> tuple[PyTree, dict[str, list[float]]]:
     """Trains one network epoch by epoch, as the population trainer trains a child.
@@ -100,6 +119,7 @@ def fit(
       recipe: its learning_rate is the initial one.
       choice: passed on to the network.
       state: of an interrupted training, to go on from; None = from the start.
+      devices: local devices to divide each batch among; None = all.
       on_epoch: called with the number of epochs done and the state. The state is consumed by the next epoch, so copy
         (or save) what is to be kept.
 
@@ -119,7 +139,8 @@ def fit(
         raise ValueError(
             f"the state is of a training of {state.train_loss.size} epochs, the recipe has {recipe.epochs}"
         )
-    run = stepwise(train, recipe, state, choice, data)
+    state = replicate(state, devices)
+    run = stepwise(train, recipe, state, choice, data, devices)
     for epoch in range(int(state.step) // train.epoch_steps, recipe.epochs):
         begin = epoch * train.epoch_steps
         rate = jnp.float32(recipe.learning_rate)

@@ -49,13 +49,15 @@ def data_parallel(program: Callable[..., PyTree], devices: int | None = None) ->
         devices=jax.local_devices()[:count],
     )
 
+    parts = NamedSharding(Mesh(np.asarray(jax.local_devices()[:count]), (AXIS,)), PartitionSpec(AXIS))
+
     def shard(leaf: Any) -> Any:
         if leaf.shape[0] % count:
             raise ValueError(
                 f"a batch of {leaf.shape[0]} does not divide among {count} devices; "
                 f"use a batch size that is a multiple of {count}, or fewer devices"
             )
-        return leaf.reshape(count, -1, *leaf.shape[1:])
+        return jax.device_put(leaf.reshape(count, -1, *leaf.shape[1:]), parts)
 
     def run(*arguments: PyTree) -> PyTree:
         *shared, batch = arguments

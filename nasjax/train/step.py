@@ -15,6 +15,7 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from nasjax.ops.collective import mean
 from nasjax.train import losses, schedules
 from nasjax.train.augment import augment, whiten
 from nasjax.train.recipe import Recipe
@@ -145,7 +146,8 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
             )
             return _loss(outputs, y, recipe), ravel_pytree(after["batch_stats"])[0]
 
-        (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        found = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        (loss, batch_stats), grads = mean(found)  # over devices, in a data-parallel program
         direction, optimiser_state = optimiser.update(grads, state.optimiser, state.params)
         now = _rate(recipe, rate, t / steps, epoch)
         return state._replace(

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from nasjax.searchers import random_search, reinforce
+from nasjax.searchers.nsga2 import nsga2
+from nasjax.searchers.topk import topk_evolution
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.types import Evaluation, Searcher, Status
 
@@ -29,6 +31,10 @@ CASES = {
     "random": Case(random_search, learns=False),
     "reinforce_lstm": Case(partial(reinforce, learning_rate=0.02), learns=True),
     "reinforce_independent": Case(partial(reinforce, policy="independent", learning_rate=0.1), learns=True),
+    "topk": Case(
+        partial(topk_evolution, population=16, top_k=5, mutants=8, crossovers=8, capacity=ROUNDS * N), learns=True
+    ),
+    "nsga2": Case(partial(nsga2, objectives=1, population=16, capacity=ROUNDS * N), learns=True),
 }
 
 

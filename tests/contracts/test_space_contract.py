@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasjax.spaces import choice_chain
+from nasjax.spaces.choice_chain import MOBILE, SHUFFLE, ChoiceChain
 from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
 from nasjax.spaces.conv_plan import arch_hash
 from nasjax.spaces.darts_cell import OPERATORS, DartsCell
@@ -29,6 +31,18 @@ TINY = {
     "conv_single": ConvChain(1, 1, filter_heights=(1,), filter_widths=(1,), filter_counts=(4,)),
     "tabular_tiny": TabularCell(edges=3, ops=("none", "skip", "conv")),
     "tabular_single": TabularCell(edges=2, ops=("conv",)),
+    "choice_tiny": ChoiceChain(channels=(32, 64), depths=(1, 2), strides=(2, 2), operators=SHUFFLE[:3]),
+    "choice_tiny_all_options": ChoiceChain(
+        "mobile",
+        channels=(16,),
+        depths=(4,),
+        strides=(2,),
+        operators=MOBILE[:2],
+        removed=(2,),
+        identity=True,
+        channel_factors=(0.5, 1.0),
+    ),
+    "choice_single": ChoiceChain(channels=(32,), depths=(3,), strides=(2,), operators=SHUFFLE[:1], removed=(1,)),
 }
 SPACES = {
     **TINY,
@@ -40,6 +54,9 @@ SPACES = {
     "darts": DartsCell(),
     "darts_two": DartsCell(OPERATORS[3:5]),
     "darts_one": DartsCell(("sep_conv_3x3",)),
+    "spos": choice_chain.variant("spos"),
+    "bn_nas": choice_chain.variant("bn_nas"),
+    "choice_all_options": ChoiceChain(removed=(2, 19), identity=True, channel_factors=(0.5, 1.0, 1.5)),
 }
 RESTRICTED = ("darts_cell",)  # some combinations of choices are no architecture
 N = 3000  # draws: the rarest choice above has probability 1/75
@@ -109,8 +126,10 @@ def test_spaces_are_values(drawn):
 
 def test_samples_are_valid_and_reach_every_choice(drawn):
     drawn.check(drawn.archs)
+    removed = getattr(drawn.space, "removed", ())  # layers whose sites are never active
     for site, column in zip(drawn.space.sites, drawn.archs.T, strict=True):
-        assert set(column[column >= 0].tolist()) == set(range(len(site.choices))), site.name
+        expected = range(0 if site.layer in removed else len(site.choices))
+        assert set(column[column >= 0].tolist()) == set(expected), site.name
 
 
 def test_mutants_change_one_decision_and_what_it_switches(drawn):
@@ -161,7 +180,7 @@ def test_crossover_children_are_made_of_their_parents(drawn):
     np.testing.assert_array_equal(np.asarray(drawn.crossover(keys(3), a, a)), a)
 
 
-@pytest.mark.parametrize("name", ["conv_all_options", "tabular", "darts"])
+@pytest.mark.parametrize("name", ["conv_all_options", "tabular", "darts", "choice_all_options"])
 def test_single_vmap_and_jit_agree(name):
     drawn = draws_of(name)
     space = drawn.space

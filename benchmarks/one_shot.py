@@ -1,0 +1,271 @@
+"""Supernets of choice blocks: a step of all weights against a step of batch norms alone, paths scored per second.
+
+    python benchmarks/one_shot.py                        # FairNAS's operators, 8 layers, 16x16, batch 64
+    python benchmarks/one_shot.py --space=spos_cifar --size=32
+    python benchmarks/one_shot.py --skip-torch
+
+The PyTorch side is the same chain as modules, eager: a step draws a path, runs it, and updates what has a gradient.
+Both sides: SGD with momentum 0.9 and weight decay 4e-5 on kernels, label smoothing 0.1, batch norm with scale and
+shift. "BN only" trains scales and shifts alone (BN-NAS); "last BN" those that end an operator. Re-calibrated accuracy:
+8 training batches, then 512 validation images a path; the indicator: one sum of a look-up table per path.
+
+Memory: ours is what XLA allocates for the compiled step (temporaries, arguments and results), PyTorch's what autograd
+keeps for the backward pass plus parameters, gradients and momentum. Seconds are the best of `--rounds`, sides in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch import nn
+
+from nasjax.evaluators.supernet import path_accuracy, score_sum
+from nasjax.learners.one_shot_update import Descent, one_shot_update
+from nasjax.learners.samplers import uniform
+from nasjax.nets.choice_blocks import Block, Step, block
+from nasjax.nets.choice_frame import frame_steps
+from nasjax.nets.choice_supernet import choice_supernet
+from nasjax.spaces.choice_chain import variant
+from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.train.compiling import compile_lowered
+from nasjax.train.step import Data
+
+SETS = {"all": "all weights", "all_bn": "BN only", "last_bn": "last BN"}
+RATE, CALIBRATION, VALID = 0.05, 8, 512
+
+
+def images(args: argparse.Namespace, count: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(count)
+    x = random.standard_normal((count, args.size, args.size, args.colours), np.float32)
+    return x, random.integers(0, 10, count, np.int32)
+
+
+class TorchStep(nn.Sequential):
+    """Convolution, batch norm, activation."""
+
+    def __init__(self, step: Step) -> None:
+        groups = step.c_out if step.kind == "depthwise" else 1
+        conv = nn.Conv2d(step.c_in, step.c_out, step.size, step.stride, step.size // 2, groups=groups, bias=False)
+        active = {"none": nn.Identity(), "relu": nn.ReLU(), "relu6": nn.ReLU6()}[step.activation]
+        super().__init__(conv, nn.BatchNorm2d(step.c_out), active)
+
+
+class TorchBlock(nn.Module):
+    def __init__(self, form: Block) -> None:
+        super().__init__()
+        self.join = form.join
+        self.main = nn.Sequential(*map(TorchStep, form.main))
+        self.branch = nn.Sequential(*map(TorchStep, form.branch))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.join == "split":
+            return torch.cat([x[:, 0::2], self.main(x[:, 1::2])], 1)
+        if self.join == "branch":
+            return torch.cat([self.branch(x), self.main(x)], 1)
+        return self.main(x) + x if self.join == "add" else self.main(x)
+
+
+class TorchNet(nn.Module):
+    def __init__(self, plan: ChoicePlan) -> None:
+        super().__init__()
+        space = plan.space
+        before, behind = (nn.Sequential(*map(TorchStep, steps.values())) for steps in frame_steps(plan))
+        self.before, self.behind = before, behind
+        self.layers = nn.ModuleList(
+            nn.ModuleList(TorchBlock(block(space.family, name, shape)) for name in space.operators)
+            for shape in space.layer_shapes
+        )
+        self.dense = nn.Linear(space.tail, plan.classes, bias=plan.bias)
+
+    def forward(self, x: torch.Tensor, path: list[int]) -> torch.Tensor:
+        x = self.before(x)
+        for layer, choice in zip(self.layers, path, strict=True):
+            if choice >= 0:
+                x = layer[choice](x)
+        return self.dense(self.behind(x).mean((2, 3)))
+
+
+def our_step(args: argparse.Namespace, plan: ChoicePlan, trainable: str) -> tuple[Callable[[], Any], float, float]:
+    """(one step, seconds to compile, MiB)."""
+    supernet, space = choice_supernet(plan), plan.space
+    update = one_shot_update(supernet, descent=Descent(rate=RATE), trainable=trainable)  # type: ignore[arg-type]
+    batch = {"train": jax.device_put(images(args, args.batch))}
+    sample = jax.jit(uniform(space))
+    variables = supernet.init(jax.random.key(0), sample(jax.random.key(0))[0], batch["train"][0])
+    state = [variables["params"], update.momentum(variables["params"]), variables["batch_stats"]]
+    began = time.perf_counter()
+    first = (*state, sample(jax.random.key(0)), jax.random.key(0), np.float32(RATE), batch)
+    compiled = compile_lowered(jax.jit(update.run).lower(*first))
+    compiling = time.perf_counter() - began
+    memory = compiled.memory_analysis()
+    total = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    t = 0
+
+    def step() -> None:
+        nonlocal t
+        t += 1
+        key = jax.random.fold_in(jax.random.key(1), t)
+        *state[:], _ = jax.block_until_ready(compiled(*state, sample(key), key, np.float32(RATE), batch))
+
+    return step, compiling, total / 2**20
+
+
+def torch_step(
+    args: argparse.Namespace, net: TorchNet, plan: ChoicePlan, trainable: str
+) -> tuple[Callable[[], Any], float]:
+    """(one step, MiB)."""
+    x, y = images(args, args.batch)
+    form = torch.channels_last
+    x = torch.tensor(x).permute(0, 3, 1, 2).contiguous(memory_format=form)
+    y = torch.tensor(y).long()
+    net = net.to(memory_format=form)  # type: ignore[call-overload]
+    last = {id(p) for layer in net.layers for form in layer for p in form.main[-1][1].parameters()}
+    norms = {id(p) for module in net.modules() if isinstance(module, nn.BatchNorm2d) for p in module.parameters()}
+    chosen = {"all": None, "all_bn": norms, "last_bn": last}[trainable]
+    for p in net.parameters():
+        p.requires_grad_(chosen is None or id(p) in chosen)
+    moving = [p for p in net.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in moving if p.ndim > 1], "weight_decay": 4e-5},
+        {"params": [p for p in moving if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    sgd = torch.optim.SGD([group for group in groups if group["params"]], RATE, 0.9)
+    loss_of = nn.CrossEntropyLoss(label_smoothing=0.1)
+    random = np.random.default_rng(0)
+    kept: dict[int, int] = {}
+
+    def forward() -> torch.Tensor:
+        path = random.integers(0, len(plan.space.operators), plan.space.layers).tolist()
+        return loss_of(net(x, path), y)
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    net.train()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward().backward()
+    weights = sum(p.numel() * 4 for p in net.parameters()) + 2 * sum(p.numel() * 4 for p in moving)
+
+    def step() -> None:
+        sgd.zero_grad(set_to_none=True)  # what is not on the path has no gradient, and is left alone
+        forward().backward()
+        sgd.step()
+
+    return step, (sum(kept.values()) + weights) / 2**20
+
+
+def best_of(sides: dict[str, Callable[[], Any]], rounds: int, steps: int) -> dict[str, float]:
+    best = dict.fromkeys(sides, np.inf)
+    for side in sides.values():
+        side()
+    for _ in range(rounds):
+        for name, side in sides.items():
+            began = time.perf_counter()
+            for _ in range(steps):
+                side()
+            best[name] = min(best[name], (time.perf_counter() - began) / steps)
+    return best
+
+
+def scoring(args: argparse.Namespace, plan: ChoicePlan, net: TorchNet | None) -> dict[str, float]:
+    """Paths scored per second."""
+    supernet, space = choice_supernet(plan), plan.space
+    train, valid = images(args, args.batch * CALIBRATION), images(args, VALID)
+    ones = np.ones(args.colours, np.float32)
+    data = Data(*map(jnp.asarray, (*train, *valid, 0 * ones, ones)))
+    archs = jax.vmap(space.sample)(jax.random.split(jax.random.key(0), 16))
+    variables = supernet.init(jax.random.key(0), archs[0], data.train_x[:1])
+    accuracy = path_accuracy(supernet, data, calibration_batches=CALIBRATION, batch_size=args.batch)
+    many = jax.vmap(space.sample)(jax.random.split(jax.random.key(1), 1_000_000))
+    table = supernet.scores(variables["params"])
+    total = jax.jit(score_sum(space, table))
+    sides: dict[str, tuple[int, Callable[[], Any]]] = {
+        "accuracy": (16, lambda: jax.block_until_ready(accuracy(variables, archs))),
+        "indicator": (len(many), lambda: jax.block_until_ready(total(many))),
+    }
+    if net is not None:
+        paths = np.asarray(archs).tolist()
+        tx, vx = (
+            torch.tensor(x).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+            for x in (train[0], valid[0])
+        )
+        vy = torch.tensor(valid[1]).long()
+
+        @torch.no_grad()
+        def one(path: list[int]) -> float:
+            net.train()
+            for module in net.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.reset_running_stats()
+                    module.momentum = None  # cumulative
+            for piece in tx.split(args.batch):
+                net(piece, path)
+            net.eval()
+            return sum(
+                float((net(x, path).argmax(1) == y).sum())
+                for x, y in zip(vx.split(args.batch), vy.split(args.batch), strict=True)
+            )
+
+        def look_up() -> None:
+            scores = [[float(form.main[-1][1].weight.abs().mean()) for form in layer] for layer in net.layers]
+            for path in paths * 100:
+                sum(layer[choice] for layer, choice in zip(scores, path, strict=True))
+
+        sides["accuracy, PyTorch"] = (4, lambda: [one(path) for path in paths[:4]])
+        sides["indicator, Python loop"] = (100 * len(paths), look_up)
+    best = best_of({name: side for name, (_, side) in sides.items()}, args.rounds, 1)
+    return {name: sides[name][0] / seconds for name, seconds in best.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", default="fairnas_cifar")
+    parser.add_argument("--size", type=int, default=16)
+    parser.add_argument("--colours", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=8, help="a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--skip-torch", action="store_true")
+    args = parser.parse_args()
+    jax.config.update("jax_enable_compilation_cache", False)
+    torch.set_num_threads(2)
+    plan = ChoicePlan(variant(args.space), (args.size, args.size, args.colours), 10)
+    rows, facts = [], {}
+    for trainable, label in SETS.items():
+        step, compiling, memory = our_step(args, plan, trainable)
+        sides = {"nasjax": step}
+        kept = float("nan")
+        if not args.skip_torch:
+            sides["PyTorch"], kept = torch_step(args, TorchNet(plan), plan, trainable)
+        best = best_of(sides, args.rounds, args.steps)
+        facts[trainable] = {"compile_s": compiling, "MiB": memory, "torch_MiB": kept, **best}
+        ratio = best.get("PyTorch", np.nan) / best["nasjax"]
+        rows.append(
+            f"| {label} | {compiling:.0f} | {1000 * best['nasjax']:.0f} | {1000 * best.get('PyTorch', np.nan):.0f} "
+            f"| {ratio:.2f} | {memory:.0f} | {kept:.0f} |"
+        )
+    speeds = scoring(args, plan, None if args.skip_torch else TorchNet(plan))
+    print(f"{args.space} at {args.size}x{args.size}, batch {args.batch}; {plan.supernet_params():,} parameters\n")
+    print("| trained | compile, s | ms a step | PyTorch, ms | PyTorch / ours | MiB | PyTorch, MiB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("\n".join(rows))
+    print(f"\nall weights over BN only: {facts['all']['nasjax'] / facts['all_bn']['nasjax']:.2f}x the time of a step\n")
+    print("| score | paths a second |")
+    print("| --- | --- |")
+    for name, speed in speeds.items():
+        print(f"| {name} | {speed:,.1f} |")
+    versions = {"jax": jax.__version__, "torch": torch.__version__, "device": jax.devices()[0].device_kind}
+    print(json.dumps({"benchmark": "one_shot", **vars(args), "steps": facts, "paths_a_second": speeds, **versions}))
+
+
+if __name__ == "__main__":
+    main()
