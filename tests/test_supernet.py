@@ -18,9 +18,9 @@ from nasjax.spaces.named import named
 WIDE = ("shuffle_k5", "shuffle_xception")
 CASES = {
     "shuffle": (tiny_shuffle(), [(0, 3, 1), (3, 2, 0)]),
-    "mobile": (tiny(channels=(4, 6), depths=(3, 1), strides=(1, 2)), [(0, 1, 2, 1), (2, 2, 0, 0)]),
+    "mobile": (tiny(channels=(4, 6), depths=(2, 1), strides=(1, 2)), [(0, 1, 2), (2, 2, 0)]),
     "identity": (tiny(first=0, stem=6, depths=(4,), strides=(1,), identity=True, removed=(1,)), [(3, -1, 1, 3)]),
-    "channels": (tiny_shuffle(operators=WIDE, channel_factors=(0.5, 1.0, 1.5)), [(0, 1, 0, 0, 2, 1), (1, 0, 1, 1, 0, 0)]),
+    "channels": (tiny_shuffle(depths=(2,), operators=WIDE, channel_factors=(0.5, 1.0, 1.5)), [(0, 1, 0, 2), (1, 0, 1, 0)]),
 }
 
 
@@ -66,7 +66,10 @@ def compared(request):
                 return (logits * target).sum(), (logits, after["batch_stats"])
 
             gradient, (logits, stats) = jax.grad(loss, has_aux=True)(variables["params"])
-            return {"params": gradient, "batch_stats": stats, "train": logits, "eval": network.apply(variables, arch, x)}
+            out = {"params": gradient, "batch_stats": stats, "train": logits}
+            if request.param == "identity":  # once is enough, and the case compiles fastest
+                out["eval"], _ = network.apply(variables, arch, x)
+            return out
 
         whole, found = quick(lambda arch: run(supernet, variables, arch)), []
         for arch in archs:
@@ -83,8 +86,8 @@ def compared(request):
 def test_a_path_is_the_stand_alone_network(compared):
     plan, _, found = compared
     for arch, shapes, inside, outside in found:
-        np.testing.assert_allclose(inside["eval"][0], outside["eval"][0], rtol=1e-9, atol=1e-11)
-        np.testing.assert_allclose(inside["train"], outside["train"], rtol=1e-9, atol=1e-11)
+        for mode in outside.keys() - {"params", "batch_stats"}:
+            np.testing.assert_allclose(inside[mode], outside[mode], rtol=1e-9, atol=1e-11)
         mine = copied(plan, arch, inside, shapes)
         for kind in ("params", "batch_stats"):
             assert jax.tree.structure(mine[kind]) == jax.tree.structure(outside[kind])

@@ -27,7 +27,7 @@ def empty(space: Space, capacity: int, objectives: int) -> Archive:
     """An archive for so many trials."""
     return Archive(
         jnp.full((capacity, len(space.sites)), -1, jnp.int32),
-        jnp.full((capacity, objectives), -jnp.inf),
+        jnp.full((capacity, objectives), -jnp.inf, jnp.float32),
         jnp.zeros(capacity, bool),
         jnp.int32(0),
         jnp.int32(0),

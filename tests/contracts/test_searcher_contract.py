@@ -25,6 +25,7 @@ ROUNDS = 60
 class Case(NamedTuple):
     make: Callable[..., Searcher]  # space -> Searcher, for ROUNDS * N trials
     learns: bool  # whether what it is told changes what it asks
+    repeats: bool = True  # whether it may ask for an architecture again
 
 
 CASES = {
@@ -32,15 +33,18 @@ CASES = {
     "reinforce_lstm": Case(partial(reinforce, learning_rate=0.02), learns=True),
     "reinforce_independent": Case(partial(reinforce, policy="independent", learning_rate=0.1), learns=True),
     "topk": Case(
-        partial(topk_evolution, population=16, top_k=5, mutants=8, crossovers=8, capacity=ROUNDS * N), learns=True
+        partial(topk_evolution, population=16, top_k=5, mutants=8, crossovers=8, capacity=ROUNDS * N),
+        learns=True,
+        repeats=False,
     ),
-    "nsga2": Case(partial(nsga2, objectives=1, population=16, capacity=ROUNDS * N), learns=True),
+    "nsga2": Case(partial(nsga2, objectives=1, population=16, capacity=ROUNDS * N), learns=True, repeats=False),
 }
 
 
 class Subject(NamedTuple):
     searcher: Searcher
     learns: bool
+    repeats: bool
     init: Callable
     ask: Callable  # (key, state) -> (state, Proposal of N)
     tell: Callable
@@ -61,7 +65,7 @@ def subject(request):
         traces["tell"] += 1
         return searcher.tell(state, proposal, evaluation)
 
-    return Subject(searcher, case.learns, jax.jit(searcher.init), jax.jit(ask), jax.jit(tell), traces)
+    return Subject(searcher, case.learns, case.repeats, jax.jit(searcher.init), jax.jit(ask), jax.jit(tell), traces)
 
 
 TARGET = np.array([0 if site.group == "type" else len(site.choices) - 1 for site in SPACE.sites])
@@ -122,7 +126,7 @@ def test_deterministic_in_the_key(subject):
 def test_second_call_does_not_recompile_and_the_state_keeps_its_shapes(subject):
     before = subject.init(jax.random.key(0))
     _, after = run(subject, 0, rounds=3)
-    shapes = [[(x.shape, x.dtype) for x in jax.tree.leaves(state)] for state in (before, after)]
+    shapes = [[(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(state)] for state in (before, after)]
     assert shapes[0] == shapes[1]
     assert subject.traces == {"ask": 1, "tell": 1}
 
@@ -134,6 +138,7 @@ def test_a_state_stored_and_restored_goes_on_bit_for_bit(subject):
     rest, resumed = run(subject, 3, rounds=3, state=state)
     assert np.array_equal(whole, np.concatenate([half, rest]))
     assert same(last, resumed)
+    assert subject.traces == {"ask": 1, "tell": 1}
 
 
 def test_rows_without_an_id_are_ignored(subject):
@@ -173,9 +178,11 @@ def test_failures_do_not_win(subject):
 
 
 def test_finds_a_planted_optimum_faster_than_random(subject):
-    reached = np.mean([np.array(planted(run(subject, seed)[0][-5:].reshape(-1, len(TARGET)))) for seed in range(3)])
+    found = np.array([planted(run(subject, seed)[0].reshape(-1, len(TARGET))) for seed in range(3)])
+    # Who never repeats has soon been everywhere near the optimum: its best trials count, not its last ones.
+    reached = (found if subject.repeats else np.sort(found))[:, -5 * N :].mean()
     if subject.learns:
-        assert reached > 0.8  # uniform sampling stays at 0.45
+        assert reached > 0.8  # of uniform sampling the last reach 0.45, the best 0.73
     else:
         assert reached < 0.55
 
