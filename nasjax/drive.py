@@ -71,7 +71,7 @@ def search(
 
     Raises:
       ValueError: the workdir's files are damaged.
-      RunError: the disk is full, or no candidate of the whole search succeeded.
+      RunError: the disk is full, no candidate of the whole search succeeded, or there was none to ask for.
     """
     if width < 1:
         raise ValueError(f"width (candidates in flight) must be at least 1, got {width}")

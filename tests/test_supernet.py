@@ -20,7 +20,10 @@ CASES = {
     "shuffle": (tiny_shuffle(), [(0, 3, 1), (3, 2, 0)]),
     "mobile": (tiny(channels=(4, 6), depths=(2, 1), strides=(1, 2)), [(0, 1, 2), (2, 2, 0)]),
     "identity": (tiny(first=0, stem=6, depths=(4,), strides=(1,), identity=True, removed=(1,)), [(3, -1, 1, 3)]),
-    "channels": (tiny_shuffle(depths=(2,), operators=WIDE, channel_factors=(0.5, 1.0, 1.5)), [(0, 1, 0, 2), (1, 0, 1, 0)]),
+    "channels": (
+        tiny_shuffle(depths=(2,), operators=WIDE, channel_factors=(0.5, 1.0, 1.5)),
+        [(0, 1, 0, 2), (1, 0, 1, 0)],
+    ),
 }
 
 
@@ -196,7 +199,9 @@ def written_out(x, params, steps, name):
             padded, y = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))), 0
             for r in range(size):
                 for c in range(size):
-                    patch = padded[:, r : r + stride * height : stride, c : c + stride * height : stride][:, :height, :height]
+                    patch = padded[:, r : r + stride * height : stride, c : c + stride * height : stride][
+                        :, :height, :height
+                    ]
                     y = y + patch * weights["depthwise"][r, c]
         else:
             y = x @ weights["pointwise"]
@@ -229,7 +234,11 @@ def test_blocks_are_those_of_the_papers(operator, shape, main, branch):
 
 @pytest.mark.parametrize(
     ("space", "arch", "params"),
-    [("spos", "SPOS_RELEASED", 3_558_464), ("fairnas", "FAIRNAS_A", 4_651_352), ("bn_nas", "BN_NAS_RELEASED", 5_228_536)],
+    [
+        ("spos", "SPOS_RELEASED", 3_558_464),
+        ("fairnas", "FAIRNAS_A", 4_651_352),
+        ("bn_nas", "BN_NAS_RELEASED", 5_228_536),
+    ],
 )
 def test_published_networks_have_their_parameters(space, arch, params):
     """Not the table of counts: the arrays themselves."""

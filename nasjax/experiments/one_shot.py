@@ -216,9 +216,15 @@ def sampler_of(config: OneShotConfig, plan: ChoicePlan) -> samplers.Sampler:
 def searcher_of(config: OneShotConfig, plan: ChoicePlan) -> Searcher:
     """The evolution over paths, within --max_macs and --max_params."""
     search, limits = config.search, []
-    for limit, count in ((config.max_macs, counter(plan, "macs")), (config.max_params, counter(plan, "params"))):
+    for name, limit, least in zip(
+        ("params", "macs"), (config.max_params, config.max_macs), plan.smallest(), strict=True
+    ):
+        if limit is not None and limit < least:
+            raise ValueError(
+                f"max_{name}={limit}, but the smallest path has {least} {name}; allow more, or leave it out"
+            )
         if limit is not None:
-            limits.append((limit, count))
+            limits.append((limit, counter(plan, name)))
 
     def feasible(arch: Any) -> Any:
         inside = [count(arch) <= limit for limit, count in limits]
@@ -243,14 +249,11 @@ def searcher_of(config: OneShotConfig, plan: ChoicePlan) -> Searcher:
 def supernet_counts(config: OneShotConfig, image: tuple[int, int, int], classes: int) -> dict[str, Any]:
     """What --mode=inspect says of the supernet; a path's multiply-adds lie between the two given."""
     plan = ChoicePlan(config.space, image, classes)
-    macs = plan.table.macs
-    skippable = [len(site.choices) > len(config.space.operators) for site in config.space.sites[: len(macs)]]
-    smallest = np.where(skippable, 0, macs[:, :-1].min((1, 2)))
     return {
         "describes": "supernet",
         "params": plan.supernet_params(config.supernet.affine),
-        "macs": int(macs.max((1, 2)).sum()) + plan.fixed.macs,
-        "macs_of_smallest_path": int(smallest.sum()) + plan.fixed.macs,
+        "macs": int(plan.table.macs.max((1, 2)).sum()) + plan.fixed.macs,
+        "macs_of_smallest_path": plan.smallest()[1],
     }
 
 

@@ -135,6 +135,13 @@ class ChoicePlan:
         )
         return weights + scales, macs
 
+    def smallest(self) -> tuple[int, int]:
+        """The least parameters and the least multiply-adds that a path can have (of different paths, perhaps)."""
+        m = len(self.space.operators)
+        skippable = np.array([len(site.choices) > m for site in self.space.sites[: self.space.layers]])
+        weights, scales, macs = (np.where(skippable, 0, table[:, :m].min((1, 2))).sum() for table in self.table)
+        return int(weights + scales) + self.fixed.weights + self.fixed.scales, int(macs) + self.fixed.macs
+
     def supernet_params(self, affine: bool = True) -> int:
         """Parameters of all operators together, as wide as the widest channel factor."""
         weights, scales = (
