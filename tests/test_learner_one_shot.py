@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import chisquare
-from tools.tiny_choice_chains import THREE, images, quick, shaken, tiny
+from tools.tiny_choice_chains import THREE, images, quick, shaken, tiniest, tiny
 
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, kendall_tau, one_shot
@@ -408,7 +408,7 @@ def test_one_device_equals_four():
 
 def compare_devices():
     assert jax.local_device_count() == 4
-    batch, plan = {"train": images(3, 8, jnp.float64)}, tiny(depths=(2,), operators=THREE[:2])
+    batch, plan = {"train": images(3, 8, jnp.float64)}, tiniest()
     for name, (sampler, settings) in LEARNERS.items():
         supernet, results = choice_supernet(plan, affine=settings.get("affine", True), dropout=0.2), []
         for devices in (1, 4):

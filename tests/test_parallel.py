@@ -9,9 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
+from nasjax.nets.conv_chain import conv_chain
 from nasjax.ops.collective import sample_index
+from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_plan import plan
+from nasjax.train.augment import Augment
+from nasjax.train.fit import fit
 from nasjax.train.parallel import data_parallel, device_count, mean, replicate
+from nasjax.train.recipe import Recipe
+from nasjax.train.step import Data
 
 X = np.arange(24, dtype=np.float32).reshape(8, 3)
 
@@ -52,8 +60,21 @@ def test_four_devices():
     assert out.stdout.strip() == "agree"
 
 
+def trained(devices):
+    """Two steps of a small network on 16 images: its weights, one vector."""
+    space = ConvChain(1, 1, (3,), (3,), (4,))
+    network = conv_chain(plan(space, np.asarray(space.sample(jax.random.key(0))), (4, 4, 1), 3))
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((16, 4, 4, 1)).astype(np.float32), random.integers(0, 3, 16)
+    data = Data(*map(jnp.asarray, (x, y, x[:4], y[:4], np.zeros(1, np.float32), np.ones(1, np.float32))))
+    recipe = Recipe(epochs=1, batch_size=8, augment=Augment("pad", 1, True))
+    variables, history = fit(jax.random.key(1), network, data, recipe, devices=devices)
+    return ravel_pytree(jax.device_get((variables, history)))[0]
+
+
 def on_four():
     assert device_count() == 4
+    np.testing.assert_allclose(trained(1), trained(None), rtol=2e-5, atol=1e-6)
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, seconds, **kwargs: compiled.append(name) if name.endswith("backend_compile_duration") else None

@@ -58,7 +58,14 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
 
 
 def test_the_grid_takes_the_best_validation_accuracy(tmp_path):
-    grid = RetrainConfig(True, 1, (1e-6, 0.1), (1e-4,), (1e-5,), (0.5,))
+    grid = RetrainConfig(
+        grid=True,
+        grid_epochs=1,
+        grid_learning_rates=(1e-6, 0.1),
+        grid_weight_decays=(1e-4,),
+        grid_bn_eps=(1e-5,),
+        grid_decays=(0.5,),
+    )
     result = retraining.retrain(config(retrain=grid), [TREE], tmp_path)
     (file,) = tmp_path.rglob("grid.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
@@ -73,3 +80,22 @@ def test_nan_says_what_to_change(tmp_path):
     with pytest.raises(RunError, match="NaN in epoch 1; try a smaller rate"):
         retraining.retrain(dataclasses.replace(config(), retrain_recipe=wild), [TREE], tmp_path)
     assert not (tmp_path / "result.json").exists()
+
+
+def test_of_several_the_best_by_validation_is_tested_once(tmp_path, monkeypatch):
+    other = SPACE.encode(np.asarray(SPACE.sample(jax.random.key(5))))
+    opened = []
+    load_test, train = retraining.load_test, retraining._train
+
+    def lucky(key, built, *rest):
+        variables, history = train(key, built, *rest)
+        found = 0.9 if built.arch == other else 0.1
+        return variables, {**history, "valid_accuracy": [*history["valid_accuracy"][:-1], found]}
+
+    monkeypatch.setattr(retraining, "_train", lucky)
+    monkeypatch.setattr(retraining, "load_test", lambda data: opened.append(data) or load_test(data))
+    result = retraining.retrain(config(), [TREE, other], tmp_path)
+    assert len(opened) == 1
+    assert [candidate["arch"] for candidate in result["candidates"]] == [TREE, other]
+    assert result["arch"] == other and result["valid_accuracy"] == 0.9
+    assert retraining.retrain(config(), [TREE, other], tmp_path) == result and len(opened) == 1

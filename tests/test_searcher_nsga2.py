@@ -168,18 +168,14 @@ def test_any_width_and_order_gives_the_same_sequence():
 
 
 def test_reaches_the_true_front_of_1024_cells():
-    """300 trials: nearly all of the front is found, of which random search would find three tenths."""
+    """In 500 trials nearly all of the front's 33 cells are found; random draws without repetition find half."""
     everything = CELLS.enumerate()
     truth = {everything[i].tobytes() for i in best_rows(objectives(everything))}
-    assert len(truth) > 20
-    states = searched(nsga2(CELLS, objectives=2, population=30, capacity=300), objectives, 300, 30, seeds=4)
-    found = []
-    for seed in range(4):
-        state = jax.tree.map(lambda x, seed=seed: np.array(x[seed]), states)
-        assert len({row.tobytes() for row in state.archive.arch}) == 300
-        archs = state.archive.arch[np.array(front(jax.tree.map(jnp.array, state)))]
-        found.append(len(truth & {row.tobytes() for row in archs}) / len(truth))
-    assert min(found) > 0.75, found
+    assert len(truth) == 33
+    states = searched(nsga2(CELLS, objectives=2, population=20, capacity=500), objectives, 500, 20, seeds=4)
+    for archs, on_front in zip(np.array(states.archive.arch), np.array(jax.vmap(front)(states)), strict=True):
+        assert len({row.tobytes() for row in archs}) == 500  # none twice
+        assert len(truth & {row.tobytes() for row in archs[on_front]}) > 0.85 * len(truth)
 
 
 def test_three_objectives_within_a_limit():

@@ -170,17 +170,20 @@ def make(config: OneShotConfig) -> OneShot:
             affine=settings.affine,
         )
 
+    accuracy = None
+    if config.search.score == "accuracy":  # here, so that a setting that does not fit is told before any training
+        accuracy = path_accuracy(
+            supernet,
+            arrays,
+            calibration_batches=config.search.calibration_batches,
+            batch_size=config.search.calibration_batch_size,
+            average=config.search.average,
+        )
+
     def evaluator(state: PyTree) -> Evaluator:
-        if config.search.score == "indicator":
+        if accuracy is None:
             judged = indicator(space, state.scores)
         else:
-            accuracy = path_accuracy(
-                supernet,
-                arrays,
-                calibration_batches=config.search.calibration_batches,
-                batch_size=config.search.calibration_batch_size,
-                average=config.search.average,
-            )
             judged = inherited_accuracy(accuracy, {"params": state.params, "batch_stats": state.batch_stats})
         if config.search.searcher == "nsga2":
             judged = with_costs(judged, counter(plan, "macs"), counter(plan, "params"))

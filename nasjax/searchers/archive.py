@@ -13,6 +13,9 @@ from nasjax.types import Evaluation, Key, Proposal, Space, Status
 Feasible = Callable[[jax.Array], jax.Array]  # arch -> bool[], traceable; a limit on multiply-adds, say
 
 
+_AT_ONCE = 64  # draws; where a limit is tight nearly all are dropped, and only the rest is compared with the archive
+
+
 class Archive(NamedTuple):
     """Trial i is row i. C = capacity, K objectives."""
 
@@ -43,7 +46,8 @@ def fill(
     feasible: Feasible | None,
 ) -> Archive:
     """Adds up to `wanted` architectures from at most `limit` draws; infeasible and visited ones are dropped."""
-    end = jnp.minimum(archive.made + wanted, len(archive.arch))
+    capacity = len(archive.arch)
+    end = jnp.minimum(archive.made + wanted, capacity)
 
     def going(carry: tuple[jax.Array, Archive]) -> jax.Array:
         count, archive = carry
@@ -51,13 +55,22 @@ def fill(
 
     def again(carry: tuple[jax.Array, Archive]) -> tuple[jax.Array, Archive]:
         count, archive = carry
-        arch = draw(jax.random.fold_in(key, count))
-        used = jnp.arange(len(archive.arch)) < archive.made
-        good = ~((archive.arch == arch[None]).all(1) & used).any()
+        numbers = count + jnp.arange(_AT_ONCE)
+        archs = jax.vmap(lambda number: draw(jax.random.fold_in(key, number)))(numbers)
+        good = numbers < limit
         if feasible is not None:
-            good &= feasible(arch)
-        row = jnp.where(good, arch, archive.arch[archive.made])
-        return count + 1, archive._replace(arch=archive.arch.at[archive.made].set(row), made=archive.made + good)
+            good &= jax.vmap(feasible)(archs)
+
+        def add_first(carry: tuple[jax.Array, Archive]) -> tuple[jax.Array, Archive]:
+            good, archive = carry
+            first = good.argmax()
+            used = jnp.arange(capacity) < archive.made
+            new = ~((archive.arch == archs[first][None]).all(1) & used).any()
+            arch = archive.arch.at[jnp.where(new, archive.made, capacity)].set(archs[first], mode="drop")
+            return good.at[first].set(False), archive._replace(arch=arch, made=archive.made + new)
+
+        left = jax.lax.while_loop(lambda carry: carry[0].any() & (carry[1].made < end), add_first, (good, archive))
+        return count + _AT_ONCE, left[1]
 
     return jax.lax.while_loop(going, again, (jnp.int32(0), archive))[1]
 

@@ -20,6 +20,11 @@ def tiny(**changes):
     return ChoicePlan(ChoiceChain(**settings | changes), (6, 6, 2), 3)
 
 
+def tiniest():
+    """L = 2, m = 2: one group."""
+    return tiny(stem=6, first=0, depths=(2,), strides=(1,), operators=THREE[:2])
+
+
 def tiny_shuffle(**changes):
     """L = 3, m = 4 (with Xception), or fewer operators."""
     settings = {"stem": 4, "stem_stride": 1, "channels": (8,), "depths": (3,), "strides": (2,), "tail": 8}

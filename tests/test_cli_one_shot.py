@@ -1,0 +1,227 @@
+"""The one-shot methods as a user meets them: three phases, kills in the first two, mistakes, published counts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+
+import nasjax
+from nasjax import launch
+
+TINY = [
+    "--set=space.stem=4",
+    "--set=space.channels=8",
+    "--set=space.depths=2",
+    "--set=space.strides=2",
+    "--set=space.tail=8",
+    "--set=supernet.epochs=3",
+    "--set=supernet.batch_size=16",
+    "--set=data.train_limit=48",
+    "--set=data.valid_limit=32",
+    "--set=search.population=4",
+    "--set=retrain_recipe.epochs=1",
+]
+SPOS = ["--method=spos", "--set=space.operators=shuffle_k3,shuffle_k5", *TINY, "--set=space.depths=3"]
+SPOS += ["--set=search.population=3", "--set=search.top_k=2", "--set=search.mutants=1", "--set=search.crossovers=1"]
+SPOS += ["--set=search.calibration_batches=2", "--set=search.calibration_batch_size=16", "--trials=6"]
+MOBILE = [*TINY, "--set=space.first=0", "--set=space.operators=mbconv_k3_e3,mbconv_k5_e3"]
+FAIRNAS = ["--method=fairnas", *MOBILE, "--set=search.calibration_batches=2", "--trials=8"]
+FAIRNAS += ["--set=search.calibration_batch_size=16"]
+BN_NAS = ["--method=bn_nas", *MOBILE, "--set=space.depths=3", "--set=search.top_k=2"]
+BN_NAS += ["--set=search.mutants=2", "--set=search.crossovers=2"]
+
+# Dies in the middle of the n-th write of lines: they are there, but the checkpoint that belongs to them is not.
+DYING = """
+import os, signal, sys
+from nasjax import checkpoint, launch
+append, left = checkpoint.append_lines, [int(sys.argv.pop(1))]
+def dying(path, rows):
+    append(path, rows)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.append_lines = dying
+sys.exit(launch.main(sys.argv))
+"""
+
+
+def run(*args, dying=0):
+    """A command of its own; with `dying` one that is killed at its n-th write."""
+    start = ["-c", DYING, str(dying)] if dying else ["-m", "nasjax.launch"]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, *start, *args], env=env, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return f"--compile_cache={tmp_path_factory.mktemp('xla')}"
+
+
+def lines(path):
+    """A file's rows, without what is measured in seconds."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in ("wall_s", "cost_s")} for row in rows]
+
+
+def states(folder):
+    """The last checkpoint but for its clock: name, {where: bytes}."""
+    newest = max(path for path in folder.iterdir() if path.name.isdigit())
+    leaves = jax.tree.leaves_with_path(ocp.load(newest))
+    arrays = {jax.tree_util.keystr(where): np.asarray(leaf).tobytes() for where, leaf in leaves}
+    return newest.name, {where: data for where, data in arrays.items() if "wall_s" not in where}
+
+
+@pytest.fixture(scope="module")
+def spos(cache, tmp_path_factory):
+    path = tmp_path_factory.mktemp("spos") / "run"
+    code, out, err = run(cache, *SPOS, f"--workdir={path}")
+    assert code == 0, err
+    return path, out, err
+
+
+def test_both_phases_leave_their_results(spos):
+    path, out, err = spos
+    trials = lines(path / "trials.jsonl")
+    assert len(trials) == 6 and len({row["hash"] for row in trials}) == 6
+    assert all(row["status"] == "ok" and 0 <= row["fitness"] <= 1 and row["macs"] > 0 for row in trials)
+    epochs = lines(path / "supernet/metrics.jsonl")
+    assert [row["epoch"] for row in epochs] == [1, 2, 3] and epochs[-1]["train_loss"] > 0
+    assert json.loads((path / "best.json").read_text())["fitness"] == max(row["fitness"] for row in trials)
+    assert "6 trials (0 failed)" in out and "--mode=retrain" in out and "supernet epoch 3" in err
+    assert "<html" in (path / "report.html").read_text()
+
+
+def test_kills_in_both_phases_change_nothing(cache, spos, tmp_path):
+    """kill -9 after the second epoch's line, then after the first generation's trials, then to the end."""
+    path = tmp_path / "killed"
+    for dying in (2, 3):  # the second run writes the third epoch, then the trials
+        code, out, _ = run(cache, *SPOS, f"--workdir={path}", dying=dying)
+        assert code == -signal.SIGKILL and not out
+        assert (path / "trials.jsonl").exists() == (dying == 3)
+    code, out, err = run(cache, *SPOS, f"--workdir={path}")
+    assert code == 0, err
+    for name in ("trials.jsonl", "metrics.jsonl", "supernet/metrics.jsonl"):
+        assert lines(path / name) == lines(spos[0] / name), name
+    for folder in ("checkpoints", "supernet/checkpoints"):
+        (name, found), (expected_name, expected) = states(path / folder), states(spos[0] / folder)
+        assert name == expected_name and found.keys() == expected.keys() and len(found) > 5
+        assert [where for where in found if found[where] != expected[where]] == []
+
+
+def test_retrain_the_best_two_and_judge_the_ranking(cache, spos):
+    """retrain.top_k and retrain.sample; then the model is there to load."""
+    path = spos[0]
+    code, out, err = run(
+        cache, "--mode=retrain", f"--workdir={path}", "--set=retrain.top_k=2", "--set=retrain.sample=2"
+    )
+    assert code == 0, err
+    assert "Test accuracy" in out
+    alone = lines(path / "standalone.jsonl")
+    trials = lines(path / "trials.jsonl")
+    assert [(row["arch"], row["score"]) for row in alone] == [(row["arch"], row["fitness"]) for row in trials[:2]]
+    assert all(0 <= row["accuracy"] <= 1 for row in alone)
+    result, model = json.loads((path / "result.json").read_text()), nasjax.load(path)
+    best = sorted(trials, key=lambda row: (-row["fitness"], row["id"]))[:2]
+    assert result["arch"] in [row["arch"] for row in best]
+    assert model.apply(model.variables, np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)
+
+
+def here(capsys, cache, *args):
+    """A command in this process: exit code, output, errors."""
+    code = launch.main(["nasjax", cache, *args])
+    return code, *capsys.readouterr()
+
+
+def test_fairnas_weighs_accuracy_against_cost(cache, capsys, tmp_path):
+    path = tmp_path / "run"
+    code, _, err = here(capsys, cache, *FAIRNAS, f"--workdir={path}")
+    assert code == 0, err
+    for row in lines(path / "trials.jsonl"):
+        score, macs, params = row["fitness"]
+        assert (-macs, -params) == (row["macs"], row["params"]) and 0 <= score <= 1
+    scores = np.array([row["scores"] for row in lines(path / "supernet/metrics.jsonl")])
+    assert scores.shape == (3, 2, 2) and np.all(scores[-1] != 1)  # every operator was trained
+
+
+def test_bn_nas_trains_first_and_searches_later(cache, capsys, tmp_path):
+    """--trials=0 ends after the supernet; the next command with trials finds it trained, and the optimum."""
+    path = tmp_path / "run"
+    code, out, err = here(capsys, cache, *BN_NAS, f"--workdir={path}", "--trials=0")
+    assert code == 0 and "The supernet is trained" in out, err
+    assert not (path / "trials.jsonl").exists()
+    trained = (path / "supernet/metrics.jsonl").read_bytes()
+    code, out, err = here(capsys, cache, *BN_NAS, f"--workdir={path}", "--trials=8")
+    assert code == 0 and "8 trials" in out and "supernet epoch" not in err, err
+    assert (path / "supernet/metrics.jsonl").read_bytes() == trained
+    scores = np.array(lines(path / "supernet/metrics.jsonl")[-1]["scores"])
+    trials, optimum = lines(path / "trials.jsonl"), json.loads((path / "optimum.json").read_text())
+    for row in [*trials, optimum]:
+        assert row["fitness"] == pytest.approx(scores[range(3), row["arch"]["path"]].sum(), abs=1e-4)
+    assert len(trials) == 8 and optimum["hash"] in {row["hash"] for row in trials}  # all of the space
+    assert optimum["fitness"] == pytest.approx(max(row["fitness"] for row in trials), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--method=spos", "--set=search.score=indicator"], "set supernet.affine=true"),
+        (["--method=spos", "--set=supernet.trainable=all_bn"], "needs supernet.affine=true"),
+        (["--method=spos", "--set=supernet.early_bird=0.9"], "affine=true"),
+        (["--method=bn_nas", "--set=supernet.early_bird=2"], "-1..1"),
+        (["--method=fairnas", "--set=space.identity=true"], "identity=false"),
+        (["--method=spos", "--max_macs=1"], "smallest path"),
+        (["--method=bn_nas", "--max_macs=1"], "smallest path"),
+        (["--method=fairnas", "--max_params=1"], "smallest path"),
+        (["--method=spos", "--set=search.average=ema"], "100 calibration batches"),
+        (["--method=spos", "--set=search.average=median"], "cumulative"),
+        (["--method=spos", "--set=supernet.epochs=0"], "at least 1"),
+        (["--method=spos", "--set=supernet.batch_size=99999"], "batch_size"),
+        (["--method=spos", "--set=supernet.descent.momentum=1"], "momentum"),
+        (["--method=spos", "--set=supernet.sampler=fair"], "strict"),
+        (["--method=spos", "--set=space.operators=mbconv_k3_e3"], "shuffle_k3"),
+        (["--method=spos", "--set=space.depths=1,1,1"], "one entry per stage"),
+        (["--method=spos", "--set=search.top_k=0"], "top_k"),
+        (["--method=spos", "--space=conv_chain"], "choice_chain"),
+        (["--method=spos", "--preset=big"], "choose demo or paper"),
+        (["--method=spos", "--trials=-1"], "0 trains the supernet only"),
+        (["--method=spos", "--dataset=imagenet"], "--mode=inspect"),
+        (["--method=spos", "--table=x.npz"], "--table has no effect"),
+        (["--method=spos", "--dtype=float8"], "float8"),
+        (["--method=spo"], "did you mean spos"),
+        (["--method=spos", "--mode=inspect", "--arch=FAIRNAS_A"], '"path"'),
+    ],
+)
+def test_mistakes_are_one_clear_line(args, message, capsys, monkeypatch, tmp_path):
+    """Before anything is trained: nothing was written."""
+    monkeypatch.chdir(tmp_path)
+    assert launch.main(["nasjax", "--compile_cache=off", *args]) == 2
+    out, err = capsys.readouterr()
+    assert message in err and "Traceback" not in err and len(err.strip().splitlines()) == 1 and not out
+    assert not list(tmp_path.rglob("*.jsonl")) and not list(tmp_path.rglob("nasjax-error.log"))
+
+
+@pytest.mark.parametrize(
+    ("method", "arch", "params", "macs", "size"),
+    [
+        ("spos", "SPOS_RELEASED", 3_558_464, 322_918_720, 4**20),
+        ("fairnas", "FAIRNAS_A", 4_651_352, 388_122_848, 6**19),
+        ("bn_nas", "BN_NAS_RELEASED", 5_228_536, 471_822_240, 6**17),
+    ],
+)
+def test_inspect_gives_published_counts(method, arch, params, macs, size, capsys):
+    paper = ["nasjax", "--mode=inspect", f"--method={method}", "--preset=paper", "--compile_cache=off"]
+    assert launch.main([*paper, f"--arch={arch}"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["params"], found["macs"], found["space_size"]) == (params, macs, str(size))
+    assert launch.main(paper) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["describes"] == "supernet" and whole["params"] > 2 * params
+    assert whole["macs_of_smallest_path"] < macs < whole["macs"]
