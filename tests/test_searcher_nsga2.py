@@ -136,19 +136,27 @@ def test_a_round_that_failed_as_a_whole_is_told_like_any_other():
     assert (np.array(second.id) == np.arange(6, 12)).all()
 
 
-def test_tournaments_prefer_the_better_rank():
-    """One parent dominates the other five, so it wins 11 of 36 tournaments, and each of them only 5 of 36."""
-    searcher = nsga2(TabularCell(edges=12, ops=("a", "b", "c")), objectives=1, crossover_rate=0.0, **SMALL)
+def test_tournaments_go_to_the_better_rank_then_to_the_less_crowded():
+    """Of two uniform draws out of six, the i-th best (from 0) wins 11 - 2 i in 36; without crossover all are mutants.
 
-    def share(key):
+    First trial 2 dominates the rest. Then all six lie on one front, whose ends, trials 0 and 5, are equally far.
+    """
+    searcher = nsga2(TabularCell(edges=12, ops=("a", "b", "c")), objectives=2, crossover_rate=0.0, **SMALL)
+    better = jnp.where(jnp.arange(6) == 2, 1.0, 0.0)
+    x = jnp.array([0.0, 1.0, 3.0, 8.0, 9.0, 10.0])  # neighbours of 1 to 4: 3, 7, 6 and 2 apart
+
+    @partial(jax.jit, compiler_options=QUICK)
+    @partial(jax.vmap, in_axes=(0, None))
+    def children(key, fitness):
         state, first = searcher.ask(key, searcher.init(key), 6)
-        state = searcher.tell(state, first, evaluation(jnp.where(jnp.arange(6) == 2, 1.0, 0.0)))
-        distance = (searcher.ask(key, state, 6)[1].arch[:, None] != first.arch[None]).sum(2)
-        return (distance == 1).mean(0)
+        state = searcher.tell(state, first, evaluation(fitness))
+        return ((searcher.ask(key, state, 6)[1].arch[:, None] != first.arch[None]).sum(2) == 1).mean(0)
 
-    shares = jax.jit(jax.vmap(share), compiler_options=QUICK)(jax.random.split(KEY, 100)).mean(0)
-    assert abs(shares[2] - 11 / 36) < 0.06
-    assert abs(shares.sum() - 1) < 0.02  # without crossover every child is a mutant
+    keys = jax.random.split(KEY, 200)
+    shares = 36 * children(keys, jnp.stack([better, better], 1)).mean(0)
+    assert abs(shares[2] - 11) < 1.5 and abs(shares.sum() - 36) < 1
+    shares = 36 * children(keys, jnp.stack([x, -x], 1)).mean(0)
+    np.testing.assert_allclose(shares, [10, 3, 7, 5, 1, 10], atol=1.5)
 
 
 def test_any_width_and_order_gives_the_same_sequence():

@@ -104,10 +104,10 @@ def test_every_feasible_path_is_asked_once_and_then_nothing(fifty):
 
 
 def test_any_width_and_order_gives_the_same_sequence():
-    """One at a time, in sevens or a generation at once, told backwards; nothing is asked while results are missing."""
+    """One at a time or a generation at once, told backwards; nothing is asked while results are missing."""
     searcher, key = SEARCHER, jax.random.key(4)
     sequences = []
-    for n in (1, 7, 12):
+    for n in (1, 12):
         state, waiting, archs = searcher.init(key), [], []
         while len(archs) < 36:
             state, proposal = asking(searcher, key, state, n)
@@ -160,8 +160,8 @@ def test_failures_have_no_children():
         assert ((second[:5] != first[7][None]).sum(1) == 1).all()
         assert ((second[5:] != first[7][None]).sum(1) > 0).all()  # a child of equal parents is no new one
     first, second = generations(SEARCHER, [lambda i: (jnp.full(12, jnp.nan),)])
-    assert min((a != b).sum() for a in second for b in np.concatenate([first])) > 0
-    assert np.mean([(a != first).sum(1).mean() for a in second]) > 4  # 6 * 4/5 of random ones
+    distance = (second[:, None] != first[None]).sum(2)
+    assert distance.min() > 0 and (distance == 1).sum() <= 1  # of a random pair with probability 24 / 5^6
 
 
 def test_the_best_are_there_before_the_next_generation():
@@ -200,17 +200,6 @@ def test_nothing_feasible_is_nothing_to_ask():
     assert (np.array(proposal.id) == -1).all() and int(state.made) == 0
 
 
-def test_the_budget_ends_the_last_generation_short():
-    searcher = topk_evolution(CELLS, **SMALL | {"capacity": 17})
-    key = jax.random.key(0)
-    state, counts = searcher.init(key), []
-    for _ in range(3):
-        state, proposal = asking(searcher, key, state, 12)
-        state = searcher.tell(state, proposal, evaluation(jnp.arange(12.0)))
-        counts.append(int((proposal.id >= 0).sum()))
-    assert counts == [12, 5, 0]
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -234,13 +223,14 @@ def test_several_objectives_are_refused():
         searcher.tell(state, proposal, evaluation(jnp.zeros((12, 2))))
 
 
-def test_a_lone_parent_is_crossed_in_vain():
-    """With one parent crossover cannot make anything new, so the search goes on at random instead of stopping."""
-    searcher = topk_evolution(CELLS, population=4, top_k=1, mutants=0, crossovers=4, capacity=8)
-    key = jax.random.key(0)
-    state, first = asking(searcher, key, searcher.init(key), 4)
-    state = searcher.tell(state, first, evaluation(jnp.arange(4.0)))
-    _, second = asking(searcher, key, state, 4)
-    rows = np.concatenate([first.arch, second.arch])
-    assert (np.array(second.id) == [4, 5, 6, 7]).all()
-    assert all((a != b).any() for i, a in enumerate(rows) for b in rows[:i])
+def test_a_lone_parent_is_crossed_in_vain_and_the_budget_ends_a_generation_short():
+    """Its children are no new ones, so the search goes on at random; of 7 trials the second generation has 3."""
+    searcher = topk_evolution(CELLS, population=4, top_k=1, mutants=0, crossovers=4, capacity=7)
+    state, ids, archs = searcher.init(jax.random.key(0)), [], []
+    for _ in range(3):
+        state, proposal = asking(searcher, jax.random.key(0), state, 4)
+        state = searcher.tell(state, proposal, evaluation(jnp.arange(4.0)))
+        ids.append(np.array(proposal.id).tolist())
+        archs.append(np.array(proposal.arch))
+    assert ids == [[0, 1, 2, 3], [4, 5, 6, -1], [-1] * 4]
+    assert len(np.unique(np.concatenate(archs), axis=0)) == 7 + 1  # and the row of -1

@@ -20,6 +20,9 @@ _METRICS = {  # what the searchers write: axis label with its unit
     "grad_norm": "norm of the policy gradient",
     "staleness": "staleness of a sample (updates)",
     "depth": "depth asked for (layers)",
+    "train_loss": "training loss (nats)",
+    "train_accuracy": "training accuracy (fraction)",
+    "tau": "Kendall's tau between the operator scores of an epoch and the one before",
 }
 
 
@@ -28,6 +31,11 @@ def figure(title: str, drawing: str, caption: str, keys: Sequence[tuple[str, str
     legend = "".join(f'<li><i class="{css}"></i>{escape(label)}</li>' for css, label in keys)
     legend = f'<ul class="keys">{legend}</ul>' if keys else ""
     return f"<figure><h3>{escape(title)}</h3>{legend}{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def colour(run: int) -> str:
+    """The css class of the run of that number."""
+    return f"c{run % COLOURS}"
 
 
 def fitness_text(value: float | None, as_percent: bool) -> str:
@@ -39,7 +47,7 @@ def fitness_text(value: float | None, as_percent: bool) -> str:
 
 def is_percent(runs: Iterable[Run]) -> bool:
     """Whether every fitness is a fraction, and so shown in percent."""
-    return all(0 <= (t.fitness or 0.0) <= 1 for run in runs for t in run.trials)
+    return all(not run.indicator and 0 <= (t.fitness or 0.0) <= 1 for run in runs for t in run.trials)
 
 
 def ema(values: Sequence[float], decay: float = EMA_DECAY) -> list[float]:
@@ -56,23 +64,23 @@ def curves(runs: Sequence[Run], labels: Sequence[str]) -> str:
     y = svg.axis(unit, [t.fitness for run in runs for t in run.done if t.fitness is not None], text=text)
     clouds, lines = [], []
     for c, run in enumerate(runs):
-        css = f"c{c % COLOURS}"
+        css = colour(c)
         points = [(float(t.order), t.fitness) for t in run.done if t.fitness is not None]
-        lost = _thin([(float(t.order), y.low + 0.02 * (y.high - y.low)) for t in run.failed])
+        lost = thin([(float(t.order), y.low + 0.02 * (y.high - y.low)) for t in run.failed])
         if lost:
             clouds.append(svg.crosses(x, y, lost, "failed"))
         if not points:
             continue
         titles = [f"trial {t.id}: {fitness_text(t.fitness, as_percent)}" for t in run.done]
-        clouds.append(svg.dots(x, y, _thin(points), _thin(titles), f"dots {css}"))
+        clouds.append(svg.dots(x, y, thin(points), thin(titles), f"dots {css}"))
         orders, values = zip(*points, strict=True)
         best = list(zip(orders, accumulate(values, max), strict=True))
         risen = [p for i, p in enumerate(best) if i == 0 or p[1] > best[i - 1][1]]
         lines.append(svg.steps(x, y, [*risen, (float(len(run.trials)), best[-1][1])], f"best {css}"))
-        lines.append(svg.line(x, y, _thin(list(zip(orders, ema(values), strict=True))), css))
+        lines.append(svg.line(x, y, thin(list(zip(orders, ema(values), strict=True))), css))
     keys = [("line", f"moving average ({EMA_DECAY})"), ("line best", "best so far"), ("dot", "one trial")]
     keys += [("cross", "failed")] if any(run.failed for run in runs) else []
-    keys = [(f"{css} c0" if len(runs) == 1 else css, label) for css, label in keys] + _run_keys(labels)
+    keys = [(f"{css} c0" if len(runs) == 1 else css, label) for css, label in keys] + run_keys(labels)
     caption = (
         f"Across: completion order (trials). Up: {unit}; larger is better. The moving average is exponential with "
         f"decay {EMA_DECAY} over the trials that did not fail, bias-corrected."
@@ -95,14 +103,14 @@ def sizes(runs: Sequence[Run], labels: Sequence[str]) -> str:
 
     marks, rings = [], []
     for c, (run, trials) in enumerate(zip(runs, sized, strict=True)):
-        css = f"c{c % COLOURS}"
+        css = colour(c)
         titles = [f"trial {t.id}: {fitness_text(t.fitness, as_percent)}, {t.params:,} parameters" for t in trials]
-        marks.append(svg.dots(x, y, _thin(points(trials)), _thin(titles), f"dots {css}"))
+        marks.append(svg.dots(x, y, thin(points(trials)), thin(titles), f"dots {css}"))
         if run.best in trials:
             i = trials.index(run.best)
             rings.append(svg.dots(x, y, points(trials)[i : i + 1], [f"best: {titles[i]}"], f"ring {css}", 6.5))
     caption = f"Across: parameters (count, logarithmic). Up: {unit}; larger is better. The ring marks the best trial."
-    keys = [("dot c0", "one trial"), ("circle c0", "the best")] if len(runs) == 1 else _run_keys(labels)
+    keys = [("dot c0", "one trial"), ("circle c0", "the best")] if len(runs) == 1 else run_keys(labels)
     return figure("Size and fitness", svg.chart(x, y, [*marks, *rings], _alt(caption, runs)), caption, keys)
 
 
@@ -118,10 +126,10 @@ def costs(runs: Sequence[Run], labels: Sequence[str]) -> str:
     marks = []
     for c, found in enumerate(bins):
         titles = [f"{svg.short(a)} to {svg.short(b)} s: {n} trials" for a, b, n in found]
-        marks.append(svg.bars(x, y, found, titles, f"bars c{c % COLOURS}"))
+        marks.append(svg.bars(x, y, found, titles, f"bars {colour(c)}"))
     scale = ", logarithmic" if log else ""
     caption = f"Across: cost of a trial (seconds{scale}), failed ones included. Up: trials in that interval (count)."
-    return figure("Cost", svg.chart(x, y, marks, _alt(caption, runs)), caption, _run_keys(labels))
+    return figure("Cost", svg.chart(x, y, marks, _alt(caption, runs)), caption, run_keys(labels))
 
 
 def metrics(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
@@ -154,14 +162,14 @@ def _lines(title: str, unit: str, names: Sequence[str], runs: Sequence[Run], lab
     for c, run in enumerate(runs):
         for style, name in zip(("", "best "), names, strict=False):
             if points := _track(run, name):
-                tracks.append((f"{style}c{c % COLOURS}", _thin(points)))
+                tracks.append((f"{style}{colour(c)}", thin(points)))
     epochs = all("epoch" in row for run in runs for row in run.metrics)
     across = "epochs" if epochs else "updates of the searcher"
     x = svg.axis(across, [at for _, points in tracks for at, _ in points], text=svg.count)
     y = svg.axis(unit, [value for _, points in tracks for _, value in points])
     caption = f"Across: {across} (count). Up: {unit}."
     both = [("line", names[0].replace("_", " ")), ("line best", names[1])] if len(names) > 1 else []
-    keys = [(f"{css} c0" if len(runs) == 1 else css, label) for css, label in both] + _run_keys(labels)
+    keys = [(f"{css} c0" if len(runs) == 1 else css, label) for css, label in both] + run_keys(labels)
     drawing = svg.chart(x, y, [svg.line(x, y, points, css) for css, points in tracks], _alt(caption, runs))
     return figure(title, drawing, caption, keys)
 
@@ -177,14 +185,15 @@ def _histogram(x: svg.Axis, values: Sequence[float], count: int) -> list[tuple[f
     return [(edge(i), edge(i + 1), places.count(i)) for i in range(count) if i in places]
 
 
-def _thin(points: list[Any]) -> list[Any]:
+def thin(points: list[Any]) -> list[Any]:
     """Every k-th of too many points, and the last."""
     k = -(-len(points) // _MAX_POINTS)
     return points if k <= 1 else [*points[:-1:k], points[-1]]
 
 
-def _run_keys(labels: Sequence[str]) -> list[tuple[str, str]]:
-    return [(f"swatch c{c % COLOURS}", label) for c, label in enumerate(labels)] if len(labels) > 1 else []
+def run_keys(labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Of several runs each that has a label."""
+    return [(f"swatch {colour(c)}", label) for c, label in enumerate(labels) if label and len(labels) > 1]
 
 
 def _alt(caption: str, runs: Sequence[Run]) -> str:

@@ -10,8 +10,7 @@ from typing import Any
 from nasjax.report import figures, networks, svg
 from nasjax.report.workdir import Run, mapping, number
 
-_CELL, _LEFT, _TOP = 34, 52, 96  # pixels of a square of the heat map, and the room for its labels
-_EDGES = [(source, node) for node in range(2, 6) for source in range(node)]
+_EDGES = [f"{source}-{node}" for node in range(2, 6) for source in range(node)]
 
 
 def section(run: Run) -> str:
@@ -25,9 +24,8 @@ def section(run: Run) -> str:
         names, table = _names(run, last, cell), _table(last, cell)
         if table:
             caption = f"Epoch {last.get('epoch')}: {what} of each operator (columns) on each edge (rows, source-node)."
-            cards.append(
-                figures.figure(f"{what.capitalize()}s, {cell} cell", _heat(table, names, caption), caption, [])
-            )
+            drawing = svg.heat_map(table, _EDGES, names, caption)
+            cards.append(figures.figure(f"{what.capitalize()}s, {cell} cell", drawing, caption, []))
             cards.append(_curves(run, rows, cell, what))
     if not run.trials and isinstance(last.get("arch"), Mapping):
         drawing, caption = networks.draw(last["arch"], run.space)
@@ -66,33 +64,6 @@ def _names(run: Run, row: Mapping[str, Any], cell: str) -> list[list[str]]:
         return []
 
 
-def _heat(table: Sequence[Sequence[float | None]], names: Sequence[Sequence[str]], alt: str) -> str:
-    """Squares as dark as their value is large among the table's; operators head the columns where all edges agree."""
-    found = [value for row in table for value in row if value is not None]
-    low, high = min(found, default=0.0), max(found, default=1.0)
-    same = len(names) == len(table) and all(list(row) == list(names[0]) for row in names)
-    columns = max(map(len, table))
-    width, height = _LEFT + _CELL * columns + 50, _TOP + 18 * len(table) + 8
-    parts = []
-    if same:
-        for i, name in enumerate(names[0]):
-            x = _LEFT + _CELL * i + 20
-            parts.append(f'<text x="{x}" y="{_TOP - 6}" transform="rotate(-50 {x} {_TOP - 6})">{escape(name)}</text>')
-    for e, row in enumerate(table):
-        y = _TOP + 18 * e
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 13}" text-anchor="end">{_EDGES[e][0]}-{_EDGES[e][1]}</text>')
-        for i, value in enumerate(row):
-            name = names[e][i] if e < len(names) and i < len(names[e]) else f"operator {i}"
-            share = 0.0 if value is None else 0.06 + 0.94 * (value - low) / (high - low or 1.0)
-            shown = f"{_EDGES[e][0]}-{_EDGES[e][1]} {name}: {'not a number' if value is None else f'{value:.4g}'}"
-            parts.append(
-                f'<rect x="{_LEFT + _CELL * i}" y="{y}" width="{_CELL - 2}" height="16" fill="currentColor" '
-                f'fill-opacity="{share:.3f}"><title>{escape(shown)}</title></rect>'
-            )
-    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}" font-size="11"'
-    return f'{head} fill="currentColor">{"".join(parts)}</svg>'
-
-
 def _curves(run: Run, rows: Sequence[Mapping[str, Any]], cell: str, what: str) -> str:
     """The mean over edges of every operator's weight, epoch by epoch; an operator that was dropped ends."""
     tracks: dict[str, list[svg.Point]] = {}
@@ -107,6 +78,6 @@ def _curves(run: Run, rows: Sequence[Mapping[str, Any]], cell: str, what: str) -
     x = svg.axis("epoch", [at for points in tracks.values() for at, _ in points], text=svg.count)
     y = svg.axis(what, [value for points in tracks.values() for _, value in points])
     caption = f"Across: epoch. Up: {what}, mean over the edges that have the operator."
-    lines = [svg.line(x, y, points, f"c{c % figures.COLOURS}") for c, points in enumerate(tracks.values())]
-    keys = [(f"swatch c{c % figures.COLOURS}", name) for c, name in enumerate(tracks)]
+    lines = [svg.line(x, y, points, figures.colour(c)) for c, points in enumerate(tracks.values())]
+    keys = [(f"swatch {figures.colour(c)}", name) for c, name in enumerate(tracks)]
     return figures.figure(f"Operators, {cell} cell", svg.chart(x, y, lines, caption), caption, keys)

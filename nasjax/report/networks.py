@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from nasjax.report import cells
+from nasjax.report import cells, paths
 
 _ROW, _BOX, _HIGH, _LEFT, _WIDTH = 46, 190, 32, 74, 384  # conv_chain: pixels
 _MIDDLE, _EDGE = _LEFT + _BOX // 2, _LEFT + _BOX
@@ -19,12 +19,17 @@ def draw(arch: Any, space: Mapping[str, Any]) -> tuple[str, str]:
 
     Args:
       arch: JSON form of the architecture.
-      space: resolved fields of its space, as far as known (conv_chain: pool_after).
+      space: resolved fields of its space, as far as known (conv_chain: pool_after; choice_chain: operators, channels, ...).
 
     Returns:
       Trusted HTML: an SVG, or the pretty-printed JSON of a space that has no drawing (or of a damaged architecture).
     """
-    artists = {"conv_chain": _conv_chain, "tabular_cell": _tabular_cell, "darts_cell": _darts_cell}
+    artists = {
+        "conv_chain": _conv_chain,
+        "tabular_cell": _tabular_cell,
+        "darts_cell": _darts_cell,
+        "choice_chain": paths.draw,
+    }
     artist = artists.get(str(arch.get("space"))) if isinstance(arch, Mapping) else None
     if artist is not None:
         try:
@@ -44,6 +49,8 @@ def summary(arch: Any) -> str:
             text = "  ".join(arch["ops"])
         elif arch["space"] == "darts_cell":
             text = cells.summary(arch)
+        elif arch["space"] == "choice_chain":
+            text = paths.summary(arch)
         else:
             text = json.dumps({k: v for k, v in arch.items() if k != "space"}, ensure_ascii=False)
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -9,7 +9,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from nasjax.report import figures, histories, sections
+from nasjax.report import figures, histories, one_shot, sections
 from nasjax.report.workdir import Run, read
 
 MAX_ROWS = 1000  # of the trial tables, all runs together
@@ -44,24 +44,24 @@ def write_report(workdirs: Sequence[Path], out: Path | None = None) -> Path:
 
 def page(runs: Sequence[Run]) -> str:
     """The whole document."""
-    as_percent = figures.is_percent(runs)
     labels = _labels(runs)
-    plots = [figures.curves(runs, labels), figures.sizes(runs, labels)]
+    groups = _groups(runs, labels)
+    as_percent = [figures.is_percent(groups[run.indicator][0]) for run in runs]
+    plots = [plot(*group) for group in groups.values() for plot in (figures.curves, figures.sizes, one_shot.fronts)]
     plots += [*figures.metrics(runs, labels), figures.costs(runs, labels)]
-    charts = f'<section><h2>The search</h2><div class="cards">{"".join(plots)}</div></section>'
+    charts = one_shot.overview(runs, labels)
+    charts += f'<section><h2>The search</h2><div class="cards">{"".join(plots)}</div></section>'
     if len(runs) == 1:
         title = _title(runs[0])
         head = f'<p class="meta">{sections.meta(runs[0])}</p>'
-        body = sections.summary(runs[0], as_percent) + charts + histories.section(runs[0])
-        body += sections.details(runs[0], as_percent, MAX_ROWS)
+        body = sections.summary(runs[0], as_percent[0]) + charts + _told(runs[0], as_percent[0], MAX_ROWS)
     else:
         title = f"{len(runs)} runs compared"
         head = f'<p class="meta">{escape(", ".join(dict.fromkeys(map(_title, runs))))}</p>'
         body = _comparison(runs, labels, as_percent) + charts
-        for run, label in zip(runs, labels, strict=True):
+        for run, label, percent in zip(runs, labels, as_percent, strict=True):
             body += f'<header class="run"><h2>{escape(label)}</h2><p class="meta">{sections.meta(run)}</p></header>'
-            body += sections.summary(run, as_percent) + histories.section(run)
-            body += sections.details(run, as_percent, MAX_ROWS // len(runs))
+            body += sections.summary(run, percent) + _told(run, percent, MAX_ROWS // len(runs))
     versions = sorted({sections.plain(run.config.get("versions")) for run in runs} - {""})
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     foot = escape(" · ".join([*versions, f"report written {written}"]))
@@ -75,23 +75,43 @@ def page(runs: Sequence[Run]) -> str:
     )
 
 
+def _groups(runs: Sequence[Run], labels: Sequence[str]) -> dict[bool, tuple[list[Run], list[str]]]:
+    """Runs that can share an axis of fitness: BN scores (True), anything else (False).
+
+    In a group the runs of the other have no trials and no label, so that every run keeps its colour.
+    """
+    return {
+        kind: (
+            [run if run.indicator == kind else run._replace(trials=[], best_json={}) for run in runs],
+            [label if run.indicator == kind else "" for run, label in zip(runs, labels, strict=True)],
+        )
+        for kind in dict.fromkeys(run.indicator for run in runs)
+    }
+
+
+def _told(run: Run, as_percent: bool, rows: int) -> str:
+    """Everything about one run below the charts."""
+    sections_of_families = histories.section(run) + one_shot.section(run, as_percent)
+    return sections_of_families + sections.details(run, as_percent, rows)
+
+
 def _title(run: Run) -> str:
     names = [run.name(what) for what in ("method", "space", "dataset")]
     return " · ".join(name for name in names if name) or run.folder.resolve().name
 
 
-def _comparison(runs: Sequence[Run], labels: Sequence[str], as_percent: bool) -> str:
+def _comparison(runs: Sequence[Run], labels: Sequence[str], as_percent: Sequence[bool]) -> str:
     rows = []
     for c, (run, label) in enumerate(zip(runs, labels, strict=True)):
         best = run.best
         rows.append([
-            f'<i class="swatch c{c % figures.COLOURS}"></i> {escape(label)}',
+            f'<i class="swatch {figures.colour(c)}"></i> {escape(label)}',
             escape(run.state),
             f"{len(run.trials):,}",
             f"{len(run.failed):,}",
-            figures.fitness_text(best and best.fitness, as_percent),
+            figures.fitness_text(best and best.fitness, as_percent[c]),
             sections.count(best and best.params),
-            f"{run.cost_s:,.1f}",
+            f"{run.spent_s:,.1f}",
             escape(sections.plain(run.config.get("device")) or "not recorded"),
         ])  # fmt: skip
     heads = ["run", "state", "trials#", "failed#", "best fitness#", "parameters (best)#", "cost (s)#", "hardware"]

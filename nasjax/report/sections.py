@@ -33,7 +33,7 @@ def summary(run: Run, as_percent: bool) -> str:
         notes.append("No trial has finished with a fitness yet.")
     told = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     best, budget, share = run.best, run.limit("trials"), 100 * len(run.failed) / max(len(run.trials), 1)
-    cost = f"{run.cost_s:,.1f} s" if run.cost_s < 100 else f"{run.cost_s:,.0f} s"
+    cost = f"{run.spent_s:,.1f} s" if run.spent_s < 100 else f"{run.spent_s:,.0f} s"
     hardware = plain(run.config.get("device")) or "not recorded"
     told_best = f"trial {best.id}" if best else ""
     if best and best.result is not None:
@@ -43,7 +43,7 @@ def summary(run: Run, as_percent: bool) -> str:
         _tile("failed", f"{len(run.failed):,}", f"{share:.1f} % of the trials"),
         _tile("best fitness", fitness_text(best and best.fitness, as_percent), told_best),
         _tile("parameters (best)", count(best and best.params), f"{best.macs:,} macs" if best and best.macs else ""),
-        _tile("total cost", cost, _duration(run.cost_s)),
+        _tile("total cost", cost, _duration(run.spent_s)),
         _tile("hardware", hardware, plain(run.config.get("dtype")), "text"),
     ]
     return f'{told}<dl class="tiles">{"".join(tiles)}</dl>'

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 30, 42
+_SQUARE = 34  # width of a square of the heat map
 Point = tuple[float, float]
 
 
@@ -142,6 +143,50 @@ def bars(x: Axis, y: Axis, bins: Sequence[tuple[float, float, int]], titles: Seq
         size = f'width="{max(right - left - 1, 0.5):.1f}" height="{foot - top:.1f}"'
         rects.append(f'<rect x="{left}" y="{top}" {size}><title>{escape(title)}</title></rect>')
     return f'<g class="{css}">{"".join(rects)}</g>' if rects else ""
+
+
+def heat_map(
+    table: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[Sequence[str]],
+    alt: str,
+    *,
+    by_row: bool = False,
+    marked: Sequence[int] = (),
+) -> str:
+    """Squares as dark as their value is large.
+
+    Args:
+      table: the values; None = not a number.
+      rows: a label per row.
+      columns: per row the names of its squares, as far as known; they head the columns where all rows agree.
+      alt: what a reader who cannot see it is told.
+      by_row: compare values with those of their own row only, not with the whole table.
+      marked: per row the column that is outlined; -1 = none.
+    """
+    left, top = max(52, 20 + 7 * max(map(len, rows))), 96
+    found = [value for row in table for value in row if value is not None]
+    parts = []
+    if len(columns) == len(table) and all(list(names) == list(columns[0]) for names in columns):
+        for i, name in enumerate(columns[0]):
+            x = left + _SQUARE * i + 20
+            parts.append(f'<text x="{x}" y="{top - 6}" transform="rotate(-50 {x} {top - 6})">{escape(name)}</text>')
+    for r, row in enumerate(table):
+        y, compared = top + 18 * r, [value for value in row if value is not None] if by_row else found
+        low, high = min(compared, default=0.0), max(compared, default=1.0)
+        parts.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{escape(rows[r])}</text>')
+        for i, value in enumerate(row):
+            name = columns[r][i] if r < len(columns) and i < len(columns[r]) else f"operator {i}"
+            share = 0.0 if value is None else 0.06 + 0.94 * (value - low) / (high - low or 1.0)
+            shown = f"{rows[r]} {name}: {'not a number' if value is None else f'{value:.4g}'}"
+            css = ' class="chosen"' if r < len(marked) and marked[r] == i else ""
+            parts.append(
+                f'<rect{css} x="{left + _SQUARE * i}" y="{y}" width="{_SQUARE - 2}" height="16" fill="currentColor" '
+                f'fill-opacity="{share:.3f}"><title>{escape(shown)}</title></rect>'
+            )
+    size = f"{left + _SQUARE * max(map(len, table)) + 50} {top + 18 * len(table) + 8}"
+    head = f'<svg viewBox="0 0 {size}" role="img" aria-label="{escape(alt)}" font-size="11" fill="currentColor">'
+    return f"{head}{''.join(parts)}</svg>"
 
 
 def _pixel(x: Axis, y: Axis, point: Point) -> Point:

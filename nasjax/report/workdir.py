@@ -16,6 +16,7 @@ class Trial(NamedTuple):
     order: int  # completion order, from 1
     arch: Any  # its JSON form
     fitness: float | None  # of several objectives the first; None = failed
+    objectives: tuple[float, ...]  # all of them, each larger is better; () = failed
     result: float | None  # a table's final figure of this architecture, beside the fitness that was searched on
     cost_s: float | None
     params: int | None
@@ -23,6 +24,14 @@ class Trial(NamedTuple):
     status: str
     error: str
     hash: str
+
+
+class Phase(NamedTuple):
+    """One of the three parts of a one-shot run."""
+
+    name: str
+    seconds: float | None  # of wall-clock so far, compiling included; None = not recorded yet
+    state: str  # "not started", "running", "unfinished" or "finished"
 
 
 class Run(NamedTuple):
@@ -34,9 +43,12 @@ class Run(NamedTuple):
     metrics: list[dict[str, Any]]
     best_json: dict[str, Any]
     result: dict[str, Any]  # of retraining
+    supernet: list[dict[str, Any]]  # of a one-shot run: an epoch of the supernet's training each
+    optimum: dict[str, Any]  # of a one-shot run whose score is a sum: the provably best path
+    standalone: list[dict[str, Any]]  # of a one-shot run: paths that were also trained alone
     unreadable: int  # damaged lines, a torn last line apart
     running: bool  # a search holds the workdir's lock
-    written: float  # last change of the trials, seconds since 1970
+    written: float  # last change of the results, seconds since 1970
 
     @property
     def done(self) -> list[Trial]:
@@ -65,6 +77,42 @@ class Run(NamedTuple):
     def cost_s(self) -> float:
         """Sum of all costs, failed trials included."""
         return sum(t.cost_s or 0.0 for t in self.trials)
+
+    @property
+    def one_shot(self) -> bool:
+        """Whether the run has, or will have, a supernet."""
+        return bool(self.supernet) or "supernet" in mapping(self.config.get("config"))
+
+    @property
+    def trained(self) -> bool:
+        """Whether the supernet's training has ended."""
+        return bool(self.supernet) and self.supernet[-1].get("done") is True
+
+    @property
+    def indicator(self) -> bool:
+        """Whether fitness is a sum of batch-norm scales, and so no fraction whatever its value."""
+        return mapping(mapping(self.config.get("config")).get("search")).get("score") == "indicator"
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Supernet, search and retraining of a one-shot run; [] for any other."""
+        if not self.one_shot:
+            return []
+        now = "running" if self.running else "unfinished"
+        searched = self.state if self.trials else "not started"
+        retrained = "finished" if self.result else now if (self.folder / "retrain").is_dir() else "not started"
+        supernet_s, search_s = (_wall(rows) for rows in (self.supernet, self.metrics))
+        return [
+            Phase("supernet", supernet_s, "finished" if self.trained else now),
+            Phase("search", search_s or self.cost_s, searched),
+            Phase("retraining", number(self.result.get("seconds")), retrained),
+        ]
+
+    @property
+    def spent_s(self) -> float:
+        """What the run has cost: of a one-shot run all phases, else the sum of the trials."""
+        phases = self.phases
+        return sum(phase.seconds or 0.0 for phase in phases) if phases else self.cost_s
 
     @property
     def space(self) -> dict[str, Any]:
@@ -101,8 +149,9 @@ class Run(NamedTuple):
         """ "finished", "running" or "unfinished"."""
         if self.trials and self.metrics and "epoch" in self.metrics[-1]:  # by gradients: the derived cell is the end
             return "finished"
-        wall = max((number(row.get("wall_s")) or 0.0 for row in self.metrics), default=0.0)
-        spent = {"trials": float(len(self.trials)), "wall_s": wall, "cost_s": self.cost_s}
+        if self.limit("trials") == 0 and self.trained:
+            return "finished"  # only a supernet was asked for
+        spent = {"trials": float(len(self.trials)), "wall_s": _wall(self.metrics), "cost_s": self.cost_s}
         if any((limit := self.limit(what)) and spent[what] >= limit - 1e-3 for what in spent):  # wall_s is rounded
             return "finished"
         return "running" if self.running else "unfinished"
@@ -115,11 +164,11 @@ def read(folder: Path) -> Run:
       ValueError: it is none, or one of its JSON files is damaged.
     """
     folder = Path(folder)
-    files = [folder / "trials.jsonl", folder / "config.json"]
-    if not any(file.is_file() for file in files):
+    files = [folder / name for name in ("trials.jsonl", "config.json", "supernet/metrics.jsonl")]
+    if not any(file.is_file() for file in files[:2]):
         raise ValueError(f"no trials.jsonl or config.json in {folder}; give a workdir of `--mode=search`")
-    rows, unreadable = _lines(files[0])
-    metrics, unreadable_metrics = _lines(folder / "metrics.jsonl")
+    names = ("trials.jsonl", "metrics.jsonl", "supernet/metrics.jsonl", "standalone.jsonl")
+    (rows, metrics, supernet, standalone), unreadable = zip(*(_lines(folder / name) for name in names), strict=True)
     return Run(
         folder=folder,
         config=_object(files[1]),
@@ -127,7 +176,10 @@ def read(folder: Path) -> Run:
         metrics=metrics,
         best_json=_object(folder / "best.json"),
         result=_object(folder / "result.json"),
-        unreadable=unreadable + unreadable_metrics,
+        supernet=supernet,
+        optimum=_object(folder / "optimum.json"),
+        standalone=standalone,
+        unreadable=sum(unreadable),
         running=_locked(folder / ".lock"),
         written=max(file.stat().st_mtime for file in files if file.is_file()),
     )
@@ -143,6 +195,11 @@ def number(value: Any) -> float | None:
 def mapping(value: Any) -> Mapping[str, Any]:
     """`value` if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}
+
+
+def _wall(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds at the last line of a .jsonl file of metrics."""
+    return max((number(row.get("wall_s")) or 0.0 for row in rows), default=0.0)
 
 
 def _locked(file: Path) -> bool:
@@ -199,6 +256,7 @@ def _trial(row: dict[str, Any], order: int) -> Trial:
         order=order,
         arch=row.get("arch"),
         fitness=score if status == "ok" else None,
+        objectives=tuple(value for value in values if value is not None) if status == "ok" else (),
         result=number(row.get("result")),
         cost_s=number(row.get("cost_s")),
         params=_count(row.get("params")),

@@ -35,7 +35,7 @@ def nsga2(
     feasible: Feasible | None = None,
     capacity: int = 1050,
     tries: int = 10,
-    fill_tries: int = 20_000,
+    fill_tries: int = 100_000,
 ) -> Searcher:
     """NSGA-II on fitness f32[N, objectives], each larger is better; a failure is worse than everything.
 

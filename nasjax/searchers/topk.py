@@ -25,7 +25,7 @@ def topk_evolution(
     feasible: Feasible | None = None,
     capacity: int = 1050,
     tries: int = 10,
-    fill_tries: int = 20_000,
+    fill_tries: int = 100_000,
 ) -> Searcher:
     """The evolution of SPOS's release. The first generation is random; each later one is bred from the best k of all.
 
