@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from tools.tiny_choice_chains import tiny
 
-from nasjax.searchers.additive import best_path
-from nasjax.searchers.topk import top, topk_evolution
+from nasjax.searchers import archive, best_path, top, topk_evolution
 from nasjax.spaces.choice_chain import ChoiceChain
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Evaluation, Status
@@ -198,6 +197,15 @@ def test_nothing_feasible_is_nothing_to_ask():
     searcher = topk_evolution(CELLS, **SMALL, feasible=none, fill_tries=50)
     state, proposal = asking(searcher, jax.random.key(0), searcher.init(jax.random.key(0)), 4)
     assert (np.array(proposal.id) == -1).all() and int(state.made) == 0
+
+
+def test_draws_are_limited():
+    """To 70, and by a limit that a quarter keeps to; every one of these draws is new."""
+    draw = lambda key: jax.random.randint(key, (6,), 0, 2**30, jnp.int32)  # noqa: E731
+    quarter = lambda arch: arch[0] < 2**28  # noqa: E731
+    for feasible, expected in ((None, {70}), (quarter, range(10, 26))):
+        made = archive.fill(jax.random.key(0), archive.empty(CELLS, 200, 1), draw, 200, 70, feasible).made
+        assert int(made) in expected
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ _METRICS = {  # what the searchers write: axis label with its unit
     "depth": "depth asked for (layers)",
     "train_loss": "training loss (nats)",
     "train_accuracy": "training accuracy (fraction)",
-    "tau": "Kendall's tau between the operator scores of an epoch and the one before",
+    "tau": "Kendall's tau of operator scores, epoch to epoch",
 }
 
 
@@ -115,9 +115,11 @@ def sizes(runs: Sequence[Run], labels: Sequence[str]) -> str:
 
 
 def costs(runs: Sequence[Run], labels: Sequence[str]) -> str:
-    """Histogram of the cost of a trial."""
+    """Histogram of the cost of a trial; nothing where no trial cost anything."""
     spent = [[t.cost_s for t in run.trials if t.cost_s is not None] for run in runs]
     every = [cost for costs in spent for cost in costs]
+    if every and not any(every):
+        return ""  # scores that are looked up cost nothing
     log = bool(every) and min(every) > 0 and max(every) > 30 * min(every)
     x = svg.axis("cost of a trial (s)", every, log=log)
     count = min(24, max(6, math.isqrt(len(every)) * 2))

@@ -19,7 +19,7 @@ def draw(arch: Any, space: Mapping[str, Any]) -> tuple[str, str]:
 
     Args:
       arch: JSON form of the architecture.
-      space: resolved fields of its space, as far as known (conv_chain: pool_after; choice_chain: operators, channels, ...).
+      space: resolved fields of its space, as far as known (conv_chain: pool_after; choice_chain: all).
 
     Returns:
       Trusted HTML: an SVG, or the pretty-printed JSON of a space that has no drawing (or of a damaged architecture).

@@ -185,7 +185,7 @@ def heat_map(
                 f'fill-opacity="{share:.3f}"><title>{escape(shown)}</title></rect>'
             )
     size = f"{left + _SQUARE * max(map(len, table)) + 50} {top + 18 * len(table) + 8}"
-    head = f'<svg viewBox="0 0 {size}" role="img" aria-label="{escape(alt)}" font-size="11" fill="currentColor">'
+    head = f'<svg class="heat" viewBox="0 0 {size}" role="img" aria-label="{escape(alt)}" fill="currentColor">'
     return f"{head}{''.join(parts)}</svg>"
 
 

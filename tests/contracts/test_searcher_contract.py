@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.searchers import random_search, reinforce
-from nasjax.searchers.nsga2 import nsga2
-from nasjax.searchers.topk import topk_evolution
+from nasjax.searchers import nsga2, random_search, reinforce, topk_evolution
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.types import Evaluation, Searcher, Status
 
