@@ -203,6 +203,8 @@ def _alt(caption: str, runs: Sequence[Run]) -> str:
     as_percent = is_percent(runs)
     told = []
     for run in runs:
+        if not run.trials and len(runs) > 1:
+            continue
         best = fitness_text(run.best and run.best.fitness, as_percent)
         told.append(f"{len(run.done)} trials with a fitness, {len(run.failed)} failed, best {best}")
-    return f"{caption} {'; '.join(told)}."
+    return f"{caption} {'; '.join(told) or 'No trials'}."

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from nasjax.report import figures, networks, paths, ranking, svg
-from nasjax.report.sections import count, plain, table
-from nasjax.report.workdir import Run, number
+from nasjax.report.sections import count, table
+from nasjax.report.workdir import Run, mapping, number
 
 _TOP = 0.1  # the share of trials that counts as the best
 _BAR, _OPERATOR, _FULL = 44, 62, 56  # pixels: height of a bar with its text, an operator's column, a share of 1 in it
@@ -18,7 +18,7 @@ def overview(runs: Sequence[Run], labels: Sequence[str]) -> str:
     chosen = [(run, label) for run, label in zip(runs, labels, strict=True) if run.one_shot]
     if not chosen:
         return ""
-    trained = [run._replace(metrics=run.supernet, trials=[]) for run in runs]
+    trained = [run._replace(metrics=run.supernet) for run in runs]
     cards = [_costs(chosen), *figures.metrics(trained, labels)]
     rows = [
         [
@@ -145,13 +145,14 @@ def _scores(run: Run) -> str:
         scores = row.get("scores")
         if not isinstance(scores, list) or not scores or not all(isinstance(layer, list) and layer for layer in scores):
             continue
-        removed = run.space.get("removed") or []
+        removed = run.space.get("removed")
+        removed = removed if isinstance(removed, list) else []
         matrix = [[None if n in removed else number(v) for v in layer] for n, layer in enumerate(scores)]
         names = [_names(run, len(layer)) for layer in scores]
         path = _path(run.best.arch if run.best else None) or []
         caption = (
             f"Epoch {row.get('epoch')}: mean absolute scale of the last batch norm of each operator (columns) in each "
-            "layer (rows), no unit; darker = larger within its layer, since layers are not comparable."
+            "layer (rows), no unit; stronger = larger within its layer, since layers are not comparable."
         )
         caption += " Outlined: the path of the best trial." if path else ""
         rows = [f"layer {n}" for n in range(len(scores))]
@@ -164,12 +165,12 @@ def _operators(run: Run) -> str:
     """How often the best trials and all of them chose each operator, layer by layer."""
     done = sorted(run.done, key=lambda t: t.fitness or 0.0, reverse=True)
     found = [path for t in done if (path := _path(t.arch))]
-    found = [path for path in found if len(path) == len(found[0])]
+    most = len(_names(run)) or 64
+    found = [path for path in found if len(path) == len(found[0]) and max(path) < most]
     if not found:
         return ""
     best = found[: max(1, round(_TOP * len(found)))]
-    columns = max(map(max, found)) + 1
-    names = [*_names(run, max(columns, len(run.space.get("operators") or []))), "identity"]
+    names = [*_names(run, max(map(max, found)) + 1), "identity"]
     top, whole = (ranking.shares(chosen, len(names) - 1) for chosen in (best, found))
     if not any(layer[-1] for layer in whole):
         names.pop()
@@ -194,7 +195,7 @@ def _operators(run: Run) -> str:
         f"Upper bar: the best {len(best)} trials (10 %) by fitness; lower bar: all {len(found)} that did not fail."
     )
     keys = [("swatch c0", f"best {len(best)}"), ("swatch whole", f"all {len(found)}")]
-    size = f'viewBox="0 0 {left + _OPERATOR * len(names) + 40} {head + 20 * len(whole) + 6}"'
+    size = f'viewBox="0 0 {max(svg.WIDTH, left + _OPERATOR * len(names) + 40)} {head + 20 * len(whole) + 6}"'
     drawing = f'<svg {size} role="img" aria-label="{escape(caption)}">{"".join(parts)}</svg>'
     return figures.figure("Operators chosen", drawing, caption, keys)
 
@@ -244,8 +245,8 @@ def _optimum(run: Run) -> str:
         else:
             told = f"The best trial{so_far} ({best.id}) scores {best.fitness:.6g}, {gap:.3g} less."
     drawing, caption = networks.draw(arch, run.space)
-    limit = plain(run.config.get("config", {}).get("max_macs"))
-    within = f" within {limit} multiply-adds" if limit else ""
+    limit = number(mapping(run.config.get("config")).get("max_macs"))
+    within = "" if limit is None else f" within {limit:,.0f} multiply-adds"
     macs, params = run.optimum.get("macs"), run.optimum.get("params")
     sizes = f"{macs:,} macs, {params:,} parameters. " if isinstance(macs, int) and isinstance(params, int) else ""
     caption = f"The highest score of all paths{within}, by exact search: {score:.6g}. {told} {sizes}{caption}"
@@ -259,9 +260,8 @@ def _path(arch: object) -> list[int] | None:
         return None
 
 
-def _names(run: Run, operators: int) -> list[str]:
+def _names(run: Run, at_least: int = 0) -> list[str]:
+    """Of the operators; numbers where the space does not tell."""
     known = run.space.get("operators")
-    known = (
-        known if isinstance(known, list) and len(known) == operators else [f"operator {o}" for o in range(operators)]
-    )
-    return [str(name) for name in known]
+    names = [str(name) for name in known] if isinstance(known, list) else []
+    return [*names, *(f"operator {o}" for o in range(len(names), at_least))]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-_WIDTH, _LEFT, _GAP, _MOST = 520, 92, 8, 6  # pixels: drawing, its labels, between boxes; boxes in a row
+_WIDTH, _LEFT, _GAP, _MOST = 520, 104, 8, 6  # pixels: drawing, its labels, between boxes; boxes in a row
 _PILL, _ROW = 26, 12  # pixels: height of stem and tail, room between rows
 
 
@@ -39,7 +39,7 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
     parts = [_pill(0, _stem(space))]
     y = _PILL + _ROW
     for line in lines:
-        for n, text in enumerate(line.labels):
+        for n, text in enumerate(filter(None, line.labels)):
             css = "" if n else ' class="strong"'
             parts.append(f'<text{css} x="0" y="{y + 12 + 14 * n}">{escape(text)}</text>')
         for n in range(line.length):

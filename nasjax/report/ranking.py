@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 
 from nasjax.report.workdir import Trial
@@ -18,7 +19,7 @@ def front(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _dominates(a: Sequence[float], b: Sequence[float]) -> bool:
-    return a != b and all(x >= y for x, y in zip(a, b, strict=True))
+    return a != b and all(map(operator.ge, a, b))
 
 
 def kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
