@@ -103,8 +103,11 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, int], stride
     if piece == batch:
         return _piece_gradient(x, g, kernel, stride, dilation)
     pieces = tuple(z.reshape(-1, piece, *z.shape[1:]) for z in (x, g))
-    zero = jnp.zeros((*kernel, x.shape[3]), x.dtype)
-    return lax.scan(lambda dw, xg: (dw + _piece_gradient(*xg, kernel, stride, dilation), None), zero, pieces)[0]
+
+    def add_piece(dw: jax.Array, piece: Any) -> tuple[jax.Array, None]:
+        return dw + _piece_gradient(piece[0], piece[1], kernel, stride, dilation), None
+
+    return lax.scan(add_piece, jnp.zeros((*kernel, x.shape[3]), x.dtype), pieces)[0]
 
 
 def _piece_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, int], stride: int, dilation: int) -> jax.Array:
