@@ -274,6 +274,8 @@ def retrain(config: AnyConfig, path: str | Path, arch: str | None = None) -> dic
     Returns what result.json holds. Raises ValueError where there is nothing to train, RunError where training fails.
     """
     path = Path(path)
+    if config.retrain.sample and not isinstance(config, OneShotConfig):
+        raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
     if config.space.name == "tabular_cell":
         raise ValueError("--mode=retrain needs --space=conv_chain; the table already holds the results of training")
     if arch is not None:
@@ -290,8 +292,6 @@ def retrain(config: AnyConfig, path: str | Path, arch: str | None = None) -> dic
     record = workdir.read(path) if (path / "config.json").exists() else json.loads(json.dumps(record))
     with workdir.opened(path, record):
         if config.retrain.sample:
-            if not isinstance(config, OneShotConfig):
-                raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
             from nasjax.one_shot_search import standalone
 
             standalone(method(config.method).make(config), path, config.retrain.sample)
