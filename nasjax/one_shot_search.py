@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from nasjax.data.dataset import load
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.base import refusal
 from nasjax.experiments.one_shot import METRICS, OneShot
+from nasjax.experiments.settings import as_json
 from nasjax.nets.choice_supernet import choice_supernet
 from nasjax.progress import progress, ticking
 from nasjax.searchers.additive import best_path
@@ -80,13 +83,21 @@ def standalone(experiment: OneShot, path: Path, count: int) -> None:
       ValueError: the search has fewer trials.
     """
     config, file = experiment.config, path / "standalone.jsonl"
+    if count > config.search.population:
+        raise ValueError(
+            f"retrain.sample={count}, but only the first {config.search.population} trials were drawn at random; "
+            "sample no more, or search with a larger search.population"
+        )
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"][:count]
     if len(rows) < count:
         raise ValueError(f"retrain.sample={count}, but {path} has {len(rows)} trials; search first, or sample fewer")
     network = choice_supernet(experiment.plan, dropout=config.supernet.dropout, dtype=config.retrain_recipe.dtype)
     evaluator = trained_alone(network, resident(load(config.data)), recipe=config.retrain_recipe)
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
-    known = len(checkpoint.read_lines(file))
+    settings = json.dumps([as_json(config.retrain_recipe), experiment.facts["dataset"]], sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    found = checkpoint.read_lines(file)
+    known = len(found) if all(line.get("settings") == digest for line in found) else 0  # another recipe: anew
     checkpoint.truncate_lines(file, known)
     for n, row in enumerate(rows[known:], known):
         arch = config.space.decode(row["arch"])
@@ -98,6 +109,7 @@ def standalone(experiment: OneShot, path: Path, count: int) -> None:
             "score": drive.scalar_fitness(row),
             "accuracy": accuracy if np.isfinite(accuracy) else None,
             "seconds": round(seconds, 3),
+            "settings": digest,
         }
         checkpoint.append_lines(file, [line])
         print(f"alone {n + 1}/{count}: score {line['score']:.4f}, accuracy {accuracy:.2%}", file=sys.stderr, flush=True)

@@ -151,6 +151,11 @@ def make(config: OneShotConfig) -> OneShot:
     data = load(config.data)
     plan = ChoicePlan(config.space, *shape_of(data))
     space, settings, devices = config.space, config.supernet, device_count()
+    if settings.fresh_batches and settings.batch_size % (len(space.operators) * devices):
+        raise ValueError(
+            f"fresh_batches divides supernet.batch_size={settings.batch_size} among {len(space.operators)} paths on "
+            f"{devices} device(s); make it a multiple of {len(space.operators) * devices}"
+        )
     arrays = resident(data)
     supernet = choice_supernet(plan, affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype)
     batches = training(arrays, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
@@ -211,6 +216,12 @@ def sampler_of(config: OneShotConfig, plan: ChoicePlan) -> samplers.Sampler:
         case "uniform":
             return samplers.uniform(config.space)
         case "macs_bins":
+            bins, largest = config.supernet.bins, int(plan.table.macs.max((1, 2)).sum()) + plan.fixed.macs
+            if bins and (bins[0] > largest or bins[-1] <= plan.smallest()[1]):
+                raise ValueError(
+                    f"supernet.bins={bins[0]}..{bins[-1]} holds no path: they have {plan.smallest()[1]} to {largest} "
+                    "multiply-adds; set supernet.bins within"
+                )
             return samplers.macs_bins(config.space, counter(plan, "macs"), config.supernet.bins)
         case "strict":
             return samplers.strict_fairness(config.space)
@@ -234,9 +245,15 @@ def searcher_of(config: OneShotConfig, plan: ChoicePlan) -> Searcher:
         return inside[0] if len(inside) == 1 else inside[0] & inside[1]
 
     bound = feasible if limits else None
-    capacity = max(config.trials, search.population)
+    capacity = max(config.trials, search.population, 10_000)  # not the budget itself, which a resumed run may change
     if search.searcher == "nsga2":
-        return nsga2(config.space, population=search.population, feasible=bound, capacity=capacity)
+        return nsga2(
+            config.space,
+            population=search.population,
+            mutation_rate=search.mutation_rate,
+            feasible=bound,
+            capacity=capacity,
+        )
     return topk_evolution(
         config.space,
         population=search.population,

@@ -117,7 +117,9 @@ def one_shot(
         if table is None:
             return state, done >= epochs
         scores = np.asarray(table(state.params))
-        tau = kendall_tau(np.asarray(state.scores)[:, :-1], scores[:, :-1]) if done > 1 else float("nan")
+        there = (scores != 0).any(1)  # removed layers rank nothing
+        before, now = (np.asarray(table)[there, :-1] for table in (state.scores, scores))
+        tau = kendall_tau(before, now) if done > 1 else float("nan")
         settled = int(state.settled) + 1 if early_bird is not None and tau >= early_bird.tau else 0
         state = state._replace(scores=scores, tau=np.float32(tau), settled=np.int32(settled))
         return state, done >= epochs or (early_bird is not None and settled >= early_bird.epochs)

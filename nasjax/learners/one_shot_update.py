@@ -122,7 +122,7 @@ def one_shot_update(
         paths = len(archs)
         pieces = None
         if fresh_batches:
-            pieces = jax.tree.map(lambda z: z.reshape(paths, -1, *z.shape[1:]), batch["train"])
+            pieces = jax.tree.map(lambda z: z.reshape(-1, paths, *z.shape[1:]).swapaxes(0, 1), batch["train"])
         zero = (jax.tree.map(jnp.zeros_like, moving), batch_stats)
         xs = (archs, jax.random.split(key, paths), pieces)
         if paths == 1:
@@ -145,7 +145,7 @@ def one_shot_update(
         old_buffer = whole(momentum, frozen)
         buffer_tree = supernet.select(archs, whole(buffer, frozen), old_buffer)
         kept = tuple(leaf for leaf, t in zip(jax.tree.leaves(buffer_tree), which, strict=True) if t)
-        return new, kept, mean(stats), {"train_loss": loss, "train_accuracy": accuracy}
+        return new, kept, stats, {"train_loss": loss, "train_accuracy": accuracy}
 
     def momentum(params: PyTree) -> tuple[jax.Array, ...]:
         leaves, which = jax.tree.leaves(params), trained(params)
