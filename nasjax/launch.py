@@ -58,6 +58,12 @@ def define() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Runs the command `argv` (argv[0] is the program's name) and returns its exit code."""
     given = define()
+    interrupts: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        interrupts.append(number)  # a library may turn the exception into another
+        signal.default_int_handler(number, frame)
+
     try:
         rest = given(argv)
         if given.help:
@@ -66,23 +72,31 @@ def main(argv: list[str]) -> int:
         if len(rest) > 1:
             raise ValueError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have told its background jobs to ignore the first
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, interrupt)
         return _run(given, argv)
     except (flags.Error, ValueError, FileNotFoundError) as error:
+        if interrupts:
+            return _interrupted()
         if not isinstance(error, FileNotFoundError) and _unexpected(error):
             return 1
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; finished rounds are saved, the same command goes on from there", file=sys.stderr)
-        return 130
+        return _interrupted()
     except Exception as error:
+        if interrupts:
+            return _interrupted()
         from nasjax.checkpoint import RunError
 
         if not isinstance(error, (RunError, OSError)):  # an OSError is a full or vanished disk
             _unexpected(error, always=True)
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+def _interrupted() -> int:
+    print("\ninterrupted; finished rounds are saved, the same command goes on from there", file=sys.stderr)
+    return 130
 
 
 def _run(given: flags.FlagValues, argv: list[str]) -> int:
