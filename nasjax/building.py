@@ -35,7 +35,8 @@ def build(config: Any, tree: dict[str, Any], image: Image, classes: int) -> Buil
     """The network of an architecture.
 
     Args:
-      config: anything with `space`, and for cells `eval` (an `EvalConfig`).
+      config: anything with `space`, and for cells `eval` (an `EvalConfig`); for paths the training's `retrain_dropout`,
+        if there is one.
       tree: the architecture as JSON.
       image: of the inputs.
       classes: number of logits.
@@ -72,12 +73,13 @@ def build(config: Any, tree: dict[str, Any], image: Image, classes: int) -> Buil
         arch = space.decode(tree)
         blocks = ChoicePlan(space, image, classes)
         params, macs = blocks.count(arch)
+        dropout = getattr(config, "retrain_dropout", 0.0)
         return Built(
             space.encode(arch),
             params,
             macs,
-            (blocks, arch.tolist()),
-            lambda *, bn_eps, dtype: choice_chain(blocks, arch, bn_eps=bn_eps, dtype=dtype),
+            (blocks, arch.tolist(), dropout),
+            lambda *, bn_eps, dtype: choice_chain(blocks, arch, dropout=dropout, bn_eps=bn_eps, dtype=dtype),
         )
     assert isinstance(space, TabularCell)
     raise ValueError("tabular_cell has results but no networks of its own; give --space=conv_chain or darts_cell")

@@ -102,7 +102,9 @@ def search(
         if not np.any(np.asarray(proposal.id) >= 0):
             if not rows:
                 raise RunError("the searcher found nothing to ask: no architecture keeps to the limits")
-            break  # a small space, wholly visited
+            # A small space, wholly visited. The line tells the report that this is the end; resuming cuts it off.
+            _write(workdir, [], summary, lambda state: {"done": True})
+            break
         new, evaluation = _round(key_eval, proposal, evaluator, describe, refuse, runtime)
         state = tell(state, proposal, evaluation)
         jax.block_until_ready(state)

@@ -91,11 +91,11 @@ def standalone(experiment: OneShot, path: Path, count: int) -> None:
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"][:count]
     if len(rows) < count:
         raise ValueError(f"retrain.sample={count}, but {path} has {len(rows)} trials; search first, or sample fewer")
-    network = choice_supernet(experiment.plan, dropout=config.supernet.dropout, dtype=config.retrain_recipe.dtype)
+    network = choice_supernet(experiment.plan, dropout=config.retrain_dropout, dtype=config.retrain_recipe.dtype)
     evaluator = trained_alone(network, resident(load(config.data)), recipe=config.retrain_recipe)
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
-    settings = json.dumps([as_json(config.retrain_recipe), experiment.facts["dataset"]], sort_keys=True)
-    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    settings = [as_json(config.retrain_recipe), config.retrain_dropout, experiment.facts["dataset"]]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     found = checkpoint.read_lines(file)
     known = len(found) if all(line.get("settings") == digest for line in found) else 0  # another recipe: anew
     checkpoint.truncate_lines(file, known)

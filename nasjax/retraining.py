@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,22 +74,24 @@ def retrain(config: Any, trees: list[dict[str, Any]], path: Path) -> dict[str, A
         checkpoint.write_json(result_file, result)
         return result
     folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
     key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
     arrays = resident(data)
-    trained = []
+    trained, seconds = [], 0.0
     for n, built in enumerate(candidates, 1):
         if len(candidates) > 1:
             print(f"architecture {n} of {len(candidates)}", file=sys.stderr)
         own, recipe = folder_of(built), config.retrain_recipe
         own.mkdir(exist_ok=True)
+        clock = _clock(own)
         if built.learning_rate is not None and config.retrain.use_token:
             recipe = dataclasses.replace(recipe, learning_rate=built.learning_rate)
         if config.retrain.grid:
-            recipe = _grid(key_grid, config.retrain, recipe, built, arrays, own)
-        variables, history = _train(key, built, recipe, arrays, own)
+            recipe = _grid(key_grid, config.retrain, recipe, built, arrays, own, clock)
+        variables, history = _train(key, built, recipe, arrays, own, clock)
+        seconds += clock()
         trained.append((history["valid_accuracy"][-1], built, recipe, jax.device_get(variables), history))
     _, built, recipe, variables, history = max(trained, key=lambda found: found[0])
+    began = time.monotonic()
     test = load_test(config.data)
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     accuracy = jax.jit(trainer(network, recipe, len(data.train.y), variables).accuracy)
@@ -103,7 +106,7 @@ def retrain(config: Any, trees: list[dict[str, Any]], path: Path) -> dict[str, A
         "train_loss": history["train_loss"][-1],
         "dataset": {"name": data.name, "image": list(image), "train": len(data.train.y), "sha256": data.sha256},
         "recipe": as_json(recipe),
-        "seconds": round(time.monotonic() - began, 3),
+        "seconds": round(seconds + time.monotonic() - began, 3),
         "history": history,
         **({"candidates": [{"arch": b.arch, "valid_accuracy": v} for v, b, *_ in trained]} if len(trained) > 1 else {}),
         "published": published(config),
@@ -118,7 +121,22 @@ def retrain(config: Any, trees: list[dict[str, Any]], path: Path) -> dict[str, A
     return result
 
 
-def _train(key: Key, built: Built, recipe: Recipe, data: Data, folder: Path) -> tuple[PyTree, dict[str, list[float]]]:
+def _clock(folder: Path) -> Callable[[], float]:
+    """Seconds that all parts of a training have taken so far; every call writes them down in `folder`."""
+    file, began = folder / "seconds.json", time.monotonic()
+    before = json.loads(file.read_text()) if file.exists() else 0.0
+
+    def clock() -> float:
+        seconds = before + time.monotonic() - began
+        checkpoint.write_json(file, seconds)
+        return seconds
+
+    return clock
+
+
+def _train(
+    key: Key, built: Built, recipe: Recipe, data: Data, folder: Path, clock: Callable[[], float]
+) -> tuple[PyTree, dict[str, list[float]]]:
     """`fit` with checkpoints and a line per epoch."""
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     blank = network.init(jax.random.key(0), None, jnp.zeros((1, *data.train_x.shape[1:]), jnp.float32))
@@ -127,13 +145,13 @@ def _train(key: Key, built: Built, recipe: Recipe, data: Data, folder: Path) -> 
 
     def on_epoch(epoch: int, state: TrainState) -> None:
         nonlocal saved
-        loss, accuracy = float(state.train_loss[epoch - 1]), float(state.valid_accuracy[epoch - 1])
-        print(
-            f"epoch {epoch}/{recipe.epochs}: loss {loss:.4f}, validation accuracy {accuracy:.2%}",
-            file=sys.stderr,
-            flush=True,
-        )
-        if time.monotonic() - saved > _SAVE_S or epoch == recipe.epochs:
+        at = min(epoch, recipe.epochs) - 1
+        what = f"epoch {epoch}/{recipe.epochs}: loss {float(state.train_loss[at]):.4f}"
+        if epoch > recipe.epochs:
+            what = "running statistics refreshed"
+        print(f"{what}, validation accuracy {float(state.valid_accuracy[at]):.2%}", file=sys.stderr, flush=True)
+        clock()
+        if time.monotonic() - saved > _SAVE_S or epoch == recipe.epochs + recipe.refresh_epochs:
             checkpoint.save(folder / "epochs", f"{epoch:06d}", state)
             saved = time.monotonic()
 
@@ -149,7 +167,15 @@ def _train(key: Key, built: Built, recipe: Recipe, data: Data, folder: Path) -> 
     return variables, history
 
 
-def _grid(key: Key, grid: RetrainConfig, recipe: Recipe, built: Built, data: Data, folder: Path) -> Recipe:
+def _grid(
+    key: Key,
+    grid: RetrainConfig,
+    recipe: Recipe,
+    built: Built,
+    data: Data,
+    folder: Path,
+    clock: Callable[[], float],
+) -> Recipe:
     """The recipe of the best validation accuracy; every setting is trained with the same key, and written down."""
     file = folder / "grid.jsonl"
     done = {json.dumps(row["setting"]): row["valid_accuracy"] for row in checkpoint.read_lines(file)}
@@ -172,6 +198,7 @@ def _grid(key: Key, grid: RetrainConfig, recipe: Recipe, built: Built, data: Dat
             accuracy = history["valid_accuracy"][-1] if np.isfinite(history["train_loss"][-1]) else -1.0
             done[name] = accuracy
             checkpoint.append_lines(file, [{"setting": json.loads(name), "valid_accuracy": accuracy}])
+            clock()
             total = np.prod([len(axis) for axis in axes])
             print(f"grid {n}/{total}: validation accuracy {accuracy:.2%} with {name}", file=sys.stderr, flush=True)
         if done[name] > best:

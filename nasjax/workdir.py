@@ -16,7 +16,8 @@ from typing import Any
 from nasjax import __version__, checkpoint
 from nasjax.experiments.settings import differences
 
-MAY_CHANGE = ("trials", "wall_s", "cost_s", "retrain", "retrain_recipe")  # settings a resumed search may alter
+# Settings a resumed search may alter.
+MAY_CHANGE = ("trials", "wall_s", "cost_s", "retrain", "retrain_recipe", "retrain_dropout")
 
 
 def environment() -> dict[str, Any]:

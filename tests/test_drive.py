@@ -8,6 +8,7 @@ import pytest
 
 from nasjax import drive
 from nasjax.checkpoint import RunError
+from nasjax.report.workdir import read
 from nasjax.searchers.random import random_search
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.types import Budget, Evaluation, Evaluator, Status
@@ -43,13 +44,13 @@ def describe(arch):
     return {"arch": SPACE.encode(arch), "params": int(arch.sum()), "macs": 7}
 
 
-def run(path, trials=12, width=4, toy=None, **options):
+def run(path, trials=12, width=4, toy=None, searcher=None, **options):
     path.mkdir(exist_ok=True)
     toy = toy or Toy()
     budget = options.pop("budget", Budget(trials))
     return drive.search(
         jax.random.key(5),
-        random_search(SPACE),
+        searcher or random_search(SPACE),
         toy.evaluator(),
         workdir=path,
         budget=budget,
@@ -136,6 +137,23 @@ def test_every_candidate_failing_is_a_run_error(tmp_path):
 def test_other_budgets(tmp_path):
     assert run(tmp_path / "cost", budget=Budget(cost_s=5.0)).trials == 12  # the round that reaches it is the last
     assert run(tmp_path / "wall", budget=Budget(wall_s=1e-9)).trials == 4
+
+
+def test_a_space_that_is_wholly_visited_is_the_end(tmp_path):
+    """Once, however often the command is repeated; and the report knows."""
+    endless = random_search(SPACE)
+
+    def ask(key, state, n):
+        state, proposal = endless.ask(key, state, n)
+        return state, proposal._replace(id=jnp.where(proposal.id < 6, proposal.id, -1))
+
+    run(tmp_path, trials=4)
+    assert read(tmp_path).state == "unfinished"  # there is no config.json that says how many trials are wanted
+    for _ in range(2):
+        assert run(tmp_path, trials=100, searcher=endless._replace(ask=ask)).trials == 6
+        lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert [(row["trials"], row.get("done")) for row in lines] == [(4, None), (6, None), (6, True)]
+        assert read(tmp_path).state == "finished"
 
 
 def test_full_disk_is_one_line(tmp_path, monkeypatch):

@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
 
-from nasjax import checkpoint, commands, retraining
+from nasjax import checkpoint, commands, one_shot_search, retraining
+from nasjax.building import build
 from nasjax.checkpoint import RunError
 from nasjax.experiments.base import RetrainConfig
+from nasjax.experiments.one_shot import RELEASED
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
@@ -49,12 +53,100 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         retraining.retrain(config(), [TREE], tmp_path / "parts")
     monkeypatch.setattr(checkpoint, "save", save)
+    (file,) = tmp_path.glob("parts/retrain/*/seconds.json")
+    spent = json.loads(file.read_text())
     parts = retraining.retrain(config(), [TREE], tmp_path / "parts")
+    assert parts["seconds"] > spent > 0
     for name in ("test_accuracy", "history", "params"):
         assert parts[name] == whole[name]
     pairs = zip(*(jax.tree.leaves(weights(tmp_path / name)) for name in ("parts", "whole")), strict=True)
     for a, b in pairs:
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def path_config():
+    """A chain of one layer, trained by SPOS's recipe made short, and a path of it."""
+    base = commands.configure("fairnas")
+    space = dataclasses.replace(base.space, stem=4, first=0, channels=(8,), depths=(1,), strides=(2,), tail=8)
+    config = dataclasses.replace(
+        base,
+        space=space,
+        data=dataclasses.replace(base.data, train_limit=64, valid_limit=32),
+        retrain_recipe=dataclasses.replace(RELEASED, epochs=1, batch_size=32, augment=Augment("pad", 1, False)),
+        retrain_dropout=0.5,
+    )
+    return config, {"space": "choice_chain", "path": [1]}
+
+
+def test_a_path_killed_before_its_refresh(path_config, tmp_path, monkeypatch, capsys):
+    """The statistics are refreshed all the same, and `seconds` is what all parts took."""
+    settings, tree = path_config
+    monkeypatch.setattr(retraining, "_SAVE_S", 0.0)
+    whole = retraining.retrain(settings, [tree], tmp_path)
+    assert len(whole["history"]["train_loss"]) == len(whole["history"]["valid_accuracy"]) == 1
+    expected = weights(tmp_path)
+    (folder,) = (tmp_path / "retrain").iterdir()
+    assert 0 < json.loads((folder / "seconds.json").read_text()) < whole["seconds"] < 1000
+    shutil.rmtree(folder / "epochs/000002")
+    (folder / "result.json").unlink()
+    (folder / "seconds.json").write_text("1000.0")
+    capsys.readouterr()
+    again = retraining.retrain(settings, [tree], tmp_path)
+    assert "refreshed" in (told := capsys.readouterr().err) and "epoch" not in told
+    assert again["history"] == whole["history"] and again["test_accuracy"] == whole["test_accuracy"]
+    assert again["seconds"] > 1000
+    for a, b in zip(jax.tree.leaves(weights(tmp_path)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_dropout_reaches_the_path(path_config):
+    settings, tree = path_config
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+    for rate in (0.0, 0.5):
+        built = build(dataclasses.replace(settings, retrain_dropout=rate), tree, (8, 8, 1), 10)
+        network = built.network(bn_eps=1e-5, dtype="float32")
+        variables = network.init(jax.random.key(1), None, x)
+        apply = jax.jit(
+            lambda key, network=network, variables=variables: network.apply(variables, None, x, key=key, train=True)[0]
+        )
+        same = np.array_equal(*(apply(jax.random.key(n)) for n in range(2)))
+        assert same == (rate == 0.0) and f"{rate})" in repr(built.plan)
+    with pytest.raises(ValueError, match=r"retrain_dropout must be in \[0, 1\)"):
+        dataclasses.replace(settings, retrain_dropout=1.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "dropout", "changes"),
+    [
+        ("spos", 0.1, {"refresh_epochs": 1}),
+        ("bn_nas", 0.2, {"clip": 5.0}),
+        (
+            "fairnas",  # ours, after its supernet's
+            0.2,
+            {"epochs": 150, "batch_size": 256, "learning_rate": 0.045, "schedule": "cosine", "label_smoothing": 0.0},
+        ),
+    ],
+)
+def test_published_recipes_of_paths(method, dropout, changes):
+    """Spec sections 2.5, 4.4 and 3.4; the data set has a say in the augmentation only."""
+    published = Recipe(
+        epochs=240,
+        batch_size=1024,
+        learning_rate=0.5,
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=4e-5,
+        decay_on="kernels",
+        schedule="linear",
+        final_rate=0.0,
+        rate_per_step=True,
+        label_smoothing=0.1,
+    )
+    for dataset in (None, "cifar10"):
+        found = commands.configure(method, "paper", dataset)
+        assert found.retrain_dropout == dropout
+        assert found.retrain_recipe == dataclasses.replace(published, **changes, augment=found.retrain_recipe.augment)
 
 
 def test_the_grid_takes_the_best_validation_accuracy(tmp_path):
@@ -99,3 +191,18 @@ def test_of_several_the_best_by_validation_is_tested_once(tmp_path, monkeypatch)
     assert [candidate["arch"] for candidate in result["candidates"]] == [TREE, other]
     assert result["arch"] == other and result["valid_accuracy"] == 0.9
     assert retraining.retrain(config(), [TREE, other], tmp_path) == result and len(opened) == 1
+
+
+def test_paths_of_the_ranking_are_trained_with_the_same_dropout(path_config, tmp_path, monkeypatch):
+    settings, tree = path_config
+    checkpoint.append_lines(tmp_path / "trials.jsonl", [{"id": 0, "arch": tree, "status": "ok", "fitness": 0.5}])
+    asked = []
+
+    def supernet(plan, **options):
+        asked.append(options["dropout"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(one_shot_search, "choice_supernet", supernet)
+    with pytest.raises(KeyboardInterrupt):
+        one_shot_search.standalone(types.SimpleNamespace(config=settings, plan=None), tmp_path, 1)
+    assert asked == [0.5] != [settings.supernet.dropout]

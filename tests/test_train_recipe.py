@@ -88,6 +88,9 @@ def test_the_other_schedules():
         ({"schedule": "cosine", "final_rate": RATE / 2}, [1, 0.926777, 0.75, 0.573223]),
         ({"schedule": "linear", "warmup_epochs": 2}, [0.5, 0.75, 0.5, 0.25]),
         ({"schedule": "exponential", "rate_decay": 0.9}, [1, 0.9, 0.81, 0.729]),
+        ({"schedule": "linear", "rate_per_step": True}, [10 / 12, 7 / 12, 4 / 12, 1 / 12]),
+        ({"schedule": "linear", "rate_per_step": True, "refresh_epochs": 2}, [10 / 12, 7 / 12, 4 / 12, 1 / 12]),
+        ({"schedule": "cosine", "rate_per_step": True}, [0.933013, 0.629410, 0.25, 0.017037]),
     ],
 )
 def test_the_trainer_uses_the_rate_of_its_epoch(data, changes, factors):
@@ -105,6 +108,58 @@ def test_the_gradient_is_clipped_before_weight_decay(data):
         g = np.asarray(gradient(before, data))
         g = g * min(1.0, clip / np.linalg.norm(g)) + 0.3 * np.asarray(before)
         np.testing.assert_allclose(after, before - RATE * g, rtol=1e-4, atol=1e-6)
+
+
+def centred():
+    """Logits = (x - mean) w + bias; the mean is the batch's in training, else the running one."""
+
+    def init(key, choice, x):
+        params = {"bias": jnp.full(3, 0.5), "w": jax.random.normal(jax.random.key(5), (x.shape[-1], 3))}
+        return {"params": params, "batch_stats": {"mean": jnp.zeros(x.shape[-1])}}
+
+    def apply(variables, choice, x, *, key=None, train=False, drop_rate=0.0, bn_momentum=0.9):
+        params, mean = variables["params"], variables["batch_stats"]["mean"]
+        now = x.mean((0, 1, 2)) if train else mean
+        logits = (x.mean((1, 2)) - now[None]) @ params["w"] + params["bias"][None]
+        after = {"mean": bn_momentum * mean + (1 - bn_momentum) * now}
+        return logits, ({**variables, "batch_stats": after} if train else variables)
+
+    return Network(init, apply)
+
+
+def test_decay_can_leave_out_what_is_no_kernel(data):
+    network, moved = centred(), {}
+    for decay_on in ("all", "kernels"):
+        recipe = dataclasses.replace(PLAIN, weight_decay=0.3, decay_on=decay_on)
+        start = network.init(None, None, data.train_x)
+        train = trainer(network, recipe, N, start)
+        x, y = data.train_x[:2], data.train_y[:2]
+        state = jax.jit(train.update)(train.start(start), None, jnp.float32(RATE), x, y, jax.random.key(2), 0)
+        moved[decay_on] = train.variables(state)["params"]
+    np.testing.assert_array_equal(moved["all"]["w"], moved["kernels"]["w"])
+    np.testing.assert_allclose(moved["kernels"]["bias"] - moved["all"]["bias"], RATE * 0.3 * 0.5, rtol=1e-4)
+
+
+def test_a_refresh_moves_no_weight_and_averages_the_statistics(data):
+    """All batches count alike, so the mean over them is that of all images."""
+    x = data.train_x + jnp.array([9.0, 0.0, 0.0, -9.0])[None, None, None]
+    shifted, network, ends = data._replace(train_x=x, valid_x=x), centred(), []
+    for epochs in (0, 2):
+        recipe = dataclasses.replace(PLAIN, momentum=0.9, weight_decay=0.1, refresh_epochs=epochs)
+        start = network.init(None, None, x)
+        train = trainer(network, recipe, N, start)
+        assert train.steps == 3 * (4 + epochs)
+        run = jax.jit(train.run)
+        state = run(jax.random.key(7), train.start(start), None, jnp.float32(RATE), shifted, 0, train.steps)
+        found = jax.jit(train.accuracy)(train.variables(state), None, x, data.valid_y, data.mean, data.std)
+        assert state.valid_accuracy[-1] == found
+        ends.append(state)
+    without, refreshed = ends
+    np.testing.assert_array_equal(refreshed.params, without.params)
+    np.testing.assert_array_equal(refreshed.train_loss, without.train_loss)
+    np.testing.assert_allclose(refreshed.batch_stats, x.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(refreshed.valid_accuracy[:-1], without.valid_accuracy[:-1])
+    assert refreshed.valid_accuracy[-1] != without.valid_accuracy[-1]  # its running mean had not arrived yet
 
 
 def test_drop_path_grows_with_the_epochs(data):
@@ -186,6 +241,8 @@ def test_cutout_comes_last_and_depends_on_the_key_and_the_image_s_number():
         ({"label_smoothing": -0.1}, "drop_path and label_smoothing in"),
         ({"clip": -1.0}, "must not be negative"),
         ({"warmup_epochs": -1}, "must not be negative"),
+        ({"refresh_epochs": -1}, "must not be negative"),
+        ({"decay_on": "weights"}, "choose all, kernels"),
     ],
 )
 def test_a_recipe_refuses(change, message):

@@ -23,5 +23,6 @@ def configure(name: str, dataset: str | None, space: str | None) -> OneShotConfi
     """The preset `name` for a data set and a space."""
     demo = SupernetConfig(epochs=20, batch_size=64, descent=Descent(rate=0.1), dropout=0.0)
     searches: dict[str, Any] = {"demo": base.SMALL_SEARCH, "paper": EvolutionConfig()}
-    config = base.preset("spos", name, dataset, space, {"demo": demo, "paper": SupernetConfig()}, searches)
+    supernets = {"demo": demo, "paper": SupernetConfig()}
+    config = base.preset("spos", name, dataset, space, supernets, searches, recipe=base.RELEASED, dropout=0.1)
     return base.limited(config, 330_000_000) if name == "paper" and dataset in (None, "imagenet") else config

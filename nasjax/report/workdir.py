@@ -147,10 +147,13 @@ class Run(NamedTuple):
     @property
     def state(self) -> str:
         """ "finished", "running" or "unfinished"."""
-        if self.trials and self.metrics and "epoch" in self.metrics[-1]:  # by gradients: the derived cell is the end
+        last = self.metrics[-1] if self.metrics else {}
+        if self.trials and "epoch" in last:  # by gradients: the derived cell is the end
             return "finished"
         if self.limit("trials") == 0 and self.trained:
             return "finished"  # only a supernet was asked for
+        if "epoch" not in last and last.get("done") is True:
+            return "finished"  # nothing was left to try
         spent = {"trials": float(len(self.trials)), "wall_s": _wall(self.metrics), "cost_s": self.cost_s}
         if any((limit := self.limit(what)) and spent[what] >= limit - 1e-3 for what in spent):  # wall_s is rounded
             return "finished"

@@ -120,8 +120,8 @@ def fit(
       choice: passed on to the network.
       state: of an interrupted training, to go on from; None = from the start.
       devices: local devices to divide each batch among; None = all.
-      on_epoch: called with the number of epochs done and the state. The state is consumed by the next epoch, so copy
-        (or save) what is to be kept.
+      on_epoch: called with the number of epochs done (above recipe.epochs in a refresh) and the state. The state is
+        consumed by the next epoch, so copy (or save) what is to be kept.
 
     Returns:
       The trained variables and {"train_loss": [...], "valid_accuracy": [...]}, one number per epoch done. A training
@@ -141,7 +141,7 @@ def fit(
         )
     state = replicate(state, devices)
     run = stepwise(train, recipe, state, choice, data, devices)
-    for epoch in range(int(state.step) // train.epoch_steps, recipe.epochs):
+    for epoch in range(int(state.step) // train.epoch_steps, train.steps // train.epoch_steps):
         begin = epoch * train.epoch_steps
         rate = jnp.float32(recipe.learning_rate)
         state = advance(run, key_train, state, choice, rate, data, begin, begin + train.epoch_steps)

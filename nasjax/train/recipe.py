@@ -9,6 +9,7 @@ from nasjax.train.augment import Augment
 
 DTYPES = ("float32", "tf32", "bfloat16")
 Schedule = Literal["drops", "cosine", "exponential", "linear"]
+DecayOn = Literal["all", "kernels"]
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,21 @@ class Recipe:
       epochs: passes over the training part; an incomplete last batch of a pass is left out.
       batch_size: images per step; at most the training part's size is used.
       learning_rate: initial; an architecture with a learning-rate token brings its own.
-      momentum, nesterov, weight_decay: of SGD; the decay acts on all parameters.
+      momentum, nesterov, weight_decay: of SGD.
+      decay_on: what the decay acts on: "all" parameters, or "kernels", which leaves out scales, shifts and biases.
       schedule: of the learning rate: "drops" (see the next line), or once an epoch "cosine" or "linear" towards
         final_rate, or "exponential", times rate_decay each epoch.
       drops: parts of the training (0..1) after which the rate is multiplied by drop_factor.
       final_rate: what the epoch after the last would have.
+      rate_per_step: "cosine", "linear" and "exponential" go on with every step instead of once an epoch.
       warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the schedule's rate.
       clip: largest norm of the whole gradient, before weight decay; 0 = not clipped.
       drop_path: the network's drop_rate, times epoch / epochs (epochs from 0).
       auxiliary_weight: of the loss of an auxiliary head, for networks that have one.
       label_smoothing: part of the target's weight that is spread over all classes, in training only.
       bn_momentum, bn_eps: of batch norm; running = bn_momentum * running + (1 - bn_momentum) * batch.
+      refresh_epochs: further passes that move no weight and make the running statistics the plain mean over their
+        batches; the last validation accuracy is then that of the refreshed network.
       augment: crops and flips.
       dtype: of the large multiplications: "float32", "tf32" (NVIDIA), "bfloat16".
 
@@ -47,10 +52,12 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 1e-4
+    decay_on: DecayOn = "all"
     drops: tuple[float, ...] = (0.5, 0.75)
     drop_factor: float = 0.1
     schedule: Schedule = "drops"
     final_rate: float = 0.0
+    rate_per_step: bool = False
     rate_decay: float = 0.97
     warmup_epochs: int = 0
     clip: float = 0.0
@@ -59,6 +66,7 @@ class Recipe:
     label_smoothing: float = 0.0
     bn_momentum: float = 0.9
     bn_eps: float = 1e-5
+    refresh_epochs: int = 0
     augment: Augment = field(default_factory=Augment)
     dtype: str = "float32"
 
@@ -73,9 +81,13 @@ class Recipe:
             raise ValueError(f"drops are parts of the training such as (0.5, 0.75), got {self.drops}")
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"unknown schedule {self.schedule!r}; choose {', '.join(get_args(Schedule))}")
+        if self.decay_on not in get_args(DecayOn):
+            raise ValueError(f"unknown decay_on {self.decay_on!r}; choose {', '.join(get_args(DecayOn))}")
         if not 0 < self.rate_decay <= 1 or not 0 <= self.drop_path < 1 or not 0 <= self.label_smoothing < 1:
             raise ValueError("rate_decay must be in (0, 1], drop_path and label_smoothing in [0, 1)")
-        if min(self.final_rate, self.warmup_epochs, self.clip, self.auxiliary_weight) < 0:
-            raise ValueError("final_rate, warmup_epochs, clip and auxiliary_weight must not be negative")
+        if min(self.final_rate, self.warmup_epochs, self.clip, self.auxiliary_weight, self.refresh_epochs) < 0:
+            raise ValueError(
+                "final_rate, warmup_epochs, clip, auxiliary_weight and refresh_epochs must not be negative"
+            )
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")

@@ -21,6 +21,7 @@ from nasjax.train.augment import augment, whiten
 from nasjax.train.recipe import Recipe
 from nasjax.types import Key, Network, PyTree
 
+_UNDECAYED = ("gamma", "beta", "bias")  # what `Recipe.decay_on` "kernels" leaves out
 _EVAL_BATCH = 512  # images of a validation at a time
 
 
@@ -72,7 +73,7 @@ class Trainer(NamedTuple):
     run: Callable[..., TrainState]
     accuracy: Callable[..., jax.Array]
     epoch_steps: int
-    steps: int  # of the whole training
+    steps: int  # of the whole training, refresh_epochs included
 
 
 def pipeline(recipe: Recipe, train_size: int) -> tuple[Callable[..., Any], Callable[..., Any], int]:
@@ -102,12 +103,13 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
     variables, or their shapes.
     """
     shuffle, batch, epoch_steps = pipeline(recipe, train_size)
-    steps = epoch_steps * recipe.epochs
+    moving = epoch_steps * recipe.epochs  # steps that move the weights
+    steps = moving + epoch_steps * recipe.refresh_epochs
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     unravel = {name: ravel_pytree(blank[name])[1] for name in ("params", "batch_stats")}
     optimiser = optax.chain(
         *([optax.clip_by_global_norm(recipe.clip)] if recipe.clip else []),
-        optax.add_decayed_weights(recipe.weight_decay),
+        _decay(recipe, blank["params"]),
         optax.trace(recipe.momentum, nesterov=recipe.nesterov),
     )
 
@@ -133,6 +135,10 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
     ) -> TrainState:
         epoch = t // epoch_steps
         x = x.astype(state.params.dtype)
+        bn_momentum: Any = recipe.bn_momentum
+        if recipe.refresh_epochs:
+            batches = jnp.maximum(t - moving, 0)  # of the refresh, before this one
+            bn_momentum = jnp.where(t < moving, bn_momentum, batches / (batches + 1))
 
         def loss_of(params: jax.Array) -> tuple[jax.Array, jax.Array]:
             outputs, after = network.apply(
@@ -142,18 +148,19 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
                 key=key,
                 train=True,
                 drop_rate=recipe.drop_path * epoch / recipe.epochs if recipe.drop_path else 0.0,
-                bn_momentum=recipe.bn_momentum,
+                bn_momentum=bn_momentum,
             )
             return _loss(outputs, y, recipe), ravel_pytree(after["batch_stats"])[0]
 
         found = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         (loss, batch_stats), grads = mean(found)  # over devices, in a data-parallel program
         direction, optimiser_state = optimiser.update(grads, state.optimiser, state.params)
-        now = _rate(recipe, rate, t / steps, epoch)
+        now = _rate(recipe, rate, t / moving, epoch)
         return state._replace(
             params=state.params - (now * direction).astype(state.params.dtype),
             batch_stats=batch_stats,
             optimiser=optimiser_state,
+            # A refresh has no place in it: what is added beyond the end is dropped.
             train_loss=state.train_loss.at[epoch].add(loss.astype(jnp.float32) / epoch_steps),
             step=jnp.asarray(t + 1, jnp.int32),
             nan_epoch=_first(state.nan_epoch, epoch, loss),
@@ -162,6 +169,8 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
     def validate(state: TrainState, choice: Any, data: Data, t: jax.Array) -> TrainState:
         score = accuracy(variables(state), choice, data.valid_x, data.valid_y, data.mean, data.std)
         epoch = t // epoch_steps
+        if recipe.refresh_epochs:
+            epoch = jnp.minimum(epoch, recipe.epochs - 1)
         return state._replace(
             valid_accuracy=state.valid_accuracy.at[epoch].set(score),
             nan_epoch=_first(state.nan_epoch, epoch, score),
@@ -214,16 +223,28 @@ def _loss(outputs: PyTree, y: jax.Array, recipe: Recipe) -> jax.Array:
 
 def _rate(recipe: Recipe, rate: jax.Array, progress: jax.Array, epoch: jax.Array) -> jax.Array:
     """The learning rate now; `rate` is the initial one."""
+    place = progress * recipe.epochs if recipe.rate_per_step else epoch
     match recipe.schedule:
         case "drops":
             now = schedules.step_drops(rate, progress, recipe.drops, recipe.drop_factor)
         case "cosine":
-            now = schedules.cosine(rate, epoch, recipe.epochs, recipe.final_rate)
+            now = schedules.cosine(rate, place, recipe.epochs, recipe.final_rate)
         case "linear":
-            now = schedules.linear(rate, epoch, recipe.epochs, recipe.final_rate)
+            now = schedules.linear(rate, place, recipe.epochs, recipe.final_rate)
         case "exponential":
-            now = schedules.exponential(rate, epoch, recipe.rate_decay)
-    return now * schedules.warm_up(epoch, recipe.warmup_epochs) if recipe.warmup_epochs else now
+            now = schedules.exponential(rate, place, recipe.rate_decay)
+    if recipe.warmup_epochs:
+        now = now * schedules.warm_up(epoch, recipe.warmup_epochs)
+    return jnp.where(progress < 1, now, 0.0) if recipe.refresh_epochs else now
+
+
+def _decay(recipe: Recipe, params: PyTree) -> optax.GradientTransformation:
+    """Weight decay of the vector of all weights."""
+    if recipe.decay_on == "all":
+        return optax.add_decayed_weights(recipe.weight_decay)
+    leaves = jax.tree.leaves_with_path(params)
+    kernels = np.concatenate([np.full(leaf.size, path[-1].key not in _UNDECAYED) for path, leaf in leaves])
+    return optax.stateless(lambda grads, weights: grads + recipe.weight_decay * jnp.where(kernels, weights, 0))
 
 
 def _ravel(tree: PyTree) -> jax.Array:
