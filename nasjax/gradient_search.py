@@ -13,8 +13,8 @@ from nasjax import checkpoint, learning
 from nasjax.building import build
 from nasjax.experiments.base import arch_digest
 from nasjax.experiments.differentiable import METRICS, Learning, discrete_choice
+from nasjax.learners.passes import validation
 from nasjax.progress import ticking
-from nasjax.train import losses
 from nasjax.types import Network, PyTree
 
 
@@ -79,16 +79,10 @@ def _scores(experiment: Learning, network: Network, end: learning.Progress, tree
     params = experiment.inherit(end.state)
     mixed = experiment.choice(end.state)
 
-    @jax.jit
-    def hits(choice: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
-        variables = {"params": params, "batch_stats": end.state.batch_stats}
-        logits, _ = network.apply(variables, choice, x, key=jax.random.key(0), train=True)
-        return losses.hits(logits, y).mean()
-
+    validate = validation(network, batch_statistics=True)
     out = {}
     for name, choice in (("search", mixed), ("derived", discrete_choice(tree, end.facts, mixed))):
-        found = [(float(hits(choice, x, y)), len(y)) for x, y in experiment.batches.valid()]
-        out[name] = _finite(np.average([f for f, _ in found], weights=[n for _, n in found]))
+        out[name] = _finite(validate(params, end.state.batch_stats, choice, experiment.batches.valid())[1])
     return out
 
 

@@ -61,15 +61,33 @@ class Budget(NamedTuple):
     cost_s: float | None = None  # sum of Evaluation.cost
 
 
+class Part(NamedTuple):
+    """A line of a network that is a straight-line program: the values `writes` from the values `reads`.
+
+    apply(variables, choice, inputs, *, key=None, train=False, drop_rate=0., bn_momentum=0.9) -> (outputs, variables)
+
+    `inputs` and `outputs` are tuples; the images are the value "x", what the network returns is "y". Equal parts have
+    the same `apply`, so that a host that runs the parts one by one compiles it once.
+    """
+
+    path: tuple[str, ...]  # of its variables in those of the network
+    apply: Callable[..., tuple[PyTree, PyTree]]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    pick: Callable[[PyTree], PyTree]  # the network's choice -> the part's
+
+
 class Network(NamedTuple):
     """A space's way of computing. `variables` = {"params": ..., "batch_stats": ...}.
 
     init(key, choice, x) -> variables
     apply(variables, choice, x, *, key=None, train=False, drop_rate=0., bn_momentum=0.9) -> (outputs, variables)
+    parts: the same part by part; empty where there is but the whole
     """
 
     init: Callable[..., PyTree]
     apply: Callable[..., tuple[PyTree, PyTree]]
+    parts: tuple[Part, ...] = ()
 
 
 class Searcher(NamedTuple):

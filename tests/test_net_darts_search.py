@@ -96,7 +96,7 @@ def test_a_single_choice_is_the_evaluation_network():
         def kernels(params):
             """The evaluation network's parameters from the search network's."""
             out = jax.tree.map(lambda leaf: leaf, blank["params"])
-            out["head"], out["stem"] = params["head"], params["stem"]["conv"]
+            out["head"], out["stem"] = params["head"]["dense"], params["stem"]["conv"]
             for k, cell in enumerate(plan.cells):
                 of, to = params[f"cell{k}"], out[f"cell{k}"]
                 for name in ("input0", "input1"):

@@ -17,6 +17,7 @@ def workdir(tmp_path):
         {
             "epoch": epoch,
             "stage": 0,
+            "done": epoch == 3,  # the stage: another one may follow
             "train_loss": 2.0 / epoch,
             "skips": epoch,
             "arch": ARCH,
@@ -37,7 +38,7 @@ def page(workdir):
 
 def test_unfinished_search_shows_weights_and_the_cells_so_far(workdir):
     html = page(workdir)
-    assert html.count("<rect") >= 2 * 14 * 3
+    assert ">unfinished<" in html and html.count("<rect") >= 2 * 14 * 3
     assert "0-2 skip_connect: 0.6" in html and "4-5 sep_conv_3x3: not a number" in html
     assert "the search is not finished" in html and "Skips" in html
     assert "Discretisation gap" not in html

@@ -7,17 +7,18 @@ the derivation of a cell from the state (a function beside the method's factory)
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from nasjax.learners.architecture_gradient import ArchitectureGradient, Problem, first_order
-from nasjax.learners.descent import Adam, Sgd, clip, cosine, descend, transformation
+from nasjax.learners.descent import Adam, Sgd, at_rest, clip, cosine, descend, transformation
 from nasjax.learners.passes import gradient_pass, mixed_product, validation
+from nasjax.train.compiling import options
 from nasjax.train.parallel import replicate
 from nasjax.types import Key, Learner, Network, PyTree
 
@@ -95,26 +96,29 @@ def bilevel(
         alpha = optax.apply_updates(alpha, updates)
         return alpha, state, relaxation.choice(alpha)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=options())
     def update_weights(params: PyTree, momentum: PyTree, grads: PyTree, rate: Any) -> tuple[PyTree, PyTree]:
         return descend(sgd, params, momentum, clip(grads, sgd.clip), rate)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=options())
     def look_ahead(params: PyTree, momentum: PyTree, grads: PyTree, rate: Any) -> PyTree:
         return descend(sgd, params, momentum, grads, rate)[0]
 
-    @jax.jit
-    def start(key: Key, images: jax.Array) -> dict[str, PyTree]:
-        key_alpha, key_weights = jax.random.split(key)
-        alpha = relaxation.init(key_alpha)
-        variables = network.init(key_weights, relaxation.choice(alpha), images)
-        momentum = jax.tree.map(jnp.zeros_like, variables["params"])
-        return {**variables, "momentum": momentum, "alpha": alpha, "adam": optimiser.init(alpha)}
-
     def init(key: Key, batch: PyTree) -> BilevelState:
         unknown = np.float32(np.nan)
-        arrays = start(key, batch["train"][0])
-        return BilevelState(**arrays, epoch=np.int32(0), valid_loss=unknown, valid_accuracy=unknown)
+        key_alpha, key_weights = jax.random.split(key)
+        alpha = jax.jit(relaxation.init)(key_alpha)
+        variables = network.init(key_weights, choice_of(alpha), batch["train"][0])
+        momentum, adam_state = at_rest(variables["params"]), optimiser.init(alpha)
+        return BilevelState(
+            **variables,
+            momentum=momentum,
+            alpha=alpha,
+            adam=adam_state,
+            epoch=np.int32(0),
+            valid_loss=unknown,
+            valid_accuracy=unknown,
+        )
 
     def step(key: Key, state: BilevelState, batch: PyTree) -> tuple[BilevelState, dict[str, Any]]:
         epoch, state = int(state.epoch), replicate(state, devices)

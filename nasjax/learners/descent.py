@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from nasjax.types import PyTree
@@ -52,6 +53,11 @@ def descend(
     """One unclipped step: buffer = momentum * buffer + grads + weight_decay * params; params - rate * buffer."""
     buffer = jax.tree.map(lambda m, g, p: sgd.momentum * m + g + sgd.weight_decay * p, momentum, grads, params)
     return jax.tree.map(lambda p, m: p - rate * m, params, buffer), buffer
+
+
+def at_rest(params: PyTree) -> PyTree:
+    """SGD's buffer before the first step; made on the host, because hundreds of shapes would each compile a program."""
+    return jax.tree.map(lambda p: jnp.asarray(np.zeros(p.shape, p.dtype)), params)
 
 
 def clip(grads: PyTree, norm: float) -> PyTree:

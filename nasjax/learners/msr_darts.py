@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.learners.derivation import architecture, kept_pairs
-from nasjax.learners.descent import Sgd, clip, cosine, descend
+from nasjax.learners.descent import Sgd, at_rest, clip, cosine, descend
 from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, put, start
 from nasjax.learners.passes import gradient_pass, validation
 from nasjax.ops import stable_rank
@@ -135,16 +135,12 @@ def msr_darts(
         ranks = mean_ranks(layout.last(params), score)
         return {cell: jax.nn.softmax(-rank) for cell, rank in ranks.items()} if weigh_by_rank else ones()
 
-    @jax.jit
-    def begin(key: Key, images: jax.Array) -> dict[str, PyTree]:
-        key_network, key_vectors = jax.random.split(key)
-        variables = network.init(key_network, ones(), images)
-        momentum = jax.tree.map(jnp.zeros_like, variables["params"])
-        return {**variables, "momentum": momentum, "vectors": start(key_vectors, variables["params"], convs)}
-
     def init(key: Key, batch: PyTree) -> MsrState:
         key_start, key_depthwise = jax.random.split(key)
-        arrays = begin(key_start, batch["train"][0])
+        key_network, key_vectors = jax.random.split(key_start)
+        variables = network.init(key_network, ones(), batch["train"][0])
+        vectors = jax.jit(lambda key, params: start(key, params, convs))(key_vectors, variables["params"])
+        arrays = {**variables, "momentum": at_rest(variables["params"]), "vectors": vectors}
         normalised, _, _ = prepare(key_depthwise, arrays["params"], arrays["vectors"])
         return MsrState(
             **arrays,

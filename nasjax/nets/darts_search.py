@@ -10,15 +10,18 @@ operator on all its edges are one operator with more channels. The mixing weight
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, initialise, wide
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, wide
 from nasjax.nets.numerics import cast, precision
+from nasjax.nets.parts import Line, assemble
 from nasjax.ops import pool
 from nasjax.ops.collective import sample_index
 from nasjax.ops.conv import conv2d
@@ -26,9 +29,10 @@ from nasjax.ops.depthwise import depthwise_conv2d
 from nasjax.ops.norm import batch_norm
 from nasjax.spaces.darts_cell import CELLS, EDGES, NODES, OPERATORS
 from nasjax.spaces.darts_plan import STEM_MULTIPLIER, CellPlan, SearchPlan, stride_of
-from nasjax.types import Key, Network, PyTree
+from nasjax.types import Key, Network
 
 Lists = tuple[tuple[str, ...], ...]  # the operators of each edge
+Choice = Mapping[str, jax.Array]
 
 
 def darts_search(
@@ -67,39 +71,44 @@ def darts_search(
       ValueError: unknown operators, lists of different lengths, sizes that cannot be built.
     """
     precision(dtype)
-    lists = _lists(operators)
-    module = _Search(
-        SearchPlan(channels, layers, classes, partial=partial), (lists["normal"], lists["reduce"]), partial
-    )
+    names = _lists(operators)
+    plan = SearchPlan(channels, layers, classes, partial=partial)
+    lines = [Line(("stem",), _Stem(STEM_MULTIPLIER * channels), ("x",), ("out-1",))]
+    for k, cell in enumerate(plan.cells):
+        lines += _cell(k, cell, names[cell.kind], partial)
+    lines.append(Line(("head",), _Head(classes), (f"out{layers - 1}",), ("y",)))
+    return assemble(lines, bn_eps=bn_eps, dtype=dtype)
 
-    def init(key: Key, choice: Any, x: jax.Array) -> PyTree:
-        mode = Mode(True, 0.9, bn_eps, dtype)
-        shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, choice, mode, None, 0.0), x[:1])
-        return initialise(key, shapes, jnp.result_type(x, jnp.float32))
 
-    def apply(
-        variables: PyTree,
-        choice: Any,
-        x: jax.Array,
-        *,
-        key: Key | None = None,
-        train: bool = False,
-        drop_rate: float | jax.Array = 0.0,
-        bn_momentum: float | jax.Array = 0.9,
-    ) -> tuple[jax.Array, PyTree]:
-        mode = Mode(train, bn_momentum, bn_eps, dtype)
-        outputs: Any
-        drops = train and not (isinstance(drop_rate, (int, float)) and not drop_rate)
-        if drops and key is None:
-            raise ValueError("dropout needs randomness: give key, or drop_rate=0")
-        arguments = (x, choice, mode, key if drops else None, drop_rate)
-        if not train:
-            outputs = module.apply(variables, *arguments)
-            return outputs, variables
-        outputs = module.apply(variables, *arguments, mutable=["batch_stats"])
-        return outputs[0], {**variables, **outputs[1]}
+def _cell(k: int, plan: CellPlan, names: Lists, partial: int) -> list[Line]:
+    """The lines of cell k. Node j is the sum of the edges into it; what leaves it is one line."""
 
-    return Network(init, apply)
+    def edges(*, source: int | None = None, node: int | None = None) -> list[int]:
+        return [e for e, (start, end) in enumerate(EDGES) if source == start or node == end]
+
+    def value(name: str, numbers: Sequence[int]) -> tuple[str, ...]:
+        return tuple(f"{name}{number}.{k}" for number in numbers)
+
+    lines = []
+    for i, before in enumerate((max(k - 2, -1), k - 1)):
+        conv = _Input(plan.channels, 2 if plan.follows_reduction and i == 0 else 1)
+        lines.append(Line((f"cell{k}", f"input{i}"), conv, (f"out{before}",), value("node", [i])))
+    for source in range(NODES[-1]):
+        leaving = edges(source=source)
+        body = _Source(tuple(names[e] for e in leaving), stride_of(plan.kind, source), partial, source >= 2)
+        reads = value("edge", edges(node=source)) if source >= 2 else value("node", [source])
+        writes = (value("node", [source]) if source >= 2 else ()) + value("edge", leaving)
+        pick = functools.partial(_mixing, kind=plan.kind, edges=np.array(leaving))
+        lines.append(Line((f"cell{k}", f"source{source}"), body, reads, writes, pick))
+    last = NODES[-1]
+    join = value("edge", edges(node=last)) + value("node", range(2, last))
+    return [*lines, Line((f"cell{k}", "join"), _Join(len(edges(node=last))), join, (f"out{k}",))]
+
+
+def _mixing(choice: Choice, *, kind: str, edges: np.ndarray) -> tuple[jax.Array, jax.Array | None]:
+    """The weights of the operators on some edges [E, O], and of these edges [E] if they have any."""
+    of_edges = choice.get(f"{kind}_edges")
+    return choice[kind][edges], None if of_edges is None else of_edges[edges]
 
 
 def _lists(operators: Sequence[str] | Mapping[str, Sequence[Sequence[str]]]) -> dict[str, Lists]:
@@ -137,19 +146,6 @@ class _Norm(nn.Module):
         if mode.train:
             mean.value, var.value = statistics
         return x
-
-
-class _Conv(nn.Module):
-    """1x1 convolution and batch norm without parameters. Strided, it is FactorizedReduce without its ReLU."""
-
-    features: int
-    stride: int = 1
-
-    @nn.compact
-    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-        kernel = self.param("kernel", ZEROS, (1, 1, x.shape[-1], self.features))
-        x, kernel = cast(mode.dtype, x, kernel)
-        return _Norm(name="norm")(_pointwise(x, kernel[0, 0], self.stride, mode), mode)
 
 
 def _pointwise(x: jax.Array, kernel: jax.Array, stride: int, mode: Mode) -> jax.Array:
@@ -205,42 +201,61 @@ class _Convolutions(nn.Module):
 class _Source(nn.Module):
     """All that leaves one node of a cell."""
 
-    source: int
-    kind: str
-    names: Lists
+    names: Lists  # the operators of each edge that leaves it
+    stride: int
+    partial: int
+    returns_node: bool
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, weights: jax.Array, mode: Mode, key: Key | None, drop_rate: Any
-    ) -> dict[int, jax.Array]:
-        """x [B, H, W, c], weights [14, O] -> {edge: [B, H', W', c]}."""
-        stride, c = stride_of(self.kind, self.source), x.shape[-1]
-        total: dict[int, Any] = dict.fromkeys((e for e, (start, _) in enumerate(EDGES) if start == self.source), 0.0)
+        self,
+        summands: tuple[jax.Array, ...],
+        choice: tuple[jax.Array, jax.Array | None],
+        mode: Mode,
+        key: Key | None,
+        drop_rate: Any,
+    ) -> tuple[jax.Array, ...]:
+        """Values [B, H, W, C] whose sum is the node; weights [E, O] and [E] -> (the node,) E edges [B, H', W', C]."""
+        weights, edge_weights = choice
+        node = sum(summands[1:], summands[0])
+        c = node.shape[-1] // self.partial
+        mixed = self._mixed(node[..., :c], weights, mode, key, drop_rate)
+        if self.partial > 1:
+            past = node[..., c:] if self.stride == 1 else pool.halve(node[..., c:])
+            mixed = [shuffle_channels(jnp.concatenate([y, past], -1), self.partial) for y in mixed]
+        if edge_weights is not None:
+            mixed = [y * weight.astype(y.dtype) for y, weight in zip(mixed, edge_weights, strict=True)]
+        return (node, *mixed) if self.returns_node else tuple(mixed)
+
+    def _mixed(self, x: jax.Array, weights: jax.Array, mode: Mode, key: Key | None, drop_rate: Any) -> list[jax.Array]:
+        """x [B, H, W, c] -> each edge's operators, mixed, [B, H', W', c]."""
+        c = x.shape[-1]
+        terms: list[list[jax.Array]] = [[] for _ in self.names]
         positive = nn.relu(x)
         for operator in OPERATORS:
-            edges = operator_edges(self.names, self.source, operator)
+            edges = [e for e, names in enumerate(self.names) if operator in names]
             if not edges or operator == "none":
                 continue
             mixing = jnp.stack([weights[e, self.names[e].index(operator)] for e in edges])
-            if operator == "skip_connect" and stride == 2:
-                module = _Reduce(len(edges), name=operator)
-                wide = module(positive, mixing, mode)
+            if operator == "skip_connect" and self.stride == 2:
+                wide = _Reduce(len(edges), name=operator)(positive, mixing, mode)
             elif "conv" in operator:
-                wide = _Convolutions(operator, len(edges), stride, name=operator)(positive, mixing, mode)
+                wide = _Convolutions(operator, len(edges), self.stride, name=operator)(positive, mixing, mode)
             else:
                 shared = x
                 if operator != "skip_connect":
                     form = pool.max_pool if operator == "max_pool_3x3" else pool.avg_pool
-                    shared = _Norm(name=operator)(form(x, (3, 3), (stride, stride)), mode)
+                    shared = _Norm(name=operator)(form(x, (3, 3), (self.stride, self.stride)), mode)
                 for e, weight in zip(edges, mixing, strict=True):
                     y = shared
                     if operator == "skip_connect" and key is not None:
                         y = _dropout(jax.random.fold_in(key, e), y, drop_rate)
-                    total[e] = total[e] + y * weight.astype(y.dtype)
+                    terms[e].append(y * weight.astype(y.dtype))
                 continue
             for i, e in enumerate(edges):
-                total[e] = total[e] + wide[..., i * c : (i + 1) * c]
-        return total
+                terms[e].append(wide[..., i * c : (i + 1) * c])
+        nothing = x[:, :: self.stride, :: self.stride] * 0  # an edge that has none but "none"
+        return [sum(of[1:], of[0]) if of else nothing for of in terms]
 
 
 class _Reduce(nn.Module):
@@ -267,64 +282,55 @@ def _dropout(key: Key, x: jax.Array, rate: Any) -> jax.Array:
     return jnp.where(draws >= rate, x / (1 - rate), 0).astype(x.dtype)
 
 
-class _Cell(nn.Module):
-    plan: CellPlan
-    names: Lists
-    partial: int
+class _Stem(nn.Module):
+    features: int
 
     @nn.compact
     def __call__(
-        self, s0: jax.Array, s1: jax.Array, choice: Mapping[str, jax.Array], mode: Mode, key: Key | None, rate: Any
-    ) -> jax.Array:
-        plan, c = self.plan, self.plan.channels // self.partial
-        first = _Conv(plan.channels, 2 if plan.follows_reduction else 1, name="input0")(nn.relu(s0), mode)
-        states = [first, _Conv(plan.channels, name="input1")(nn.relu(s1), mode)]
-        weights, edge_weights = choice[plan.kind], choice.get(f"{plan.kind}_edges")
-        edges: dict[int, jax.Array] = {}
-        for source in range(NODES[-1]):
-            if source >= 2:
-                incoming = [e for e, (_, node) in enumerate(EDGES) if node == source]
-                states.append(sum((edges[e] for e in incoming), jnp.zeros((), s1.dtype)))
-            x = states[source]
-            body = _Source(source, plan.kind, self.names, name=f"source{source}")
-            leaving = body(x[..., :c], weights, mode, None if key is None else jax.random.fold_in(key, source), rate)
-            past = x[..., c:]
-            if self.partial > 1 and stride_of(plan.kind, source) == 2:
-                past = pool.halve(past)
-            for e, mixed in leaving.items():
-                if self.partial > 1:
-                    mixed = shuffle_channels(jnp.concatenate([mixed, past], -1), self.partial)
-                edges[e] = mixed if edge_weights is None else mixed * edge_weights[e].astype(mixed.dtype)
-        incoming = [e for e, (_, node) in enumerate(EDGES) if node == NODES[-1]]
-        states.append(sum((edges[e] for e in incoming), jnp.zeros((), s1.dtype)))
-        return jnp.concatenate(states[2:], -1)
+        self, inputs: tuple[jax.Array], choice: Any, mode: Mode, key: Key | None, rate: Any
+    ) -> tuple[jax.Array]:
+        return (Conv(self.features, 3, name="conv")(inputs[0], mode),)
+
+
+class _Input(nn.Module):
+    """ReLU, 1x1 convolution, batch norm: a cell's input in the channels (and with stride 2 the size) of its nodes."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(
+        self, inputs: tuple[jax.Array], choice: Any, mode: Mode, key: Key | None, rate: Any
+    ) -> tuple[jax.Array]:
+        x = nn.relu(inputs[0])
+        kernel = self.param("kernel", ZEROS, (1, 1, x.shape[-1], self.features))
+        x, kernel = cast(mode.dtype, x, kernel)
+        return (_Norm(name="norm")(_pointwise(x, kernel[0, 0], self.stride, mode), mode),)
+
+
+class _Join(nn.Module):
+    """The output of a cell: its intermediate nodes, of which the last is still to be summed."""
+
+    edges: int
+
+    @nn.compact
+    def __call__(
+        self, inputs: tuple[jax.Array, ...], choice: Any, mode: Mode, key: Key | None, rate: Any
+    ) -> tuple[jax.Array]:
+        edges, nodes = inputs[: self.edges], inputs[self.edges :]
+        return (jnp.concatenate([*nodes, sum(edges[1:], edges[0])], -1),)
+
+
+class _Head(nn.Module):
+    classes: int
+
+    @nn.compact
+    def __call__(
+        self, inputs: tuple[jax.Array], choice: Any, mode: Mode, key: Key | None, rate: Any
+    ) -> tuple[jax.Array]:
+        return (Dense(self.classes, name="dense")(wide(inputs[0]).mean((1, 2))),)
 
 
 def shuffle_channels(x: jax.Array, groups: int) -> jax.Array:
     """Channel g n + i becomes channel i groups + g: with 4 groups, 0..7 become 0 2 4 6 1 3 5 7 (ShuffleNet)."""
     return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
-
-
-class _Search(nn.Module):
-    plan: SearchPlan
-    names: tuple[Lists, Lists]
-    partial: int
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, choice: Mapping[str, jax.Array], mode: Mode, key: Key | None, rate: Any
-    ) -> jax.Array:
-        plan = self.plan
-        s0 = s1 = _Stem(STEM_MULTIPLIER * plan.channels, name="stem")(x, mode)
-        for k, cell in enumerate(plan.cells):
-            body = _Cell(cell, self.names[CELLS.index(cell.kind)], self.partial, name=f"cell{k}")
-            s0, s1 = s1, body(s0, s1, choice, mode, None if key is None else jax.random.fold_in(key, k), rate)
-        return Dense(plan.classes, name="head")(wide(s1).mean((1, 2)))
-
-
-class _Stem(nn.Module):
-    features: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-        return Conv(self.features, 3, name="conv")(x, mode)

@@ -13,7 +13,7 @@ from nasjax.ops.collective import AXIS, mean
 from nasjax.train.compiling import options
 from nasjax.types import PyTree
 
-__all__ = ["data_parallel", "device_count", "mean", "replicate"]
+__all__ = ["data_parallel", "data_parallel_piece", "device_count", "mean", "replicate", "split"]
 
 
 def data_parallel(program: Callable[..., PyTree], devices: int | None = None) -> Callable[..., PyTree]:
@@ -38,17 +38,45 @@ def data_parallel(program: Callable[..., PyTree], devices: int | None = None) ->
       >>> gradient(jnp.ones(3), jnp.ones((8, 3)))
       Array([6., 6., 6.], dtype=float32)
     """
+    piece = data_parallel_piece(lambda *arguments: (program(*arguments), ()), devices)
+
+    def run(*arguments: PyTree) -> PyTree:
+        *shared, batch = arguments
+        return piece(*shared, split(batch, devices))[0]
+
+    return run
+
+
+def data_parallel_piece(
+    program: Callable[..., tuple[PyTree, PyTree]], devices: int | None = None
+) -> Callable[..., tuple[PyTree, PyTree]]:
+    """As `data_parallel`, for one of several programs that the host runs in turn on the parts of one batch.
+
+    Args:
+      program: (*shared, own) -> (shared, own): what is the same on every device, and what stays on each.
+      devices: as for `data_parallel`.
+
+    Returns:
+      The compiled program; its last argument is `split(batch)` or what a piece returned second.
+    """
     count = device_count(devices)
     if count == 1:
         return jax.jit(program, compiler_options=options())
     mapped = jax.pmap(
-        lambda shared, batch: program(*shared, batch),
+        lambda shared, own: program(*shared, own),
         axis_name=AXIS,
         in_axes=(None, 0),
-        out_axes=None,
+        out_axes=(None, 0),
         devices=jax.local_devices()[:count],
     )
+    return lambda *arguments: mapped(arguments[:-1], arguments[-1])
 
+
+def split(batch: PyTree, devices: int | None = None) -> PyTree:
+    """The batch as pieces take it: a part on every device. Raises ValueError if B is not a multiple of `devices`."""
+    count = device_count(devices)
+    if count == 1:
+        return batch
     parts = NamedSharding(Mesh(np.asarray(jax.local_devices()[:count]), (AXIS,)), PartitionSpec(AXIS))
 
     def shard(leaf: Any) -> Any:
@@ -59,11 +87,7 @@ def data_parallel(program: Callable[..., PyTree], devices: int | None = None) ->
             )
         return jax.device_put(leaf.reshape(count, -1, *leaf.shape[1:]), parts)
 
-    def run(*arguments: PyTree) -> PyTree:
-        *shared, batch = arguments
-        return mapped(tuple(shared), jax.tree.map(shard, batch))
-
-    return run
+    return jax.tree.map(shard, batch)
 
 
 def replicate(tree: PyTree, devices: int | None = None) -> PyTree:

@@ -1,0 +1,149 @@
+"""Networks put together from parts: what is equal in them is compiled once, if the host runs them part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from nasjax.nets.cell_parts import Mode, initialise
+from nasjax.types import Key, Network, Part, PyTree
+
+
+class Line(NamedTuple):
+    """One line of a straight-line program: writes = module(reads).
+
+    Attributes:
+      path: of the module's variables in those of the network.
+      module: module(reads, choice, mode, key, drop_rate) -> tuple of what it writes.
+      reads, writes: names of values; the images are "x", the network's output is "y". Each is written once.
+      pick: the network's choice -> the module's.
+    """
+
+    path: tuple[str, ...]
+    module: nn.Module
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    pick: Callable[[Any], Any] = lambda choice: ()
+
+
+def assemble(lines: Sequence[Line], *, bn_eps: float = 1e-5, dtype: str = "float32") -> Network:
+    """The network of a straight-line program. Lines with equal modules become parts with one `apply`.
+
+    In training with a `drop_rate` other than 0, line i gets the key `fold_in(key, i)`.
+    """
+    applies = {line.module: _apply_of(line.module, bn_eps, dtype) for line in lines}
+    parts = tuple(Part(line.path, applies[line.module], line.reads, line.writes, line.pick) for line in lines)
+
+    def init(key: Key, choice: Any, x: jax.Array) -> PyTree:
+        mode = Mode(True, 0.9, bn_eps, dtype)
+        known: dict[Any, Any] = {}
+        values: dict[str, Any] = {"x": jax.eval_shape(lambda x: x[:1], x)}
+        shapes: PyTree = {"params": {}, "batch_stats": {}}
+        for line in lines:
+            inputs = tuple(values[name] for name in line.reads)
+            own = jax.eval_shape(line.pick, choice)
+            what = (line.module, *((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((inputs, own))))
+            if what not in known:
+                start = line.module.init_with_output
+                known[what] = jax.eval_shape(lambda *a, f=start: f(jax.random.key(0), *a, mode, None, 0.0), inputs, own)
+            outputs, variables = known[what]
+            values |= zip(line.writes, outputs, strict=True)
+            shapes = _put(shapes, line.path, variables)
+        return initialise(key, shapes, jnp.result_type(x, jnp.float32))
+
+    def apply(
+        variables: PyTree,
+        choice: Any,
+        x: jax.Array,
+        *,
+        key: Key | None = None,
+        train: bool = False,
+        drop_rate: float | jax.Array = 0.0,
+        bn_momentum: float | jax.Array = 0.9,
+    ) -> tuple[jax.Array, PyTree]:
+        after = variables
+
+        def run(i: int, part: Part, inputs: PyTree) -> PyTree:
+            nonlocal after
+            own_key = None if key is None else jax.random.fold_in(key, i)
+            options = {"key": own_key, "train": train, "drop_rate": drop_rate, "bn_momentum": bn_momentum}
+            outputs, own = part.apply(part_of(variables, part), part.pick(choice), inputs, **options)
+            after = with_part(after, part, own)
+            return outputs
+
+        return through(parts, run, x), after
+
+    return Network(init, apply, parts)
+
+
+def through(parts: Sequence[Part], run: Callable[[int, Part, PyTree], PyTree], x: Any) -> Any:
+    """The value "y" from "x" by run(i, part i, inputs) -> outputs, one part after the other."""
+    values = {"x": x}
+    for i, part in enumerate(parts):
+        outputs = run(i, part, tuple(values[name] for name in part.reads))
+        values |= zip(part.writes, outputs, strict=True)
+    return values["y"]
+
+
+def whole(network: Network) -> Part:
+    """A network as its only part."""
+
+    def apply(variables: PyTree, choice: Any, inputs: tuple[jax.Array], **options: Any) -> tuple[PyTree, PyTree]:
+        outputs, after = network.apply(variables, choice, *inputs, **options)
+        return (outputs,), after
+
+    return Part((), apply, ("x",), ("y",), lambda choice: choice)
+
+
+def part_of(variables: PyTree, part: Part) -> PyTree:
+    """The part's own variables; collections that it has no part in are left out."""
+    own = {}
+    for collection, tree in variables.items():
+        for name in part.path:
+            tree = tree.get(name)
+            if tree is None:
+                break
+        else:
+            own[collection] = tree
+    return own
+
+
+def with_part(variables: PyTree, part: Part, own: PyTree) -> PyTree:
+    """`variables` with the part's own in place of what it had."""
+    return _put(variables, part.path, own)
+
+
+def _put(variables: PyTree, path: tuple[str, ...], own: PyTree) -> PyTree:
+    def placed(tree: PyTree, path: tuple[str, ...], leaf: PyTree) -> PyTree:
+        return {**tree, path[0]: placed(tree.get(path[0], {}), path[1:], leaf)} if path else leaf
+
+    return variables | {name: placed(variables.get(name, {}), path, tree) for name, tree in own.items()}
+
+
+def _apply_of(module: nn.Module, bn_eps: float, dtype: str) -> Callable[..., tuple[PyTree, PyTree]]:
+    def apply(
+        variables: PyTree,
+        choice: Any,
+        inputs: tuple[jax.Array, ...],
+        *,
+        key: Key | None = None,
+        train: bool = False,
+        drop_rate: float | jax.Array = 0.0,
+        bn_momentum: float | jax.Array = 0.9,
+    ) -> tuple[tuple[jax.Array, ...], PyTree]:
+        drops = train and not (isinstance(drop_rate, (int, float)) and not drop_rate)
+        if drops and key is None:
+            raise ValueError("dropout needs randomness: give key, or drop_rate=0")
+        arguments: Any = (inputs, choice, Mode(train, bn_momentum, bn_eps, dtype), key if drops else None, drop_rate)
+        outputs: Any
+        if not train:
+            outputs = module.apply(variables, *arguments)
+            return outputs, variables
+        outputs = module.apply(variables, *arguments, mutable=["batch_stats"])
+        return outputs[0], {**variables, **outputs[1]}
+
+    return apply
