@@ -9,16 +9,25 @@ Both sides: SGD with momentum 0.9 and weight decay 4e-5 on kernels, label smooth
 shift. "BN only" trains scales and shifts alone (BN-NAS); "last BN" those that end an operator. Re-calibrated accuracy:
 8 training batches, then 512 validation images a path; the indicator: one sum of a look-up table per path.
 
-Memory: ours is what XLA allocates for the compiled step (temporaries, arguments and results), PyTorch's what autograd
-keeps for the backward pass plus parameters, gradients and momentum. Seconds are the best of `--rounds`, sides in turn.
+Peak MiB is one measure for both: a fresh process makes a step, drops images and weights, makes them again and then
+`--steps` steps; the largest resident set of these, less the resident set right before images and weights are made.
+"Stays" is the latter less the resident set after the imports: what a first step leaves behind for good, here traces and
+the compiled program, there kernels, their caches and pages of code; the passing peak of the compiler is in neither.
+Estimates: what XLA allocates for the step (temporaries, arguments, results); what autograd keeps for the backward pass
+plus parameters, gradients and momentum. Seconds are the best of `--rounds`, sides in turn. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -93,35 +102,42 @@ class TorchNet(nn.Module):
         return self.dense(self.behind(x).mean((2, 3)))
 
 
-def our_step(args: argparse.Namespace, plan: ChoicePlan, trainable: str) -> tuple[Callable[[], Any], float, float]:
-    """(one step, seconds to compile, MiB)."""
+def our_program(args: argparse.Namespace, plan: ChoicePlan, trainable: str) -> tuple[Callable[[], Any], float, float]:
+    """(what makes images and weights and returns one step, seconds to compile, MiB that XLA allocates)."""
     supernet, space = choice_supernet(plan), plan.space
     update = one_shot_update(supernet, descent=Descent(rate=RATE), trainable=trainable)  # type: ignore[arg-type]
-    batch = {"train": jax.device_put(images(args, args.batch))}
     sample = jax.jit(uniform(space))
-    variables = supernet.init(jax.random.key(0), sample(jax.random.key(0))[0], batch["train"][0])
-    state = [variables["params"], update.momentum(variables["params"]), variables["batch_stats"]]
+    archs, key = sample(jax.random.key(0)), jax.random.key(0)
+
+    def start() -> tuple[list[Any], dict[str, Any]]:
+        batch = {"train": jax.device_put(images(args, args.batch))}
+        variables = supernet.init(key, archs[0], batch["train"][0])
+        return [variables["params"], update.momentum(variables["params"]), variables["batch_stats"]], batch
+
+    state, batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), start())
     began = time.perf_counter()
-    first = (*state, sample(jax.random.key(0)), jax.random.key(0), np.float32(RATE), batch)
-    compiled = compile_lowered(jax.jit(update.run).lower(*first))
+    compiled = compile_lowered(jax.jit(update.run).lower(*state, archs, key, np.float32(RATE), batch))
     compiling = time.perf_counter() - began
     memory = compiled.memory_analysis()
     total = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    t = 0
 
-    def step() -> None:
-        nonlocal t
-        t += 1
-        key = jax.random.fold_in(jax.random.key(1), t)
-        *state[:], _ = jax.block_until_ready(compiled(*state, sample(key), key, np.float32(RATE), batch))
+    def make() -> Callable[[], Any]:
+        (state, batch), t = start(), 0
 
-    return step, compiling, total / 2**20
+        def step() -> None:
+            nonlocal t
+            t += 1
+            key = jax.random.fold_in(jax.random.key(1), t)
+            *state[:], _ = jax.block_until_ready(compiled(*state, sample(key), key, np.float32(RATE), batch))
+
+        return step
+
+    return make, compiling, total / 2**20
 
 
-def torch_step(
-    args: argparse.Namespace, net: TorchNet, plan: ChoicePlan, trainable: str
-) -> tuple[Callable[[], Any], float]:
-    """(one step, MiB)."""
+def torch_step(args: argparse.Namespace, plan: ChoicePlan, trainable: str) -> tuple[Callable[[], Any], float]:
+    """(one step, MiB that autograd and the weights need)."""
+    net = TorchNet(plan)
     x, y = images(args, args.batch)
     form = torch.channels_last
     x = torch.tensor(x).permute(0, 3, 1, 2).contiguous(memory_format=form)
@@ -161,6 +177,34 @@ def torch_step(
         sgd.step()
 
     return step, (sum(kept.values()) + weights) / 2**20
+
+
+def resident(peak: bool = False) -> float:
+    """MiB of this process: now, or the largest since it was last set back."""
+    name = "VmHWM:" if peak else "VmRSS:"
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
+
+
+def peak(args: argparse.Namespace, plan: ChoicePlan, side: str, trainable: str) -> list[float]:
+    """MiB that stay after a first step whose images and weights are gone; further MiB of more steps. Call it once."""
+    imported = resident()
+    make = our_program(args, plan, trainable)[0] if side == "nasjax" else lambda: torch_step(args, plan, trainable)[0]
+    make()()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = resident()
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
+    step = make()
+    for _ in range(args.steps):
+        step()
+    return [before - imported, resident(peak=True) - before]
+
+
+def peak_elsewhere(trainable: str, side: str) -> list[float]:
+    """`peak` in a process of its own."""
+    command = [sys.executable, __file__, *sys.argv[1:], f"--peak={side}/{trainable}"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def best_of(sides: dict[str, Callable[[], Any]], rounds: int, steps: int) -> dict[str, float]:
@@ -216,7 +260,7 @@ def scoring(args: argparse.Namespace, plan: ChoicePlan, net: TorchNet | None) ->
             )
 
         def look_up() -> None:
-            scores = [[float(form.main[-1][1].weight.abs().mean()) for form in layer] for layer in net.layers]
+            scores = [[float(form.main[-1][1].weight.detach().abs().mean()) for form in layer] for layer in net.layers]
             for path in paths * 100:
                 sum(layer[choice] for layer, choice in zip(scores, path, strict=True))
 
@@ -235,30 +279,53 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-torch", action="store_true")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)  # side/trained: only this measurement, in this process
     args = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
     torch.set_num_threads(2)
     plan = ChoicePlan(variant(args.space), (args.size, args.size, args.colours), 10)
-    rows, facts = [], {}
+    if args.peak:
+        print(peak(args, plan, *args.peak.split("/")))
+        return
+    compare(args, plan)
+
+
+def compare(args: argparse.Namespace, plan: ChoicePlan) -> None:
+    """Measures everything and prints it."""
+    times: list[str] = []
+    sizes: list[str] = []
+    facts: dict[str, dict[str, Any]] = {}
     for trainable, label in SETS.items():
-        step, compiling, memory = our_step(args, plan, trainable)
-        sides = {"nasjax": step}
-        kept = float("nan")
+        make, compiling, allocated = our_program(args, plan, trainable)
+        sides, estimates = {"nasjax": make()}, {"nasjax": allocated}
         if not args.skip_torch:
-            sides["PyTorch"], kept = torch_step(args, TorchNet(plan), plan, trainable)
+            sides["PyTorch"], estimates["PyTorch"] = torch_step(args, plan, trainable)
         best = best_of(sides, args.rounds, args.steps)
-        facts[trainable] = {"compile_s": compiling, "MiB": memory, "torch_MiB": kept, **best}
-        ratio = best.get("PyTorch", np.nan) / best["nasjax"]
-        rows.append(
-            f"| {label} | {compiling:.0f} | {1000 * best['nasjax']:.0f} | {1000 * best.get('PyTorch', np.nan):.0f} "
-            f"| {ratio:.2f} | {memory:.0f} | {kept:.0f} |"
-        )
+        stays, peaks = zip(*(peak_elsewhere(trainable, side) for side in sides), strict=True)
+        facts[trainable] = {
+            "compile_s": compiling,
+            "s": best,
+            "peak_MiB": dict(zip(sides, peaks, strict=True)),
+            "stays_MiB": dict(zip(sides, stays, strict=True)),
+            "estimate_MiB": estimates,
+        }
+        ours, theirs = best["nasjax"], best.get("PyTorch", np.nan)
+        times.append(f"| {label} | {compiling:.0f} | {1000 * ours:.0f} | {1000 * theirs:.0f} | {theirs / ours:.2f} |")
+        figures = (*peaks, *stays, *estimates.values())
+        sizes.append(f"| {label} | " + " | ".join(f"{figure:.0f}" for figure in figures) + " |")
     speeds = scoring(args, plan, None if args.skip_torch else TorchNet(plan))
     print(f"{args.space} at {args.size}x{args.size}, batch {args.batch}; {plan.supernet_params():,} parameters\n")
-    print("| trained | compile, s | ms a step | PyTorch, ms | PyTorch / ours | MiB | PyTorch, MiB |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    print("\n".join(rows))
-    print(f"\nall weights over BN only: {facts['all']['nasjax'] / facts['all_bn']['nasjax']:.2f}x the time of a step\n")
+    print("| trained | compile, s | ms a step | PyTorch, ms | PyTorch / ours |")
+    print("| --- | --- | --- | --- | --- |")
+    print("\n".join(times), end="\n\n")
+    names = [of + side for of in ("peak MiB", "stays", "estimate") for side in ("", ", PyTorch")[: len(sides)]]
+    print("| trained | " + " | ".join(names) + " |")
+    print("| --- |" + " --- |" * len(names))
+    print("\n".join(sizes), end="\n\n")
+    for side in sides:
+        slower, larger = (facts["all"][of][side] / facts["all_bn"][of][side] for of in ("s", "peak_MiB"))
+        print(f"{side}, all weights over BN only: {slower:.2f}x the time of a step, {larger:.2f}x the peak.")
+    print()
     print("| score | paths a second |")
     print("| --- | --- |")
     for name, speed in speeds.items():
