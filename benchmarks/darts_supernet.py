@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from nasjax.learners import msr_darts, p_darts
-from nasjax.learners.architecture_gradient import first_order, second_order_difference
+from nasjax.learners.architecture_gradient import first_order, second_order_difference, second_order_exact
 from nasjax.learners.darts import darts
 from nasjax.learners.pc_darts import pc_darts
 from nasjax.learners.search_layout import search_layout
@@ -42,7 +42,7 @@ from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS
 from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.types import Learner
 
-ORDERS = {"first": first_order, "second": second_order_difference}
+ORDERS = {"first": first_order, "second": second_order_difference, "exact": second_order_exact}
 DEPTHS, COUNTS = (5, 11, 17), (8, 5, 3)  # of the stages of P-DARTS: cells, operators per edge
 
 

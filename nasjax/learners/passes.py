@@ -17,7 +17,7 @@ import numpy as np
 from nasjax.learners.descent import inner
 from nasjax.nets.parts import part_of, through, whole, with_part
 from nasjax.train import losses
-from nasjax.train.parallel import data_parallel, data_parallel_piece, mean, split
+from nasjax.train.parallel import data_parallel_piece, device_count, mean, split
 from nasjax.types import Network, Part, PyTree
 
 
@@ -37,34 +37,20 @@ def gradient_pass(network: Network, devices: int | None = None) -> Callable[...,
     The same programs serve the architecture's pass and the weights': they give both gradients, because compiling
     a network of 8 cells twice takes longer than computing the unused half.
     """
+    device_count(devices)  # refuses too many before anything runs
     parts = network.parts or (whole(network),)
     pick, unpick = _choices(parts)
 
     def run(params: PyTree, batch_stats: PyTree, choice: PyTree, key: jax.Array, drop_rate: Any, batch: PyTree) -> Pass:
         images, labels = split(batch, devices)
         variables = {"params": params, "batch_stats": batch_stats}
-        own_choices, pulls, after = pick(choice), [], {"batch_stats": batch_stats}
-
-        def forward(i: int, part: Part, inputs: PyTree) -> PyTree:
-            nonlocal after
-            program, own = _forward(part.apply, devices), part_of(variables, part)
-            new, (outputs, pull) = program(own, own_choices[i], key, np.int32(i), drop_rate, inputs)
-            after = with_part(after, part, new)
-            pulls.append(pull)
-            return outputs
-
-        logits = through(parts, forward, images)
+        logits, _, pulls, after = _record(parts, variables, pick(choice), key, drop_rate, images, devices)
         (loss, accuracy), slope = _end(devices)((logits, labels))
+        own, _ = _reverse(parts, pulls, {"y": slope}, devices)
         gradients: PyTree = {"params": {}}
-        by_choice, slopes = [], {"y": slope}
-        for part in reversed(parts):
-            slopes_out = tuple(slopes.pop(name) for name in part.writes)
-            (by_params, one), slopes_in = _backward(devices)((pulls.pop(), slopes_out))
+        for part, (by_params, _) in zip(parts, own, strict=True):
             gradients = with_part(gradients, part, {"params": by_params} if by_params else {})
-            by_choice.append(one)
-            for name, slope in zip(part.reads, slopes_in, strict=True):
-                slopes[name] = _add(slopes[name], slope) if name in slopes else slope
-        by_choice = unpick(choice, tuple(reversed(by_choice)))
+        by_choice = unpick(choice, tuple(one for _, one in own))
         return Pass(loss, accuracy, gradients["params"], by_choice, after["batch_stats"])
 
     return run
@@ -73,20 +59,36 @@ def gradient_pass(network: Network, devices: int | None = None) -> Callable[...,
 def mixed_product(network: Network, devices: int | None = None) -> Callable[..., PyTree]:
     """product(params, batch_stats, choice, key, drop_rate, v, (x, y)) -> d <d loss / d params, v> / d choice.
 
-    Reverse mode over reverse mode: the hand-written convolutions have no forward-mode derivative.
+    Reverse mode over reverse mode: the hand-written convolutions have no forward-mode derivative. The way back of the
+    way back goes forward through the parts: what it gives by a slope is the change of that value along v.
     """
+    device_count(devices)  # refuses too many before anything runs
+    parts = network.parts or (whole(network),)
+    pick, unpick = _choices(parts)
 
-    def program(
+    def run(
         params: PyTree, batch_stats: PyTree, choice: PyTree, key: jax.Array, drop_rate: Any, v: PyTree, batch: PyTree
     ) -> PyTree:
-        loss_of = _loss(network, batch_stats, key, drop_rate, batch)
+        images, labels = split(batch, devices)
+        variables, own_choices = {"params": params, "batch_stats": batch_stats}, pick(choice)
+        logits, inputs, pulls, _ = _record(parts, variables, own_choices, key, drop_rate, images, devices)
+        _, slopes = _reverse(parts, list(pulls), {"y": _end(devices)((logits, labels))[1]}, devices)
+        changes: dict[str, PyTree] = {"x": images * 0}
+        again: dict[str, PyTree] = {}
+        direct = []
+        for i, part in enumerate(parts):
+            own, along = part_of(variables, part), part_of({"params": v}, part).get("params", {})
+            local = (inputs[i], slopes[i], tuple(changes[name] for name in part.reads))
+            second = _second(part.apply, devices)
+            one, (by_inputs, by_slopes) = second(own, own_choices[i], key, np.int32(i), drop_rate, along, local)
+            direct.append(one)
+            _accumulate(again, part.reads, by_inputs)
+            changes |= zip(part.writes, by_slopes, strict=True)
+        again["y"] = _end_second(devices)((logits, labels, changes["y"]))[1]
+        indirect, _ = _reverse(parts, pulls, again, devices)
+        return unpick(choice, tuple(_add(a, b) for a, (_, b) in zip(direct, indirect, strict=True)))
 
-        def slope(choice: PyTree) -> jax.Array:
-            return inner(jax.grad(loss_of, has_aux=True)(params, choice)[0], v)
-
-        return mean(jax.grad(slope)(choice))
-
-    return data_parallel(program, devices)
+    return run
 
 
 def validation(
@@ -97,6 +99,7 @@ def validation(
     Batch norm uses the running statistics, or each batch's own: then the programs are those of `gradient_pass`. Without
     batches both figures are NaN. Batches of another size compile again.
     """
+    device_count(devices)  # refuses too many before anything runs
     parts = network.parts or (whole(network),)
     pick, _ = _choices(parts)
 
@@ -127,16 +130,46 @@ def validation(
     return validate
 
 
-def _loss(network: Network, batch_stats: PyTree, key: jax.Array, drop_rate: Any, batch: PyTree) -> Callable[..., Any]:
-    x, y = batch
+def _record(
+    parts: tuple[Part, ...],
+    variables: PyTree,
+    choices: tuple[PyTree, ...],
+    key: jax.Array,
+    drop_rate: Any,
+    images: PyTree,
+    devices: int | None,
+) -> tuple[PyTree, list[PyTree], list[PyTree], PyTree]:
+    """Runs the parts in training: (logits, each part's inputs, each part's pull, variables with new statistics)."""
+    seen, pulls, after = [], [], variables
 
-    def loss_of(params: PyTree, choice: PyTree) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
-        variables = {"params": params, "batch_stats": batch_stats}
-        rate = 0.0 if drop_rate is None else drop_rate
-        logits, after = network.apply(variables, choice, x, key=key, train=True, drop_rate=rate)
-        return losses.cross_entropy(logits, y), (losses.hits(logits, y).mean(), after["batch_stats"])
+    def forward(i: int, part: Part, inputs: PyTree) -> PyTree:
+        nonlocal after
+        program, own = _forward(part.apply, devices), part_of(variables, part)
+        new, (outputs, pull) = program(own, choices[i], key, np.int32(i), drop_rate, inputs)
+        after = with_part(after, part, new)
+        seen.append(inputs)
+        pulls.append(pull)
+        return outputs
 
-    return loss_of
+    return through(parts, forward, images), seen, pulls, after
+
+
+def _reverse(
+    parts: tuple[Part, ...], pulls: list[PyTree], slopes: dict[str, PyTree], devices: int | None
+) -> tuple[list[PyTree], list[PyTree]]:
+    """Each part's gradients by (params, choice), and by its outputs. Empties `pulls`, so that memory is given back."""
+    own, outputs = [], []
+    for part in reversed(parts):
+        outputs.append(tuple(slopes.pop(name) for name in part.writes))
+        one, by_inputs = _backward(devices)((pulls.pop(), outputs[-1]))
+        own.append(one)
+        _accumulate(slopes, part.reads, by_inputs)
+    return own[::-1], outputs[::-1]
+
+
+def _accumulate(total: dict[str, PyTree], names: tuple[str, ...], more: tuple[PyTree, ...]) -> None:
+    for name, value in zip(names, more, strict=True):
+        total[name] = _add(total[name], value) if name in total else value
 
 
 # The programs. They belong to a part's `apply`, not to a pass, so all passes over a network share them.
@@ -174,6 +207,46 @@ def _backward(devices: int | None) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=256)
+def _second(apply: Callable[..., Any], devices: int | None) -> Callable[..., Any]:
+    """The derivative of a part's way back, <gradient by params, v> + <gradient by inputs, changes of inputs>.
+
+    (variables, choice, key, i, drop_rate, v, (inputs, slopes, changes)) -> by choice, by (inputs, slopes)
+    """
+
+    def second(
+        variables: PyTree, choice: PyTree, key: jax.Array, i: jax.Array, drop_rate: Any, v: PyTree, local: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        *at, changes = local
+        own, rate = jax.random.fold_in(key, i), 0.0 if drop_rate is None else drop_rate
+        params = variables.get("params", {})
+
+        def way_back(choice: PyTree, inputs: PyTree, slopes: PyTree) -> jax.Array:
+            def run(params: PyTree, inputs: PyTree) -> PyTree:
+                variables_of = {**variables, "params": params}
+                return apply(variables_of, choice, inputs, key=own, train=True, drop_rate=rate)[0]
+
+            by_params, by_inputs = jax.vjp(run, params, inputs)[1](slopes)
+            return inner((by_params, by_inputs), (v, changes))
+
+        by_choice, by_inputs, by_slopes = jax.grad(way_back, (0, 1, 2))(choice, *at)
+        return mean(by_choice), (by_inputs, by_slopes)
+
+    return data_parallel_piece(second, devices)
+
+
+@functools.lru_cache(maxsize=8)
+def _end_second(devices: int | None) -> Callable[..., Any]:
+    """((logits, labels, change of logits)) -> (), gradient by logits of <the loss's slope, change>."""
+
+    def end(own: PyTree) -> tuple[PyTree, PyTree]:
+        logits, labels, change = own
+        slope = jax.grad(losses.cross_entropy)
+        return (), jax.grad(lambda logits: inner(slope(logits, labels), change))(logits)
+
+    return data_parallel_piece(end, devices)
+
+
+@functools.lru_cache(maxsize=256)
 def _evaluate(apply: Callable[..., Any], devices: int | None) -> Callable[..., Any]:
     """(variables, choice, inputs) -> (), outputs."""
 
@@ -204,4 +277,4 @@ def _choices(parts: tuple[Part, ...]) -> tuple[Callable[..., Any], Callable[...,
     return jax.jit(pick), jax.jit(lambda choice, gradients: jax.vjp(pick, choice)[1](gradients)[0])
 
 
-_add = jax.jit(jnp.add)
+_add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))

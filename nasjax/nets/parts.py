@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -89,6 +90,7 @@ def through(parts: Sequence[Part], run: Callable[[int, Part, PyTree], PyTree], x
     return values["y"]
 
 
+@functools.lru_cache(maxsize=32)
 def whole(network: Network) -> Part:
     """A network as its only part."""
 

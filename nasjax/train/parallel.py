@@ -63,13 +63,14 @@ def data_parallel_piece(
     if count == 1:
         return jax.jit(program, compiler_options=options())
     mapped = jax.pmap(
-        lambda shared, own: program(*shared, own),
+        lambda shared, own: program(*shared[1:], own),
         axis_name=AXIS,
         in_axes=(None, 0),
         out_axes=(None, 0),
         devices=jax.local_devices()[:count],
     )
-    return lambda *arguments: mapped(arguments[:-1], arguments[-1])
+    # pmap miscounts the axes behind an argument that has no arrays, so there always is one.
+    return lambda *arguments: mapped((0, *arguments[:-1]), arguments[-1])
 
 
 def split(batch: PyTree, devices: int | None = None) -> PyTree:

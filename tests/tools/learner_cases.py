@@ -4,10 +4,11 @@ from functools import partial
 
 import jax
 import numpy as np
-from tools.toy_search_network import toy_conv_network, toy_layout, toy_network
+from tools.toy_search_network import toy_conv_network, toy_layout, toy_network, toy_parts_network
 
 from nasjax.learners.architecture_gradient import first_order, second_order_difference, second_order_exact
-from nasjax.learners.darts import darts
+from nasjax.learners.bilevel import bilevel
+from nasjax.learners.darts import darts, softmax_relaxation
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.msr_darts import msr_darts
 from nasjax.learners.p_darts import p_darts
@@ -19,6 +20,12 @@ QUICK = {"epochs": EPOCHS, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.01)}
 
 def one_level(method, devices):
     return darts(toy_network(), architecture_gradient=method, devices=devices, **QUICK)
+
+
+def by_parts(devices):
+    """A network that the host runs part by part, with dropout."""
+    settings = {"architecture_gradient": second_order_exact, "drop_rate": lambda epoch: 0.1, **QUICK}
+    return bilevel(toy_parts_network(), softmax_relaxation(8), devices=devices, **settings)
 
 
 def partial_channels(devices):
@@ -43,6 +50,7 @@ CASES = {
     "darts_first_order": partial(one_level, first_order),
     "darts_difference": partial(one_level, second_order_difference),
     "darts_exact": partial(one_level, second_order_exact),
+    "darts_by_parts": by_parts,
     "pc_darts": partial_channels,
     "p_darts": progressive,
     "msr_darts": stable_rank,

@@ -1,11 +1,16 @@
 """Tiny networks that take the choice of a DARTS search network, for tests of learners: they compile in a second."""
 
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nasjax.learners.msr_darts import LastKernels, Layout
 from nasjax.learners.normalised import Convs
+from nasjax.nets.cell_parts import Dense
+from nasjax.nets.parts import Line, assemble
 from nasjax.ops.collective import sample_index
 from nasjax.ops.depthwise import depthwise_conv2d
 from nasjax.ops.norm import batch_norm
@@ -95,3 +100,43 @@ def toy_layout():
     convs += [Convs(tuple((cell, "last") for cell in CELLS), depthwise=False)]
     shape = (EDGES, 4, 3, 3)
     return Layout(convs, lambda params: [LastKernels(c, (2, 2), params[c]["last"].reshape(shape)) for c in CELLS])
+
+
+class _Affine(nn.Module):
+    """The sum of what it reads, normalised, mixed by its choice; twice the same, so the parts share a program."""
+
+    width: int = 6
+
+    @nn.compact
+    def __call__(self, inputs, choice, mode, key, rate):
+        x = sum(inputs[1:], inputs[0])
+        kernel = self.param("kernel", nn.initializers.zeros, (1, 1, x.shape[-1], self.width))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, self.width)
+        var = self.variable("batch_stats", "var", jnp.ones, self.width)
+        one = jnp.ones(self.width, x.dtype)
+        x, moved = batch_norm(x @ kernel[0, 0], one, 0 * one, mean.value, var.value, train=mode.train)
+        if mode.train:
+            mean.value, var.value = moved
+        x = jax.nn.softplus(x) * (choice * jnp.linspace(0.0, 16.0, choice.size).reshape(choice.shape)).mean()
+        if key is not None:
+            draw = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(sample_index(len(x)))
+            x = x * ((draw >= rate) / (1 - rate))[:, None, None, None]
+        return x, jnp.tanh(x)
+
+
+class _Head(nn.Module):
+    classes: int = 3
+
+    @nn.compact
+    def __call__(self, inputs, choice, mode, key, rate):
+        return (Dense(self.classes, name="dense")(sum(inputs[1:], inputs[0]).mean((1, 2))),)
+
+
+def toy_parts_network():
+    """A network of parts: values read twice and once, equal parts with other variables and other choices."""
+    lines = [Line(("stem",), _Affine(), ("x",), ("a", "b"), lambda choice: choice["normal"])]
+    for i, (reads, cell) in enumerate(((("a", "b"), "normal"), (("a", "c0"), "reduce"))):
+        pick = partial(lambda choice, cell, i: choice[cell][i], cell=cell, i=i)
+        lines.append(Line((f"cell{i}", "body"), _Affine(), reads, (f"c{i}", f"d{i}"), pick))
+    lines.append(Line(("head",), _Head(), ("b", "d0", "c1", "d1"), ("y",)))
+    return assemble(lines)
