@@ -62,25 +62,31 @@ def main() -> None:
             method = "darts" if name == "random cell" else name
             config = configuration(method, args, seed)
             path = args.workdir / f"{name.replace(' ', '_')}-s{seed}"
-            arch = None
+            arch, gap = None, (np.nan, np.nan)
             if name == "random cell":
                 space = DartsCell()
                 arch = json.dumps(space.encode(np.asarray(space.sample(jax.random.key(seed)))))
             else:
                 commands.search(config, path)
+                best = json.loads((path / "best.json").read_text())
+                gap = best["search_accuracy"], best["fitness"]
             result = commands.retrain(dataclasses.replace(config), path, arch)
             skips = sum(operator == "skip_connect" for operator, _ in result["arch"]["normal"])
             results.append(
-                {**{k: result[k] for k in ("test_accuracy", "train_loss", "params", "seconds")}, "skips": skips}
+                {
+                    **{k: result[k] for k in ("test_accuracy", "train_loss", "params", "seconds")},
+                    **{"skips": skips, "search": gap[0], "derived": gap[1]},
+                }
             )
-    print("| cell | test accuracy | training loss | parameters | skips (normal) |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| cell | test accuracy | training loss | parameters | skips (normal) | search / derived |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name, results in found.items():
         columns = {key: np.array([r[key] for r in results]) for key in results[0]}
         accuracy, loss = columns["test_accuracy"], columns["train_loss"]
         print(
             f"| {name} | {accuracy.mean():.2%} +- {accuracy.std():.2%} | {loss.mean():.3f} +- {loss.std():.3f} "
-            f"| {columns['params'].mean():,.0f} | {columns['skips'].mean():.1f} |"
+            f"| {columns['params'].mean():,.0f} | {columns['skips'].mean():.1f} "
+            f"| {columns['search'].mean():.1%} / {columns['derived'].mean():.1%} |"
         )
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     del settings["data_dir"], settings["workdir"]

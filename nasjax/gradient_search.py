@@ -75,14 +75,18 @@ def run(experiment: Learning, path: Path) -> dict[str, Any]:
 
 
 def _scores(experiment: Learning, network: Network, end: learning.Progress, tree: dict[str, Any]) -> dict[str, Any]:
-    """Validation accuracy of the search network and of the derived cell in it."""
+    """Validation accuracy of the search network and of the derived cell in it, in batches of one size.
+
+    A smaller last batch would have other statistics, and would compile every program again.
+    """
     params = experiment.inherit(end.state)
     mixed = experiment.choice(end.state)
 
     validate = validation(network, batch_statistics=True)
+    batches = [batch for batch in experiment.batches.valid() if len(batch[1]) == experiment.config.search.batch_size]
     out = {}
     for name, choice in (("search", mixed), ("derived", discrete_choice(tree, end.facts, mixed))):
-        out[name] = _finite(validate(params, end.state.batch_stats, choice, experiment.batches.valid())[1])
+        out[name] = _finite(validate(params, end.state.batch_stats, choice, batches)[1])
     return out
 
 

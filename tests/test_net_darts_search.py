@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasjax.experiments.differentiable import discrete_choice
+from nasjax.learners.passes import gradient_pass
 from nasjax.nets.darts_eval import darts_eval
 from nasjax.nets.darts_search import darts_search, operator_edges, shuffle_channels
-from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, Genotype
+from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, DartsCell, Genotype
 from nasjax.spaces.darts_plan import DartsPlan, SearchPlan, stride_of
+from nasjax.train import losses
 from nasjax.train.compiling import options
 
 CONVS = OPERATORS[3:]  # skip and the four convolutions: what both networks compute alike
@@ -180,6 +183,55 @@ def test_channel_shuffle():
 def test_wrong_operators_are_refused(operators, match):
     with pytest.raises(ValueError, match=match):
         darts_search(operators=operators)
+
+
+def test_part_by_part_is_the_network_itself():
+    """Gradients by the host's chain against autodiff of `apply`; with dropout, edge weights and partial channels."""
+    names = ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3")
+    with jax.enable_x64(True):
+        network = darts_search(channels=4, layers=1, classes=5, operators=names, partial=2)
+        x = jnp.asarray(
+            np.random.default_rng(0).standard_normal((4, 7, 7, 1))
+        )  # odd: the passed channels keep the rest
+        y, choice, key = np.arange(4), mixing(4, edges=True), jax.random.key(1)
+        variables = network.init(jax.random.key(0), choice, x)
+
+        def loss_of(params, choice):
+            logits, after = network.apply(
+                {**variables, "params": params}, choice, x, key=key, train=True, drop_rate=0.3
+            )
+            return losses.cross_entropy(logits, y), after["batch_stats"]
+
+        (loss, stats), expected = quick(jax.value_and_grad(loss_of, (0, 1), has_aux=True))(variables["params"], choice)
+        found = gradient_pass(network, 1)(*variables_of(variables), choice, key, 0.3, (x, y))
+        for a, b in zip(
+            jax.tree.leaves((loss, expected, stats)),
+            jax.tree.leaves((found.loss, (found.params, found.choice), found.batch_stats)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-11)
+
+
+def variables_of(variables):
+    return variables["params"], variables["batch_stats"]
+
+
+def test_a_choice_of_another_width_is_refused(small):
+    network, variables, _, _, _, x = small
+    with pytest.raises(ValueError, match="14 edges with 8 operators"):
+        network.apply(variables, mixing(4, edges=True), x, train=True)
+
+
+def test_an_edge_that_was_not_kept_passes_nothing():
+    """Partial channels pass by the operators, so the derived cell's choice closes the other edges."""
+    like, space = mixing(edges=True), DartsCell()
+    tree = space.encode(np.asarray(space.sample(jax.random.key(0))))
+    names = dict.fromkeys(CELLS, [OPERATORS] * 14)
+    choice = discrete_choice(tree, names, like)
+    for cell in CELLS:
+        assert choice[f"{cell}_edges"].sum() == 8 == choice[cell].sum()
+        np.testing.assert_array_equal(choice[f"{cell}_edges"], choice[cell].sum(1))
+    assert set(discrete_choice(tree, names, {cell: like[cell] for cell in CELLS})) == set(CELLS)
 
 
 FOUR = """

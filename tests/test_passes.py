@@ -6,6 +6,8 @@ import pytest
 from tools.toy_search_network import toy_batch, toy_parts_network
 
 from nasjax.learners import passes
+from nasjax.nets.cell_parts import Dense
+from nasjax.nets.parts import Line, assemble
 from nasjax.spaces.darts_cell import CELLS
 from nasjax.types import Network
 
@@ -82,4 +84,15 @@ def test_equal_parts_share_their_programs(case):
     stem, first, second, _ = network.parts
     assert first.apply is second.apply
     assert passes._forward(first.apply, 1) is passes._forward(second.apply, 1)
+    assert [part.apply for part in toy_parts_network().parts] == [part.apply for part in network.parts]
     assert network.parts[-1].apply is not stem.apply
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(("z",), ("y",)), (("x",), ("x", "y")), (("x",), ("a", "y"))],
+    ids=["read before it is written", "written twice", "never read"],
+)
+def test_a_program_that_makes_no_sense_is_refused(values):
+    with pytest.raises(ValueError, match="written once"):
+        assemble([Line((), Dense(2), *values)])

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
+from nasjax.building import build
 from nasjax.data.dataset import DataConfig, load
 from nasjax.experiments.base import AUGMENT, RetrainConfig, dataset_facts
 from nasjax.learners.derivation import CELLS
@@ -33,7 +35,7 @@ class SearchConfig:
     Attributes:
       channels, layers: C and L of the search network.
       epochs, batch_size: of the search (P-DARTS: of each stage); the batch of each of the two sides.
-      sgd, adam: of weights and architecture parameters.
+      sgd, adam: of weights and architecture parameters (MSR-DARTS has none of these).
       dtype: of the large multiplications.
     """
 
@@ -47,6 +49,8 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         SearchPlan(self.channels, self.layers)  # refuses sizes that cannot be built
+        if self.layers < 3:
+            raise ValueError(f"layers must be at least 3, got {self.layers}: with fewer no cell is a normal one")
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
         if self.dtype not in DTYPES:
@@ -108,8 +112,14 @@ def one_stage(learner: Callable[[], Learner], operators: tuple[str, ...] = OPERA
 
 
 def data_of(config: LearnConfig) -> tuple[Batches, dict[str, Any], int]:
-    """Batches, what config.json says of the data, and the number of classes."""
+    """Batches, what config.json says of the data, and the number of classes.
+
+    Raises:
+      ValueError: the data do not fit the search, or the network in which the found cell will be evaluated.
+    """
     data = load(config.data)
+    some = config.space.encode(np.asarray(config.space.sample(jax.random.key(0))))
+    build(config, some, data.train.x.shape[1:], data.classes)  # now rather than after the search
     devices = device_count()
     batches = paired(resident(data), batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
     return batches, {"dataset": dataset_facts(data), "strategy": f"one supernet on {devices} device(s)"}, data.classes
@@ -121,15 +131,17 @@ def discrete_choice(tree: Mapping[str, Any], facts: Mapping[str, Any], like: PyT
     Args:
       tree: the derived architecture as JSON.
       facts: the operators of each edge.
-      like: a choice of the network; edge weights, where it has them, become 1.
+      like: a choice of the network; the weights of edges, where it has them, become 1 and 0 as well (ours).
     """
-    out = {name: np.ones(np.shape(leaf), np.float32) for name, leaf in like.items()}
+    out = dict(like)
     for cell in CELLS:
         kept = np.zeros(np.shape(like[cell]), np.float32)
         for position, (operator, source) in enumerate(tree[cell]):
             edge = EDGES.index((source, 2 + position // 2))
             kept[edge, list(facts[cell][edge]).index(operator)] = 1.0
         out[cell] = kept
+        if f"{cell}_edges" in out:  # partial channels pass by the operators, so 0 for these is not enough
+            out[f"{cell}_edges"] = kept.any(1).astype(np.float32)
     return out
 
 
@@ -161,15 +173,23 @@ def preset(
         raise ValueError(f"unknown space {space!r} for {method}; choose darts_cell")
     dataset = dataset or ("cifar10" if name == "paper" else "digits")
     pool = {"digits": 1500, "cifar10": 50_000}.get(dataset)
+    valid_size = math.floor(pool * valid_part) if pool else None
+    if valid_size and name == "demo":
+        valid_size -= valid_size % search[name].batch_size  # a smaller last batch would compile the network again
     augment = dataclasses.replace(AUGMENT.get(dataset, Augment(crop="pad", crop_size=1, flip=False)), crop="pad")
     # Drop path of 0.3 in PC-DARTS and P-DARTS, 0.2 in DARTS (spec sections 3, 5 and 6).
-    drop_path = 0.3 if method in ("pc_darts", "p_darts") else 0.2
+    evaluation = evaluation_recipe(
+        augment,
+        batch_size=128 if method == "p_darts" else 96,
+        drop_path=0.3 if method in ("pc_darts", "p_darts") else 0.2,
+    )
+    layers = 8 if method == "msr_darts" else 20
     config = LearnConfig(
         method=method,
         preset=name,
         search=search[name],
         space=DartsCell(),
-        data=DataConfig(name=dataset, valid_size=math.floor(pool * valid_part) if pool else None),
+        data=DataConfig(name=dataset, valid_size=valid_size),
         augment=augment,
         eval=EvalConfig(channels=8, layers=5, auxiliary=False),
         retrain_recipe=evaluation_recipe(augment, epochs=15, cutout=0, drop_path=0.0, auxiliary=False),
@@ -178,19 +198,25 @@ def preset(
         imagenet = dataset == "imagenet"
         config = dataclasses.replace(
             config,
-            eval=EvalConfig(48, 14, True, "imagenet") if imagenet else EvalConfig(),
-            retrain_recipe=imagenet_recipe() if imagenet else evaluation_recipe(augment, drop_path=drop_path),
+            eval=EvalConfig(48, 14, True, "imagenet") if imagenet else EvalConfig(layers=layers),
+            retrain_recipe=imagenet_recipe(method) if imagenet else evaluation,
         )
     return config
 
 
 def evaluation_recipe(
-    augment: Augment, *, epochs: int = 600, cutout: int = 16, drop_path: float = 0.2, auxiliary: bool = True
+    augment: Augment,
+    *,
+    epochs: int = 600,
+    batch_size: int = 96,
+    cutout: int = 16,
+    drop_path: float = 0.2,
+    auxiliary: bool = True,
 ) -> Recipe:
     """Training a CIFAR network of cells from scratch (spec section 3; Liu et al. 2019, appendix A.2)."""
     return Recipe(
         epochs=epochs,
-        batch_size=96,
+        batch_size=batch_size,
         learning_rate=0.025,
         nesterov=False,
         weight_decay=3e-4,
@@ -202,9 +228,12 @@ def evaluation_recipe(
     )
 
 
-def imagenet_recipe() -> Recipe:
-    """The mobile setting of spec section 3. Random resized crops and colour jitter are not built: no ImageNet here."""
-    return Recipe(
+def imagenet_recipe(method: str) -> Recipe:
+    """The mobile setting of spec section 3; that of PC-DARTS (section 5) and P-DARTS (its paper, unverified) differs.
+
+    Random resized crops and colour jitter are not built: no ImageNet here.
+    """
+    recipe = Recipe(
         epochs=250,
         batch_size=128,
         learning_rate=0.1,
@@ -216,3 +245,6 @@ def imagenet_recipe() -> Recipe:
         auxiliary_weight=0.4,
         label_smoothing=0.1,
     )
+    if method in ("pc_darts", "p_darts"):
+        return dataclasses.replace(recipe, batch_size=1024, learning_rate=0.5, warmup_epochs=5, schedule="linear")
+    return recipe

@@ -34,7 +34,8 @@ class MsrDartsConfig(SearchConfig):
 def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
     """The preset `name` for a data set and a space. A fifth of the images validates."""
     demo = MsrDartsConfig(channels=8, layers=3, epochs=8, batch_size=32)
-    return base.preset("msr_darts", name, dataset, space, {"demo": demo, "paper": MsrDartsConfig()}, valid_part=0.2)
+    paper = MsrDartsConfig(layers=14, epochs=300) if dataset == "imagenet" else MsrDartsConfig()
+    return base.preset("msr_darts", name, dataset, space, {"demo": demo, "paper": paper}, valid_part=0.2)
 
 
 def supernet(config: LearnConfig, image: tuple[int, int, int], classes: int) -> SearchPlan:

@@ -22,7 +22,7 @@ from nasjax.types import Network
 
 @dataclass(frozen=True)
 class PDartsConfig(SearchConfig):
-    """Spec section 6; `layers` counts only in --mode=inspect, the stages have `depths`.
+    """Spec section 6; `layers` counts nowhere: the stages have `depths`.
 
     The start of `dropout` is 0.0 in the paper and 0.1 in its authors' README.
     """
@@ -40,6 +40,8 @@ class PDartsConfig(SearchConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if min(self.depths, default=0) < 3:
+            raise ValueError(f"depths must be at least 3, got {self.depths}: with fewer no cell is a normal one")
         stages(self, lambda depth, operators: Network(lambda: None, lambda: (None, None)))  # refuses what cannot be
         if not 0 <= self.frozen_epochs <= self.epochs:
             raise ValueError(f"frozen_epochs must be 0..{self.epochs} (epochs), got {self.frozen_epochs}")

@@ -27,7 +27,9 @@ class PcDartsConfig(SearchConfig):
     sgd: Sgd = Sgd(rate=0.1, final_rate=0.0)
     adam: Adam = Adam(rate=6e-4)
     frozen_epochs: int = 15  # first epochs without the architecture
-    partial: int = 4  # K: one channel in K goes through the operators; 2 for ImageNet
+    partial: int = (
+        4  # K: one channel in K goes through the operators; 2 for ImageNet, whose other search settings are not here
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,7 +41,8 @@ class PcDartsConfig(SearchConfig):
 def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
     """The preset `name` for a data set and a space."""
     demo = PcDartsConfig(channels=8, layers=3, epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0))
-    return base.preset("pc_darts", name, dataset, space, {"demo": demo, "paper": PcDartsConfig()})
+    paper = PcDartsConfig(partial=2) if dataset == "imagenet" else PcDartsConfig()
+    return base.preset("pc_darts", name, dataset, space, {"demo": demo, "paper": paper})
 
 
 def supernet(config: LearnConfig, image: tuple[int, int, int], classes: int) -> SearchPlan:

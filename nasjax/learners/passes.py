@@ -44,9 +44,9 @@ def gradient_pass(network: Network, devices: int | None = None) -> Callable[...,
     def run(params: PyTree, batch_stats: PyTree, choice: PyTree, key: jax.Array, drop_rate: Any, batch: PyTree) -> Pass:
         images, labels = split(batch, devices)
         variables = {"params": params, "batch_stats": batch_stats}
-        logits, _, pulls, after = _record(parts, variables, pick(choice), key, drop_rate, images, devices)
+        logits, pulls, after = _record(parts, variables, pick(choice), key, drop_rate, images, devices)
         (loss, accuracy), slope = _end(devices)((logits, labels))
-        own, _ = _reverse(parts, pulls, {"y": slope}, devices)
+        own = _reverse(parts, pulls, {"y": slope}, devices)
         gradients: PyTree = {"params": {}}
         for part, (by_params, _) in zip(parts, own, strict=True):
             gradients = with_part(gradients, part, {"params": by_params} if by_params else {})
@@ -71,8 +71,11 @@ def mixed_product(network: Network, devices: int | None = None) -> Callable[...,
     ) -> PyTree:
         images, labels = split(batch, devices)
         variables, own_choices = {"params": params, "batch_stats": batch_stats}, pick(choice)
-        logits, inputs, pulls, _ = _record(parts, variables, own_choices, key, drop_rate, images, devices)
-        _, slopes = _reverse(parts, list(pulls), {"y": _end(devices)((logits, labels))[1]}, devices)
+        inputs: list[PyTree] = []
+        slopes: list[PyTree] = []
+        logits, pulls, _ = _record(parts, variables, own_choices, key, drop_rate, images, devices, inputs)
+        _reverse(parts, list(pulls), {"y": _end(devices)((logits, labels))[1]}, devices, slopes)
+        slopes.reverse()
         changes: dict[str, PyTree] = {"x": images * 0}
         again: dict[str, PyTree] = {}
         direct = []
@@ -85,7 +88,7 @@ def mixed_product(network: Network, devices: int | None = None) -> Callable[...,
             _accumulate(again, part.reads, by_inputs)
             changes |= zip(part.writes, by_slopes, strict=True)
         again["y"] = _end_second(devices)((logits, labels, changes["y"]))[1]
-        indirect, _ = _reverse(parts, pulls, again, devices)
+        indirect = _reverse(parts, pulls, again, devices)
         return unpick(choice, tuple(_add(a, b) for a, (_, b) in zip(direct, indirect, strict=True)))
 
     return run
@@ -138,33 +141,44 @@ def _record(
     drop_rate: Any,
     images: PyTree,
     devices: int | None,
-) -> tuple[PyTree, list[PyTree], list[PyTree], PyTree]:
-    """Runs the parts in training: (logits, each part's inputs, each part's pull, variables with new statistics)."""
-    seen, pulls, after = [], [], variables
+    seen: list[PyTree] | None = None,
+) -> tuple[PyTree, list[PyTree], PyTree]:
+    """Runs the parts in training: (logits, each part's pull, variables with new statistics); `seen` gets the inputs."""
+    pulls, after = [], variables
 
     def forward(i: int, part: Part, inputs: PyTree) -> PyTree:
         nonlocal after
         program, own = _forward(part.apply, devices), part_of(variables, part)
         new, (outputs, pull) = program(own, choices[i], key, np.int32(i), drop_rate, inputs)
         after = with_part(after, part, new)
-        seen.append(inputs)
+        if seen is not None:
+            seen.append(inputs)
         pulls.append(pull)
         return outputs
 
-    return through(parts, forward, images), seen, pulls, after
+    return through(parts, forward, images), pulls, after
 
 
 def _reverse(
-    parts: tuple[Part, ...], pulls: list[PyTree], slopes: dict[str, PyTree], devices: int | None
-) -> tuple[list[PyTree], list[PyTree]]:
-    """Each part's gradients by (params, choice), and by its outputs. Empties `pulls`, so that memory is given back."""
-    own, outputs = [], []
+    parts: tuple[Part, ...],
+    pulls: list[PyTree],
+    slopes: dict[str, PyTree],
+    devices: int | None,
+    seen: list[PyTree] | None = None,
+) -> list[PyTree]:
+    """Each part's gradients by (params, choice); `seen` gets those by its outputs, from the last part to the first.
+
+    Empties `pulls` and `slopes`, so that memory is given back.
+    """
+    own = []
     for part in reversed(parts):
-        outputs.append(tuple(slopes.pop(name) for name in part.writes))
-        one, by_inputs = _backward(devices)((pulls.pop(), outputs[-1]))
+        outputs = tuple(slopes.pop(name) for name in part.writes)
+        if seen is not None:
+            seen.append(outputs)
+        one, by_inputs = _backward(part.apply, devices)((pulls.pop(), outputs))
         own.append(one)
         _accumulate(slopes, part.reads, by_inputs)
-    return own[::-1], outputs[::-1]
+    return own[::-1]
 
 
 def _accumulate(total: dict[str, PyTree], names: tuple[str, ...], more: tuple[PyTree, ...]) -> None:
@@ -194,9 +208,9 @@ def _forward(apply: Callable[..., Any], devices: int | None) -> Callable[..., An
     return data_parallel_piece(forward, devices)
 
 
-@functools.lru_cache(maxsize=8)
-def _backward(devices: int | None) -> Callable[..., Any]:
-    """((pull, gradients by outputs)) -> gradients by (params, choice), by inputs."""
+@functools.lru_cache(maxsize=256)
+def _backward(apply: Callable[..., Any], devices: int | None) -> Callable[..., Any]:
+    """((pull, gradients by outputs)) -> gradients by (params, choice), by inputs; `apply` is that of the pull."""
 
     def backward(own: PyTree) -> tuple[PyTree, PyTree]:
         pull, slopes = own

@@ -98,15 +98,20 @@ def _cell(k: int, plan: CellPlan, names: Lists, partial: int) -> list[Line]:
         body = _Source(tuple(names[e] for e in leaving), stride_of(plan.kind, source), partial, source >= 2)
         reads = value("edge", edges(node=source)) if source >= 2 else value("node", [source])
         writes = (value("node", [source]) if source >= 2 else ()) + value("edge", leaving)
-        pick = functools.partial(_mixing, kind=plan.kind, edges=np.array(leaving))
+        pick = functools.partial(_mixing, kind=plan.kind, edges=np.array(leaving), operators=len(names[0]))
         lines.append(Line((f"cell{k}", f"source{source}"), body, reads, writes, pick))
     last = NODES[-1]
     join = value("edge", edges(node=last)) + value("node", range(2, last))
     return [*lines, Line((f"cell{k}", "join"), _Join(len(edges(node=last))), join, (f"out{k}",))]
 
 
-def _mixing(choice: Choice, *, kind: str, edges: np.ndarray) -> tuple[jax.Array, jax.Array | None]:
+def _mixing(choice: Choice, *, kind: str, edges: np.ndarray, operators: int) -> tuple[jax.Array, jax.Array | None]:
     """The weights of the operators on some edges [E, O], and of these edges [E] if they have any."""
+    if choice[kind].shape != (len(EDGES), operators):
+        raise ValueError(
+            f"the choice of {kind} cells is {choice[kind].shape}, but this network has {len(EDGES)} edges with "
+            f"{operators} operators each"
+        )
     of_edges = choice.get(f"{kind}_edges")
     return choice[kind][edges], None if of_edges is None else of_edges[edges]
 
@@ -221,7 +226,9 @@ class _Source(nn.Module):
         c = node.shape[-1] // self.partial
         mixed = self._mixed(node[..., :c], weights, mode, key, drop_rate)
         if self.partial > 1:
-            past = node[..., c:] if self.stride == 1 else pool.halve(node[..., c:])
+            past = node[..., c:]
+            if self.stride == 2:  # an odd rest is kept, as by all other operators (ours; the authors' sizes are even)
+                past = pool.halve(jnp.pad(past, [(0, 0), *((0, n % 2) for n in past.shape[1:3]), (0, 0)], mode="edge"))
             mixed = [shuffle_channels(jnp.concatenate([y, past], -1), self.partial) for y in mixed]
         if edge_weights is not None:
             mixed = [y * weight.astype(y.dtype) for y, weight in zip(mixed, edge_weights, strict=True)]

@@ -35,9 +35,18 @@ def assemble(lines: Sequence[Line], *, bn_eps: float = 1e-5, dtype: str = "float
     """The network of a straight-line program. Lines with equal modules become parts with one `apply`.
 
     In training with a `drop_rate` other than 0, line i gets the key `fold_in(key, i)`.
+
+    Raises:
+      ValueError: a value is written twice, read before it is written, or never read.
     """
-    applies = {line.module: _apply_of(line.module, bn_eps, dtype) for line in lines}
-    parts = tuple(Part(line.path, applies[line.module], line.reads, line.writes, line.pick) for line in lines)
+    known, read = {"x"}, {name for line in lines for name in line.reads} | {"y"}
+    for line in lines:
+        if set(line.reads) - known or set(line.writes) & known or set(line.writes) - read:
+            raise ValueError(f"{line.reads} -> {line.writes}: values are written once, and read, and only after that")
+        known |= set(line.writes)
+    parts = tuple(
+        Part(line.path, _apply_of(line.module, bn_eps, dtype), line.reads, line.writes, line.pick) for line in lines
+    )
 
     def init(key: Key, choice: Any, x: jax.Array) -> PyTree:
         mode = Mode(True, 0.9, bn_eps, dtype)
@@ -84,8 +93,12 @@ def assemble(lines: Sequence[Line], *, bn_eps: float = 1e-5, dtype: str = "float
 def through(parts: Sequence[Part], run: Callable[[int, Part, PyTree], PyTree], x: Any) -> Any:
     """The value "y" from "x" by run(i, part i, inputs) -> outputs, one part after the other."""
     values = {"x": x}
+    last = {name: i for i, part in enumerate(parts) for name in part.reads}
     for i, part in enumerate(parts):
         outputs = run(i, part, tuple(values[name] for name in part.reads))
+        values = {
+            name: value for name, value in values.items() if last.get(name, len(parts)) > i
+        }  # memory is given back
         values |= zip(part.writes, outputs, strict=True)
     return values["y"]
 
@@ -126,6 +139,7 @@ def _put(variables: PyTree, path: tuple[str, ...], own: PyTree) -> PyTree:
     return variables | {name: placed(variables.get(name, {}), path, tree) for name, tree in own.items()}
 
 
+@functools.lru_cache(maxsize=256)  # equal modules of several networks share programs as well
 def _apply_of(module: nn.Module, bn_eps: float, dtype: str) -> Callable[..., tuple[PyTree, PyTree]]:
     def apply(
         variables: PyTree,

@@ -33,7 +33,7 @@ def training(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> 
 
     Arguments and errors as in `paired`.
     """
-    shuffle, cut, steps = _pass(data, batch_size, cfg)
+    shuffle, cut, steps = _pass(data, batch_size, cfg, devices)
     valid = _validation(data, batch_size, devices)
 
     @jax.jit
@@ -55,12 +55,12 @@ def paired(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> Ba
       devices: validation batches are cut to a multiple of it.
 
     Raises:
-      ValueError: a part has fewer images than a batch.
+      ValueError: a part has fewer images than a batch; a batch does not divide among the devices.
     """
     m = len(data.valid_y)
     if batch_size > m:
         raise ValueError(f"batch_size={batch_size}, but there are {m} validation images; use fewer")
-    shuffle, cut, steps = _pass(data, batch_size, cfg)
+    shuffle, cut, steps = _pass(data, batch_size, cfg, devices)
 
     @jax.jit
     def batch(key: Key, order: jax.Array, t: int) -> PyTree:
@@ -72,9 +72,15 @@ def paired(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> Ba
     return Batches(shuffle, batch, _validation(data, batch_size, devices), steps)
 
 
-def _pass(data: Data, batch_size: int, cfg: Augment) -> tuple[Callable[..., Any], Callable[..., Any], int]:
+def _pass(
+    data: Data, batch_size: int, cfg: Augment, devices: int
+) -> tuple[Callable[..., Any], Callable[..., Any], int]:
     """An epoch's order, the training batch of step t, and the steps of an epoch."""
     n = len(data.train_y)
+    if batch_size % devices:
+        raise ValueError(
+            f"batch_size={batch_size} does not divide among {devices} devices; use a multiple of {devices}"
+        )
     if batch_size > n:
         raise ValueError(f"batch_size={batch_size}, but there are {n} training images; use fewer")
     steps = n // batch_size
