@@ -7,7 +7,9 @@ about as fast as one of 6. Any other network is a single part.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -40,11 +42,18 @@ def gradient_pass(network: Network, devices: int | None = None) -> Callable[...,
     device_count(devices)  # refuses too many before anything runs
     parts = network.parts or (whole(network),)
     pick, unpick = _choices(parts)
+    ready: list[bool] = (
+        [] if len(parts) > 1 and device_count(devices) == 1 else [True]
+    )  # pmap's programs wait their turn
 
     def run(params: PyTree, batch_stats: PyTree, choice: PyTree, key: jax.Array, drop_rate: Any, batch: PyTree) -> Pass:
         images, labels = split(batch, devices)
         variables = {"params": params, "batch_stats": batch_stats}
-        logits, pulls, after = _record(parts, variables, pick(choice), key, drop_rate, images, devices)
+        choices = pick(choice)
+        if not ready:
+            _compile(parts, variables, choices, key, drop_rate, (images, labels), devices)
+            ready.append(True)
+        logits, pulls, after = _record(parts, variables, choices, key, drop_rate, images, devices)
         (loss, accuracy), slope = _end(devices)((logits, labels))
         own = _reverse(parts, pulls, {"y": slope}, devices)
         gradients: PyTree = {"params": {}}
@@ -131,6 +140,42 @@ def validation(
         return float(loss), float(accuracy)
 
     return validate
+
+
+def _compile(
+    parts: tuple[Part, ...],
+    variables: PyTree,
+    choices: tuple[PyTree, ...],
+    key: jax.Array,
+    drop_rate: Any,
+    batch: PyTree,
+    devices: int | None,
+) -> None:
+    """Compiles the programs of a gradient pass, several at a time, while the next ones are traced."""
+    images, labels = batch
+    pulls, begun, compiled = [], set(), []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def ahead(program: Any, *arguments: PyTree) -> PyTree:
+            leaves, form = jax.tree.flatten(arguments)
+            what = (program, form, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+            if what not in begun:
+                begun.add(what)
+                compiled.append(pool.submit(program.lower(*arguments).compile))
+            return jax.eval_shape(program, *arguments)
+
+        def forward(i: int, part: Part, inputs: PyTree) -> PyTree:
+            program, own = _forward(part.apply, devices), part_of(variables, part)
+            _, (outputs, pull) = ahead(program, own, choices[i], key, np.int32(i), drop_rate, inputs)
+            pulls.append(pull)
+            return outputs
+
+        slopes = {"y": ahead(_end(devices), (through(parts, forward, images), labels))[1]}
+        for part in reversed(parts):
+            outputs = tuple(slopes.pop(name) for name in part.writes)
+            slopes |= zip(part.reads, ahead(_backward(part.apply, devices), (pulls.pop(), outputs))[1], strict=True)
+        for one in compiled:
+            one.result()
 
 
 def _record(
