@@ -158,7 +158,7 @@ def _compile(
 
         def ahead(program: Any, *arguments: PyTree) -> PyTree:
             leaves, form = jax.tree.flatten(arguments)
-            what = (program, form, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+            what = (program, form, tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves))
             if what not in begun:
                 begun.add(what)
                 compiled.append(pool.submit(program.lower(*arguments).compile))

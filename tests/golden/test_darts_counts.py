@@ -123,7 +123,7 @@ def test_sizes_of_the_spaces():
 
 def test_plans_that_cannot_be_built_say_why():
     cells = genotype(named("DARTS_V2"))
-    with pytest.raises(ValueError, match=r"needs maps of 8x8.*this network has \(2, 2\); set auxiliary=False"):
+    with pytest.raises(ValueError, match=r"needs maps of 8x8.*this network has \(2, 2\); write auxiliary=False"):
         DartsPlan(cells, 8, 5, image=(8, 8, 1), auxiliary=True)
     with pytest.raises(ValueError, match="channels must be even"):
         DartsPlan(cells, 7)
