@@ -27,9 +27,7 @@ class PcDartsConfig(SearchConfig):
     sgd: Sgd = Sgd(rate=0.1, final_rate=0.0)
     adam: Adam = Adam(rate=6e-4)
     frozen_epochs: int = 15  # first epochs without the architecture
-    partial: int = (
-        4  # K: one channel in K goes through the operators; 2 for ImageNet, whose other search settings are not here
-    )
+    partial: int = 4  # K: one channel in K goes through the operators; 2 for ImageNet (its other settings are missing)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -39,20 +39,20 @@ def gradient_pass(network: Network, devices: int | None = None) -> Callable[...,
     The same programs serve the architecture's pass and the weights': they give both gradients, because compiling
     a network of 8 cells twice takes longer than computing the unused half.
     """
-    device_count(devices)  # refuses too many before anything runs
     parts = network.parts or (whole(network),)
     pick, unpick = _choices(parts)
-    ready: list[bool] = (
-        [] if len(parts) > 1 and device_count(devices) == 1 else [True]
-    )  # pmap's programs wait their turn
+    # One program has nothing to wait beside; pmap's wait their turn.
+    several = device_count(devices) > 1  # refuses too many before anything runs
+    ready = len(parts) == 1 or several
 
     def run(params: PyTree, batch_stats: PyTree, choice: PyTree, key: jax.Array, drop_rate: Any, batch: PyTree) -> Pass:
+        nonlocal ready
         images, labels = split(batch, devices)
         variables = {"params": params, "batch_stats": batch_stats}
         choices = pick(choice)
         if not ready:
             _compile(parts, variables, choices, key, drop_rate, (images, labels), devices)
-            ready.append(True)
+            ready = True
         logits, pulls, after = _record(parts, variables, choices, key, drop_rate, images, devices)
         (loss, accuracy), slope = _end(devices)((logits, labels))
         own = _reverse(parts, pulls, {"y": slope}, devices)
