@@ -39,23 +39,19 @@ def gradient_pass(network: Network, devices: int | None = None) -> Callable[...,
     The same programs serve the architecture's pass and the weights': they give both gradients, because compiling
     a network of 8 cells twice takes longer than computing the unused half.
     """
-    parts = network.parts or (whole(network),)
+    parts, first = network.parts or (whole(network),), _ahead_once(network, devices)
     pick, unpick = _choices(parts)
-    # One program has nothing to wait beside; pmap's wait their turn.
-    several = device_count(devices) > 1  # refuses too many before anything runs
-    ready = len(parts) == 1 or several
 
     def run(params: PyTree, batch_stats: PyTree, choice: PyTree, key: jax.Array, drop_rate: Any, batch: PyTree) -> Pass:
-        nonlocal ready
         images, labels = split(batch, devices)
-        variables = {"params": params, "batch_stats": batch_stats}
-        choices = pick(choice)
-        if not ready:
-            _compile(parts, variables, choices, key, drop_rate, (images, labels), devices)
-            ready = True
-        logits, pulls, after = _record(parts, variables, choices, key, drop_rate, images, devices)
-        (loss, accuracy), slope = _end(devices)((logits, labels))
-        own = _reverse(parts, pulls, {"y": slope}, devices)
+        variables, choices = {"params": params, "batch_stats": batch_stats}, pick(choice)
+
+        def walk(call: Call) -> tuple[PyTree, list[PyTree], PyTree]:
+            logits, pulls, after = _record(parts, variables, choices, key, drop_rate, images, devices, call)
+            scores, slope = call(_end(devices), (logits, labels))
+            return scores, _reverse(parts, pulls, {"y": slope}, devices, call), after
+
+        (loss, accuracy), own, after = first(walk)
         gradients: PyTree = {"params": {}}
         for part, (by_params, _) in zip(parts, own, strict=True):
             gradients = with_part(gradients, part, {"params": by_params} if by_params else {})
@@ -71,33 +67,37 @@ def mixed_product(network: Network, devices: int | None = None) -> Callable[...,
     Reverse mode over reverse mode: the hand-written convolutions have no forward-mode derivative. The way back of the
     way back goes forward through the parts: what it gives by a slope is the change of that value along v.
     """
-    device_count(devices)  # refuses too many before anything runs
-    parts = network.parts or (whole(network),)
+    parts, first = network.parts or (whole(network),), _ahead_once(network, devices)
     pick, unpick = _choices(parts)
 
     def run(
         params: PyTree, batch_stats: PyTree, choice: PyTree, key: jax.Array, drop_rate: Any, v: PyTree, batch: PyTree
     ) -> PyTree:
         images, labels = split(batch, devices)
-        variables, own_choices = {"params": params, "batch_stats": batch_stats}, pick(choice)
-        inputs: list[PyTree] = []
-        slopes: list[PyTree] = []
-        logits, pulls, _ = _record(parts, variables, own_choices, key, drop_rate, images, devices, inputs)
-        _reverse(parts, list(pulls), {"y": _end(devices)((logits, labels))[1]}, devices, slopes)
-        slopes.reverse()
-        changes: dict[str, PyTree] = {"x": images * 0}
-        again: dict[str, PyTree] = {}
-        direct = []
-        for i, part in enumerate(parts):
-            own, along = part_of(variables, part), part_of({"params": v}, part).get("params", {})
-            local = (inputs[i], slopes[i], tuple(changes[name] for name in part.reads))
-            second = _second(part.apply, devices)
-            one, (by_inputs, by_slopes) = second(own, own_choices[i], key, np.int32(i), drop_rate, along, local)
-            direct.append(one)
-            _accumulate(again, part.reads, by_inputs)
-            changes |= zip(part.writes, by_slopes, strict=True)
-        again["y"] = _end_second(devices)((logits, labels, changes["y"]))[1]
-        indirect = _reverse(parts, pulls, again, devices)
+        variables, choices = {"params": params, "batch_stats": batch_stats}, pick(choice)
+
+        def walk(call: Call) -> tuple[list[PyTree], list[PyTree]]:
+            inputs: list[PyTree] = []
+            slopes: list[PyTree] = []
+            logits, pulls, _ = _record(parts, variables, choices, key, drop_rate, images, devices, call, inputs)
+            slope = call(_end(devices), (logits, labels))[1]
+            _reverse(parts, list(pulls), {"y": slope}, devices, call, slopes)
+            slopes.reverse()
+            changes: dict[str, PyTree] = {"x": images * 0}
+            again: dict[str, PyTree] = {}
+            direct = []
+            for i, part in enumerate(parts):
+                own, along = part_of(variables, part), part_of({"params": v}, part).get("params", {})
+                local = (inputs[i], slopes[i], tuple(changes[name] for name in part.reads))
+                second = (own, choices[i], key, np.int32(i), drop_rate, along, local)
+                one, (by_inputs, by_slopes) = call(_second(part.apply, devices), *second)
+                direct.append(one)
+                _accumulate(again, part.reads, by_inputs, call)
+                changes |= zip(part.writes, by_slopes, strict=True)
+            again["y"] = call(_end_second(devices), (logits, labels, changes["y"]))[1]
+            return direct, _reverse(parts, pulls, again, devices, call)
+
+        direct, indirect = first(walk)
         return unpick(choice, tuple(_add(a, b) for a, (_, b) in zip(direct, indirect, strict=True)))
 
     return run
@@ -111,22 +111,24 @@ def validation(
     Batch norm uses the running statistics, or each batch's own: then the programs are those of `gradient_pass`. Without
     batches both figures are NaN. Batches of another size compile again.
     """
-    device_count(devices)  # refuses too many before anything runs
-    parts = network.parts or (whole(network),)
+    parts, first = network.parts or (whole(network),), _ahead_once(network, devices)
     pick, _ = _choices(parts)
 
     def scores(variables: PyTree, choice: PyTree, batch: PyTree) -> tuple[jax.Array, jax.Array]:
         images, labels = split(batch, devices)
-        own_choices = pick(choice)
+        choices = pick(choice)
 
-        def forward(i: int, part: Part, inputs: PyTree) -> PyTree:
-            own = part_of(variables, part)
-            if not batch_statistics:
-                return _evaluate(part.apply, devices)(own, own_choices[i], inputs)[1]
-            key = jax.random.key(0)  # nothing is drawn: no dropout
-            return _forward(part.apply, devices)(own, own_choices[i], key, np.int32(i), None, inputs)[1][0]
+        def walk(call: Call) -> PyTree:
+            def forward(i: int, part: Part, inputs: PyTree) -> PyTree:
+                own = part_of(variables, part)
+                if not batch_statistics:
+                    return call(_evaluate(part.apply, devices), own, choices[i], inputs)[1]
+                key = jax.random.key(0)  # nothing is drawn: no dropout
+                return call(_forward(part.apply, devices), own, choices[i], key, np.int32(i), None, inputs)[1][0]
 
-        return _end(devices)((through(parts, forward, images), labels))[0]
+            return call(_end(devices), (through(parts, forward, images), labels))[0]
+
+        return first(walk)
 
     def validate(params: PyTree, batch_stats: PyTree, choice: PyTree, batches: Iterable[PyTree]) -> tuple[float, float]:
         variables = {"params": params, "batch_stats": batch_stats}
@@ -142,18 +144,36 @@ def validation(
     return validate
 
 
-def _compile(
-    parts: tuple[Part, ...],
-    variables: PyTree,
-    choices: tuple[PyTree, ...],
-    key: jax.Array,
-    drop_rate: Any,
-    batch: PyTree,
-    devices: int | None,
-) -> None:
-    """Compiles the programs of a gradient pass, several at a time, while the next ones are traced."""
-    images, labels = batch
-    pulls, begun, compiled = [], set(), []
+# What goes through the parts takes the way in which a program is called: run, or compiled ahead of that.
+Call = Callable[..., PyTree]  # call(program, *arguments) -> what the program returns, or its shapes
+
+
+def _now(program: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
+    return program(*arguments)
+
+
+def _ahead_once(network: Network, devices: int | None) -> Callable[[Callable[[Call], Any]], Any]:
+    """first(walk) -> walk(_now); the first time the programs of several parts are compiled before any runs.
+
+    Raises:
+      ValueError: there are fewer devices.
+    """
+    # One program has nothing to wait beside; pmap's wait their turn.
+    ready = device_count(devices) > 1 or not network.parts
+
+    def first(walk: Callable[[Call], Any]) -> Any:
+        nonlocal ready
+        if not ready:
+            _compile(walk)
+            ready = True
+        return walk(_now)
+
+    return first
+
+
+def _compile(walk: Callable[[Call], Any]) -> None:
+    """Compiles the programs that walk(call) calls, several at a time, while the next ones are traced."""
+    begun, compiled = set(), []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def ahead(program: Any, *arguments: PyTree) -> PyTree:
@@ -164,16 +184,7 @@ def _compile(
                 compiled.append(pool.submit(program.lower(*arguments).compile))
             return jax.eval_shape(program, *arguments)
 
-        def forward(i: int, part: Part, inputs: PyTree) -> PyTree:
-            program, own = _forward(part.apply, devices), part_of(variables, part)
-            _, (outputs, pull) = ahead(program, own, choices[i], key, np.int32(i), drop_rate, inputs)
-            pulls.append(pull)
-            return outputs
-
-        slopes = {"y": ahead(_end(devices), (through(parts, forward, images), labels))[1]}
-        for part in reversed(parts):
-            outputs = tuple(slopes.pop(name) for name in part.writes)
-            slopes |= zip(part.reads, ahead(_backward(part.apply, devices), (pulls.pop(), outputs))[1], strict=True)
+        walk(ahead)
         for one in compiled:
             one.result()
 
@@ -186,15 +197,19 @@ def _record(
     drop_rate: Any,
     images: PyTree,
     devices: int | None,
+    call: Call,
     seen: list[PyTree] | None = None,
 ) -> tuple[PyTree, list[PyTree], PyTree]:
-    """Runs the parts in training: (logits, each part's pull, variables with new statistics); `seen` gets the inputs."""
+    """Goes through the parts in training: (logits, each part's pull, variables with new statistics).
+
+    `seen` gets the inputs.
+    """
     pulls, after = [], variables
 
     def forward(i: int, part: Part, inputs: PyTree) -> PyTree:
         nonlocal after
-        program, own = _forward(part.apply, devices), part_of(variables, part)
-        new, (outputs, pull) = program(own, choices[i], key, np.int32(i), drop_rate, inputs)
+        arguments = (part_of(variables, part), choices[i], key, np.int32(i), drop_rate, inputs)
+        new, (outputs, pull) = call(_forward(part.apply, devices), *arguments)
         after = with_part(after, part, new)
         if seen is not None:
             seen.append(inputs)
@@ -209,6 +224,7 @@ def _reverse(
     pulls: list[PyTree],
     slopes: dict[str, PyTree],
     devices: int | None,
+    call: Call,
     seen: list[PyTree] | None = None,
 ) -> list[PyTree]:
     """Each part's gradients by (params, choice); `seen` gets those by its outputs, from the last part to the first.
@@ -220,15 +236,15 @@ def _reverse(
         outputs = tuple(slopes.pop(name) for name in part.writes)
         if seen is not None:
             seen.append(outputs)
-        one, by_inputs = _backward(part.apply, devices)((pulls.pop(), outputs))
+        one, by_inputs = call(_backward(part.apply, devices), (pulls.pop(), outputs))
         own.append(one)
-        _accumulate(slopes, part.reads, by_inputs)
+        _accumulate(slopes, part.reads, by_inputs, call)
     return own[::-1]
 
 
-def _accumulate(total: dict[str, PyTree], names: tuple[str, ...], more: tuple[PyTree, ...]) -> None:
+def _accumulate(total: dict[str, PyTree], names: tuple[str, ...], more: tuple[PyTree, ...], call: Call) -> None:
     for name, value in zip(names, more, strict=True):
-        total[name] = _add(total[name], value) if name in total else value
+        total[name] = call(_add, total[name], value) if name in total else value
 
 
 # The programs. They belong to a part's `apply`, not to a pass, so all passes over a network share them.

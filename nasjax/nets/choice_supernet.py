@@ -7,6 +7,7 @@ are compiled once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -123,8 +124,6 @@ def choice_supernet(
             index = np.array(group.layers)
             xs = (params[name], stats[name], operators[index], factors[index])
 
-            # Recomputed in the backward pass: else every layer keeps what each of its operators would have left behind.
-            @jax.checkpoint
             def layer(x: jax.Array, xs: Any, group: Group = group) -> tuple[jax.Array, PyTree]:
                 return _layer(group, xs, x, mode, factored)
 
@@ -172,7 +171,7 @@ def _layer(group: Group, xs: Any, x: jax.Array, mode: Mode, factored: bool) -> t
     params, stats, chosen, factor = xs
 
     def through(operator: str) -> Callable[..., tuple[jax.Array, PyTree]]:
-        def run(params: PyTree, stats: PyTree, x: jax.Array, factor: jax.Array) -> tuple[jax.Array, PyTree]:
+        def run(params: PyTree, x: jax.Array, stats: PyTree, factor: jax.Array) -> tuple[jax.Array, PyTree]:
             y, after = apply_block(
                 group.blocks[operator], params[operator], stats[operator], x, mode, factor if factored else None
             )
@@ -182,5 +181,40 @@ def _layer(group: Group, xs: Any, x: jax.Array, mode: Mode, factored: bool) -> t
 
     branches: list[Any] = [through(operator) for operator in group.blocks]
     if group.identity:
-        branches.append(lambda params, stats, x, factor: (x, stats))
-    return jax.lax.switch(chosen, branches, params, stats, x, factor)
+        branches.append(lambda params, x, stats, factor: (x, stats))
+    return _switch(branches)(chosen, (params, x), stats, factor)
+
+
+def _switch(branches: list[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable[..., tuple[jax.Array, PyTree]]:
+    """switch(chosen, moving, *rest) -> branches[chosen](*moving, *rest), differentiable in `moving`.
+
+    The way back is a switch as well, whose branches compute their operator again. The derivative of `lax.switch` would
+    make every branch write zeros in place of what each of the other operators keeps for the way back: half the time of
+    a step. No gradient is computed of what needs none.
+    """
+
+    @jax.custom_vjp
+    def switch(chosen: jax.Array, moving: PyTree, *rest: PyTree) -> tuple[jax.Array, PyTree]:
+        return jax.lax.switch(chosen, [lambda moving, *rest, f=f: f(*moving, *rest) for f in branches], moving, *rest)
+
+    def forward(*primals: PyTree) -> tuple[Any, Any]:
+        chosen, moving, *rest = jax.tree.map(lambda leaf: leaf.value, primals)
+        moves = jax.tree.map(lambda leaf: leaf.value if leaf.perturbed else None, primals[1])
+        stays = jax.tree.map(lambda leaf: None if leaf.perturbed else leaf.value, primals[1])
+        return switch(chosen, moving, *rest), (chosen, moves, stays, rest)
+
+    def backward(kept: Any, slopes: Any) -> tuple[Any, ...]:
+        chosen, moves, stays, rest = kept
+
+        def back(f: Callable[..., Any], moves: PyTree, stays: PyTree, slope: jax.Array, *rest: PyTree) -> PyTree:
+            def again(moves: PyTree) -> jax.Array:
+                moving = jax.tree.map(lambda a, b: b if a is None else a, moves, stays, is_leaf=lambda a: a is None)
+                return f(*moving, *rest)[0]
+
+            return jax.vjp(again, moves)[1](slope)[0]
+
+        ways = [functools.partial(back, f) for f in branches]
+        return None, jax.lax.switch(chosen, ways, moves, stays, slopes[0], *rest), *(None for _ in rest)
+
+    switch.defvjp(forward, backward, symbolic_zeros=True)
+    return switch
