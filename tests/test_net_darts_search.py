@@ -118,17 +118,14 @@ def test_a_single_choice_is_the_evaluation_network():
                             pair[name]["pointwise"]["kernel"] = stack[f"pointwise{stage}"][row][None, None]
             return out
 
-        def by_search(params):
-            logits, _ = search.apply({**variables, "params": params}, choice, x, train=True)
-            return jnp.square(logits).sum(), logits
-
-        def by_evaluation(params):
-            logits, _ = network.apply({**blank, "params": kernels(params)}, None, x, train=True)
-            return jnp.square(logits).sum(), logits
-
-        pairs = [quick(jax.grad(f, has_aux=True))(variables["params"]) for f in (by_search, by_evaluation)]
-        for a, b in zip(*(jax.tree.leaves(pair) for pair in pairs), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-9)
+        rest = (None, jax.random.key(0), None, (x, np.arange(3)))
+        by_search = gradient_pass(search, 1)(*variables_of(variables), choice, *rest[1:])
+        own, pull = jax.vjp(kernels, variables["params"])
+        by_evaluation = gradient_pass(network, 1)(own, blank["batch_stats"], *rest)
+        np.testing.assert_allclose(by_search.loss, by_evaluation.loss, rtol=1e-12)
+        expected = pull(by_evaluation.params)[0]
+        assert all(np.abs(leaf).max() > 1e-9 for leaf in jax.tree.leaves(by_evaluation.params))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), by_search.params, expected)
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +134,22 @@ def small():
     network = darts_search(channels=4, layers=3, classes=5, partial=2)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 8, 8, 1)), jnp.float32)
     choice = mixing(edges=True)
+    return network, network.init(jax.random.key(0), choice, x), choice, x
+
+
+@pytest.fixture(scope="module")
+def one_cell():
+    """A reduction cell of two operators with weights and one without."""
+    network = darts_search(channels=4, layers=1, classes=5, operators=("max_pool_3x3", "skip_connect", "sep_conv_3x3"))
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 8, 8, 1)), jnp.float32)
+    choice = mixing(3)
     variables = network.init(jax.random.key(0), choice, x)
-    train = quick(lambda choice, x: network.apply(variables, choice, x, train=True))
-    evaluate = quick(lambda variables, choice, x: network.apply(variables, choice, x)[0])
-    return network, variables, train, evaluate, choice, x
+    return network, variables, choice, x, quick(lambda x: network.apply(variables, choice, x, train=True))
 
 
 def test_every_mixing_weight_counts_but_that_of_none(small):
-    _, _, train, _, choice, x = small
+    network, variables, choice, x = small
+    train = quick(lambda choice, x: network.apply(variables, choice, x, train=True))
     base, _ = train(choice, x)
     for cell in CELLS:
         for operator in range(8):
@@ -155,20 +160,21 @@ def test_every_mixing_weight_counts_but_that_of_none(small):
     assert not np.allclose(train(edges, x)[0], base, atol=1e-6)
 
 
-def test_evaluation_uses_the_running_statistics(small):
-    _, variables, train, evaluate, choice, x = small
-    _, after = train(choice, x)
-    whole = evaluate(after, choice, x)
-    np.testing.assert_allclose(evaluate(after, choice, x[:2]), whole[:2], atol=1e-5)  # samples do not mix
-    assert not np.allclose(evaluate(variables, choice, x), whole, atol=1e-3)
+def test_evaluation_uses_the_running_statistics(one_cell):
+    network, variables, choice, x, train = one_cell
+    evaluate = quick(lambda variables, x: network.apply(variables, choice, x)[0])
+    _, after = train(x)
+    whole = evaluate(after, x)
+    np.testing.assert_allclose(evaluate(after, x[:2]), whole[:2], atol=1e-5)  # samples do not mix
+    assert not np.allclose(evaluate(variables, x), whole, atol=1e-3)
 
 
-def test_dropout_behind_skips_needs_a_key(small):
-    network, variables, train, _, choice, x = small
+def test_dropout_behind_skips_needs_a_key(one_cell):
+    network, variables, choice, x, train = one_cell
     with pytest.raises(ValueError, match="key"):
         network.apply(variables, choice, x, train=True, drop_rate=0.5)
     dropped, _ = quick(lambda: network.apply(variables, choice, x, key=jax.random.key(0), train=True, drop_rate=0.5))()
-    assert not np.allclose(dropped, train(choice, x)[0], atol=1e-4)
+    assert not np.allclose(dropped, train(x)[0], atol=1e-4)
 
 
 def test_channel_shuffle():
@@ -217,7 +223,7 @@ def variables_of(variables):
 
 
 def test_a_choice_of_another_width_is_refused(small):
-    network, variables, _, _, _, x = small
+    network, variables, _, x = small
     with pytest.raises(ValueError, match="14 edges with 8 operators"):
         network.apply(variables, mixing(4, edges=True), x, train=True)
 

@@ -39,7 +39,7 @@ def gradient_pass(network: Network, devices: int | None = None) -> Callable[...,
     The same programs serve the architecture's pass and the weights': they give both gradients, because compiling
     a network of 8 cells twice takes longer than computing the unused half.
     """
-    parts, first = network.parts or (whole(network),), _ahead_once(network, devices)
+    parts, execute = network.parts or (whole(network),), _execution(network, devices)
     pick, unpick = _choices(parts)
 
     def run(params: PyTree, batch_stats: PyTree, choice: PyTree, key: jax.Array, drop_rate: Any, batch: PyTree) -> Pass:
@@ -51,7 +51,7 @@ def gradient_pass(network: Network, devices: int | None = None) -> Callable[...,
             scores, slope = call(_end(devices), (logits, labels))
             return scores, _reverse(parts, pulls, {"y": slope}, devices, call), after
 
-        (loss, accuracy), own, after = first(walk)
+        (loss, accuracy), own, after = execute(walk)
         gradients: PyTree = {"params": {}}
         for part, (by_params, _) in zip(parts, own, strict=True):
             gradients = with_part(gradients, part, {"params": by_params} if by_params else {})
@@ -67,7 +67,7 @@ def mixed_product(network: Network, devices: int | None = None) -> Callable[...,
     Reverse mode over reverse mode: the hand-written convolutions have no forward-mode derivative. The way back of the
     way back goes forward through the parts: what it gives by a slope is the change of that value along v.
     """
-    parts, first = network.parts or (whole(network),), _ahead_once(network, devices)
+    parts, execute = network.parts or (whole(network),), _execution(network, devices)
     pick, unpick = _choices(parts)
 
     def run(
@@ -97,7 +97,7 @@ def mixed_product(network: Network, devices: int | None = None) -> Callable[...,
             again["y"] = call(_end_second(devices), (logits, labels, changes["y"]))[1]
             return direct, _reverse(parts, pulls, again, devices, call)
 
-        direct, indirect = first(walk)
+        direct, indirect = execute(walk)
         return unpick(choice, tuple(_add(a, b) for a, (_, b) in zip(direct, indirect, strict=True)))
 
     return run
@@ -111,7 +111,7 @@ def validation(
     Batch norm uses the running statistics, or each batch's own: then the programs are those of `gradient_pass`. Without
     batches both figures are NaN. Batches of another size compile again.
     """
-    parts, first = network.parts or (whole(network),), _ahead_once(network, devices)
+    parts, execute = network.parts or (whole(network),), _execution(network, devices)
     pick, _ = _choices(parts)
 
     def scores(variables: PyTree, choice: PyTree, batch: PyTree) -> tuple[jax.Array, jax.Array]:
@@ -128,7 +128,7 @@ def validation(
 
             return call(_end(devices), (through(parts, forward, images), labels))[0]
 
-        return first(walk)
+        return execute(walk)
 
     def validate(params: PyTree, batch_stats: PyTree, choice: PyTree, batches: Iterable[PyTree]) -> tuple[float, float]:
         variables = {"params": params, "batch_stats": batch_stats}
@@ -152,8 +152,8 @@ def _now(program: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
     return program(*arguments)
 
 
-def _ahead_once(network: Network, devices: int | None) -> Callable[[Callable[[Call], Any]], Any]:
-    """first(walk) -> walk(_now); the first time the programs of several parts are compiled before any runs.
+def _execution(network: Network, devices: int | None) -> Callable[[Callable[[Call], Any]], Any]:
+    """execute(walk) -> walk(_now); the first time the programs of several parts are compiled before any runs.
 
     Raises:
       ValueError: there are fewer devices.
@@ -161,14 +161,14 @@ def _ahead_once(network: Network, devices: int | None) -> Callable[[Callable[[Ca
     # One program has nothing to wait beside; pmap's wait their turn.
     ready = device_count(devices) > 1 or not network.parts
 
-    def first(walk: Callable[[Call], Any]) -> Any:
+    def execute(walk: Callable[[Call], Any]) -> Any:
         nonlocal ready
         if not ready:
             _compile(walk)
             ready = True
         return walk(_now)
 
-    return first
+    return execute
 
 
 def _compile(walk: Callable[[Call], Any]) -> None:
