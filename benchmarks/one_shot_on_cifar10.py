@@ -1,7 +1,7 @@
 """SPOS, FairNAS and BN-NAS on real CIFAR-10 images in one small space: cost of each phase, quality of each ranking.
 
-    python benchmarks/one_shot_on_cifar10.py --data_dir=FOLDER           # the original python format; about 45 minutes
-    python benchmarks/one_shot_on_cifar10.py --data_dir=FOLDER --seed=1  # same paths alone; about 15 minutes more
+    python benchmarks/one_shot_on_cifar10.py --data_dir=FOLDER           # the original python format; about 35 minutes
+    python benchmarks/one_shot_on_cifar10.py --data_dir=FOLDER --seed=1  # same paths alone; about 12 minutes more
 
 All supernets have the same space, images, batch and number of steps, unless early stop ends one; BN-NAS has a second
 one with a tenth of the epochs, rounded, and no early stop. Seconds of a supernet are its epochs times the median of all
