@@ -11,7 +11,6 @@ tested once. At this scale it compares programs, not methods: the differences ar
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 
@@ -70,13 +69,11 @@ def main() -> None:
                 commands.search(config, path)
                 best = json.loads((path / "best.json").read_text())
                 gap = best["search_accuracy"], best["fitness"]
-            result = commands.retrain(dataclasses.replace(config), path, arch)
+            result = commands.retrain(config, path, arch)
             skips = sum(operator == "skip_connect" for operator, _ in result["arch"]["normal"])
             results.append(
-                {
-                    **{k: result[k] for k in ("test_accuracy", "train_loss", "params", "seconds")},
-                    **{"skips": skips, "search": gap[0], "derived": gap[1]},
-                }
+                {k: result[k] for k in ("test_accuracy", "train_loss", "params", "seconds")}
+                | {"skips": skips, "search": gap[0], "derived": gap[1]}
             )
     print("| cell | test accuracy | training loss | parameters | skips (normal) | search / derived |")
     print("| --- | --- | --- | --- | --- | --- |")

@@ -124,9 +124,7 @@ def choice_supernet(
             index = np.array(group.layers)
             xs = (params[name], stats[name], operators[index], factors[index])
 
-            def layer(x: jax.Array, xs: Any, group: Group = group) -> tuple[jax.Array, PyTree]:
-                return _layer(group, xs, x, mode, factored)
-
+            layer = functools.partial(_layer, group, mode, factored)
             if len(index) > 1:
                 x, after[name] = jax.lax.scan(layer, x, xs)
             else:
@@ -166,12 +164,13 @@ def choice_supernet(
     return Supernet(init, apply, select, scores, last_norm)
 
 
-def _layer(group: Group, xs: Any, x: jax.Array, mode: Mode, factored: bool) -> tuple[jax.Array, PyTree]:
+def _layer(group: Group, mode: Mode, factored: bool, x: jax.Array, xs: Any) -> tuple[jax.Array, PyTree]:
     """One layer of a group: x -> x through the chosen operator, and the running statistics of all of them."""
     params, stats, chosen, factor = xs
 
     def through(operator: str) -> Callable[..., tuple[jax.Array, PyTree]]:
-        def run(params: PyTree, x: jax.Array, stats: PyTree, factor: jax.Array) -> tuple[jax.Array, PyTree]:
+        def run(moving: PyTree, stats: PyTree, factor: jax.Array) -> tuple[jax.Array, PyTree]:
+            params, x = moving
             y, after = apply_block(
                 group.blocks[operator], params[operator], stats[operator], x, mode, factor if factored else None
             )
@@ -181,12 +180,12 @@ def _layer(group: Group, xs: Any, x: jax.Array, mode: Mode, factored: bool) -> t
 
     branches: list[Any] = [through(operator) for operator in group.blocks]
     if group.identity:
-        branches.append(lambda params, x, stats, factor: (x, stats))
+        branches.append(lambda moving, stats, factor: (moving[1], stats))
     return _switch(branches)(chosen, (params, x), stats, factor)
 
 
 def _switch(branches: list[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable[..., tuple[jax.Array, PyTree]]:
-    """switch(chosen, moving, *rest) -> branches[chosen](*moving, *rest); in reverse mode with gradients by `moving`.
+    """switch(chosen, moving, *rest) -> branches[chosen](moving, *rest); in reverse mode with gradients by `moving`.
 
     The way back is a switch as well, whose branches compute their operator again. The derivative of `lax.switch` would
     make every branch write zeros in place of what each of the other operators keeps for the way back, which took up to
@@ -195,7 +194,7 @@ def _switch(branches: list[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable
 
     @jax.custom_vjp
     def switch(chosen: jax.Array, moving: PyTree, *rest: PyTree) -> tuple[jax.Array, PyTree]:
-        return jax.lax.switch(chosen, [lambda moving, *rest, f=f: f(*moving, *rest) for f in branches], moving, *rest)
+        return jax.lax.switch(chosen, branches, moving, *rest)
 
     def forward(*primals: PyTree) -> tuple[Any, Any]:
         chosen, moving, *rest = jax.tree.map(lambda leaf: leaf.value, primals)
@@ -209,7 +208,7 @@ def _switch(branches: list[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable
         def back(f: Callable[..., Any], moves: PyTree, stays: PyTree, slope: jax.Array, *rest: PyTree) -> PyTree:
             def again(moves: PyTree) -> jax.Array:
                 moving = jax.tree.map(lambda a, b: b if a is None else a, moves, stays, is_leaf=lambda a: a is None)
-                return f(*moving, *rest)[0]
+                return f(moving, *rest)[0]
 
             return jax.vjp(again, moves)[1](slope)[0]
 

@@ -96,9 +96,8 @@ def through(parts: Sequence[Part], run: Callable[[int, Part, PyTree], PyTree], x
     last = {name: i for i, part in enumerate(parts) for name in part.reads}
     for i, part in enumerate(parts):
         outputs = run(i, part, tuple(values[name] for name in part.reads))
-        values = {
-            name: value for name, value in values.items() if last.get(name, len(parts)) > i
-        }  # memory is given back
+        # What no later part reads is let go, so that its memory is given back.
+        values = {name: value for name, value in values.items() if last.get(name, len(parts)) > i}
         values |= zip(part.writes, outputs, strict=True)
     return values["y"]
 

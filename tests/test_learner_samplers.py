@@ -1,0 +1,61 @@
+"""The samplers of paths: uniform, strictly fair, by bins of multiply-adds."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+from tools.tiny_choice_chains import tiny
+
+from nasjax.learners import samplers
+from nasjax.spaces.choice_chain import variant
+from nasjax.spaces.choice_plan import ChoicePlan, counter
+
+
+def drawn(sampler, count):
+    return np.asarray(jax.jit(jax.vmap(sampler))(jax.random.split(jax.random.key(5), count)))
+
+
+def test_uniform_paths_pass_chi_square():
+    """Operators of each layer, identity counting as one; and pairs of layers are independent."""
+    space = tiny(first=0, stem=6, depths=(4,), strides=(1,), identity=True, removed=(1,)).space
+    archs = drawn(samplers.uniform(space), 4000)
+    assert archs.shape == (4000, 1, 4)
+    archs = archs[:, 0]
+    assert np.all(archs[:, 1] == -1)
+    for layer in (0, 2, 3):
+        assert chisquare(np.bincount(archs[:, layer], minlength=4)).pvalue > 1e-3
+    assert chisquare(np.bincount(4 * archs[:, 0] + archs[:, 2], minlength=16)).pvalue > 1e-3
+    skewed = np.where(archs[:, 0] == 0, np.arange(4000) % 3, archs[:, 0])  # the test would see it
+    assert chisquare(np.bincount(skewed, minlength=4)).pvalue < 1e-9
+
+
+def test_strict_paths_are_permutations():
+    space = tiny(depths=(4,), removed=(2,)).space
+    archs = drawn(samplers.strict_fairness(space), 600)
+    assert archs.shape == (600, 3, 4) and np.all(archs[:, :, 2] == -1)
+    orders = archs[:, :, [0, 1, 3]].transpose(0, 2, 1)  # [draw, layer, path]
+    assert np.all(np.sort(orders, -1) == np.arange(3))
+    for layer in range(3):  # all six orders, equally often
+        assert chisquare(np.unique(orders[:, layer] @ [9, 3, 1], return_counts=True)[1]).pvalue > 1e-3
+    assert 60 < (orders[:, 0] == orders[:, 1]).all(-1).sum() < 140  # layers draw independently: 100 expected
+
+
+def test_bins_of_multiply_adds_are_hit_and_equally_often():
+    plan = ChoicePlan(variant("spos_digits"), (8, 8, 1), 10)
+    macs = counter(plan, "macs")
+    cost = np.sort(np.asarray(macs(plan.space.enumerate())))
+    edges = [int(cost[int(q * (len(cost) - 1))]) for q in (0.2, 0.3, 0.45, 0.7)]
+    found = np.asarray(macs(drawn(samplers.macs_bins(plan.space, macs, edges), 1500)[:, 0]))
+    assert found.min() >= edges[0] and found.max() < edges[-1]
+    assert chisquare(np.histogram(found, edges)[0]).pvalue > 1e-3
+    outside = drawn(samplers.macs_bins(plan.space, macs, (1, 2), tries=3), 5)[:, 0]  # an empty bin: any path will do
+    for arch in outside:
+        plan.space.validate(arch)
+
+
+def test_wrong_use():
+    plan = tiny()
+    with pytest.raises(ValueError, match="identity=false"):
+        samplers.strict_fairness(tiny(identity=True).space)
+    with pytest.raises(ValueError, match="ascending"):
+        samplers.macs_bins(plan.space, counter(plan, "macs"), (5, 4))
