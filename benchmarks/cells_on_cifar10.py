@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from nasjax import commands
-from nasjax.experiments.settings import override
+from nasjax.settings import override
 from nasjax.spaces.darts_cell import DartsCell
 
 

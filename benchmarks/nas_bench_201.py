@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.drive.scan import incumbent, scan
 from nasjax.evaluators.table import load_table, table
-from nasjax.scanning import incumbent, scan
 from nasjax.searchers.random import random_search
 from nasjax.searchers.reinforce import cube, reinforce
 from nasjax.spaces.tabular_cell import TabularCell

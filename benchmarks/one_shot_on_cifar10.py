@@ -29,15 +29,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax import checkpoint, commands, one_shot_search
+from nasjax import commands
 from nasjax.data.dataset import load
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.evaluators.supernet import score_sum
 from nasjax.experiments import method
-from nasjax.experiments.settings import override
+from nasjax.experiments.families import supernets_run as one_shot_search
 from nasjax.learners.one_shot import kendall_tau
 from nasjax.nets.choice_supernet import choice_supernet
+from nasjax.settings import override
 from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.store import checkpoint
 from nasjax.train.fit import resident
 from nasjax.types import Proposal
 

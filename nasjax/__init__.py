@@ -42,7 +42,7 @@ _WHERE = {
     "nasjax.learners.one_shot": ("one_shot",),
     "nasjax.evaluators.child": ("child",),
     "nasjax.evaluators.table": ("load_table", "table"),
-    "nasjax.scanning": ("incumbent", "scan"),
+    "nasjax.drive.scan": ("incumbent", "scan"),
     "nasjax.train.recipe": ("Recipe",),
     "nasjax.data.dataset": ("DataConfig", "Dataset"),
     "nasjax.commands": ("configure", "search", "retrain", "export"),

@@ -12,16 +12,17 @@ from typing import Any
 
 import jax
 
-from nasjax import checkpoint, drive, workdir
-from nasjax.building import build
+from nasjax.building.built import build
+from nasjax.drive import search as drive
+from nasjax.drive.progress import fitness_text, progress
 from nasjax.experiments import method
-from nasjax.experiments.base import Config, Experiment, refusal
-from nasjax.experiments.differentiable import LearnConfig, Learning
-from nasjax.experiments.one_shot import OneShot, OneShotConfig
-from nasjax.experiments.settings import as_json, from_json
-from nasjax.progress import fitness_text, progress
+from nasjax.experiments.families.candidates import Config, Experiment, refusal
+from nasjax.experiments.families.gradients import LearnConfig, Learning
+from nasjax.experiments.families.supernets import OneShot, OneShotConfig
+from nasjax.settings import as_json, from_json
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.named import NAMES, named
+from nasjax.store import checkpoint, workdir
 from nasjax.types import Budget
 
 AnyConfig = Config | LearnConfig | OneShotConfig
@@ -84,13 +85,13 @@ def search(config: AnyConfig, path: str | Path, command: str | None = None) -> A
     with workdir.opened(path, record), _reported(path):
         print(_opening(config, path, record), file=sys.stderr)
         if isinstance(experiment, Learning):
-            from nasjax import gradient_search
+            from nasjax.experiments.families import gradients_run as gradient_search
 
             row = gradient_search.run(experiment, path)
             print(_derived(experiment.config, path, row))
             return row
         if isinstance(experiment, OneShot):
-            from nasjax import one_shot_search
+            from nasjax.experiments.families import supernets_run as one_shot_search
 
             summary = one_shot_search.run(experiment, path)
             print(_closing(experiment.config, path, summary) if summary else _trained(path))
@@ -227,7 +228,7 @@ def shape(config: AnyConfig) -> tuple[tuple[int, int, int], int]:
     if config.data.name == "imagenet":
         return (224, 224, 3), 1000
     from nasjax.data.dataset import load
-    from nasjax.experiments.base import shape_of
+    from nasjax.experiments.families.candidates import shape_of
 
     return shape_of(load(config.data))
 
@@ -286,13 +287,13 @@ def retrain(config: AnyConfig, path: str | Path, arch: str | None = None) -> dic
             trees = _best(path, config.retrain.top_k)
     else:
         raise ValueError(f"{path} has no best.json; run --mode=search first, or give --arch=NAME|JSON|FILE")
-    from nasjax.retraining import retrain as train
+    from nasjax.drive.retrain import retrain as train
 
     record = {"method": config.method, "seed": config.seed, **workdir.environment(), "config": as_json(config)}
     record = workdir.read(path) if (path / "config.json").exists() else json.loads(json.dumps(record))
     with workdir.opened(path, record):
         if config.retrain.sample:
-            from nasjax.one_shot_search import standalone
+            from nasjax.experiments.families.supernets_run import standalone
 
             standalone(method(config.method).make(config), path, config.retrain.sample)
         for tree in trees:

@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
     except Exception as error:
         if interrupts:
             return _interrupted()
-        from nasjax.checkpoint import RunError
+        from nasjax.store.checkpoint import RunError
 
         if not isinstance(error, (RunError, OSError)):  # an OSError is a full or vanished disk
             _unexpected(error, always=True)
@@ -156,7 +156,7 @@ def _settings(given: flags.FlagValues, workdirs: list[Path]) -> tuple[Any, Path]
 
 def _apply(given: flags.FlagValues, config: Any) -> Any:
     """The flags that change single settings, then every --set; flags that would do nothing are refused."""
-    from nasjax.experiments.settings import override
+    from nasjax.settings import override
 
     for name in ("seed", "trials", "max_params", "max_macs"):
         if getattr(given, name) is not None:

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax import checkpoint
-from nasjax.building import build
-from nasjax.experiments.differentiable import EvalConfig
-from nasjax.experiments.settings import as_json, from_json
+from nasjax.building.built import build
+from nasjax.experiments.families.gradients import EvalConfig
+from nasjax.settings import as_json, from_json
 from nasjax.spaces.choice_chain import ChoiceChain
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.darts_cell import DartsCell
+from nasjax.store import checkpoint
 from nasjax.train.augment import whiten
 from nasjax.types import PyTree
 

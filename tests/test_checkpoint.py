@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from nasjax import checkpoint
+from nasjax.store import checkpoint
 
 
 def _tree(scale):

@@ -97,8 +97,9 @@ def restored(path):
     """The last checkpoint of a search but its clock, {name: array}."""
     import jax
 
-    from nasjax import checkpoint, commands
+    from nasjax import commands
     from nasjax.experiments import reinforce
+    from nasjax.store import checkpoint
 
     config = commands.config_of(path)
     searcher = reinforce.searcher(config)

@@ -40,7 +40,8 @@ BN_NAS += ["--set=search.mutants=2", "--set=search.crossovers=2"]
 # Dies in the middle of the n-th write of lines: they are there, but the checkpoint that belongs to them is not.
 DYING = """
 import os, signal, sys
-from nasjax import checkpoint, launch
+from nasjax import launch
+from nasjax.store import checkpoint
 append, left = checkpoint.append_lines, [int(sys.argv.pop(1))]
 def dying(path, rows):
     append(path, rows)

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax import drive
-from nasjax.checkpoint import RunError
+from nasjax.drive import search as drive
 from nasjax.report.workdir import read
 from nasjax.searchers.random import random_search
 from nasjax.spaces.conv_chain import ConvChain
+from nasjax.store.checkpoint import RunError
 from nasjax.types import Budget, Evaluation, Evaluator, Status
 
 SPACE = ConvChain(2, 2, (1, 3), (1, 3), (4, 8))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tools.toy_search_network import toy_network
 
-from nasjax import learning
-from nasjax.checkpoint import RunError
+from nasjax.drive import learn as learning
 from nasjax.learners.darts import darts
 from nasjax.learners.descent import Sgd
+from nasjax.store.checkpoint import RunError
 from nasjax.train.augment import Augment
 from nasjax.train.batches import paired
 from nasjax.train.step import Data

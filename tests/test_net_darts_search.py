@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.experiments.differentiable import discrete_choice
+from nasjax.experiments.families.gradients import discrete_choice
 from nasjax.learners.passes import gradient_pass
 from nasjax.nets.darts_eval import darts_eval
 from nasjax.nets.darts_search import darts_search, operator_edges, shuffle_channels

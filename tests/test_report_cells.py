@@ -4,7 +4,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from nasjax.report import cells, networks
+from nasjax.report import networks
+from nasjax.report.drawings import darts_cell as cells
 
 NORMAL = [
     ["sep_conv_3x3", 0], ["sep_conv_3x3", 1], ["sep_conv_5x5", 0], ["skip_connect", 2],

@@ -9,12 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from nasjax import checkpoint, commands, one_shot_search, retraining
-from nasjax.building import build
-from nasjax.checkpoint import RunError
-from nasjax.experiments.base import RetrainConfig
-from nasjax.experiments.one_shot import RELEASED
+from nasjax import commands
+from nasjax.building.built import build
+from nasjax.drive import retrain as retraining
+from nasjax.experiments.families import supernets_run as one_shot_search
+from nasjax.experiments.families.candidates import RetrainConfig
+from nasjax.experiments.families.supernets import RELEASED
 from nasjax.spaces.conv_chain import ConvChain
+from nasjax.store import checkpoint
+from nasjax.store.checkpoint import RunError
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax import drive
+from nasjax.drive import search as drive
+from nasjax.drive.scan import History, incumbent, scan
 from nasjax.evaluators.table import Table, load_table, table
-from nasjax.scanning import History, incumbent, scan
 from nasjax.searchers.random import random_search
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Budget, Evaluation, Evaluator, Proposal, Searcher

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax import checkpoint
 from nasjax.searchers import depth_schedule, metrics, reinforce
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.store import checkpoint
 from nasjax.types import Evaluation, Proposal, Status
 
 CELL = TabularCell(edges=4, ops=("none", "skip", "conv"))

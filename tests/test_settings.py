@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from nasjax.experiments.settings import as_json, differences, from_json, override
+from nasjax.settings import as_json, differences, from_json, override
 from nasjax.spaces.conv_chain import ConvChain
 
 

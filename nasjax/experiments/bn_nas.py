@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from nasjax.experiments import one_shot as base
-from nasjax.experiments.one_shot import EvolutionConfig, OneShotConfig, SupernetConfig
+from nasjax.experiments.families import supernets as base
+from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
 
 # The release counts (2 * 1728 - 1) * 1000 multiply-adds for the classifier, we 1728 * 1000: its 475M in our convention.

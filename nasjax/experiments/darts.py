@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nasjax.experiments import differentiable as base
-from nasjax.experiments.differentiable import LearnConfig, Learning, SearchConfig
+from nasjax.experiments.families import gradients as base
+from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
 from nasjax.learners import architecture_gradient, darts
 from nasjax.nets.darts_search import darts_search
 from nasjax.spaces.darts_plan import SearchPlan

@@ -12,8 +12,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from nasjax.experiments import one_shot as base
-from nasjax.experiments.one_shot import EvolutionConfig, OneShotConfig, SupernetConfig
+from nasjax.experiments.families import supernets as base
+from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
 
 make = base.make

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nasjax.experiments import differentiable as base
-from nasjax.experiments.differentiable import LearnConfig, Learning, SearchConfig
+from nasjax.experiments.families import gradients as base
+from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
 from nasjax.learners import msr_darts
 from nasjax.learners.msr_darts import OPERATORS, Score
 from nasjax.learners.search_layout import search_layout

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nasjax.experiments import differentiable as base
-from nasjax.experiments.differentiable import LearnConfig, Learning, SearchConfig
+from nasjax.experiments.families import gradients as base
+from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
 from nasjax.learners import p_darts
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.nets.darts_search import darts_search

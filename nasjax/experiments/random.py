@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nasjax.experiments.base import Config, Experiment, preset, problem, scheduled
+from nasjax.experiments.families.candidates import Config, Experiment, preset, problem, scheduled
 from nasjax.searchers.random import random_search
 
 

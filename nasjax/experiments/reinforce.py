@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import jax
 
-from nasjax.experiments.base import Config, Experiment, preset, problem, scheduled
+from nasjax.experiments.families.candidates import Config, Experiment, preset, problem, scheduled
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.reinforce import metrics, reinforce

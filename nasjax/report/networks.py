@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from nasjax.report import cells, paths
+from nasjax.report.drawings import choice_chain as paths
+from nasjax.report.drawings import darts_cell as cells
 
 _ROW, _BOX, _HIGH, _LEFT, _WIDTH = 46, 190, 32, 74, 384  # conv_chain: pixels
 _MIDDLE, _EDGE = _LEFT + _BOX // 2, _LEFT + _BOX

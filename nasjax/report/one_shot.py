@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from nasjax.report import figures, networks, paths, ranking, svg
+from nasjax.report import figures, networks, ranking, svg
+from nasjax.report.drawings import choice_chain as paths
 from nasjax.report.sections import count, table
 from nasjax.report.workdir import Run, mapping, number
 

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from nasjax import checkpoint, learning
-from nasjax.building import build
-from nasjax.experiments.base import arch_digest
-from nasjax.experiments.differentiable import METRICS, Learning, discrete_choice
+from nasjax.building.built import build
+from nasjax.drive import learn as learning
+from nasjax.drive.progress import ticking
+from nasjax.experiments.families.candidates import arch_digest
+from nasjax.experiments.families.gradients import METRICS, Learning, discrete_choice
 from nasjax.learners.passes import validation
-from nasjax.progress import ticking
+from nasjax.store import checkpoint
 from nasjax.types import Network, PyTree
 
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from nasjax import checkpoint
-from nasjax.checkpoint import RunError
+from nasjax.store import checkpoint
+from nasjax.store.checkpoint import RunError
 from nasjax.types import Key, PyTree, Stages
 
 SAVE_S = 60.0  # an epoch that takes longer is saved inside

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from nasjax.drive import Summary, scalar_fitness
+from nasjax.drive.search import Summary, scalar_fitness
 from nasjax.types import Budget
 
 

@@ -21,13 +21,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax import checkpoint, model, workdir
-from nasjax.building import Built, build
-from nasjax.checkpoint import RunError
+from nasjax import model
+from nasjax.building.built import Built, build
 from nasjax.data.dataset import load, load_test
-from nasjax.experiments.base import RetrainConfig, shape_of
+from nasjax.experiments.families.candidates import RetrainConfig, shape_of
 from nasjax.experiments.published import published
-from nasjax.experiments.settings import as_json
+from nasjax.settings import as_json
+from nasjax.store import checkpoint, workdir
+from nasjax.store.checkpoint import RunError
 from nasjax.train.fit import fit, resident
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, TrainState, trainer

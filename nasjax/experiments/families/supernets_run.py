@@ -13,15 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax import checkpoint, drive, learning
 from nasjax.data.dataset import load
+from nasjax.drive import learn as learning
+from nasjax.drive import search as drive
+from nasjax.drive.progress import progress, ticking
 from nasjax.evaluators.path_training import trained_alone
-from nasjax.experiments.base import refusal
-from nasjax.experiments.one_shot import METRICS, OneShot
-from nasjax.experiments.settings import as_json
+from nasjax.experiments.families.candidates import refusal
+from nasjax.experiments.families.supernets import METRICS, OneShot
 from nasjax.nets.choice_supernet import choice_supernet
-from nasjax.progress import progress, ticking
 from nasjax.searchers.additive import best_path
+from nasjax.settings import as_json
+from nasjax.store import checkpoint
 from nasjax.train.fit import resident
 from nasjax.types import Budget, Proposal, PyTree
 

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax import checkpoint
-from nasjax.checkpoint import RunError
-from nasjax.runtime.local import inline
+from nasjax.runtime.inline import inline
+from nasjax.store import checkpoint
+from nasjax.store.checkpoint import RunError
 from nasjax.types import Budget, Evaluation, Evaluator, Failure, Key, Proposal, PyTree, Runtime, Searcher, Status
 
 Describe = Callable[[np.ndarray], dict[str, Any]]

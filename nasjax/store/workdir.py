@@ -13,8 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nasjax import __version__, checkpoint
-from nasjax.experiments.settings import differences
+from nasjax import __version__
+from nasjax.settings import differences
+from nasjax.store import checkpoint
 
 # Settings a resumed search may alter.
 MAY_CHANGE = ("trials", "wall_s", "cost_s", "retrain", "retrain_recipe", "retrain_dropout")

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from nasjax.building import build
+from nasjax.building.built import build
 from nasjax.data.dataset import DataConfig, load
-from nasjax.experiments.base import AUGMENT, RetrainConfig, dataset_facts
+from nasjax.experiments.families.candidates import AUGMENT, RetrainConfig, dataset_facts
 from nasjax.learners.derivation import CELLS
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.spaces.darts_cell import EDGES, OPERATORS, DartsCell

@@ -11,7 +11,7 @@ import numpy as np
 
 from nasjax.data.dataset import DataConfig, load
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
-from nasjax.experiments.base import AUGMENT, RetrainConfig, dataset_facts, shape_of
+from nasjax.experiments.families.candidates import AUGMENT, RetrainConfig, dataset_facts, shape_of
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
