@@ -6,8 +6,11 @@ Everything here is a plain record or a protocol; no algorithm lives in this file
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -77,17 +80,25 @@ class Part(NamedTuple):
     pick: Callable[[PyTree], PyTree]  # the network's choice -> the part's
 
 
+def no_carry(batch_size: int) -> PyTree:
+    """The state of a network that has none between steps."""
+    return ()
+
+
 class Network(NamedTuple):
-    """A space's way of computing. `variables` = {"params": ..., "batch_stats": ...}.
+    """A space's way of computing. `variables` = {"params": ...}, and other collections such as "batch_stats".
 
     init(key, choice, x) -> variables
     apply(variables, choice, x, *, key=None, train=False, drop_rate=0., bn_momentum=0.9) -> (outputs, variables)
-    parts: the same part by part; empty where there is but the whole
+    parts: the same part by part; empty where there is only the whole
+    carry(batch_size) -> the state that a recurrent network hands from one step to the next, () for none. Where there is
+      one, x is (inputs, state) and outputs is (outputs, state): its shape is the network's affair.
     """
 
     init: Callable[..., PyTree]
     apply: Callable[..., tuple[PyTree, PyTree]]
     parts: tuple[Part, ...] = ()
+    carry: Callable[[int], PyTree] = no_carry
 
 
 class Searcher(NamedTuple):
@@ -135,6 +146,133 @@ class Evaluator(NamedTuple):
     evaluate: Callable[[Key, Proposal, Any], tuple[Evaluation, Any]]
 
 
+class Metric(NamedTuple):
+    """What a person is shown of a result. A search maximises fitness = sign * metric."""
+
+    name: str  # "accuracy", "iou", "perplexity"
+    unit: Literal["fraction", "plain"] = "fraction"  # a fraction is shown in percent
+    sign: int = 1  # -1 where smaller is better
+
+    def value(self, fitness: float) -> float:
+        """The metric that belongs to a fitness, or the fitness that belongs to a metric."""
+        return self.sign * fitness
+
+    def text(self, fitness: float | None) -> str:
+        """A fitness as a person reads it: the metric in its unit."""
+        if fitness is None or not math.isfinite(fitness):
+            return "none"
+        return f"{self.value(fitness):.2%}" if self.unit == "fraction" else f"{self.value(fitness):.4f}"
+
+
+class Signature(NamedTuple):
+    """What a network reads and writes, known before any data are read."""
+
+    inputs: Any  # jax.ShapeDtypeStruct of one sample as the network receives it (no batch axis), or a pytree of them
+    outputs: int  # classes, channels of a mask, or words of the vocabulary
+
+
+class Task(NamedTuple):
+    """What the networks are for: loss, metric, samples, presentation. All but `signature` and `predict` is traceable.
+
+    signature(dataset) -> Signature
+    inputs(x, mean, std) -> x as the network receives it: whitened images, or tokens as they are
+    augment(key, x, targets, cfg) -> (x, targets), changed together; cfg is the recipe's `Augment`
+    loss(outputs, targets, recipe) -> f32[], to minimise
+    score(outputs, targets) -> (value f32[B], weight f32[B]) of every sample; NaN where an output is not finite
+    finish(sum of values, sum of weights) -> f32[], the metric
+    predict(model, source, out) -> the files written into the folder `out` for the file or folder `source`
+    contiguous: samples are windows of one long sequence and keep their order; a batch is that many streams side by side
+    """
+
+    name: str
+    metric: Metric
+    signature: Callable[[Any], Signature]
+    inputs: Callable[..., Any]
+    augment: Callable[..., tuple[Any, Any]]
+    loss: Callable[..., jax.Array]
+    score: Callable[..., tuple[jax.Array, jax.Array]]
+    finish: Callable[..., jax.Array]
+    predict: Callable[[Any, Path, Path], list[Path]]
+    contiguous: bool = False
+
+
+class Built(NamedTuple):
+    """An architecture with everything about its network that is known before training."""
+
+    arch: dict[str, Any]  # JSON form
+    params: int
+    macs: int  # multiply-adds of one sample
+    plan: Any  # hashable; equal plans are equal networks
+    network: Callable[..., Network]  # network(bn_eps=, dtype=)
+    learning_rate: float | None = None  # that the architecture brings
+
+
+class Masked(NamedTuple):
+    """One network for every architecture of a space: its `choice` is an Arch, which may be traced and vmapped.
+
+    network(size, bn_eps=, dtype=) -> Network
+    size(arch) -> int, how large a network the Arch needs; one program serves all of a size
+    pack(arch, variables, size) -> the variables of the architecture's own network
+    bytes(batch) -> memory of one child in training
+    """
+
+    network: Callable[..., Network]
+    size: Callable[[np.ndarray], int]
+    pack: Callable[[np.ndarray, PyTree, int], PyTree]
+    bytes: Callable[[int], int]
+
+
+class Builder(NamedTuple):
+    """How the architectures of a space become networks; one per space.
+
+    build(space, form, tree, signature) -> Built    tree is an architecture as JSON. Raises ValueError.
+    widen(space, tree) -> the space, made to hold the architecture where that only means another size
+    masked(space, form, signature) -> Masked, where there is such a network
+    """
+
+    default: Space
+    build: Callable[[Any, Any, dict[str, Any], Signature], Built]
+    tasks: tuple[str, ...]  # that its networks serve; () = the space has results but no networks
+    form: Any = None  # settings of the network beside the space: a frozen dataclass
+    widen: Callable[[Any, dict[str, Any]], Any] = lambda space, tree: space
+    named: Mapping[str, dict[str, Any]] = {}  # architectures known by name, as JSON
+    masked: Callable[[Any, Any, Signature], Masked] | None = None
+
+
+class Watch(NamedTuple):
+    """Who is told how a run goes. Nothing here changes its result."""
+
+    say: Callable[[str], None] = lambda line: None  # progress, a line at a time
+    record: Callable[[dict[str, Any]], None] = lambda row: None  # every line of trials.jsonl and metrics.jsonl
+    bar: bool = False  # whether a progress bar may take the place of lines
+
+
+class Outcome(NamedTuple):
+    """What a search came to."""
+
+    best: dict[str, Any] | None  # the row of trials.jsonl with the largest fitness
+    metric: Metric
+    trials: int
+    failed: int
+    wall_s: float
+    lines: tuple[str, ...] = ()  # what to tell the user
+
+
+class Experiment(NamedTuple):
+    """A method on its data, ready to run in a workdir.
+
+    run(path, watch) -> Outcome      runs or goes on
+    evaluate(key, Proposal, inherited) -> (Evaluation, artifacts)      one batch of candidates, where the method has any
+    before_retrain(path, watch)      what the method does with a finished search before its best is retrained
+    """
+
+    config: Any
+    facts: dict[str, Any]  # for config.json: data, metric, strategy, estimates
+    run: Callable[[Path, Watch], Outcome]
+    evaluate: Callable[..., tuple[Evaluation, Any]] | None = None
+    before_retrain: Callable[[Path, Watch], None] | None = None
+
+
 class Failure(NamedTuple):
     """A task that did not return."""
 
@@ -164,17 +302,43 @@ class Runtime(NamedTuple):
 
 @runtime_checkable
 class Space(Protocol):
-    """What may be chosen: a frozen, hashable dataclass. Arch = int32[S], S = len(sites), -1 where inactive."""
+    """What may be chosen: a frozen, hashable dataclass. Arch = int32[A], -1 where inactive.
+
+    The first S = len(sites) entries of an Arch are its sites. A space may have further columns (identifiers of nodes
+    and edges, say): then it has `arch_size`, A. A space may have `crossover(key, a, b) -> Arch` (traceable), and
+    `canonical(arch) -> Arch` (traceable), the same for equal architectures; without it an Arch is its own canonical
+    form.
+    """
 
     name: str
 
     @property
     def sites(self) -> tuple[Site, ...]: ...
-    def active(self, arch: jax.Array) -> jax.Array: ...  # bool[S]; traceable
+    def active(self, arch: jax.Array) -> jax.Array: ...  # bool[A]; traceable
     def sample(self, key: Key) -> jax.Array: ...  # Arch; traceable
     def mutate(self, key: Key, arch: jax.Array) -> jax.Array: ...  # Arch; traceable
-    def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array: ...  # Arch; traceable
     def encode(self, arch: np.ndarray) -> dict[str, Any]: ...  # JSON form
     def decode(self, tree: dict[str, Any]) -> np.ndarray: ...  # Raises ValueError
     def validate(self, arch: np.ndarray) -> None: ...  # Raises ValueError
-    def size(self) -> int: ...  # exact number of architectures
+    def identity(self, arch: np.ndarray) -> str: ...  # equal exactly for equal architectures
+    def size(self) -> int | None: ...  # exact number of architectures; None = not known
+
+
+def arch_size(space: Space) -> int:
+    """A, the number of entries of an Arch."""
+    return getattr(space, "arch_size", len(space.sites))
+
+
+def crossover(space: Space) -> Callable[[Key, jax.Array, jax.Array], jax.Array] | None:
+    """The space's crossover, where it has one."""
+    return getattr(space, "crossover", None)
+
+
+def canonical(space: Space, arch: jax.Array) -> jax.Array:
+    """The Arch that stands for all that are equal to it; traceable."""
+    return space.canonical(arch) if hasattr(space, "canonical") else arch
+
+
+def digest(arch: np.ndarray) -> str:
+    """16 hex digits of a canonical Arch. Inactive sites are -1, so equal architectures have equal bytes."""
+    return hashlib.sha256(np.ascontiguousarray(arch, "<i4").tobytes()).hexdigest()[:16]

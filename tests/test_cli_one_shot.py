@@ -177,7 +177,7 @@ def test_bn_nas_trains_first_and_searches_later(cache, capsys, tmp_path):
         (["--method=spos", "--set=supernet.trainable=all_bn"], "needs supernet.affine=true"),
         (["--method=spos", "--set=supernet.early_bird=0.9"], "affine=true"),
         (["--method=bn_nas", "--set=supernet.early_bird=2"], "-1..1"),
-        (["--method=fairnas", "--set=space.identity=true"], "identity=false"),
+        (["--method=fairnas", "--set=space.choose_identity=true"], "choose_identity=false"),
         (["--method=spos", "--max_macs=1"], "smallest path"),
         (["--method=bn_nas", "--max_macs=1"], "smallest path"),
         (["--method=fairnas", "--max_params=1"], "smallest path"),

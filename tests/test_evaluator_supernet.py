@@ -193,7 +193,7 @@ def test_a_constant_added_to_a_layer_changes_no_ranking():
 
 def test_identity_contributes_nothing():
     """Chosen or fixed; and a table without its column is refused, for entry -1 would read the last operator."""
-    space = tiny(first=0, stem=6, depths=(4,), strides=(1,), identity=True, removed=(1,)).space
+    space = tiny(first=0, stem=6, depths=(4,), strides=(1,), choose_identity=True, removed=(1,)).space
     table = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
     with pytest.raises(ValueError, match=r"must be \[4, 4\], the last column that of identity; got \[4, 3\]"):
         score_sum(space, table)

@@ -17,7 +17,7 @@ def drawn(sampler, count):
 
 def test_uniform_paths_pass_chi_square():
     """Operators of each layer, identity counting as one; and pairs of layers are independent."""
-    space = tiny(first=0, stem=6, depths=(4,), strides=(1,), identity=True, removed=(1,)).space
+    space = tiny(first=0, stem=6, depths=(4,), strides=(1,), choose_identity=True, removed=(1,)).space
     archs = drawn(samplers.uniform(space), 4000)
     assert archs.shape == (4000, 1, 4)
     archs = archs[:, 0]
@@ -55,7 +55,7 @@ def test_bins_of_multiply_adds_are_hit_and_equally_often():
 
 def test_wrong_use():
     plan = tiny()
-    with pytest.raises(ValueError, match="identity=false"):
-        samplers.strict_fairness(tiny(identity=True).space)
+    with pytest.raises(ValueError, match="choose_identity=false"):
+        samplers.strict_fairness(tiny(choose_identity=True).space)
     with pytest.raises(ValueError, match="ascending"):
         samplers.macs_bins(plan.space, counter(plan, "macs"), (5, 4))

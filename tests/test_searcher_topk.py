@@ -204,7 +204,7 @@ def test_draws_are_limited():
     draw = lambda key: jax.random.randint(key, (6,), 0, 2**30, jnp.int32)  # noqa: E731
     quarter = lambda arch: arch[0] < 2**28  # noqa: E731
     for feasible, expected in ((None, {70}), (quarter, range(10, 26))):
-        made = archive.fill(jax.random.key(0), archive.empty(CELLS, 200, 1), draw, 200, 70, feasible).made
+        made = archive.fill(jax.random.key(0), CELLS, archive.empty(CELLS, 200, 1), draw, 200, 70, feasible).made
         assert int(made) in expected
 
 

@@ -14,7 +14,12 @@ from nasjax.spaces.choice_plan import ChoicePlan, counter, mid_channels
 from nasjax.spaces.named import named
 
 ALL = ChoiceChain(
-    channels=(32, 64), depths=(3, 3), strides=(2, 2), removed=(1,), identity=True, channel_factors=(0.5, 1.0, 1.5)
+    channels=(32, 64),
+    depths=(3, 3),
+    strides=(2, 2),
+    removed=(1,),
+    choose_identity=True,
+    channel_factors=(0.5, 1.0, 1.5),
 )
 PLAN = ChoicePlan(ALL, (16, 16, 3), 10)
 L, M, N = ALL.layers, len(ALL.operators), 4000
@@ -87,8 +92,10 @@ def test_identity_is_a_choice_only_where_shapes_allow_it():
     assert offered == [False, False, True, False, True, True]  # strides at 0 and 3; 1 is removed
     assert ALL.size() == 12**2 * 13**3
     assert dataclasses.replace(ALL, channel_factors=()).size() == 4**2 * 5**3
-    assert dataclasses.replace(ALL, channel_factors=(), identity=False, removed=()).size() == 4**6
-    mobile = ChoiceChain("mobile", channels=(16, 24), depths=(2, 2), strides=(1, 1), operators=MOBILE, identity=True)
+    assert dataclasses.replace(ALL, channel_factors=(), choose_identity=False, removed=()).size() == 4**6
+    mobile = ChoiceChain(
+        "mobile", channels=(16, 24), depths=(2, 2), strides=(1, 1), operators=MOBILE, choose_identity=True
+    )
     assert ["identity" in site.choices for site in mobile.sites] == [True, True, False, True]
 
 
@@ -154,7 +161,7 @@ def test_entry_minus_one_of_a_table_is_identity():
 
 
 def test_a_chain_counted_by_hand():
-    space = ChoiceChain("mobile", 4, 1, 2, (6,), (2,), (2,), 8, ("mbconv_k5_e3",), identity=True)
+    space = ChoiceChain("mobile", 4, 1, 2, (6,), (2,), (2,), 8, ("mbconv_k5_e3",), choose_identity=True)
     plan = ChoicePlan(space, (5, 5, 3), 10)  # 5x5, behind the first layer 3x3
     stem, first = 9 * 3 * 4, 9 * 4 + 4 * 2
     layer0, layer1 = (2 * 6, 25 * 6, 6 * 6), (6 * 18, 25 * 18, 18 * 6)

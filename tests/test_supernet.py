@@ -19,7 +19,7 @@ WIDE = ("shuffle_k5", "shuffle_xception")
 CASES = {
     "shuffle": (tiny_shuffle(operators=("shuffle_k3", *WIDE)), [(0, 2, 1), (2, 1, 0)]),
     "mobile": (tiny(channels=(4, 6), depths=(2, 1), strides=(1, 2)), [(0, 1, 2), (2, 2, 0)]),
-    "identity": (tiny(first=0, stem=6, depths=(4,), strides=(1,), identity=True, removed=(1,)), [(3, -1, 1, 3)]),
+    "identity": (tiny(first=0, stem=6, depths=(4,), strides=(1,), choose_identity=True, removed=(1,)), [(3, -1, 1, 3)]),
     "channels": (
         tiny_shuffle(depths=(2,), operators=WIDE, channel_factors=(0.5, 1.0, 1.5)),
         [(0, 1, 0, 2), (1, 0, 1, 0)],
@@ -124,7 +124,7 @@ def test_all_else_has_no_gradient_and_keeps_its_statistics(compared):
 
 def test_select_tells_what_a_path_uses():
     """select(a and b) = new for operators of a or b, by layer of a group; old, bit by bit, for the others."""
-    plan = tiny(identity=True)
+    plan = tiny(choose_identity=True)
     supernet = choice_supernet(plan)
     old = jax.tree.map(np.asarray, supernet.init(jax.random.key(0), None, images(0, 1)[0])["params"])
     new = jax.tree.map(lambda leaf: leaf + 1, old)
@@ -282,7 +282,7 @@ def test_weights_start_as_released():
 
 def test_scores_are_mean_sizes_of_the_last_scales():
     """gamma = (0.5, -1.5, 1.0) scores 1.0, where the plain mean would say 0; identity and removed layers score 0."""
-    plan = tiny(channels=(3,), depths=(4,), identity=True, removed=(2,))
+    plan = tiny(channels=(3,), depths=(4,), choose_identity=True, removed=(2,))
     supernet = choice_supernet(plan)
     params = supernet.init(jax.random.key(0), None, images(0, 1)[0])["params"]
     table = np.asarray(supernet.scores(params))
@@ -316,7 +316,7 @@ def test_the_last_norms_are_those_of_the_scores(plan, last):
 
 
 def test_one_program_for_all_paths():
-    plan = tiny(identity=True)
+    plan = tiny(choose_identity=True)
     supernet, traces = choice_supernet(plan), []
     x = images(0, 2)[0]
     variables = supernet.init(jax.random.key(0), None, x)

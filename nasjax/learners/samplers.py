@@ -65,8 +65,10 @@ def strict_fairness(space: ChoiceChain) -> Sampler:
     Raises:
       ValueError: layers with different numbers of choices (identity), or channel search.
     """
-    if space.identity or space.channel_factors:
-        raise ValueError("strict fairness needs layers with the same operators: identity=false and no channel_factors")
+    if space.choose_identity or space.channel_factors:
+        raise ValueError(
+            "strict fairness needs layers with the same operators: choose_identity=false and no channel_factors"
+        )
     m, layers = len(space.operators), [layer for layer in range(space.layers) if layer not in space.removed]
 
     def sample(key: Key) -> jax.Array:

@@ -61,7 +61,7 @@ def groups(plan: ChoicePlan) -> dict[str, Group]:
         f"group{i}": Group(
             tuple(layers),
             {name: block(space.family, name, shape, space.channel_factors) for name in space.operators},
-            space.identity and shape.stride == 1 and shape.c_in == shape.c_out,
+            space.choose_identity and shape.stride == 1 and shape.c_in == shape.c_out,
         )
         for i, (shape, layers) in enumerate(found)
     }

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nasjax.types import Evaluation, Key, Proposal, Space, Status
+from nasjax.types import Evaluation, Key, Proposal, Space, Status, arch_size, canonical
 
 Feasible = Callable[[jax.Array], jax.Array]  # arch -> bool[], traceable; a limit on multiply-adds, say
 
@@ -29,7 +29,7 @@ class Archive(NamedTuple):
 def empty(space: Space, capacity: int, objectives: int) -> Archive:
     """An archive for so many trials."""
     return Archive(
-        jnp.full((capacity, len(space.sites)), -1, jnp.int32),
+        jnp.full((capacity, arch_size(space)), -1, jnp.int32),
         jnp.full((capacity, objectives), -jnp.inf, jnp.float32),
         jnp.zeros(capacity, bool),
         jnp.int32(0),
@@ -39,14 +39,18 @@ def empty(space: Space, capacity: int, objectives: int) -> Archive:
 
 def fill(
     key: Key,
+    space: Space,
     archive: Archive,
     draw: Callable[[Key], jax.Array],
     wanted: int | jax.Array,
     limit: int,
     feasible: Feasible | None,
 ) -> Archive:
-    """Adds up to `wanted` architectures from at most `limit` draws; infeasible and visited ones are dropped."""
-    capacity = len(archive.arch)
+    """Adds up to `wanted` architectures from at most `limit` draws; infeasible and visited ones are dropped.
+
+    Visited is what equals an architecture of the archive, in whatever form either is written.
+    """
+    capacity, same = len(archive.arch), hasattr(space, "canonical")
     end = jnp.minimum(archive.made + wanted, capacity)
 
     def going(carry: tuple[jax.Array, Archive]) -> jax.Array:
@@ -65,7 +69,8 @@ def fill(
             good, archive = carry
             first = good.argmax()
             used = jnp.arange(capacity) < archive.made
-            new = ~((archive.arch == archs[first][None]).all(1) & used).any()
+            known = jax.vmap(lambda arch: canonical(space, arch))(archive.arch) if same else archive.arch
+            new = ~((known == canonical(space, archs[first])[None]).all(1) & used).any()
             arch = archive.arch.at[jnp.where(new, archive.made, capacity)].set(archs[first], mode="drop")
             return good.at[first].set(False), archive._replace(arch=arch, made=archive.made + new)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from nasjax.searchers import archive as rows
 from nasjax.searchers.archive import Archive, Feasible
-from nasjax.types import Evaluation, Key, Proposal, Searcher, Space
+from nasjax.types import Evaluation, Key, Proposal, Searcher, Space, crossover
 
 
 class Nsga2State(NamedTuple):
@@ -45,7 +45,8 @@ def nsga2(
       space: where to search.
       objectives: K.
       population: parents, and children per generation.
-      crossover_rate: probability that a child has two parents; else it is a mutant of one.
+      crossover_rate: probability that a child has two parents; else, and in spaces without crossover, it is a mutant of
+        one.
       mutation_rate: per gene (`space.mutate_genes`); spaces without it change one gene of every child.
       feasible: arch -> bool[], which architectures may be tried at all.
       capacity: most trials of the run.
@@ -62,7 +63,7 @@ def nsga2(
         )
     if not 0 <= mutation_rate <= 1 or not 0 <= crossover_rate <= 1 or min(tries, fill_tries) < 1:
         raise ValueError("rates must be in [0, 1], tries and fill_tries at least 1")
-    mutate = rows.mutation(space, mutation_rate)
+    mutate, cross = rows.mutation(space, mutation_rate), crossover(space)
 
     def init(key: Key) -> Nsga2State:
         return Nsga2State(rows.empty(space, capacity, objectives), jnp.full(population, -1, jnp.int32), jnp.int32(0))
@@ -92,13 +93,15 @@ def nsga2(
         def child(key: Key) -> jax.Array:
             key_a, key_b, key_cross, key_kind, key_mutate = jax.random.split(key, 5)
             a = tournament(key_a)
-            both = space.crossover(key_cross, a, tournament(key_b))
+            if cross is None:
+                return mutate(key_mutate, a)
+            both = cross(key_cross, a, tournament(key_b))
             return mutate(key_mutate, jnp.where(jax.random.bernoulli(key_kind, crossover_rate), both, a))
 
         wanted = jnp.where(count > 0, population, 0)
-        archive = rows.fill(key_child, state.archive, child, wanted, tries * population, feasible)
+        archive = rows.fill(key_child, space, state.archive, child, wanted, tries * population, feasible)
         missing = state.archive.made + population - archive.made
-        archive = rows.fill(key_fill, archive, space.sample, missing, fill_tries, feasible)
+        archive = rows.fill(key_fill, space, archive, space.sample, missing, fill_tries, feasible)
         return Nsga2State(archive, members, state.archive.made)
 
     def ask(key: Key, state: Nsga2State, n: int) -> tuple[Nsga2State, Proposal]:

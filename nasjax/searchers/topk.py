@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from nasjax.searchers import archive as rows
 from nasjax.searchers.archive import Archive, Feasible
-from nasjax.types import Key, Proposal, Searcher, Space
+from nasjax.types import Key, Proposal, Searcher, Space, crossover
 
 
 def topk_evolution(
@@ -36,7 +36,8 @@ def topk_evolution(
       space: where to search.
       population: size of a generation.
       top_k: parents.
-      mutants, crossovers: children wanted of either kind; random architectures fill up the generation.
+      mutants, crossovers: children wanted of either kind; random architectures fill up the generation. All are mutants
+        where the space has no crossover.
       mutation_rate: per gene (`space.mutate_genes`); spaces without it change one gene.
       feasible: arch -> bool[], which architectures may be tried at all.
       capacity: most trials of the run.
@@ -59,7 +60,7 @@ def topk_evolution(
         raise ValueError("mutation_rate must be in [0, 1], tries and fill_tries at least 1")
     if capacity < population:
         raise ValueError(f"capacity={capacity} is less than a population of {population}; give the number of trials")
-    mutate = rows.mutation(space, mutation_rate)
+    mutate, cross = rows.mutation(space, mutation_rate), crossover(space)
 
     def init(key: Key) -> Archive:
         return rows.empty(space, capacity, 1)
@@ -78,11 +79,17 @@ def topk_evolution(
 
         def child(key: Key) -> jax.Array:
             key_a, key_b, key_genes = jax.random.split(key, 3)
-            return space.crossover(key_genes, parent(key_a), parent(key_b))
+            assert cross is not None
+            return cross(key_genes, parent(key_a), parent(key_b))
 
-        for key_kind, draw, wanted in ((key_mutate, mutant, mutants), (key_cross, child, crossovers)):
-            archive = rows.fill(key_kind, archive, draw, jnp.where(count > 0, wanted, 0), tries * wanted, feasible)
-        return rows.fill(key_fill, archive, space.sample, end - archive.made, fill_tries, feasible)
+        kinds = [(key_mutate, mutant, mutants), (key_cross, child, crossovers)]
+        if cross is None:
+            kinds = [(key_mutate, mutant, mutants + crossovers)]
+        for key_kind, draw, wanted in kinds:
+            archive = rows.fill(
+                key_kind, space, archive, draw, jnp.where(count > 0, wanted, 0), tries * wanted, feasible
+            )
+        return rows.fill(key_fill, space, archive, space.sample, end - archive.made, fill_tries, feasible)
 
     def ask(key: Key, state: Archive, n: int) -> tuple[Archive, Proposal]:
         state = jax.lax.cond(rows.complete(state), lambda state: breed(key, state), lambda state: state, state)

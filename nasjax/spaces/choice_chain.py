@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.types import Array, Key, Site
+from nasjax.types import Array, Key, Site, digest
 
 SHUFFLE = ("shuffle_k3", "shuffle_k5", "shuffle_k7", "shuffle_xception")
 MOBILE = ("mbconv_k3_e3", "mbconv_k3_e6", "mbconv_k5_e3", "mbconv_k5_e6", "mbconv_k7_e3", "mbconv_k7_e6")
@@ -56,7 +56,7 @@ class ChoiceChain:
       tail: channels of the 1x1 tail convolution.
       operators: of the family, distinct.
       removed: layers (0-based) that are identity for good.
-      identity: whether the search may choose identity where shapes allow it.
+      choose_identity: whether the search may choose identity where shapes allow it.
       channel_factors: what the inner channels of a layer are multiplied by; () = no channel search.
 
     Raises:
@@ -77,7 +77,7 @@ class ChoiceChain:
     tail: int = 1024
     operators: tuple[str, ...] = SHUFFLE
     removed: tuple[int, ...] = ()
-    identity: bool = False
+    choose_identity: bool = False
     channel_factors: tuple[float, ...] = ()
 
     name = "choice_chain"
@@ -150,7 +150,8 @@ class ChoiceChain:
     def _skippable(self) -> tuple[bool, ...]:
         """Whether the search may choose identity, per layer."""
         return tuple(
-            self.identity and shape.skippable and i not in self.removed for i, shape in enumerate(self.layer_shapes)
+            self.choose_identity and shape.skippable and i not in self.removed
+            for i, shape in enumerate(self.layer_shapes)
         )
 
     @cached_property
@@ -255,6 +256,10 @@ class ChoiceChain:
         if not isinstance(values, list) or len(values) != self.layers or any(type(v) is not int for v in values):
             raise ValueError(f'"{name}" must list {self.layers} whole numbers, one per layer')
         return list(values)
+
+    def identity(self, arch: np.ndarray) -> str:
+        """Equal exactly for equal architectures."""
+        return digest(arch)
 
     def size(self) -> int:
         """Exact number of architectures."""

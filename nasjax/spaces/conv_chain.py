@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.types import Key, Site
+from nasjax.types import Key, Site, digest
 
 TYPES = ("conv", "max_pool", "avg_pool", "local_contrast_norm", "batch_norm")
 _SIZED = ("conv", "max_pool", "avg_pool")  # types that have a window, and so sizes and strides
@@ -289,6 +289,10 @@ class ConvChain:
         if not self.skips:
             return [i - 1] if i else []
         return [j for j in range(i) if arch[self.columns[f"layer{i}/anchor{j}"]] == 1]
+
+    def identity(self, arch: np.ndarray) -> str:
+        """Equal exactly for equal architectures."""
+        return digest(arch)
 
     def size(self) -> int:
         """Exact number of architectures, all depths together."""

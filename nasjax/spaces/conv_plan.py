@@ -6,7 +6,6 @@ disagree. Zoph & Le 2017, section 3.3 (compile rules), and spec section 2.4.
 
 from __future__ import annotations
 
-import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -142,8 +141,3 @@ def count_params(space: ConvChain, arch: np.ndarray, image: tuple[int, int, int]
 def count_macs(space: ConvChain, arch: np.ndarray, image: tuple[int, int, int], classes: int) -> int:
     """Multiply-adds of the convolutions and the dense layer for one image."""
     return plan(space, arch, image, classes).macs
-
-
-def arch_hash(arch: np.ndarray) -> str:
-    """Canonical hash of an Arch, 16 hex digits. Inactive sites are -1, so equal architectures have equal bytes."""
-    return hashlib.sha256(np.ascontiguousarray(arch, "<i4").tobytes()).hexdigest()[:16]

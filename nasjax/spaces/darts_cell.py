@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.types import Key, Site
+from nasjax.types import Key, Site, digest
 
 OPERATORS = (
     "none",
@@ -130,7 +130,7 @@ class DartsCell:
         return jnp.where(from_a, jnp.reshape(a, _SHAPE), jnp.reshape(b, _SHAPE)).reshape(-1)
 
     def canonical(self, arch: jax.Array) -> jax.Array:
-        """Equal for equal cells: the lower source of each node first. Hash this (`conv_plan.arch_hash`)."""
+        """Equal for equal cells: the lower source of each node first. `identity` is its digest."""
         pairs = jnp.reshape(jnp.asarray(arch, jnp.int32), _SHAPE)
         swap = (pairs[:, :, 0, 1] > pairs[:, :, 1, 1])[:, :, None, None]
         return jnp.where(swap, pairs[:, :, ::-1], pairs).reshape(-1)
@@ -185,6 +185,10 @@ class DartsCell:
         if type(source) is not int or not 0 <= source < node:
             raise ValueError(f"{where}: the source of node {node} must be a tensor 0..{node - 1}, got {source!r}")
         return [self.operators.index(operator), source]
+
+    def identity(self, arch: np.ndarray) -> str:
+        """Equal exactly for equal architectures."""
+        return digest(np.asarray(self.canonical(jnp.asarray(arch))))
 
     def size(self) -> int:
         """Exact number of pairs of cells; the order of a node's two pairs does not count."""

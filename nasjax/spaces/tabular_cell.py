@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.types import Key, Site
+from nasjax.types import Key, Site, digest
 
 NAS_BENCH_201_OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
@@ -140,6 +140,10 @@ class TabularCell:
         if nodes * (nodes - 1) // 2 != self.edges:
             raise ValueError(f"only a complete cell (1, 3, 6, 10, ... edges) has a string form, not {self.edges} edges")
         return nodes
+
+    def identity(self, arch: np.ndarray) -> str:
+        """Equal exactly for equal architectures."""
+        return digest(arch)
 
     def size(self) -> int:
         """Exact number of architectures; equal cells in different words (a none edge, say) count separately."""

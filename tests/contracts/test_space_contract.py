@@ -15,10 +15,9 @@ import pytest
 from nasjax.spaces import choice_chain
 from nasjax.spaces.choice_chain import MOBILE, SHUFFLE, ChoiceChain
 from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
-from nasjax.spaces.conv_plan import arch_hash
 from nasjax.spaces.darts_cell import OPERATORS, DartsCell
 from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.types import Space
+from nasjax.types import Space, canonical
 
 TINY = {
     "conv_tiny": ConvChain(1, 3, filter_heights=(1, 3), filter_widths=(1,), filter_counts=(4,)),
@@ -39,7 +38,7 @@ TINY = {
         strides=(2,),
         operators=MOBILE[:2],
         removed=(2,),
-        identity=True,
+        choose_identity=True,
         channel_factors=(0.5, 1.0),
     ),
     "choice_single": ChoiceChain(channels=(32,), depths=(3,), strides=(2,), operators=SHUFFLE[:1], removed=(1,)),
@@ -56,7 +55,7 @@ SPACES = {
     "darts_one": DartsCell(("sep_conv_3x3",)),
     "spos": choice_chain.variant("spos"),
     "bn_nas": choice_chain.variant("bn_nas"),
-    "choice_all_options": ChoiceChain(removed=(2, 19), identity=True, channel_factors=(0.5, 1.0, 1.5)),
+    "choice_all_options": ChoiceChain(removed=(2, 19), choose_identity=True, channel_factors=(0.5, 1.0, 1.5)),
 }
 RESTRICTED = ("darts_cell",)  # some combinations of choices are no architecture
 N = 3000  # draws: the rarest choice above has probability 1/75
@@ -196,10 +195,11 @@ def test_json_round_trip_and_hash(drawn):
         again = drawn.space.decode(json.loads(json.dumps(tree)))
         chex.assert_type(again, np.int32)
         np.testing.assert_array_equal(again, arch)
-        assert arch_hash(again) == arch_hash(arch) == arch_hash(arch.astype(np.int64))
+        assert drawn.space.identity(again) == drawn.space.identity(arch) == drawn.space.identity(arch.astype(np.int64))
     parents, mutants = {a.tobytes() for a in drawn.archs[:200]}, {a.tobytes() for a in drawn.mutants[:200]}
     rows = [np.frombuffer(row, np.int32) for row in parents | mutants]
-    assert len({arch_hash(row) for row in rows}) == len(rows)
+    forms = {np.asarray(canonical(drawn.space, row)).tobytes() for row in rows}
+    assert len({drawn.space.identity(row) for row in rows}) == len(forms)
 
 
 def test_decode_refuses_what_is_not_an_architecture(drawn):

@@ -110,7 +110,9 @@ def test_sizes_of_the_spaces():
 @pytest.mark.parametrize("name", ["spos_digits", "fairnas_digits", "removed"])
 def test_supernet_parameters_are_those_of_its_arrays(name, affine):
     if name == "removed":
-        space = dataclasses.replace(variant("spos_digits"), removed=(1,), identity=True, channel_factors=(0.5, 1.5))
+        space = dataclasses.replace(
+            variant("spos_digits"), removed=(1,), choose_identity=True, channel_factors=(0.5, 1.5)
+        )
     else:
         space = variant(name)
     plan = ChoicePlan(space, (8, 8, 1), 10)

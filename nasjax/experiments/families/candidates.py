@@ -16,7 +16,7 @@ from nasjax.evaluators.cost_model import choose_strategy, chunk_size, usable_byt
 from nasjax.evaluators.table import load_table, table
 from nasjax.searchers.policy import DepthSchedule, depth_schedule
 from nasjax.spaces.conv_chain import ConvChain, variant
-from nasjax.spaces.conv_plan import arch_hash, plan
+from nasjax.spaces.conv_plan import plan
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
@@ -153,7 +153,7 @@ def describer(space: ConvChain, image: tuple[int, int, int], classes: int) -> Ca
         network = plan(space, arch, image, classes)
         return {
             "arch": space.encode(arch),
-            "hash": arch_hash(arch),
+            "hash": space.identity(arch),
             "params": network.params,
             "macs": network.macs,
         }
@@ -170,8 +170,7 @@ def dataset_facts(data: Dataset) -> dict[str, Any]:
 
 def arch_digest(space: Any, tree: dict[str, Any]) -> str:
     """Canonical hash of an architecture given as JSON."""
-    arch = space.decode(tree)
-    return arch_hash(np.asarray(space.canonical(arch)) if hasattr(space, "canonical") else arch)
+    return space.identity(space.decode(tree))
 
 
 def shape_of(data: Dataset) -> tuple[tuple[int, int, int], int]:
@@ -189,7 +188,7 @@ def _tabular(config: Config, space: TabularCell) -> Problem:
     )
 
     def describe(arch: np.ndarray) -> dict[str, Any]:
-        return {"arch": space.encode(arch), "hash": arch_hash(arch), "params": None, "macs": None}
+        return {"arch": space.encode(arch), "hash": space.identity(arch), "params": None, "macs": None}
 
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in rows)).hexdigest()
     facts = {"dataset": {"name": "table", "path": names.path, "sha256": digest}, "strategy": "table"}

@@ -20,7 +20,6 @@ from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
 from nasjax.spaces.choice_chain import ChoiceChain, variant
 from nasjax.spaces.choice_plan import ChoicePlan, counter
-from nasjax.spaces.conv_plan import arch_hash
 from nasjax.train.augment import Augment
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
@@ -228,7 +227,7 @@ def describer(plan: ChoicePlan) -> Callable[[np.ndarray], dict[str, Any]]:
 
     def describe(arch: np.ndarray) -> dict[str, Any]:
         params, macs = plan.count(arch)
-        return {"arch": plan.space.encode(arch), "hash": arch_hash(arch), "params": params, "macs": macs}
+        return {"arch": plan.space.encode(arch), "hash": plan.space.identity(arch), "params": params, "macs": macs}
 
     return describe
 
