@@ -38,7 +38,7 @@ _WHERE = {
     "nasjax.spaces.darts_plan": ("DartsPlan", "SearchPlan"),
     "nasjax.spaces.choice_chain": ("ChoiceChain",),
     "nasjax.spaces.choice_plan": ("ChoicePlan",),
-    "nasjax.spaces.named": ("named",),
+    "nasjax.catalog": ("named",),
     "nasjax.searchers.additive": ("best_path",),
     "nasjax.searchers.nsga2": ("nsga2",),
     "nasjax.searchers.topk": ("topk_evolution",),
@@ -53,7 +53,7 @@ _WHERE = {
     "nasjax.drive.scan": ("incumbent", "scan"),
     "nasjax.train.recipe": ("Recipe",),
     "nasjax.data.dataset": ("DataConfig", "Dataset"),
-    "nasjax.commands": ("configure", "search", "retrain", "export"),
+    "nasjax.commands": ("configure", "search", "retrain", "predict", "export"),
     "nasjax.model": ("load",),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

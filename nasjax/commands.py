@@ -1,46 +1,55 @@
-"""What the command can do, as functions: the same door for notebooks and other programs."""
+"""What the command can do, as functions: the same door for notebooks and other programs. Nothing is printed here."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-
-from nasjax.building.built import build
-from nasjax.drive import search as drive
-from nasjax.drive.progress import fitness_text, progress
-from nasjax.experiments import method
-from nasjax.experiments.families.candidates import Config, Experiment, refusal
-from nasjax.experiments.families.gradients import LearnConfig, Learning
-from nasjax.experiments.families.supernets import OneShot, OneShotConfig
+from nasjax import catalog
 from nasjax.settings import as_json, from_json
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.named import NAMES, named
-from nasjax.store import checkpoint, workdir
-from nasjax.types import Budget
+from nasjax.store import checkpoint, plugin, workdir
+from nasjax.types import Built, Metric, Outcome, Signature, Watch
 
-AnyConfig = Config | LearnConfig | OneShotConfig
+FORMAT = 2  # of config.json; raised when older workdirs can no longer be read
+Record = Callable[[dict[str, Any]], None]
 
 
-def configure(
-    name: str | None, preset: str | None = None, dataset: str | None = None, space: str | None = None
-) -> AnyConfig:
+class Retrained(NamedTuple):
+    """What retraining came to."""
+
+    metric: Metric
+    test: float  # the metric on the test part
+    valid: float  # and on the validation part
+    params: int
+    arch: dict[str, Any]
+    result: dict[str, Any]  # result.json
+    lines: tuple[str, ...]  # what to tell the user
+
+
+def configure(name: str | None, preset: str | None = None, dataset: str | None = None, space: str | None = None) -> Any:
     """The settings of a method's preset (None = demo); a data set or space of None is the preset's.
 
     Raises ValueError for unknown names.
     """
-    return method(name).configure(preset or "demo", dataset, space)
+    if space is not None:
+        catalog.builder(space)
+    return catalog.method(name).configure(preset or "demo", dataset, space)
 
 
-def config_of(path: Path) -> AnyConfig:
+def config_of(path: Path) -> Any:
     """The settings a workdir was made with. Raises ValueError if it is none."""
-    tree = workdir.read(path)["config"]
+    record = workdir.read(path)
+    tree = record["config"]
+    if record.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} was made by nasjax {record.get('versions', {}).get('nasjax', '?')} (format "
+            f"{record.get('format', 1)}); this version reads format {FORMAT}: search again in another --workdir"
+        )
+    plugin.require(path, tree.get("plugin", ""))
     base = configure(tree.get("method"), tree.get("preset"), tree["data"]["name"], tree["space"]["name"])
     try:
         return from_json(base, tree)
@@ -48,92 +57,67 @@ def config_of(path: Path) -> AnyConfig:
         raise ValueError(f"{path / 'config.json'} does not fit this version: {error}") from error
 
 
-def default_workdir(config: AnyConfig) -> Path:
+def default_workdir(config: Any) -> Path:
     """runs/METHOD-SPACE-DATASET-sSEED."""
-    data = "table" if config.space.name == "tabular_cell" else Path(config.data.name).stem
+    data = Path(config.data.name).stem if catalog.builder(config.space.name).tasks else "table"
     return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
 
 
-def search(config: AnyConfig, path: str | Path, command: str | None = None) -> Any:
+def search(
+    config: Any,
+    path: str | Path,
+    command: str | None = None,
+    *,
+    progress: bool = True,
+    on_record: Record | None = None,
+    changed_plugin: bool = False,
+) -> Outcome:
     """Runs or continues a search and leaves trials, checkpoints, best.json and report.html in `path`.
 
     Args:
       config: from `configure`, changed with `dataclasses.replace`.
       path: the workdir.
       command: the command line, for the report's "go on".
+      progress: show it, on stderr.
+      on_record: receives every line of trials.jsonl and metrics.jsonl as a dict.
+      changed_plugin: go on although the plugin's file is another one than the run was begun with.
 
     Returns:
-      The finished search: `drive.Summary`, or of a search by gradients the derived cell's row of trials.jsonl.
+      The best trial's row, the metric, and how many trials there were.
 
     Raises:
       ValueError: wrong settings, data not found, or a workdir that is not this run's.
       RunError: the run cannot go on (full disk), or every candidate failed.
     """
-    experiment: Experiment | Learning | OneShot = method(config.method).make(config)
-    facts = experiment.problem.facts if isinstance(experiment, Experiment) else experiment.facts
-    record = {
+    path, watch = Path(path), _watch(progress, on_record)
+    experiment = catalog.method(config.method).make(config)
+    record = _record(config, {"command": command, **experiment.facts})
+    with workdir.opened(path, record, changed_plugin=changed_plugin), _reported(path):
+        plugin.keep(path, config.plugin)
+        watch.say(_opening(config, path, record))
+        return experiment.run(path, watch)
+
+
+def _watch(progress: bool, on_record: Record | None) -> Watch:
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    quiet = Watch() if on_record is None else Watch(record=on_record)
+    return quiet._replace(say=say, bar=sys.stderr.isatty()) if progress else quiet
+
+
+def _record(config: Any, more: dict[str, Any]) -> dict[str, Any]:
+    """What config.json holds."""
+    whole = {
+        "format": FORMAT,
         "method": config.method,
         "preset": config.preset,
         "seed": config.seed,
-        "command": command,
-        **facts,
+        **more,
         **workdir.environment(),
         "config": as_json(config),
     }
-    record = json.loads(json.dumps(record))
-    path = Path(path)
-    with workdir.opened(path, record), _reported(path):
-        print(_opening(config, path, record), file=sys.stderr)
-        if isinstance(experiment, Learning):
-            from nasjax.experiments.families import gradients_run as gradient_search
-
-            row = gradient_search.run(experiment, path)
-            print(_derived(experiment.config, path, row))
-            return row
-        if isinstance(experiment, OneShot):
-            from nasjax.experiments.families import supernets_run as one_shot_search
-
-            summary = one_shot_search.run(experiment, path)
-            print(_closing(experiment.config, path, summary) if summary else _trained(path))
-            return summary
-        return _searched(experiment, path)
-
-
-def _searched(experiment: Experiment, path: Path) -> drive.Summary:
-    config = experiment.config
-    budget = Budget(config.trials, config.wall_s, config.cost_s)
-    with progress(budget) as on_round:
-        summary = drive.search(
-            jax.random.key(config.seed),
-            experiment.searcher,
-            experiment.problem.evaluator,
-            workdir=path,
-            budget=budget,
-            width=config.width,
-            describe=experiment.problem.describe,
-            refuse=refusal(config),
-            metrics=experiment.metrics,
-            on_round=on_round,
-        )
-    print(_closing(config, path, summary))
-    return summary
-
-
-def _derived(config: LearnConfig, path: Path, row: dict[str, Any]) -> str:
-    lines = [
-        f"{name}: " + ", ".join(f"{operator} {source}" for operator, source in row["arch"][name])
-        for name in ("normal", "reduce")
-    ]
-    if row["fitness"] is not None:
-        lines.append(
-            f"Validation accuracy of the search network {row['search_accuracy']:.2%}, of the derived cell with its "
-            f"weights {row['fitness']:.2%}. {row['params']:,} parameters when retrained."
-        )
-    lines.append(f"Results: {path}/report.html, {path}/best.json, {path}/metrics.jsonl")
-    lines.append(f"Next: python -m nasjax.launch --mode=retrain --workdir={path}")
-    if config.preset == "demo":
-        lines.append("A demo shows the machine at work; it is too short to show learning.")
-    return "\n".join(lines)
+    return json.loads(json.dumps(whole))
 
 
 @contextmanager
@@ -146,15 +130,15 @@ def _reported(path: Path) -> Iterator[None]:
             report([path])
 
 
-def _opening(config: AnyConfig, path: Path, record: dict[str, Any]) -> str:
+def _opening(config: Any, path: Path, record: dict[str, Any]) -> str:
     line = f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}"
     if (estimates := record.get("estimates")) is None:
         return line
-    seconds = estimates["seconds"][record["strategy"]]
-    memory = estimates["bytes"][record["strategy"]] / 2**20
+    seconds, memory = (estimates[what].get(record["strategy"]) for what in ("seconds", "bytes"))
     trials = getattr(config, "trials", None)
+    room = f" and {memory / 2**20:,.0f} MiB" if memory else ""
     whole = f", {_duration(seconds * trials)} in all" if trials else ""
-    return f"{line}\nestimate: {_duration(seconds)} and {memory:,.0f} MiB a child{whole}"
+    return f"{line}\nestimate: {_duration(seconds)}{room} a child{whole}"
 
 
 def _duration(seconds: float) -> str:
@@ -164,31 +148,6 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def percent(config: Any) -> bool:
-    """Whether fitness is a fraction (an accuracy) rather than a sum of scores."""
-    return not (isinstance(config, OneShotConfig) and config.search.score == "indicator")
-
-
-def _trained(path: Path) -> str:
-    return f"The supernet is trained: {path}/supernet. The same command with --trials=N searches in it."
-
-
-def _closing(config: Config | OneShotConfig, path: Path, summary: drive.Summary) -> str:
-    best = summary.best
-    assert best is not None
-    size = f", {best['params']:,} parameters" if best["params"] is not None else ""
-    lines = [
-        f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
-        f"Best: trial {best['id']}, fitness {fitness_text(best, percent(config))}{size}.",
-        f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",
-    ]
-    if config.space.name != "tabular_cell":
-        lines.append(f"Next: python -m nasjax.launch --mode=retrain --workdir={path}")
-    if config.preset == "demo":
-        lines.append("A demo shows the machine at work; it is too short to show learning.")
-    return "\n".join(lines)
-
-
 def report(paths: list[Path]) -> Path:
     """Writes report.html into the first workdir (the others are overlaid) and returns its path."""
     from nasjax.report import write_report
@@ -196,7 +155,7 @@ def report(paths: list[Path]) -> Path:
     return write_report(paths)
 
 
-def inspect(config: AnyConfig, arch: str | None = None) -> dict[str, Any]:
+def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
     """Counts without data or training: params, macs, space_size, sites.
 
     Args:
@@ -204,127 +163,188 @@ def inspect(config: AnyConfig, arch: str | None = None) -> dict[str, Any]:
       arch: an architecture as NAME, JSON or FILE; None describes the method's search network or controller.
     """
     space = config.space
-    facts: dict[str, Any] = {"space": space.name, "space_size": str(space.size()), "sites": len(space.sites)}
-    if arch is None and isinstance(config, LearnConfig):
-        supernet = method(config.method).supernet(config, *shape(config))
-        return {**facts, "describes": "search network", "params": supernet.params, "macs": supernet.macs}
-    if arch is None and isinstance(config, OneShotConfig):
-        return {**facts, **method(config.method).supernet(config, *shape(config))}
+    size = space.size()
+    facts: dict[str, Any] = {
+        "space": space.name,
+        "space_size": None if size is None else str(size),
+        "sites": len(space.sites),
+    }
+    builder = catalog.builder(space.name)
     if arch is None:
-        return {**facts, **method(config.method).controller(config)}
-    tree = read_arch(arch)
-    if space.name == "tabular_cell":
+        return {**facts, **catalog.method(config.method).describe(config, signature(config) if builder.tasks else None)}
+    tree = _read_arch(config, arch)
+    if not builder.tasks:
         space.validate(space.decode(tree))
         return {**facts, "arch": tree, "params": None, "macs": None}
-    built = build(spanning(config, tree), tree, *shape(config))
+    built = _built(config, tree, signature(config))
     return {**facts, "arch": built.arch, "params": built.params, "macs": built.macs}
 
 
-def shape(config: AnyConfig) -> tuple[tuple[int, int, int], int]:
-    """(height, width, channels) and classes of the data that `config` names, without reading CIFAR-10."""
-    if config.data.name == "cifar10":
-        size = config.data.resize or 32
-        return (size, size, 3), 10
-    if config.data.name == "imagenet":
-        return (224, 224, 3), 1000
-    from nasjax.data.dataset import load
-    from nasjax.experiments.families.candidates import shape_of
+def signature(config: Any) -> Signature:
+    """What networks read and write on the configured data; the data are read only where nothing else tells."""
+    from nasjax.data.dataset import known_signature, load
 
-    return shape_of(load(config.data))
+    known = known_signature(config.data)
+    if known is not None:
+        return known
+    source = catalog.source(config.data.name)
+    return catalog.task(source.task).signature(load(config.data))
 
 
-def read_arch(text: str) -> dict[str, Any]:
-    """An architecture given as NAME, JSON or FILE, as a JSON tree. Raises ValueError."""
-    if (tree := named(text)) is not None:
-        return tree
-    source = text
-    if not text.lstrip().startswith("{"):
-        try:
-            source = Path(text).read_text()
-        except (OSError, ValueError) as error:
-            short = text if len(text) < 80 else text[:77] + "..."
-            raise ValueError(
-                f"{short} is no known name ({', '.join(NAMES)}), no JSON object and no readable file"
-            ) from error
-    try:
-        tree = json.loads(source)
-    except ValueError as error:
-        where = "the architecture" if source is text else text
-        raise ValueError(f"{where} is not valid JSON ({error})") from error
-    if isinstance(tree, dict) and "arch" in tree and "space" not in tree:
-        tree = tree["arch"]  # best.json, or a line of trials.jsonl
-    if not isinstance(tree, dict) or "space" not in tree:
-        raise ValueError('an architecture is an object with "space", for example {"space": "conv_chain", ...}')
-    return tree
+def _read_arch(config: Any, text: str) -> dict[str, Any]:
+    from nasjax.building.built import read_arch
+
+    return read_arch(text, catalog.builder(config.space.name).named, config.space.name)
 
 
-def spanning(config: Any, tree: dict[str, Any]) -> Any:
-    """`config` with a chain's depth range opened to the given architecture: a count may be asked of any depth."""
-    space, layers = config.space, tree.get("layers")
-    if not isinstance(space, ConvChain) or not isinstance(layers, list) or not layers or space.pool_after:
-        return config
-    depths = (space.min_layers, space.max_layers, len(layers))
-    return dataclasses.replace(config, space=dataclasses.replace(space, min_layers=min(depths), max_layers=max(depths)))
+def _built(config: Any, tree: dict[str, Any], signature: Signature) -> Built:
+    builder = catalog.builder(config.space.name)
+    return builder.build(builder.widen(config.space, tree), config.network_form, tree, signature)
 
 
-def retrain(config: AnyConfig, path: str | Path, arch: str | None = None) -> dict[str, Any]:
+def retrain(
+    config: Any,
+    path: str | Path,
+    arch: str | None = None,
+    *,
+    progress: bool = True,
+    on_record: Record | None = None,
+    changed_plugin: bool = False,
+) -> Retrained:
     """Trains the best architecture of the workdir `path` (or `arch`: NAME, JSON or FILE) and tests it once.
 
-    With retrain.top_k the best k are trained, and the best of them by validation accuracy is tested.
+    With retrain.top_k the best k are trained, and the best of them by the validation metric is tested. What was
+    trained and tested before with the same settings is not trained or tested again.
 
-    Returns what result.json holds. Raises ValueError where there is nothing to train, RunError where training fails.
+    Raises ValueError where there is nothing to train, RunError where training fails.
     """
-    path = Path(path)
-    if config.retrain.sample and not isinstance(config, OneShotConfig):
-        raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
-    if config.space.name == "tabular_cell":
-        raise ValueError("--mode=retrain needs --space=conv_chain; the table already holds the results of training")
-    if arch is not None:
-        trees = [read_arch(arch)]
-    elif (path / "best.json").is_file():
-        trees = [read_arch(str(path / "best.json"))]
-        if config.retrain.top_k > 1:
-            trees = _best(path, config.retrain.top_k)
-    else:
-        raise ValueError(f"{path} has no best.json; run --mode=search first, or give --arch=NAME|JSON|FILE")
+    from nasjax.data.dataset import load, load_test
+    from nasjax.drive.retrain import Job, finished
     from nasjax.drive.retrain import retrain as train
 
-    record = {"method": config.method, "seed": config.seed, **workdir.environment(), "config": as_json(config)}
-    record = workdir.read(path) if (path / "config.json").exists() else json.loads(json.dumps(record))
-    with workdir.opened(path, record):
+    path, watch = Path(path), _watch(progress, on_record)
+    method = catalog.method(config.method)
+    if not catalog.builder(config.space.name).tasks:
+        raise ValueError(
+            f"--space={config.space.name} has results but no networks to retrain; search another space, for example "
+            f"--space={next(name for name in catalog.SPACES if catalog.builder(name).tasks)}"
+        )
+    trees = _to_train(config, path, arch)
+    record = workdir.read(path) if (path / "config.json").exists() else _record(config, {})
+    with workdir.opened(path, record, changed_plugin=changed_plugin):
+        plugin.keep(path, config.plugin)
         if config.retrain.sample:
-            from nasjax.experiments.families.supernets_run import standalone
-
-            standalone(method(config.method).make(config), path, config.retrain.sample)
-        for tree in trees:
-            config = spanning(config, tree)
-        result = train(config, trees, path)
+            experiment = method.make(config)
+            if experiment.before_retrain is None:
+                raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
+            experiment.before_retrain(path, watch)
+        data = load(config.data)
+        task = catalog.task(catalog.source(config.data.name).task)
+        form = task.signature(data)
+        builts = [_built(config, tree, form) for tree in trees]
+        facts = {"data": as_json(config.data), "plugin": config.plugin}
+        job = Job(
+            builts=builts,
+            data=data,
+            test=lambda: load_test(config.data),
+            task=task,
+            recipe=config.retrain_recipe,
+            settings=config.retrain,
+            seed=config.seed,
+            facts=facts,
+        )
+        if done := finished(job, path):
+            watch.say(f"already trained and tested with these settings (in {done[0]})")
+            result = _restore(path, *done)
+        else:
+            folder, result, winner = train(job, path, watch)
+            result |= {
+                "dataset": {"name": data.name, "train": len(data.train.y), "sha256": data.sha256},
+                "published": method.published(config),
+                **workdir.environment(),
+            }
+            _save(config, task.name, data, winner, folder, path, result)
     report([path])
-    published = result["published"]
-    print(
-        f"Test accuracy {result['test_accuracy']:.2%} on {result['test_images']} images of "
-        f"{result['dataset']['name']}, {result['params']:,} parameters.\n"
-        f"Published on {published.get('dataset', 'cifar10')}, {published['model']}: "
-        f"{1 - published['test_error']:.2%} with "
-        f"{published['params'] / 1e6:.1f}M parameters ({published['source']})"
-        f"{'' if config.data.name == published.get('dataset', 'cifar10') else '; other data, not comparable'}.\n"
-        f"Results: {path}/result.json, {path}/model, {path}/report.html\n"
-        f"Next: python -m nasjax.launch --mode=export --workdir={path}, or nasjax.load({str(path)!r})"
-    )
+    metric = Metric(**result["metric"])
+    test, valid = (result[f"{part}_{metric.name}"] for part in ("test", "valid"))
+    lines = _told(config, path, result, metric)
+    return Retrained(metric, test, valid, result["params"], result["arch"], result, tuple(lines))
+
+
+def _to_train(config: Any, path: Path, arch: str | None) -> list[dict[str, Any]]:
+    if arch is not None:
+        return [_read_arch(config, arch)]
+    if not (path / "best.json").is_file():
+        raise ValueError(f"{path} has no best.json; run --mode=search first, or give --arch=NAME|JSON|FILE")
+    if config.retrain.top_k == 1:
+        return [_read_arch(config, str(path / "best.json"))]
+    from nasjax.drive.search import scalar_fitness
+
+    rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"]
+    rows = sorted(rows, key=lambda row: (-scalar_fitness(row), row["id"]))
+    return list({row["hash"]: row["arch"] for row in rows[::-1]}.values())[::-1][: config.retrain.top_k]
+
+
+def _save(config: Any, task: str, data: Any, winner: Any, folder: Path, path: Path, result: dict[str, Any]) -> None:
+    """Writes the trained network and result.json into the job's folder, and into the workdir."""
+    from nasjax import model
+
+    description = model.describe(config, task, winner.built.arch, data, winner.recipe.bn_eps)
+    for place in (folder, path):
+        model.save(place, winner.variables, description)
+        checkpoint.write_json(place / "result.json", result)
+
+
+def _restore(path: Path, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    import shutil
+
+    shutil.rmtree(path / "model", ignore_errors=True)
+    shutil.copytree(folder / "model", path / "model")
+    checkpoint.write_json(path / "result.json", result)
     return result
 
 
-def _best(path: Path, count: int) -> list[dict[str, Any]]:
-    """The architectures of the best trials, each once."""
-    rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"]
-    rows = sorted(rows, key=lambda row: (-drive.scalar_fitness(row), row["id"]))
-    return list({row["hash"]: row["arch"] for row in rows[::-1]}.values())[::-1][:count]
+def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> Iterator[str]:
+    """What to say of a retrained network, beside the published figure where there is one."""
+    value = metric.text(metric.sign * result[f"test_{metric.name}"])
+    yield (
+        f"Test {metric.name} {value} on {result['test_samples']} samples of {result['dataset']['name']}, "
+        f"{result['params']:,} parameters."
+    )
+    if published := result["published"]:
+        data = published.get("dataset", "cifar10")
+        yield (
+            f"Published on {data}, {published['model']}: {1 - published['test_error']:.2%} with "
+            f"{published['params'] / 1e6:.1f}M parameters ({published['source']})"
+            f"{'' if config.data.name == data else '; other data, not comparable'}."
+        )
+    run = f"{path}/plugin.py" if config.plugin else ""
+    flag, argument = (f" --plugin={run}", ", run_plugin=True") if run else ("", "")
+    yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
+    yield f"Next: python -m nasjax.launch{flag} --mode=export --workdir={path}, or nasjax.load({str(path)!r}{argument})"
 
 
-def export(path: Path) -> list[Path]:
+def export(path: str | Path) -> list[Path]:
     """Writes weights (.npz), architecture (.json) and a `jax.export` artifact of the retrained network in `path`."""
     from nasjax.model import export as write
 
-    files = write(Path(path))
-    print("\n".join(map(str, files)))
-    return files
+    return write(Path(path))
+
+
+def predict(path: str | Path, source: str | Path, out: str | Path | None = None) -> list[Path]:
+    """Applies the retrained network of a workdir to a file or folder.
+
+    Args:
+      path: the workdir.
+      source: what to read; the task says which files it takes.
+      out: where the predictions go; None = `path`/predict.
+
+    Returns:
+      The files written. Raises ValueError where there is no trained network, or nothing that can be read.
+    """
+    from nasjax.model import load
+
+    model = load(path)
+    out = Path(path) / "predict" if out is None else Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    return catalog.task(model.task).predict(model, Path(source), out)

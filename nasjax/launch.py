@@ -16,39 +16,40 @@ from typing import Any
 
 from absl import flags
 
-_OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "table.path": "--table"}
-MODES = ("search", "retrain", "inspect", "report", "export")
+from nasjax import catalog
+
+_OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
+_OWN_FLAGS["table.path"] = "--table"
+MODES = ("search", "retrain", "inspect", "report", "predict", "export")
 
 
 def define() -> flags.FlagValues:
     """The flags, in a holder of their own: importing this module changes nobody else's flags."""
     values = flags.FlagValues()
-    flags.DEFINE_string(
-        "method",
-        None,
-        "random | reinforce | darts | pc_darts | p_darts | msr_darts | spos | fairnas | bn_nas",
-        flag_values=values,
-    )
-    flags.DEFINE_string("mode", "search", " | ".join(MODES), flag_values=values)
-    flags.DEFINE_string(
-        "preset",
-        None,
-        "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3",
-        flag_values=values,
-    )
-    flags.DEFINE_string("space", None, "conv_chain | tabular_cell | darts_cell | choice_chain", flag_values=values)
-    flags.DEFINE_string("table", None, "results of all architectures (.npz), with tabular_cell", flag_values=values)
-    flags.DEFINE_string("dataset", None, "digits | cifar10 | FILE.npz with x and y", flag_values=values)
-    flags.DEFINE_string("data_dir", None, "where the data set lies", flag_values=values)
-    flags.DEFINE_string(
-        "workdir", None, "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b", flag_values=values
-    )
-    flags.DEFINE_integer("seed", None, "the run's seed", flag_values=values)
-    flags.DEFINE_integer("trials", None, "number of candidates", flag_values=values)
-    flags.DEFINE_integer("max_params", None, "refuse candidates with more parameters", flag_values=values)
-    flags.DEFINE_integer("max_macs", None, "refuse candidates with more multiply-adds", flag_values=values)
-    flags.DEFINE_string("dtype", None, "float32 | tf32 | bfloat16", flag_values=values)
-    flags.DEFINE_string("arch", None, "an architecture: NAME, JSON or FILE", flag_values=values)
+
+    def text(name: str, help: str) -> None:
+        flags.DEFINE_string(name, None, help, flag_values=values)
+
+    text("method", " | ".join(catalog.METHODS))
+    flags.DEFINE_string("mode", MODES[0], " | ".join(MODES), flag_values=values)
+    text("preset", "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3")
+    text("space", " | ".join(catalog.SPACES))
+    text("table", "results of all architectures (.npz), for a space that has no networks")
+    text("dataset", " | ".join((*catalog.DATA, "FILE.npz with x and y")))
+    text("data_dir", "where the data set lies")
+    text("workdir", "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b")
+    for name, help in (
+        ("seed", "the run's seed"),
+        ("trials", "number of candidates"),
+        ("max_params", "refuse candidates with more parameters"),
+        ("max_macs", "refuse candidates with more multiply-adds"),
+    ):
+        flags.DEFINE_integer(name, None, help, flag_values=values)
+    text("dtype", "float32 | tf32 | bfloat16")
+    text("arch", "an architecture: NAME, JSON or FILE")
+    text("input", "a file or folder for --mode=predict")
+    text("plugin", "FILE.py with your own space, data set, searcher or task; it is run")
+    flags.DEFINE_boolean("changed_plugin", False, "go on although the plugin is another file", flag_values=values)
     flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=values)
     flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=values)
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> int:
     try:
         rest = given(argv)
         if given.help:
-            print(f"{__doc__}\n{given.get_help()}")
+            print(f"{__doc__}\n{given.get_help()}\n\n{_names()}")
             return 0
         if len(rest) > 1:
             raise ValueError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
@@ -99,6 +100,14 @@ def _interrupted() -> int:
     return 130
 
 
+def _names() -> str:
+    """What the catalog lists."""
+    kinds = (("methods", catalog.METHODS), ("spaces", catalog.SPACES), ("data sets", catalog.DATA))
+    return "\n".join(
+        line for kind, names in kinds for line in (f"{kind}:", *(f"  {name:<14}{what}" for name, what in names.items()))
+    )
+
+
 def _run(given: flags.FlagValues, argv: list[str]) -> int:
     from nasjax import commands
 
@@ -112,21 +121,32 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         return 0
     if len(workdirs) > 1:
         raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report takes several")
+    if (given.mode == "predict") != (given.input is not None):
+        raise ValueError("--input=FILE|FOLDER belongs to --mode=predict, which needs it")
+    digest = ""
+    if given.plugin is not None:
+        from nasjax.store import plugin
+
+        digest = plugin.use(given.plugin)
     _compile_cache(given.compile_cache)
-    config, workdir = _settings(given, workdirs)
+    config, workdir = _settings(given, workdirs, digest)
     if given.mode == "inspect":
         print(json.dumps(commands.inspect(config, given.arch)))
-        return 0
-    if given.mode == "search":
-        commands.search(config, workdir, shlex.join(["python", "-m", "nasjax.launch", *argv[1:]]))
+    elif given.mode == "search":
+        command = shlex.join(["python", "-m", "nasjax.launch", *argv[1:]])
+        found = commands.search(config, workdir, command, changed_plugin=given.changed_plugin)
+        print("\n".join(found.lines))
     elif given.mode == "retrain":
-        commands.retrain(config, workdir, given.arch)
+        trained = commands.retrain(config, workdir, given.arch, changed_plugin=given.changed_plugin)
+        print("\n".join(trained.lines))
+    elif given.mode == "predict":
+        print("\n".join(map(str, commands.predict(workdir, given.input))))
     else:
-        commands.export(workdir)
+        print("\n".join(map(str, commands.export(workdir))))
     return 0
 
 
-def _settings(given: flags.FlagValues, workdirs: list[Path]) -> tuple[Any, Path]:
+def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tuple[Any, Path]:
     """The configuration and the workdir. Whatever works on a finished search takes the settings of that search."""
     from nasjax import commands
 
@@ -144,10 +164,13 @@ def _settings(given: flags.FlagValues, workdirs: list[Path]) -> tuple[Any, Path]
                 raise ValueError(
                     f"{workdirs[0]} was searched with --{name}={own[name]}, not {value}; leave --{name} out"
                 )
+        if plugin:
+            config = dataclasses.replace(config, plugin=plugin)
         return _apply(given, config), workdirs[0]
-    if given.mode == "export":
-        raise ValueError("--mode=export needs the --workdir=DIR of a retrained search")
-    config = _apply(given, commands.configure(*asked.values()))
+    if given.mode in ("export", "predict"):
+        raise ValueError(f"--mode={given.mode} needs the --workdir=DIR of a retrained search")
+    config = dataclasses.replace(commands.configure(*asked.values()), plugin=plugin)
+    config = _apply(given, config)
     workdir = workdirs[0] if workdirs else commands.default_workdir(config)
     if given.mode == "retrain" and not workdirs and (workdir / "config.json").exists():
         return _apply(given, commands.config_of(workdir)), workdir
@@ -177,13 +200,13 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         if name in _OWN_FLAGS:
             raise ValueError(f"--set {name}: write {_OWN_FLAGS[name]} instead")
     config = override(config, *given.set)
-    tabular = config.space.name == "tabular_cell"
+    tabular = not catalog.builder(config.space.name).tasks
     idle = {
         "table": not tabular,
-        "data_dir": tabular or config.data.name == "digits",
+        "data_dir": tabular or not catalog.source(config.data.name).folder,
         "max_params": tabular,
         "max_macs": tabular,
-        "arch": given.mode in ("search", "export"),
+        "arch": given.mode in ("search", "export", "predict"),
     }
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,31 +11,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.building.built import build
-from nasjax.experiments.families.gradients import EvalConfig
+from nasjax import catalog
 from nasjax.settings import as_json, from_json
-from nasjax.spaces.choice_chain import ChoiceChain
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.darts_cell import DartsCell
-from nasjax.store import checkpoint
-from nasjax.train.augment import whiten
-from nasjax.types import PyTree
-
-_SPACES = {space.name: space for space in (ConvChain(), DartsCell(), ChoiceChain())}
+from nasjax.store import checkpoint, plugin
+from nasjax.train.step import example
+from nasjax.types import PyTree, Signature
 
 
 class Model(NamedTuple):
-    """A trained classifier.
+    """A trained network.
 
-    apply(variables, x) -> logits f32[B, K], x [B, H, W, C] in the units of the data set (uint8, or float as given)
+    apply(variables, x) -> outputs [B, ...] of x [B, *shape] in the units of the data set (uint8, or float as given).
+      A network that carries state takes (x, state) and returns (outputs, state).
     """
 
-    apply: Callable[[PyTree, jax.Array], jax.Array]
+    apply: Callable[[PyTree, Any], Any]
     variables: PyTree
-    image: tuple[int, int, int]  # height, width, channels
+    shape: tuple[int, ...]  # of one sample; of images height, width, channels
     dtype: str  # of x
-    class_names: tuple[str, ...]
+    names: tuple[str, ...]  # of the outputs: classes, channels, words
     arch: dict[str, Any]  # JSON form
+    task: str
+    carry: Callable[[int], PyTree]  # the state to begin with, of a batch size; () for most
 
 
 def save(path: Path, variables: PyTree, description: dict[str, Any]) -> None:
@@ -46,38 +42,41 @@ def save(path: Path, variables: PyTree, description: dict[str, Any]) -> None:
     checkpoint.write_json(path / "model" / "model.json", description)
 
 
-def describe(
-    config: Any,
-    arch: dict[str, Any],
-    image: tuple[int, int, int],
-    dtype: str,
-    names: Any,
-    mean: Any,
-    std: Any,
-    eps: float,
-) -> dict[str, Any]:
-    """The JSON that `load` rebuilds a network from."""
+def describe(config: Any, task: str, arch: dict[str, Any], data: Any, bn_eps: float) -> dict[str, Any]:
+    """The JSON that `load` rebuilds a network from.
+
+    Args:
+      config: settings of the method.
+      task: its name.
+      arch: the architecture as JSON.
+      data: the `Dataset` that the network was trained on.
+      bn_eps: of its batch norms.
+    """
+    builder = catalog.builder(config.space.name)
     return {
-        "space": as_json(config.space),
-        "eval": as_json(getattr(config, "eval", None)),
+        "space": as_json(builder.widen(config.space, arch)),
+        "form": as_json(config.network_form),
         "arch": arch,
-        "image": list(image),
-        "dtype": dtype,
-        "class_names": [str(name) for name in names],
-        "mean": np.asarray(mean, float).tolist(),
-        "std": np.asarray(std, float).tolist(),
-        "bn_eps": eps,
+        "task": task,
+        "shape": list(data.train.x.shape[1:]),
+        "dtype": str(data.train.x.dtype),
+        "names": [str(name) for name in data.class_names],
+        "mean": np.asarray(data.mean, float).tolist(),
+        "std": np.asarray(data.std, float).tolist(),
+        "bn_eps": bn_eps,
+        "plugin": config.plugin,
     }
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, *, run_plugin: bool = False) -> Model:
     """The network that `--mode=retrain` left in a workdir.
 
     Args:
       path: the workdir.
+      run_plugin: run the workdir's plugin.py where the network needs it; look at that file first.
 
     Raises:
-      ValueError: it holds no retrained network, or a damaged one.
+      ValueError: it holds no retrained network, or a damaged one, or it needs a plugin.
 
     Example:
       >>> model = nasjax.load("runs/reinforce-conv_chain-digits-s0")
@@ -88,24 +87,52 @@ def load(path: str | Path) -> Model:
     if not file.is_file():
         raise ValueError(f"{path} holds no trained network; run --mode=retrain --workdir={path} first")
     try:
-        tree = json.loads(file.read_text())
-        space = from_json(_SPACES[tree["space"]["name"]], tree["space"])
-        form = from_json(EvalConfig(), tree["eval"]) if isinstance(space, DartsCell) else None
-        image = tuple(tree["image"])
-        names = tuple(tree["class_names"])
-        built = build(types.SimpleNamespace(space=space, eval=form), tree["arch"], image, len(names))
-        network = built.network(bn_eps=tree["bn_eps"], dtype="float32")
-        mean, std = (jnp.asarray(tree[name], jnp.float32) for name in ("mean", "std"))
+        tree = _updated(json.loads(file.read_text()))
+        wanted = tree["plugin"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
-    template = network.init(jax.random.key(0), None, jnp.zeros((1, *image)))
+    if wanted and run_plugin:
+        plugin.use(path / "plugin.py")
+    if tree["space"]["name"] not in catalog.SPACES:
+        raise ValueError(
+            f"{path} needs its plugin: nasjax.load({str(path)!r}, run_plugin=True) runs {path}/plugin.py, so look at "
+            f"it first (the command: --plugin={path}/plugin.py)"
+        )
+    try:
+        builder, task = catalog.builder(tree["space"]["name"]), catalog.task(tree["task"])
+        space = from_json(builder.default, tree["space"])
+        form = from_json(builder.form, tree["form"])
+        shape, names = tuple(tree["shape"]), tuple(tree["names"])
+        mean, std = (jnp.asarray(tree[name], jnp.float32) for name in ("mean", "std"))
+        x = jax.eval_shape(task.inputs, jax.ShapeDtypeStruct((1, *shape), tree["dtype"]), mean, std)
+        signature = Signature(
+            jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x), len(names)
+        )
+        built = builder.build(space, form, tree["arch"], signature)
+        network = built.network(bn_eps=tree["bn_eps"], dtype="float32")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    stateful = bool(jax.tree.leaves(network.carry(1)))
+    template = network.init(jax.random.key(0), None, example(network, signature))
     variables = checkpoint.restore(path / "model", "weights", template)
 
-    def apply(variables: PyTree, x: jax.Array) -> jax.Array:
-        logits, _ = network.apply(variables, None, whiten(x, mean, std))
-        return logits
+    def apply(variables: PyTree, x: Any) -> Any:
+        if stateful:
+            x, state = x
+            return network.apply(variables, None, (task.inputs(x, mean, std), state))[0]
+        return network.apply(variables, None, task.inputs(x, mean, std))[0]
 
-    return Model(apply, variables, image, tree["dtype"], names, tree["arch"])
+    return Model(apply, variables, shape, tree["dtype"], names, tree["arch"], tree["task"], network.carry)
+
+
+def _updated(tree: dict[str, Any]) -> dict[str, Any]:
+    """model.json as this version writes it; before, images were all that there was."""
+    if "image" not in tree:
+        return tree
+    own = catalog.builder(tree["space"]["name"]).form
+    form = tree["eval"] if tree["eval"] is not None else as_json(own)
+    new = {"task": "classification", "shape": tree["image"], "names": tree["class_names"], "form": form, "plugin": ""}
+    return {**tree, **new}
 
 
 def export(path: str | Path) -> list[Path]:
@@ -129,7 +156,7 @@ def export(path: str | Path) -> list[Path]:
     np.savez(out / "weights.npz", **named)  # type: ignore[arg-type]
     checkpoint.write_json(out / "arch.json", model.arch)
     (batch,) = jax_export.symbolic_shape("b")
-    x = jax.ShapeDtypeStruct((batch, *model.image), jnp.dtype(model.dtype))
+    x = jax.ShapeDtypeStruct((batch, *model.shape), jnp.dtype(model.dtype))
     exported = jax_export.export(jax.jit(lambda x: model.apply(model.variables, x)), platforms=("cpu", "cuda", "tpu"))(
         x
     )

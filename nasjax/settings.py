@@ -128,9 +128,23 @@ def from_json(config: Any, tree: Any, where: str = "config") -> Any:
     if unknown := set(tree) - fields - {"name"}:
         raise ValueError(f"{where} has an unknown field {sorted(unknown)[0]!r}")
     changes = {
-        key: from_json(getattr(config, key), value, f"{where}.{key}") for key, value in tree.items() if key in fields
+        key: from_json(_default(config, key, tree[key]), tree[key], f"{where}.{key}") for key in fields & set(tree)
     }
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def _default(config: Any, name: str, value: Any) -> Any:
+    """The field's value, or where that is None and JSON has an object, the dataclass that its type names."""
+    old = getattr(config, name)
+    if old is None and isinstance(value, dict):
+        kinds = typing.get_type_hints(type(config))[name]
+        found = next(
+            (kind for kind in typing.get_args(kinds) if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None
+        )
+        if found is None:
+            raise ValueError(f"{name} holds an object, {type(config).__name__} has none there")
+        return found()
+    return old
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:

@@ -205,21 +205,32 @@ class Built(NamedTuple):
     plan: Any  # hashable; equal plans are equal networks
     network: Callable[..., Network]  # network(bn_eps=, dtype=)
     learning_rate: float | None = None  # that the architecture brings
+    layers: int = 1  # that follow each other; the estimate of seconds counts them
+    bytes: Callable[[int], int] | None = None  # memory of one child's training, of the batch size; None = not known
 
 
 class Masked(NamedTuple):
     """One network for every architecture of a space: its `choice` is an Arch, which may be traced and vmapped.
 
     network(size, bn_eps=, dtype=) -> Network
-    size(arch) -> int, how large a network the Arch needs; one program serves all of a size
+    size(arch) -> int, how large a network the Arch needs; one program serves all up to a size
     pack(arch, variables, size) -> the variables of the architecture's own network
-    bytes(batch) -> memory of one child in training
+    cost(batch) -> MaskedCost, where it is known
     """
 
     network: Callable[..., Network]
     size: Callable[[np.ndarray], int]
     pack: Callable[[np.ndarray, PyTree, int], PyTree]
-    bytes: Callable[[int], int]
+    cost: Callable[[int], MaskedCost] | None = None
+
+
+class MaskedCost(NamedTuple):
+    """What one child of a masked network takes in training."""
+
+    macs: int  # multiply-adds of the forward pass, per sample
+    bytes: int
+    layers: int
+    slow: bool  # sizes or types are traced, so that a layer takes many times as long to compile
 
 
 class Builder(NamedTuple):
@@ -237,6 +248,7 @@ class Builder(NamedTuple):
     widen: Callable[[Any, dict[str, Any]], Any] = lambda space, tree: space
     named: Mapping[str, dict[str, Any]] = {}  # architectures known by name, as JSON
     masked: Callable[[Any, Any, Signature], Masked] | None = None
+    small: tuple[Any, Any] | None = None  # space and form for a demo, where the default is too large for one
 
 
 class Watch(NamedTuple):

@@ -1,85 +1,61 @@
-"""An architecture of any trainable space as a network: what the command inspects, retrains, loads and exports."""
+"""Architectures given as NAME, JSON or FILE, and the network of any of them through its space's Builder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
-from nasjax.nets.choice_chain import choice_chain
-from nasjax.nets.conv_chain import conv_chain
-from nasjax.nets.darts_eval import darts_eval
-from nasjax.spaces.choice_chain import ChoiceChain
-from nasjax.spaces.choice_plan import ChoicePlan
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import plan
-from nasjax.spaces.darts_cell import DartsCell, genotype
-from nasjax.spaces.darts_plan import DartsPlan
-from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.types import Network
+import numpy as np
 
-Image = tuple[int, int, int]  # height, width, channels
+from nasjax.types import Builder, Built, Signature
 
 
-class Built(NamedTuple):
-    """An architecture with everything about its network that is known before training."""
-
-    arch: dict[str, Any]  # JSON form
-    params: int
-    macs: int
-    plan: Any  # what decides the network; its repr tells two networks apart
-    network: Callable[..., Network]  # network(bn_eps=, dtype=)
-    learning_rate: float | None = None  # that the architecture brings
+def builds(builder: Builder, space: Any, form: Any, signature: Signature) -> Callable[[np.ndarray], Built]:
+    """Arch -> its network. Raises ValueError where there is none."""
+    return lambda arch: builder.build(space, form, space.encode(arch), signature)
 
 
-def build(config: Any, tree: dict[str, Any], image: Image, classes: int) -> Built:
-    """The network of an architecture.
+def describer(builder: Builder, space: Any, form: Any, signature: Signature) -> Callable[[np.ndarray], dict[str, Any]]:
+    """Arch -> its JSON form, identity, parameters and multiply-adds: what of a trial is known without training."""
+    build = builds(builder, space, form, signature)
+
+    def describe(arch: np.ndarray) -> dict[str, Any]:
+        built = build(arch)
+        return {"arch": built.arch, "hash": space.identity(arch), "params": built.params, "macs": built.macs}
+
+    return describe
+
+
+def read_arch(text: str, named: Mapping[str, dict[str, Any]], space: str) -> dict[str, Any]:
+    """An architecture given as NAME, JSON or FILE, as a JSON tree.
 
     Args:
-      config: anything with `space`, and for cells `eval` (an `EvalConfig`); for paths the training's `retrain_dropout`,
-        if there is one.
-      tree: the architecture as JSON.
-      image: of the inputs.
-      classes: number of logits.
+      text: what the user gave.
+      named: the architectures that have names.
+      space: name of the space, for the hint.
 
     Raises:
-      ValueError: the architecture is not one of the space, its network does not fit the images, or the space has none.
+      ValueError: it is none of the three.
     """
-    space = config.space
-    if isinstance(space, ConvChain):
-        arch = space.decode(tree)
-        chain = plan(space, arch, image, classes)
-        return Built(
-            space.encode(arch),
-            chain.params,
-            chain.macs,
-            chain,
-            lambda *, bn_eps, dtype: conv_chain(chain, bn_eps=bn_eps, dtype=dtype),
-            chain.learning_rate,
-        )
-    if isinstance(space, DartsCell):
-        shown = space.encode(space.decode(tree))
-        form = config.eval
-        cells = DartsPlan(
-            genotype(shown), form.channels, form.layers, classes, form.stem, image, auxiliary=form.auxiliary
-        )
-        return Built(
-            shown,
-            cells.params,
-            cells.macs,
-            cells,
-            lambda *, bn_eps, dtype: darts_eval(cells, bn_eps=bn_eps, dtype=dtype),
-        )
-    if isinstance(space, ChoiceChain):
-        arch = space.decode(tree)
-        blocks = ChoicePlan(space, image, classes)
-        params, macs = blocks.count(arch)
-        dropout = getattr(config, "retrain_dropout", 0.0)
-        return Built(
-            space.encode(arch),
-            params,
-            macs,
-            (blocks, arch.tolist(), dropout),
-            lambda *, bn_eps, dtype: choice_chain(blocks, arch, dropout=dropout, bn_eps=bn_eps, dtype=dtype),
-        )
-    assert isinstance(space, TabularCell)
-    raise ValueError("tabular_cell has results but no networks of its own; give --space=conv_chain or darts_cell")
+    if text in named:
+        return named[text]
+    source = text
+    if not text.lstrip().startswith("{"):
+        try:
+            source = Path(text).read_text()
+        except (OSError, ValueError) as error:
+            short = text if len(text) < 80 else text[:77] + "..."
+            known = f"no known name of {space} ({', '.join(named) or 'it has none'})"
+            raise ValueError(f"{short} is {known}, no JSON object and no readable file") from error
+    try:
+        tree = json.loads(source)
+    except ValueError as error:
+        where = "the architecture" if source is text else text
+        raise ValueError(f"{where} is not valid JSON ({error})") from error
+    if isinstance(tree, dict) and "arch" in tree and "space" not in tree:
+        tree = tree["arch"]  # best.json, or a line of trials.jsonl
+    if not isinstance(tree, dict) or "space" not in tree:
+        raise ValueError(f'an architecture is an object with "space", for example {{"space": "{space}", ...}}')
+    return tree

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nasjax.data.sources import Source, Split
+from nasjax.data.sources import DataSource, Source, Split
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FOLDER = "cifar-10-batches-py"
@@ -94,3 +94,14 @@ def _tfds(split: str, data_dir: str) -> Split:
         np.stack([example["image"] for example in examples]),
         np.array([example["label"] for example in examples], np.int32),
     )
+
+
+SOURCE = DataSource(
+    lambda config: cifar10(config.data_dir),
+    "classification",
+    shape=(32, 32, 3),
+    outputs=10,
+    size=50_000,
+    photographs=True,
+    folder=True,
+)

@@ -5,31 +5,28 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
-from nasjax.data.cifar10 import cifar10
-from nasjax.data.sources import Source, Split, digits, npz
-
-NAMES = ("digits", "cifar10")
-COUNTED = "imagenet"  # its networks can be inspected; there is no loader
+from nasjax import catalog
+from nasjax.data.sources import DataSource, Split
+from nasjax.types import Signature
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and how many.
+    """Which samples, and how many.
 
     Attributes:
-      name: "digits" (embedded, 8x8), "cifar10", or the path of an .npz with x and y.
-      data_dir: where cifar10 lies (the original python format, or a TFDS folder; "" = the TFDS default), and what a
-        relative .npz path is relative to.
-      valid_size: validation images; None = 300 of digits, 5,000 of cifar10 (as published), else a tenth or a sixth.
-      train_limit, valid_limit: use at most so many images of the part; None = all.
+      name: of the catalog, e.g. "digits" (embedded, 8x8) or "cifar10"; or the path of an .npz with x and y.
+      data_dir: where the data lie (cifar10: the original python format, or a TFDS folder; "" = the TFDS default), and
+        what a relative .npz path is relative to.
+      valid_size: validation samples; None = 300 of digits, 5,000 of cifar10 (as published), else a tenth or a sixth.
+      train_limit, valid_limit: use at most so many samples of the part; None = all.
       resize: area-averaged to resize x resize; None = as they are.
       split_seed: draws the split. It draws the test part, too, where the source has none of its own.
     """
@@ -43,10 +40,7 @@ class DataConfig:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.name not in (*NAMES, COUNTED) and not self.name.endswith(".npz"):
-            near = difflib.get_close_matches(self.name, NAMES, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"unknown dataset {self.name!r}; choose {', '.join(NAMES)} or the path of an .npz{hint}")
+        catalog.source(self.name)  # refuses an unknown name
         for field in ("valid_size", "train_limit", "valid_limit", "resize"):
             value = getattr(self, field)
             if value is not None and value < 1:
@@ -63,7 +57,7 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
     train: Split
     valid: Split
-    mean: np.ndarray  # f32[C] over train.x, as fractions (of 255) where x is uint8
+    mean: np.ndarray  # f32[C] over the images train.x, as fractions (of 255) where x is uint8; f32[0] of other samples
     std: np.ndarray  # f32[C], 1 where a channel is constant
     sha256: str  # of the arrays as loaded
 
@@ -78,39 +72,46 @@ def load(config: DataConfig) -> Dataset:
     Raises:
       ValueError, FileNotFoundError: in one line, what is wrong and what to do.
     """
-    source = _source(config)
+    source = catalog.source(config.name).open(config)
     pool = source.pool()
     rest = _order(config, len(pool.y))[source.test_size :]
-    valid_size = source.valid_size if config.valid_size is None else config.valid_size
-    if not 0 < valid_size < len(rest):
-        raise ValueError(f"valid_size={valid_size} of {len(rest)} images leaves none to train or to validate on")
-    train = _take(config, pool, rest[valid_size:][: config.train_limit])
-    valid = _take(config, pool, rest[:valid_size][: config.valid_limit])
+    if source.valid is not None:
+        own = source.valid()
+        train = _take(config, pool, np.arange(len(pool.y))[: config.train_limit])
+        valid = _take(config, own, np.arange(len(own.y))[: config.valid_limit])
+    else:
+        valid_size = source.valid_size if config.valid_size is None else config.valid_size
+        if not 0 < valid_size < len(rest):
+            raise ValueError(f"valid_size={valid_size} of {len(rest)} samples leaves none to train or to validate on")
+        train = _take(config, pool, rest[valid_size:][: config.train_limit])
+        valid = _take(config, pool, rest[:valid_size][: config.valid_limit])
     digest = hashlib.sha256(repr(source.class_names).encode())
     for array in (*train, *valid):
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array))
     names = source.class_names
-    return Dataset(config.name, len(names), names, train, valid, *_moments(train.x), digest.hexdigest())
+    none = np.zeros(0, np.float32)
+    mean, std = _moments(train.x) if train.x.ndim == 4 else (none, none)
+    return Dataset(config.name, len(names), names, train, valid, mean, std, digest.hexdigest())
+
+
+def known_signature(config: DataConfig) -> Signature | None:
+    """What networks read and write on these data, where that is known without reading them."""
+    source: DataSource = catalog.source(config.name)
+    if source.shape is None or source.outputs is None:
+        return None
+    shape, size, images = source.shape, config.resize, len(source.shape) == 3
+    shape = (size, size, shape[2]) if size and images else shape
+    return Signature(jax.ShapeDtypeStruct(shape, np.float32 if images else np.int32), source.outputs)
 
 
 def load_test(config: DataConfig) -> Split:
     """Reads the test part: the same images whatever valid_size and the limits are. For retraining, once."""
-    source = _source(config)
+    source = catalog.source(config.name).open(config)
     part = source.test() if source.test else source.pool()
     return _take(
         config, part, np.arange(len(part.y)) if source.test else _order(config, len(part.y))[: source.test_size]
     )
-
-
-def _source(config: DataConfig) -> Source:
-    if config.name == "digits":
-        return digits()
-    if config.name == "cifar10":
-        return cifar10(config.data_dir)
-    if config.name == COUNTED:
-        raise ValueError("imagenet has no loader here: use --mode=inspect, or --dataset=FILE.npz with x and y")
-    return npz(Path(config.data_dir, config.name).expanduser())
 
 
 def _order(config: DataConfig, n: int) -> np.ndarray:
@@ -119,8 +120,11 @@ def _order(config: DataConfig, n: int) -> np.ndarray:
 
 
 def _take(config: DataConfig, part: Split, index: np.ndarray) -> Split:
-    x = part.x[index]
-    return Split(x if config.resize is None else resize(x, config.resize, config.resize), part.y[index])
+    x, y = part.x[index], part.y[index]
+    if config.resize is None or x.ndim != 4:
+        return Split(x, y)
+    size = config.resize
+    return Split(resize(x, size, size), nearest(y, size, size) if y.ndim == 4 else y)
 
 
 def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -139,6 +143,13 @@ def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
         y = np.einsum("ph,nhwc,qw->npqc", rows, x[start : start + 1000].astype(np.float32), columns, optimize=True)
         out[start : start + 1000] = np.rint(y) if x.dtype == np.uint8 else y
     return out
+
+
+def nearest(y: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Every new pixel is the old one at its centre: [N, H, W, C] -> [N, height, width, C], for masks."""
+    rows = ((np.arange(height) + 0.5) * y.shape[1] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * y.shape[2] / width).astype(int)
+    return y[:, rows][:, :, columns]
 
 
 def _overlap(old: int, new: int) -> np.ndarray:

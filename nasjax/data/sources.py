@@ -1,120 +1,41 @@
-"""Where images come from: the embedded digits and a user's own .npz (CIFAR-10 has a file of its own).
+"""What a data set is before it is read: its parts, its task, and the form of its samples.
 
-A source says what it holds and reads it only when asked, part by part, so that a search never opens test images.
+A source says what it holds and reads it only when asked, part by part, so that a search never opens the test part.
 """
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
-from importlib import resources
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
 class Split(NamedTuple):
-    """Images and labels of one part."""
+    """Samples and targets of one part."""
 
-    x: np.ndarray  # uint8[N, H, W, C], or float32 in whatever range the user gave
-    y: np.ndarray  # i32[N], 0..classes-1
+    x: np.ndarray  # images uint8[N, H, W, C] or float32 in whatever range the user gave; windows of tokens i32[N, T]
+    y: np.ndarray  # classes i32[N]; masks uint8[N, H, W, 1]; the next tokens i32[N, T]
 
 
 class Source(NamedTuple):
     """A data set that has not been read yet."""
 
-    class_names: tuple[str, ...]
-    pool: Callable[[], Split]  # everything there is to train and validate on
-    test: Callable[[], Split] | None  # None: no test part of its own, `test_size` images of the pool serve
-    test_size: int  # images, 0 where `test` is given
-    valid_size: int  # default number of validation images
+    class_names: tuple[str, ...]  # of the outputs: classes, channels of the mask, words
+    pool: Callable[[], Split]  # everything there is to train on, and to validate on where `valid` is None
+    test: Callable[[], Split] | None  # None: no test part of its own, `test_size` samples of the pool serve
+    test_size: int  # samples, 0 where `test` is given
+    valid_size: int  # default number of validation samples, 0 where `valid` is given
+    valid: Callable[[], Split] | None = None  # a validation part of its own
 
 
-def digits() -> Source:
-    """The 1,797 handwritten digits of 8x8 pixels that scikit-learn ships (UCI, CC BY 4.0; see DIGITS_LICENSE.txt).
+class DataSource(NamedTuple):
+    """A data set by name, as the catalog lists it."""
 
-    The file keeps the original values 0..16; images are handed out as value * 15, so that 0..240 shows as a picture.
-    """
-
-    def pool() -> Split:
-        with resources.files("nasjax.data").joinpath("digits.npz").open("rb") as file, np.load(file) as arrays:
-            return Split(arrays["x"] * np.uint8(15), arrays["y"].astype(np.int32))
-
-    return Source(tuple("0123456789"), pool, None, test_size=297, valid_size=300)
-
-
-def npz(path: Path) -> Source:
-    """A user's file: x and y, optionally x_test and y_test.
-
-    Args:
-      path: an .npz with x [N, H, W] or [N, H, W, C], uint8 or float in any range, and y int[N], any values (class k is
-        the k-th smallest). Without x_test a sixth of the images is the test part, and another sixth validates.
-
-    Raises:
-      FileNotFoundError: no such file.
-      ValueError: not an .npz, a key is missing, or an array has a wrong type, rank, length or value.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}; --dataset=FILE.npz needs a file with arrays x and y")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {name.removesuffix(".npy") for name in archive.namelist()}
-    except zipfile.BadZipFile:
-        raise ValueError(f"{path} is not an .npz file; write one with numpy.savez(path, x=images, y=labels)") from None
-    if missing := {"x", "y"} - members:
-        raise ValueError(f"{path} has no {sorted(missing)[0]!r} (it has {', '.join(sorted(members)) or 'nothing'})")
-    if len({"x_test", "y_test"} & members) == 1:
-        raise ValueError(f"{path} has one of x_test and y_test; give both or neither")
-    own_test = "x_test" in members
-
-    y = _labels(path, "y")
-    n, values = len(y), np.unique(y)
-    if len(values) < 2:
-        raise ValueError(f"{path}: y holds fewer than two classes")
-
-    def split(suffix: str) -> Split:
-        x, labels = _images(path, "x" + suffix), _labels(path, "y" + suffix)
-        if len(x) != len(labels):
-            raise ValueError(f"{path}: x{suffix} has {len(x)} images, but y{suffix} has {len(labels)} labels")
-        y = np.searchsorted(values, labels).clip(max=len(values) - 1)
-        if (unknown := labels[values[y] != labels]).size:
-            raise ValueError(f"{path}: y{suffix} holds {unknown[0]}, a class that y does not have")
-        return Split(x, y.astype(np.int32))
-
-    return Source(
-        class_names=tuple(str(value) for value in values),
-        pool=lambda: split(""),
-        test=(lambda: split("_test")) if own_test else None,
-        test_size=0 if own_test else n // 6,
-        valid_size=n // 10 if own_test else n // 6,
-    )
-
-
-def _array(path: Path, key: str) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays[key]
-    except Exception as error:  # object arrays, a truncated member, a name that is no array
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"{path}: cannot read {key} as a plain array ({reason})") from error
-
-
-def _labels(path: Path, key: str) -> np.ndarray:
-    y = _array(path, key)
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise ValueError(f"{path}: {key} must be integers of shape [N], got {y.dtype} {list(y.shape)}")
-    return y
-
-
-def _images(path: Path, key: str) -> np.ndarray:
-    x = _array(path, key)
-    if x.ndim not in (3, 4) or 0 in x.shape:
-        raise ValueError(f"{path}: {key} must be [N, H, W] or [N, H, W, C], got {list(x.shape)}")
-    if x.dtype != np.uint8:
-        if x.dtype.kind != "f":
-            raise ValueError(f"{path}: {key} must be uint8 or float, got {x.dtype}; use {key}.astype('uint8')")
-        x = x.astype(np.float32)
-        if not np.isfinite(x).all():
-            raise ValueError(f"{path}: {key} holds NaN or infinite values")
-    return x if x.ndim == 4 else x[..., None]
+    open: Callable[[Any], Source]  # of a DataConfig. Raises ValueError or FileNotFoundError with what to do
+    task: str  # what it is for
+    shape: tuple[int, ...] | None = None  # of one sample, known without reading; None = only the data tell
+    outputs: int | None = None  # likewise
+    size: int | None = None  # samples to train and validate on, likewise
+    photographs: bool = False  # crops of 5/4 and mirror images are the same picture; false for digits
+    folder: bool = False  # --data_dir says where it lies

@@ -41,6 +41,7 @@ def learn(
     history: Callable[[int, Any, PyTree], dict[str, Any]],
     on_epoch: Callable[[Progress], None] = lambda progress: None,
     on_step: Callable[[int, int], None] = lambda done, steps: None,
+    record_line: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> Progress:
     """Runs or continues a search by gradients in `workdir`.
 
@@ -53,6 +54,7 @@ def learn(
       history: (stage, facts, state) -> what else to write in the epoch's line.
       on_epoch: called after every epoch.
       on_step: called after every step with the steps done in this epoch and their number.
+      record_line: receives every line of metrics.jsonl once it is written.
 
     Returns:
       The end of the last stage.
@@ -122,6 +124,7 @@ def learn(
             row |= history(stage, facts, record["state"])
             with _told(workdir):
                 checkpoint.append_lines(lines, [row])
+            record_line(row)
             save()
             on_epoch(Progress(stage, facts, record["state"], record["epochs"], row, wall_s, resumed))
         following = stages.facts(stage + 1, facts, record["state"])

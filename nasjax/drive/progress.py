@@ -1,21 +1,19 @@
-"""Progress on the terminal: of a search a bar where there is one, else plain lines; a line now and then of an epoch."""
+"""Progress of a run: a bar where a terminal shows one, else plain lines; inside a long epoch a line now and then."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from nasjax.drive.search import Summary, scalar_fitness
-from nasjax.types import Budget
+from nasjax.types import Budget, Metric, Watch
 
 
 @contextmanager
-def progress(budget: Budget, percent: bool = True) -> Iterator[Callable[[Summary], None]]:
-    """A function to call after every round; it shows trials, best-so-far (`percent`: a fraction) and the time left."""
-    if sys.stderr.isatty():
+def progress(budget: Budget, metric: Metric, watch: Watch) -> Iterator[Callable[[Summary], None]]:
+    """A function to call after every round; it shows trials, the best so far and the time left."""
+    if watch.bar:
         from tqdm import tqdm
 
         with tqdm(total=budget.trials, unit="trial") as bar:
@@ -23,7 +21,7 @@ def progress(budget: Budget, percent: bool = True) -> Iterator[Callable[[Summary
             def draw(summary: Summary) -> None:
                 bar.initial = summary.resumed
                 bar.n = summary.trials
-                bar.set_postfix_str(_state(summary, percent))
+                bar.set_postfix_str(_state(summary, metric))
 
             yield draw
         return
@@ -35,18 +33,18 @@ def progress(budget: Budget, percent: bool = True) -> Iterator[Callable[[Summary
         if budget.trials is not None and done:
             left = f", about {(time.monotonic() - began) / done * (budget.trials - summary.trials):.0f} s left"
         total = f"/{budget.trials}" if budget.trials is not None else ""
-        print(f"trial {summary.trials}{total}: {_state(summary, percent)}{left}", file=sys.stderr, flush=True)
+        watch.say(f"trial {summary.trials}{total}: {_state(summary, metric)}{left}")
 
     yield line
 
 
-def _state(summary: Summary, percent: bool) -> str:
-    best = f"best {fitness_text(summary.best, percent)}" if summary.best else "no success yet"
+def _state(summary: Summary, metric: Metric) -> str:
+    best = f"best {metric.text(scalar_fitness(summary.best))}" if summary.best else "no success yet"
     failed = f", {summary.failed} failed" if summary.failed else ""
     return f"{best}{failed}"
 
 
-def ticking(every_s: float = 20.0) -> Callable[[int, int], None]:
+def ticking(watch: Watch, every_s: float = 20.0) -> Callable[[int, int], None]:
     """A line now and then inside a long epoch."""
     last = time.monotonic()
 
@@ -54,11 +52,6 @@ def ticking(every_s: float = 20.0) -> Callable[[int, int], None]:
         nonlocal last
         if done < steps and time.monotonic() - last > every_s:
             last = time.monotonic()
-            print(f"  step {done}/{steps}", file=sys.stderr, flush=True)
+            watch.say(f"  step {done}/{steps}")
 
     return tick
-
-
-def fitness_text(row: dict[str, Any], percent: bool) -> str:
-    """A trial's fitness as the terminal shows it."""
-    return f"{scalar_fitness(row):.2%}" if percent else f"{scalar_fitness(row):.4f}"

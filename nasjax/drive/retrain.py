@@ -10,116 +10,148 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import shutil
-import sys
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax import model
-from nasjax.building.built import Built, build
-from nasjax.data.dataset import load, load_test
-from nasjax.experiments.families.candidates import RetrainConfig, shape_of
-from nasjax.experiments.published import published
 from nasjax.settings import as_json
-from nasjax.store import checkpoint, workdir
+from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
-from nasjax.train.fit import fit, resident
+from nasjax.train.fit import fit, resident, sample_of, valid_name
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, TrainState, trainer
-from nasjax.types import Key, PyTree
+from nasjax.train.step import Data, TrainState, example, trainer
+from nasjax.types import Built, Key, PyTree, Task, Watch
 
 _SAVE_S = 60.0  # a training is saved when so many seconds have passed
 
 
-def retrain(config: Any, trees: list[dict[str, Any]], path: Path) -> dict[str, Any]:
-    """Trains architectures from scratch in `path`, tests the best once, writes its weights and result.json.
+@dataclass(frozen=True)
+class RetrainConfig:
+    """`--mode=retrain`: training from scratch. `grid` tries the small grid on validation data first.
 
-    A killed training goes on from its last saved epoch; a finished one is not trained or tested again.
+    Attributes:
+      top_k: how many of the search's best are trained; the best of them by the validation metric is tested.
+      sample: how many paths of a supernet are trained alone, to see how well the search's scores rank them
+        (standalone.jsonl). They are the first trials, which were drawn at random.
+    """
+
+    top_k: int = 1
+    sample: int = 0
+    grid: bool = False
+    grid_epochs: int = 10
+    grid_learning_rates: tuple[float, ...] = (0.05, 0.1, 0.2)
+    grid_weight_decays: tuple[float, ...] = (5e-5, 1e-4, 2e-4)
+    grid_bn_eps: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
+    grid_decays: tuple[float, ...] = (0.4, 0.5, 0.6)
+    use_token: bool = True  # take the learning rate that the architecture predicts, where its space has one
+
+    def __post_init__(self) -> None:
+        for name in ("grid_learning_rates", "grid_weight_decays", "grid_bn_eps", "grid_decays"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} needs at least one value")
+        if self.grid_epochs < 1 or self.top_k < 1 or self.sample < 0:
+            raise ValueError("grid_epochs and top_k must be at least 1, sample not negative")
+
+
+class Job(NamedTuple):
+    """What is to be trained, on what, and how."""
+
+    builts: Sequence[Built]  # the best of them by the validation metric is tested
+    data: Any  # `data.dataset.Dataset`, training and validation parts
+    test: Callable[[], Any]  # reads the test part; called once, after all training
+    task: Task
+    recipe: Recipe
+    settings: RetrainConfig
+    seed: int
+    facts: dict[str, Any]  # JSON that tells one job from another, beside recipe, settings, seed and architectures
+
+
+class Winner(NamedTuple):
+    """The network that was tested."""
+
+    built: Built
+    recipe: Recipe
+    variables: PyTree
+
+
+def finished(job: Job, workdir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The folder and result.json of the same job, where it was trained and tested before."""
+    folder = _folder(job, workdir, job.builts)
+    file = folder / "result.json"
+    return (folder, json.loads(file.read_text())) if file.exists() else None
+
+
+def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any], Winner]:
+    """Trains architectures from scratch in `workdir`, and tests the best once.
+
+    A killed training goes on from its last saved epoch.
 
     Args:
-      config: its retrain_recipe and retrain settings count; its data settings name the data; its space contains the
-        architecture.
-      trees: the architectures as JSON; the best by validation accuracy is tested.
-      path: an opened workdir.
+      job: what to train.
+      workdir: an opened workdir.
+      watch: who is told.
 
     Returns:
-      What result.json holds.
+      The job's folder, what its result.json is to hold, and the trained network. The caller writes both down.
 
     Raises:
-      ValueError: wrong settings or architecture.
       RunError: the loss became NaN, or the disk is full.
     """
-    data = load(config.data)
-    image, classes = shape_of(data)
-    candidates = [build(config, tree, image, classes) for tree in trees]
-    settings = {name: as_json(getattr(config, name)) for name in ("data", "retrain_recipe", "retrain", "seed")}
-    del settings["retrain"]["top_k"], settings["retrain"]["sample"]
-
-    def folder_of(*builts: Built) -> Path:
-        # The plan is the architecture as it is compiled, extra filters and poolings included.
-        what = [{**settings, "plan": ", ".join(repr(built.plan) for built in builts)}, data.sha256]
-        return path / "retrain" / hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
-
-    folder, result_file = folder_of(*candidates), path / "result.json"
-    if (folder / "result.json").exists():
-        result = json.loads((folder / "result.json").read_text())
-        print(f"already trained and tested with these settings (in {folder})", file=sys.stderr)
-        shutil.rmtree(path / "model", ignore_errors=True)
-        shutil.copytree(folder / "model", path / "model")
-        checkpoint.write_json(result_file, result)
-        return result
+    folder, data, task = _folder(job, workdir, job.builts), job.data, job.task
     folder.mkdir(parents=True, exist_ok=True)
-    key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
-    arrays = resident(data)
+    key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(job.seed), 1))
+    arrays, valid = resident(data), valid_name(task)
     trained, seconds = [], 0.0
-    for n, built in enumerate(candidates, 1):
-        if len(candidates) > 1:
-            print(f"architecture {n} of {len(candidates)}", file=sys.stderr)
-        own, recipe = folder_of(built), config.retrain_recipe
+    for n, built in enumerate(job.builts, 1):
+        if len(job.builts) > 1:
+            watch.say(f"architecture {n} of {len(job.builts)}")
+        own, recipe = _folder(job, workdir, [built]), job.recipe
         own.mkdir(exist_ok=True)
         clock = _clock(own)
-        if built.learning_rate is not None and config.retrain.use_token:
+        if built.learning_rate is not None and job.settings.use_token:
             recipe = dataclasses.replace(recipe, learning_rate=built.learning_rate)
-        if config.retrain.grid:
-            recipe = _grid(key_grid, config.retrain, recipe, built, arrays, own, clock)
-        variables, history = _train(key, built, recipe, arrays, own, clock)
+        if job.settings.grid:
+            recipe = _grid(key_grid, job, recipe, built, arrays, own, clock, watch)
+        variables, history = _train(key, built, recipe, arrays, task, own, clock, watch)
         seconds += clock()
-        trained.append((history["valid_accuracy"][-1], built, recipe, jax.device_get(variables), history))
-    _, built, recipe, variables, history = max(trained, key=lambda found: found[0])
+        trained.append((history[valid][-1], built, recipe, jax.device_get(variables), history))
+    _, built, recipe, variables, history = max(trained, key=lambda found: task.metric.sign * found[0])
     began = time.monotonic()
-    test = load_test(config.data)
+    test = job.test()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-    accuracy = jax.jit(trainer(network, recipe, len(data.train.y), variables).accuracy)
-    tested = accuracy(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
+    measure = jax.jit(trainer(network, recipe, len(data.train.y), variables, task).measure)
+    tested = measure(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
     result = {
         "arch": built.arch,
         "params": built.params,
         "macs": built.macs,
-        "test_accuracy": float(tested),
-        "test_images": len(test.y),
-        "valid_accuracy": history["valid_accuracy"][-1],
+        "metric": task.metric._asdict(),
+        f"test_{task.metric.name}": float(tested),
+        "test_samples": len(test.y),
+        valid: history[valid][-1],
         "train_loss": history["train_loss"][-1],
-        "dataset": {"name": data.name, "image": list(image), "train": len(data.train.y), "sha256": data.sha256},
         "recipe": as_json(recipe),
         "seconds": round(seconds + time.monotonic() - began, 3),
         "history": history,
-        **({"candidates": [{"arch": b.arch, "valid_accuracy": v} for v, b, *_ in trained]} if len(trained) > 1 else {}),
-        "published": published(config),
-        **workdir.environment(),
+        **({"candidates": [{"arch": b.arch, valid: v} for v, b, *_ in trained]} if len(trained) > 1 else {}),
     }
-    names = (data.class_names, data.mean, data.std, recipe.bn_eps)
-    description = model.describe(config, built.arch, image, str(data.train.x.dtype), *names)
-    for place in (folder, path):
-        model.save(place, variables, description)
-    checkpoint.write_json(folder / "result.json", result)
-    checkpoint.write_json(result_file, result)
-    return result
+    return folder, result, Winner(built, recipe, variables)
+
+
+def _folder(job: Job, workdir: Path, builts: Sequence[Built]) -> Path:
+    # The plan is the architecture as it is compiled, extra filters and poolings included.
+    settings = as_json(job.settings)
+    del settings["top_k"], settings["sample"]
+    plans = ", ".join(repr((built.plan, built.learning_rate)) for built in builts)
+    what = [job.facts, as_json(job.recipe), settings, job.seed, plans, job.data.sha256]
+    return workdir / "retrain" / hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _clock(folder: Path) -> Callable[[], float]:
@@ -136,13 +168,21 @@ def _clock(folder: Path) -> Callable[[], float]:
 
 
 def _train(
-    key: Key, built: Built, recipe: Recipe, data: Data, folder: Path, clock: Callable[[], float]
+    key: Key,
+    built: Built,
+    recipe: Recipe,
+    data: Data,
+    task: Task,
+    folder: Path,
+    clock: Callable[[], float],
+    watch: Watch,
 ) -> tuple[PyTree, dict[str, list[float]]]:
     """`fit` with checkpoints and a line per epoch."""
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-    blank = network.init(jax.random.key(0), None, jnp.zeros((1, *data.train_x.shape[1:]), jnp.float32))
-    found = checkpoint.latest(folder / "epochs", trainer(network, recipe, len(data.train_y), blank).start(blank))
-    saved = time.monotonic()
+    blank = network.init(jax.random.key(0), None, example(network, sample_of(data, task)))
+    start = trainer(network, recipe, len(data.train_y), blank, task).start(blank)
+    found = checkpoint.latest(folder / "epochs", start)
+    saved, metric = time.monotonic(), task.metric
 
     def on_epoch(epoch: int, state: TrainState) -> None:
         nonlocal saved
@@ -150,14 +190,14 @@ def _train(
         what = f"epoch {epoch}/{recipe.epochs}: loss {float(state.train_loss[at]):.4f}"
         if epoch > recipe.epochs:
             what = "running statistics refreshed"
-        print(f"{what}, validation accuracy {float(state.valid_accuracy[at]):.2%}", file=sys.stderr, flush=True)
+        watch.say(f"{what}, validation {metric.name} {metric.text(metric.sign * float(state.valid_metric[at]))}")
         clock()
         if time.monotonic() - saved > _SAVE_S or epoch == recipe.epochs + recipe.refresh_epochs:
             checkpoint.save(folder / "epochs", f"{epoch:06d}", state)
             saved = time.monotonic()
 
     variables, history = fit(
-        key, network, data, recipe, state=found[1] if found else None, devices=None, on_epoch=on_epoch
+        key, network, data, recipe, task, state=found[1] if found else None, devices=None, on_epoch=on_epoch
     )
     if not np.isfinite(history["train_loss"][-1]):
         raise RunError(
@@ -170,19 +210,21 @@ def _train(
 
 def _grid(
     key: Key,
-    grid: RetrainConfig,
+    job: Job,
     recipe: Recipe,
     built: Built,
     data: Data,
     folder: Path,
     clock: Callable[[], float],
+    watch: Watch,
 ) -> Recipe:
-    """The recipe of the best validation accuracy; every setting is trained with the same key, and written down."""
+    """The recipe of the best validation metric; every setting is trained with the same key, and written down."""
+    grid, metric, valid = job.settings, job.task.metric, valid_name(job.task)
     file = folder / "grid.jsonl"
-    done = {json.dumps(row["setting"]): row["valid_accuracy"] for row in checkpoint.read_lines(file)}
+    done = {json.dumps(row["setting"]): row[valid] for row in checkpoint.read_lines(file)}
     checkpoint.truncate_lines(file, len(done))
     axes = (grid.grid_learning_rates, grid.grid_weight_decays, grid.grid_bn_eps, grid.grid_decays)
-    best, chosen = -1.0, recipe
+    best, chosen = -math.inf, recipe
     for n, (rate, decay, eps, drop) in enumerate(itertools.product(*axes), 1):
         # The second drop keeps its distance to the end: half of what follows the first.
         changes: dict[str, Any] = {
@@ -195,15 +237,15 @@ def _grid(
         if name not in done:
             short = dataclasses.replace(recipe, epochs=grid.grid_epochs, **changes)
             network = built.network(bn_eps=eps, dtype=recipe.dtype)
-            _, history = fit(key, network, data, short)
-            accuracy = history["valid_accuracy"][-1] if np.isfinite(history["train_loss"][-1]) else -1.0
-            done[name] = accuracy
-            checkpoint.append_lines(file, [{"setting": json.loads(name), "valid_accuracy": accuracy}])
+            _, history = fit(key, network, data, short, job.task)
+            done[name] = history[valid][-1] if np.isfinite(history["train_loss"][-1]) else None
+            checkpoint.append_lines(file, [{"setting": json.loads(name), valid: done[name]}])
             clock()
             total = np.prod([len(axis) for axis in axes])
-            print(f"grid {n}/{total}: validation accuracy {accuracy:.2%} with {name}", file=sys.stderr, flush=True)
-        if done[name] > best:
-            best, chosen = done[name], dataclasses.replace(recipe, **changes)
-    if best < 0:
+            shown = metric.text(None if done[name] is None else metric.sign * done[name])
+            watch.say(f"grid {n}/{total}: validation {metric.name} {shown} with {name}")
+        if done[name] is not None and metric.sign * done[name] > best:
+            best, chosen = metric.sign * done[name], dataclasses.replace(recipe, **changes)
+    if best == -math.inf:
         raise RunError("every setting of the grid gave NaN; set smaller --set retrain.grid_learning_rates=...")
     return chosen

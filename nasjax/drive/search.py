@@ -50,6 +50,7 @@ def search(
     metrics: Callable[[PyTree], dict[str, Any]] | None = None,
     runtime: Runtime | None = None,
     on_round: Callable[[Summary], None] = lambda summary: None,
+    record: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> Summary:
     """Runs or continues a search in `workdir`.
 
@@ -65,6 +66,7 @@ def search(
       metrics: searcher state -> scalars for metrics.jsonl.
       runtime: where evaluations run, `inline` unless given.
       on_round: called after every round.
+      record: receives every line of trials.jsonl and metrics.jsonl once it is written.
 
     Returns:
       The state of the search when the budget was spent.
@@ -103,7 +105,7 @@ def search(
             if not rows:
                 raise RunError("the searcher found nothing to ask: no architecture keeps to the limits")
             # A small space, wholly visited. The line tells the report that this is the end; resuming cuts it off.
-            _write(workdir, [], summary, lambda state: {"done": True})
+            _write(workdir, [], summary, lambda state: {"done": True}, record)
             break
         new, evaluation = _round(key_eval, proposal, evaluator, describe, refuse, runtime)
         state = tell(state, proposal, evaluation)
@@ -112,9 +114,9 @@ def search(
         rounds += 1
         rows += new
         summary = _summary(rows, wall_s, resumed, state)
-        _write(workdir, new, summary, metrics)
-        record = {"state": state, "told": len(rows), "rounds": rounds, "wall_s": wall_s}
-        checkpoint.save(folder, "final" if cut else f"{len(rows):08d}", record)
+        _write(workdir, new, summary, metrics, record)
+        saved = {"state": state, "told": len(rows), "rounds": rounds, "wall_s": wall_s}
+        checkpoint.save(folder, "final" if cut else f"{len(rows):08d}", saved)
         on_round(summary)
     if summary.trials and summary.best is None:
         reason = summary.last["error"] if summary.last else ""
@@ -233,6 +235,7 @@ def _write(
     new: list[dict[str, Any]],
     summary: Summary,
     metrics: Callable[[PyTree], dict[str, Any]] | None,
+    record: Callable[[dict[str, Any]], None],
 ) -> None:
     """Appends the round to the workdir's files."""
     try:
@@ -246,3 +249,5 @@ def _write(
             checkpoint.write_json(workdir / "best.json", summary.best)
     except OSError as error:
         raise RunError(f"cannot write to {workdir}: {error.strerror or error}") from error
+    for row in (*new, line):
+        record(row)

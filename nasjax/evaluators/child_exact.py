@@ -14,12 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.nets.conv_chain import conv_chain
-from nasjax.spaces.conv_plan import Plan
 from nasjax.train.fit import Run, advance, stepwise
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, Trainer, TrainState, trainer
-from nasjax.types import Key, PyTree, one_line
+from nasjax.train.step import Data, Trainer, TrainState, example, trainer
+from nasjax.types import Built, Key, PyTree, Signature, Task, one_line
 
 _AHEAD = 2  # programs compiled before they are needed
 _KEPT = 64  # programs kept for architectures that come again
@@ -30,14 +28,14 @@ class Child(NamedTuple):
 
     id: int
     arch: np.ndarray  # i32[S]
-    plan: Plan
+    built: Built
 
 
 class Curves(NamedTuple):
     """What of a TrainState tells how the training went, on the host."""
 
     train_loss: Any  # f32[epochs]
-    valid_accuracy: Any  # f32[epochs]
+    valid_metric: Any  # f32[epochs]
     nan_epoch: Any  # i32
 
 
@@ -55,11 +53,13 @@ class Outcome(NamedTuple):
 Train = Callable[[Key, Sequence[Child], int], list[Outcome]]
 
 
-def exact(data: Data, recipe: Recipe, *, keep_weights: bool = False) -> Train:
+def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_weights: bool = False) -> Train:
     """Trains children one after the other, each by its own program.
 
     Args:
       data: on the device.
+      signature: what the networks read.
+      task: what they are for.
       recipe: the training.
       keep_weights: leave the variables in the outcomes.
 
@@ -68,22 +68,22 @@ def exact(data: Data, recipe: Recipe, *, keep_weights: bool = False) -> Train:
       neighbours. Its seconds are its training and the wait for its program. Programs are kept for plans that come
       again; the learning rate is an argument of them.
     """
-    programs: OrderedDict[Plan, Future[Run]] = OrderedDict()
+    programs: OrderedDict[Any, Future[Run]] = OrderedDict()
 
-    def start(key: Key, plan: Plan) -> tuple[Trainer, TrainState]:
-        network = conv_chain(plan, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-        variables = network.init(key, None, jnp.zeros(1, jnp.float32))
-        train = trainer(network, recipe, len(data.train_y), variables)
+    def start(key: Key, built: Built) -> tuple[Trainer, TrainState]:
+        network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
+        variables = network.init(key, None, example(network, signature))
+        train = trainer(network, recipe, len(data.train_y), variables, task)
         return train, train.start(variables)
 
-    def compiled(plan: Plan) -> Run:
-        train, state = start(jax.random.key(0), plan)
-        return stepwise(train, recipe, state, None, data)
+    def compiled(built: Built) -> Run:
+        train, state = start(jax.random.key(0), built)
+        return stepwise(train, recipe, state, None, data, task)
 
-    def program(pool: ThreadPoolExecutor, plan: Plan) -> Future[Run]:
-        plan = plan._replace(learning_rate=None)
+    def program(pool: ThreadPoolExecutor, built: Built) -> Future[Run]:
+        plan = built.plan
         if plan not in programs or programs[plan].cancelled():
-            programs[plan] = pool.submit(compiled, plan)
+            programs[plan] = pool.submit(compiled, built)
         programs.move_to_end(plan)
         while len(programs) > _KEPT:
             programs.popitem(last=False)
@@ -94,11 +94,11 @@ def exact(data: Data, recipe: Recipe, *, keep_weights: bool = False) -> Train:
         try:
             key_init, key_train = jax.random.split(jax.random.fold_in(key, child.id))
             run = ready.result()
-            train, state = start(key_init, child.plan)
-            rate = jnp.float32(child.plan.learning_rate or recipe.learning_rate)
+            train, state = start(key_init, child.built)
+            rate = jnp.float32(child.built.learning_rate or recipe.learning_rate)
             state = advance(run, key_train, state, None, rate, data, 0, train.steps)
             variables = train.variables(state) if keep_weights else None
-            curves = Curves(state.train_loss, state.valid_accuracy, state.nan_epoch)
+            curves = Curves(state.train_loss, state.valid_metric, state.nan_epoch)
             return Outcome(time.monotonic() - began, *jax.tree.map(np.asarray, (curves, variables)))
         except Exception as error:  # a child that cannot be trained is a result, not the end of the search
             return Outcome(time.monotonic() - began, error=one_line(error))
@@ -108,7 +108,7 @@ def exact(data: Data, recipe: Recipe, *, keep_weights: bool = False) -> Train:
         try:
             outcomes = []
             for i, child in enumerate(children):
-                ready, *_ = [program(pool, other.plan) for other in children[i : i + 1 + _AHEAD]]
+                ready, *_ = [program(pool, other.built) for other in children[i : i + 1 + _AHEAD]]
                 outcomes.append(one(key, child, ready))
             return outcomes
         finally:

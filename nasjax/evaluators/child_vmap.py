@@ -11,27 +11,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.evaluators.child_exact import Child, Curves, Outcome, Train
-from nasjax.nets.conv_chain_masked import conv_chain_masked
-from nasjax.nets.conv_chain_pack import pack
-from nasjax.spaces.conv_chain import ConvChain
 from nasjax.train.compiling import compile_lowered
 from nasjax.train.fit import Run, advance
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, Trainer, TrainState, trainer
-from nasjax.types import Key, one_line
+from nasjax.train.step import Data, Trainer, TrainState, example, trainer
+from nasjax.types import Key, Masked, Signature, Task, one_line
 
 
 def vmapped(
-    space: ConvChain, classes: int, data: Data, recipe: Recipe, chunk: int, *, keep_weights: bool = False
+    masked: Masked,
+    data: Data,
+    signature: Signature,
+    task: Task,
+    recipe: Recipe,
+    chunk: int | None,
+    *,
+    keep_weights: bool = False,
 ) -> Train:
-    """Trains children in chunks, each chunk as one program: compiled once per depth, whatever the architectures.
+    """Trains children in chunks, each chunk as one program: compiled once per size, whatever the architectures.
 
     Args:
-      space: of the children.
-      classes: number of logits.
+      masked: the network of all children.
       data: on the device.
+      signature: what the network reads.
+      task: what it is for.
       recipe: the training.
-      chunk: children at a time, at most.
+      chunk: children at a time, at most; None = all.
       keep_weights: leave the variables, specialised, in the outcomes.
 
     Returns:
@@ -41,43 +46,41 @@ def vmapped(
     """
 
     @functools.lru_cache(maxsize=32)
-    def programs(depth: int, size: int) -> tuple[Trainer, Callable[..., TrainState], Run]:
-        height, width, channels = data.train_x.shape[1:]
-        network = conv_chain_masked(
-            space, (height, width, channels), classes, depth=depth, bn_eps=recipe.bn_eps, dtype=recipe.dtype
-        )
-        x = jnp.zeros(1, jnp.float32)
-        arch = jnp.zeros(len(space.sites), jnp.int32)
-        train = trainer(network, recipe, len(data.train_y), jax.eval_shape(network.init, jax.random.key(0), arch, x))
+    def programs(size: int, count: int, sites: int) -> tuple[Trainer, Callable[..., TrainState], Run]:
+        network = masked.network(size, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
+        x = example(network, signature)
+        arch = jnp.zeros(sites, jnp.int32)
+        like = jax.eval_shape(network.init, jax.random.key(0), arch, x)
+        train = trainer(network, recipe, len(data.train_y), like, task)
 
         def start(key: Key, arch: jax.Array) -> TrainState:
             return train.start(network.init(key, arch, x))
 
-        keys, archs = jax.random.split(jax.random.key(0), size), jnp.zeros((size, len(arch)), jnp.int32)
+        keys, archs = jax.random.split(jax.random.key(0), count), jnp.zeros((count, sites), jnp.int32)
         begin = compile_lowered(jax.jit(jax.vmap(start)).lower(keys, archs))
         state = jax.eval_shape(jax.vmap(start), keys, archs)
         run = jax.jit(jax.vmap(train.run, (0, 0, 0, 0, None, None, None)), donate_argnums=1)
-        rates, t = jnp.zeros(size), jnp.int32(0)
+        rates, t = jnp.zeros(count), jnp.int32(0)
         return train, begin, compile_lowered(run.lower(keys, state, archs, rates, data, t, t))
 
     def attempt(key: Key, children: Sequence[Child], size: int) -> list[Outcome]:
         """One chunk, filled up to `size` by repeating its first child."""
         began = time.monotonic()
         rows = [*children, *[children[0]] * (size - len(children))]
-        depth = max(len(child.plan.layers) for child in rows) // space.block_layers
-        train, start, run = programs(depth, size)
+        largest = max(masked.size(child.arch) for child in rows)
+        train, start, run = programs(largest, size, len(rows[0].arch))
         archs = jnp.asarray(np.stack([child.arch for child in rows]), jnp.int32)
-        rates = jnp.asarray([child.plan.learning_rate or recipe.learning_rate for child in rows], jnp.float32)
+        rates = jnp.asarray([child.built.learning_rate or recipe.learning_rate for child in rows], jnp.float32)
         keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(jnp.asarray([c.id for c in rows]))
         state = start(keys[:, 0], archs)
         state = advance(run, keys[:, 1], state, archs, rates, data, 0, train.steps)
-        curves = jax.tree.map(np.asarray, Curves(state.train_loss, state.valid_accuracy, state.nan_epoch))
+        curves = jax.tree.map(np.asarray, Curves(state.train_loss, state.valid_metric, state.nan_epoch))
         variables = jax.tree.map(np.asarray, jax.vmap(train.variables)(state)) if keep_weights else None
 
         def outcome(i: int, child: Child) -> Outcome:
             mine = jax.tree.map(lambda leaf: leaf[i], (curves, variables))
             if keep_weights:
-                mine = mine[0], pack(space, child.plan, child.arch, mine[1], depth=depth)
+                mine = mine[0], masked.pack(child.arch, mine[1], largest)
             return Outcome(seconds, *mine)
 
         seconds = (time.monotonic() - began) / len(children)
@@ -85,7 +88,7 @@ def vmapped(
 
     def train(key: Key, children: Sequence[Child], width: int) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        size = -(-width // -(-width // chunk))  # chunks of equal size
+        size = -(-width // -(-width // (chunk or width)))  # chunks of equal size
         while len(outcomes) < len(children):
             part = children[len(outcomes) : len(outcomes) + size]
             began = time.monotonic()

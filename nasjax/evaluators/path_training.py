@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.train.fit import advance, stepwise
+from nasjax.train.fit import advance, sample_of, stepwise
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, trainer
-from nasjax.types import Evaluation, Evaluator, Key, Proposal, Status
+from nasjax.train.step import Data, example, trainer
+from nasjax.types import Evaluation, Evaluator, Key, Proposal, Status, Task
 
 
-def trained_alone(supernet: Any, data: Data, *, recipe: Recipe) -> Evaluator:
-    """Trains every proposed path from fresh weights; fitness = validation accuracy after the last epoch.
+def trained_alone(supernet: Any, data: Data, task: Task, *, recipe: Recipe) -> Evaluator:
+    """Trains every proposed path from fresh weights; fitness = the metric on the validation part after the last epoch.
 
     The path is data to the supernet's program, so N paths cost one compilation. Operators off the path are there, but
     take no part. Trial i depends on fold_in(key, i) and its path only.
@@ -27,12 +27,13 @@ def trained_alone(supernet: Any, data: Data, *, recipe: Recipe) -> Evaluator:
     Args:
       supernet: `nets.choice_supernet` with affine batch norms; its results are those of `nets.choice_chain`.
       data: see `train.fit.resident`.
+      task: what the paths are for.
       recipe: how a path is trained.
 
     Returns:
       Evaluator; `info` has train_loss f32[N] of the last epoch, nats. A loss of NaN is a failed trial.
     """
-    shape = (1, *data.train_x.shape[1:])
+    x = example(supernet, sample_of(data, task))
     prepared: list[Any] = []  # trainer and its programs, from the first path on
 
     def evaluate(key: Key, proposal: Proposal, inherited: Any = None) -> tuple[Evaluation, None]:
@@ -41,15 +42,15 @@ def trained_alone(supernet: Any, data: Data, *, recipe: Recipe) -> Evaluator:
         for n in np.flatnonzero(ids >= 0).tolist():
             began = time.monotonic()
             key_init, key_train = jax.random.split(jax.random.fold_in(key, int(ids[n])))
-            variables = supernet.init(key_init, archs[n], jnp.zeros(shape, jnp.float32))
+            variables = supernet.init(key_init, archs[n], x)
             if not prepared:
-                train = trainer(supernet, recipe, len(data.train_y), variables)
-                prepared.extend((train, stepwise(train, recipe, train.start(variables), archs[n], data)))
+                train = trainer(supernet, recipe, len(data.train_y), variables, task)
+                prepared.extend((train, stepwise(train, recipe, train.start(variables), archs[n], data, task)))
             train, run = prepared
             rate = jnp.float32(recipe.learning_rate)
             state = advance(run, key_train, train.start(variables), archs[n], rate, data, 0, train.steps)
             if not int(state.nan_epoch):
-                fitness[n], loss[n] = state.valid_accuracy[-1], state.train_loss[-1]
+                fitness[n], loss[n] = task.metric.sign * state.valid_metric[-1], state.train_loss[-1]
             cost[n] = time.monotonic() - began
         status = np.where(np.isfinite(fitness) | (ids < 0), Status.OK, Status.FAILED).astype(np.int8)
         return Evaluation(fitness, cost, status, {"train_loss": loss}), None

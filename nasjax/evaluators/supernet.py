@@ -16,16 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.spaces.choice_chain import ChoiceChain
-from nasjax.train import losses
-from nasjax.train.augment import whiten
 from nasjax.train.compiling import options
 from nasjax.train.step import Data
-from nasjax.types import Array, Evaluation, Evaluator, Key, Proposal, PyTree, Status
+from nasjax.types import Array, Evaluation, Evaluator, Key, Proposal, PyTree, Status, Task
 
 
 def path_accuracy(
     supernet: Any,
     data: Data,
+    task: Task,
     *,
     calibration_batches: int = 200,
     batch_size: int = 128,
@@ -41,6 +40,7 @@ def path_accuracy(
     Args:
       supernet: `nets.choice_supernet`.
       data: training part for the statistics, validation part for the accuracy.
+      task: what the paths are for; accuracy stands for its metric, times its sign.
       calibration_batches, batch_size: at most what the training part has.
       average: "cumulative" gives every batch the same weight (ours); "ema" is the release's exponential average of
         momentum 0.9, which needs 100 batches or more to forget its start.
@@ -73,7 +73,7 @@ def path_accuracy(
             _, after = supernet.apply(
                 {**variables, "batch_stats": stats},
                 arch,
-                whiten(x, data.mean, data.std),
+                task.inputs(x, data.mean, data.std),
                 train=True,
                 bn_momentum=momentum,
             )
@@ -86,13 +86,16 @@ def path_accuracy(
         count = len(data.valid_y)
         size = min(batch_size, count)
 
-        def piece(i: jax.Array, total: jax.Array) -> jax.Array:
+        def piece(i: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             position = i * size + jnp.arange(size)
             index = jnp.minimum(position, count - 1)
-            logits, _ = supernet.apply(own, arch, whiten(data.valid_x[index], data.mean, data.std))
-            return total + jnp.where(position < count, losses.hits(logits, data.valid_y[index]), 0).sum()
+            outputs, _ = supernet.apply(own, arch, task.inputs(data.valid_x[index], data.mean, data.std))
+            value, weight = task.score(outputs, data.valid_y[index])
+            inside = position < count
+            return sums[0] + jnp.where(inside, value, 0).sum(), sums[1] + jnp.where(inside, weight, 0).sum()
 
-        return jax.lax.fori_loop(0, -(-count // size), piece, jnp.float32(0)) / count
+        sums = jax.lax.fori_loop(0, -(-count // size), piece, (jnp.float32(0), jnp.float32(0)))
+        return task.metric.sign * task.finish(*sums)
 
     @functools.partial(jax.jit, compiler_options=options())
     def paths(variables: PyTree, archs: jax.Array, data: Data) -> jax.Array:

@@ -13,14 +13,24 @@ from typing import Any, Literal
 
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
+from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import architecture_gradient, darts
 from nasjax.nets.darts_search import darts_search
 from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.types import Experiment, Signature
 
 ORDERS = {
     "first": architecture_gradient.first_order,
     "second": architecture_gradient.second_order_difference,
     "exact": architecture_gradient.second_order_exact,
+}
+
+
+PUBLISHED = {
+    "model": "DARTS, second order, 20 cells of 36 channels",
+    "params": 3_300_000,
+    "test_error": 0.0276,
+    "source": "Liu et al. 2019, Table 1",
 }
 
 
@@ -37,15 +47,26 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
     return base.preset("darts", name, dataset, space, {"demo": demo, "paper": DartsConfig()})
 
 
-def supernet(config: LearnConfig, image: tuple[int, int, int], classes: int) -> SearchPlan:
+def supernet(config: LearnConfig, signature: Signature) -> SearchPlan:
     """The tables of the search network."""
-    return base.search_plan(config, image, classes)
+    return base.search_plan(config, signature)
 
 
-def make(config: LearnConfig) -> Learning:
+def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
+    """What --mode=inspect says without --arch."""
+    return base.counts(supernet(config, signature))
+
+
+def published(config: LearnConfig) -> dict[str, Any]:
+    """The figure to put beside our own; CIFAR-10."""
+    return PUBLISHED
+
+
+def make(config: LearnConfig) -> Experiment:
     """DARTS on the data of `config`."""
     search: DartsConfig = config.search
-    batches, facts, classes = base.data_of(config)
+    data = base.data_of(config)
+    classes = data.signature.outputs
     network = darts_search(channels=search.channels, layers=search.layers, classes=classes, dtype=search.dtype)
 
     def learner() -> Any:
@@ -57,14 +78,18 @@ def make(config: LearnConfig) -> Learning:
             architecture_gradient=ORDERS[search.order],
         )
 
-    return Learning(
-        config,
-        base.one_stage(learner),
-        batches,
-        lambda stage, facts: network,
-        darts.probabilities,
-        darts.probabilities,
-        lambda stage, facts, state: darts.derive(state),
-        lambda state: state.params,
-        facts,
+    return experiment(
+        Learning(
+            config=config,
+            task=data.task,
+            signature=data.signature,
+            stages=base.one_stage(learner),
+            batches=data.batches,
+            networks=lambda stage, facts: network,
+            weights=darts.probabilities,
+            choice=darts.probabilities,
+            derive=lambda stage, facts, state: darts.derive(state),
+            inherit=lambda state: state.params,
+            facts=data.facts,
+        )
     )

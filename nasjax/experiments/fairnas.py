@@ -13,11 +13,23 @@ import dataclasses
 from typing import Any
 
 from nasjax.experiments.families import supernets as base
+from nasjax.experiments.families import supernets_run
 from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
 
-make = base.make
-supernet = base.supernet_counts
+make = supernets_run.make
+describe = base.describe
+
+
+def published(config: OneShotConfig) -> dict[str, Any]:
+    """The figure to put beside our own; ImageNet."""
+    return {
+        "dataset": "imagenet",
+        "model": "FairNAS-A",
+        "params": 4_600_000,
+        "test_error": 0.247,
+        "source": "the authors' repository",
+    }
 
 
 def configure(name: str, dataset: str | None, space: str | None) -> OneShotConfig:

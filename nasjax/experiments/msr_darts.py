@@ -14,11 +14,20 @@ from typing import Any
 
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
+from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import msr_darts
 from nasjax.learners.msr_darts import OPERATORS, Score
 from nasjax.learners.search_layout import search_layout
 from nasjax.nets.darts_search import darts_search
 from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.types import Experiment, Signature
+
+PUBLISHED = {
+    "model": "MSR-DARTS, 8 cells of 36 channels",
+    "params": 1_630_000,
+    "test_error": 0.0284,
+    "source": "Machida et al. 2021 (JSAI), Table 1",
+}
 
 
 @dataclass(frozen=True)
@@ -35,21 +44,36 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
     """The preset `name` for a data set and a space. A fifth of the images validates."""
     demo = MsrDartsConfig(channels=8, layers=3, epochs=8, batch_size=32)
     paper = MsrDartsConfig(layers=14, epochs=300) if dataset == "imagenet" else MsrDartsConfig()
-    return base.preset("msr_darts", name, dataset, space, {"demo": demo, "paper": paper}, valid_part=0.2)
+    return base.preset("msr_darts", name, dataset, space, {"demo": demo, "paper": paper}, valid_part=0.2, layers=8)
 
 
-def supernet(config: LearnConfig, image: tuple[int, int, int], classes: int) -> SearchPlan:
+def supernet(config: LearnConfig, signature: Signature) -> SearchPlan:
     """The tables of the search network."""
-    return base.search_plan(config, image, classes, operators=OPERATORS)
+    return base.search_plan(config, signature, operators=OPERATORS)
 
 
-def make(config: LearnConfig) -> Learning:
+def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
+    """What --mode=inspect says without --arch."""
+    return base.counts(supernet(config, signature))
+
+
+def published(config: LearnConfig) -> dict[str, Any]:
+    """The figure to put beside our own; CIFAR-10."""
+    return PUBLISHED
+
+
+def make(config: LearnConfig) -> Experiment:
     """MSR-DARTS on the data of `config`."""
     search: MsrDartsConfig = config.search
-    batches, facts, classes = base.data_of(config)
-    layout = search_layout(supernet(config, tuple(facts["dataset"]["image"]), classes))
+    data = base.data_of(config)
+    classes = data.signature.outputs
+    layout = search_layout(supernet(config, data.signature))
     network = darts_search(
-        channels=search.channels, layers=search.layers, classes=classes, operators=OPERATORS, dtype=search.dtype
+        channels=search.channels,
+        layers=search.layers,
+        classes=classes,
+        operators=OPERATORS,
+        dtype=search.dtype,
     )
 
     def learner() -> Any:
@@ -63,14 +87,18 @@ def make(config: LearnConfig) -> Learning:
             score=search.score,
         )
 
-    return Learning(
-        config,
-        base.one_stage(learner, OPERATORS),
-        batches,
-        lambda stage, facts: network,
-        lambda state: msr_darts.stable_ranks(state.params, layout, search.score),
-        lambda state: state.choice,
-        lambda stage, facts, state: msr_darts.derive(state, layout, search.score),
-        lambda state: state.best_params,
-        facts,
+    return experiment(
+        Learning(
+            config=config,
+            task=data.task,
+            signature=data.signature,
+            stages=base.one_stage(learner, OPERATORS),
+            batches=data.batches,
+            networks=lambda stage, facts: network,
+            weights=lambda state: msr_darts.stable_ranks(state.params, layout, search.score),
+            choice=lambda state: state.choice,
+            derive=lambda stage, facts, state: msr_darts.derive(state, layout, search.score),
+            inherit=lambda state: state.best_params,
+            facts=data.facts,
+        )
     )

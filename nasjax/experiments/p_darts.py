@@ -13,11 +13,19 @@ from typing import Any
 
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
+from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import p_darts
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.nets.darts_search import darts_search
 from nasjax.spaces.darts_plan import SearchPlan
-from nasjax.types import Network
+from nasjax.types import Experiment, Network, Signature
+
+PUBLISHED = {
+    "model": "P-DARTS, 20 cells of 36 channels",
+    "params": 3_400_000,
+    "test_error": 0.0250,
+    "source": "Chen et al. 2019, Table 1",
+}
 
 
 @dataclass(frozen=True)
@@ -64,32 +72,59 @@ def stages(search: PDartsConfig, network: Any) -> Any:
 def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
     """The preset `name` for a data set and a space."""
     demo = PDartsConfig(channels=8, layers=3, epochs=3, batch_size=32, frozen_epochs=1, depths=(3, 3, 4))
-    return base.preset("p_darts", name, dataset, space, {"demo": demo, "paper": PDartsConfig()})
+    return base.preset(
+        "p_darts",
+        name,
+        dataset,
+        space,
+        {"demo": demo, "paper": PDartsConfig()},
+        recipe=base.evaluation_recipe(batch_size=128, drop_path=0.3),
+        imagenet=base.fast_imagenet_recipe(),
+    )
 
 
-def supernet(config: LearnConfig, image: tuple[int, int, int], classes: int) -> SearchPlan:
+def supernet(config: LearnConfig, signature: Signature) -> SearchPlan:
     """The tables of the first stage's search network."""
-    return base.search_plan(config, image, classes, layers=config.search.depths[0])
+    return base.search_plan(config, signature, layers=config.search.depths[0])
 
 
-def make(config: LearnConfig) -> Learning:
+def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
+    """What --mode=inspect says without --arch."""
+    return base.counts(supernet(config, signature))
+
+
+def published(config: LearnConfig) -> dict[str, Any]:
+    """The figure to put beside our own; CIFAR-10."""
+    return PUBLISHED
+
+
+def make(config: LearnConfig) -> Experiment:
     """P-DARTS on the data of `config`."""
     search: PDartsConfig = config.search
-    batches, facts, classes = base.data_of(config)
+    data = base.data_of(config)
+    classes = data.signature.outputs
 
     def network(depth: int, operators: Any) -> Network:
         return darts_search(
-            channels=search.channels, layers=depth, classes=classes, operators=operators, dtype=search.dtype
+            channels=search.channels,
+            layers=depth,
+            classes=classes,
+            operators=operators,
+            dtype=search.dtype,
         )
 
-    return Learning(
-        config,
-        stages(search, network),
-        batches,
-        lambda stage, facts: network(search.depths[stage], p_darts.edge_operators(stage, facts)),
-        p_darts.probabilities,
-        p_darts.probabilities,
-        lambda stage, facts, state: p_darts.derive(state, facts, max_skips=search.max_skips),
-        lambda state: state.params,
-        facts,
+    return experiment(
+        Learning(
+            config=config,
+            task=data.task,
+            signature=data.signature,
+            stages=stages(search, network),
+            batches=data.batches,
+            networks=lambda stage, facts: network(search.depths[stage], p_darts.edge_operators(stage, facts)),
+            weights=p_darts.probabilities,
+            choice=p_darts.probabilities,
+            derive=lambda stage, facts, state: p_darts.derive(state, facts, max_skips=search.max_skips),
+            inherit=lambda state: state.params,
+            facts=data.facts,
+        )
     )

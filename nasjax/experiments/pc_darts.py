@@ -13,10 +13,19 @@ from typing import Any
 
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
+from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import pc_darts
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.nets.darts_search import darts_search
 from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.types import Experiment, Signature
+
+PUBLISHED = {
+    "model": "PC-DARTS, 20 cells of 36 channels",
+    "params": 3_600_000,
+    "test_error": 0.0257,
+    "source": "Xu et al. 2020, Table 1",
+}
 
 
 @dataclass(frozen=True)
@@ -40,20 +49,43 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
     """The preset `name` for a data set and a space."""
     demo = PcDartsConfig(channels=8, layers=3, epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0))
     paper = PcDartsConfig(partial=2) if dataset == "imagenet" else PcDartsConfig()
-    return base.preset("pc_darts", name, dataset, space, {"demo": demo, "paper": paper})
+    return base.preset(
+        "pc_darts",
+        name,
+        dataset,
+        space,
+        {"demo": demo, "paper": paper},
+        recipe=base.evaluation_recipe(drop_path=0.3),
+        imagenet=base.fast_imagenet_recipe(),
+    )
 
 
-def supernet(config: LearnConfig, image: tuple[int, int, int], classes: int) -> SearchPlan:
+def supernet(config: LearnConfig, signature: Signature) -> SearchPlan:
     """The tables of the search network."""
-    return base.search_plan(config, image, classes, partial=config.search.partial)
+    return base.search_plan(config, signature, partial=config.search.partial)
 
 
-def make(config: LearnConfig) -> Learning:
+def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
+    """What --mode=inspect says without --arch."""
+    return base.counts(supernet(config, signature))
+
+
+def published(config: LearnConfig) -> dict[str, Any]:
+    """The figure to put beside our own; CIFAR-10."""
+    return PUBLISHED
+
+
+def make(config: LearnConfig) -> Experiment:
     """PC-DARTS on the data of `config`."""
     search: PcDartsConfig = config.search
-    batches, facts, classes = base.data_of(config)
+    data = base.data_of(config)
+    classes = data.signature.outputs
     network = darts_search(
-        channels=search.channels, layers=search.layers, classes=classes, partial=search.partial, dtype=search.dtype
+        channels=search.channels,
+        layers=search.layers,
+        classes=classes,
+        partial=search.partial,
+        dtype=search.dtype,
     )
 
     def learner() -> Any:
@@ -61,14 +93,18 @@ def make(config: LearnConfig) -> Learning:
             network, epochs=search.epochs, frozen_epochs=search.frozen_epochs, sgd=search.sgd, adam=search.adam
         )
 
-    return Learning(
-        config,
-        base.one_stage(learner),
-        batches,
-        lambda stage, facts: network,
-        pc_darts.probabilities,
-        pc_darts.probabilities,
-        lambda stage, facts, state: pc_darts.derive(state),
-        lambda state: state.params,
-        facts,
+    return experiment(
+        Learning(
+            config=config,
+            task=data.task,
+            signature=data.signature,
+            stages=base.one_stage(learner),
+            batches=data.batches,
+            networks=lambda stage, facts: network,
+            weights=pc_darts.probabilities,
+            choice=pc_darts.probabilities,
+            derive=lambda stage, facts, state: pc_darts.derive(state),
+            inherit=lambda state: state.params,
+            facts=data.facts,
+        )
     )

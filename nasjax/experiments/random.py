@@ -1,6 +1,6 @@
 """Random search: architectures drawn uniformly, the yardstick of every other method.
 
-Bergstra & Bengio 2012; as a control experiment for this space Zoph & Le 2017, section 4.2 (spec section 8).
+Bergstra & Bengio 2012; as a control experiment for this space Zoph & Le 2017, section 4.2.
 Command: python -m nasjax.launch --method=random
 Minutes: demo about 1 on two CPU cores. Expected: on NAS-Bench-201 93.70 +- 0.36 % test accuracy (Dong & Yang 2020).
 """
@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nasjax.experiments.families.candidates import Config, Experiment, preset, problem, scheduled
+from nasjax.experiments.families import candidates as base
+from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.searchers.random import random_search
+from nasjax.types import Experiment, Signature
+
+published = base.published
 
 
 @dataclass(frozen=True)
@@ -23,17 +27,17 @@ class RandomConfig:
     depth_every: int = 1600
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> Config:
-    """The preset `name` for a dataset and a space."""
-    return preset("random", name, dataset, space, {"demo": RandomConfig(), "paper": RandomConfig(6)})
+def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
+    """The preset `name` for a data set and a space."""
+    return base.preset("random", name, dataset, space, {"demo": RandomConfig(), "paper": RandomConfig(6)})
 
 
-def controller(config: Config) -> dict[str, Any]:
+def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, Any]:
     """What --mode=inspect shows without --arch: random search has no network of its own."""
     return {"describes": "no controller", "params": 0, "macs": 0}
 
 
-def make(config: Config) -> Experiment:
+def make(config: CandidateConfig) -> Experiment:
     """Random search on the problem of `config`."""
-    depth = scheduled(config.space, config.search) if config.search.depth_first else None
-    return Experiment(config, random_search(config.space, depth_schedule=depth), problem(config), None)
+    depth = base.scheduled(config.space, config.search) if config.search.depth_first else None
+    return base.experiment(config, random_search(config.space, depth_schedule=depth))

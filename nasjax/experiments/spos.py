@@ -12,11 +12,23 @@ from __future__ import annotations
 from typing import Any
 
 from nasjax.experiments.families import supernets as base
+from nasjax.experiments.families import supernets_run
 from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
 
-make = base.make
-supernet = base.supernet_counts
+make = supernets_run.make
+describe = base.describe
+
+
+def published(config: OneShotConfig) -> dict[str, Any]:
+    """The figure to put beside our own; ImageNet."""
+    return {
+        "dataset": "imagenet",
+        "model": "SPOS, block search",
+        "params": 3_345_088,
+        "test_error": 0.257,
+        "source": "Guo et al. 2020; accuracy unverified",
+    }
 
 
 def configure(name: str, dataset: str | None, space: str | None) -> OneShotConfig:

@@ -20,7 +20,7 @@ from nasjax.nets.choice_blocks import Block, apply_block, block, named_steps, st
 from nasjax.nets.choice_frame import classify, frame_steps, head_shapes, initialise, run_steps
 from nasjax.nets.numerics import precision
 from nasjax.spaces.choice_plan import ChoicePlan
-from nasjax.types import Key, PyTree
+from nasjax.types import Key, PyTree, no_carry
 
 
 class Supernet(NamedTuple):
@@ -36,6 +36,7 @@ class Supernet(NamedTuple):
     select: Callable[[jax.Array, PyTree, PyTree], PyTree]
     scores: Callable[[PyTree], jax.Array]
     last_norm: Callable[[tuple[str, ...]], bool]
+    carry: Callable[[int], PyTree] = no_carry
 
 
 class Group(NamedTuple):

@@ -107,7 +107,7 @@ class DartsPlan:
 
     Example:
       >>> from nasjax.spaces.darts_cell import genotype
-      >>> from nasjax.spaces.named import named
+      >>> from nasjax.catalog import named
       >>> DartsPlan(genotype(named("DARTS_V2")), channels=36, layers=20).params
       3349342
     """

@@ -39,12 +39,13 @@ def environment() -> dict[str, Any]:
 
 
 @contextmanager
-def opened(path: Path, record: dict[str, Any]) -> Iterator[Path]:
+def opened(path: Path, record: dict[str, Any], *, changed_plugin: bool = False) -> Iterator[Path]:
     """Makes or re-opens a workdir and keeps other runs out of it.
 
     Args:
       path: the folder; made if absent.
       record: what config.json is to hold; `record["config"]` must equal that of an existing run but for MAY_CHANGE.
+      changed_plugin: the plugin's file may be another one as well.
 
     Raises:
       ValueError: the folder cannot be written, is not a workdir, is damaged, belongs to another configuration, or is
@@ -64,7 +65,7 @@ def opened(path: Path, record: dict[str, Any]) -> Iterator[Path]:
         except OSError:
             raise ValueError(f"{path} is in use by another run; wait for it or choose another --workdir") from None
         if file.exists():
-            _compare(path, read(path), record)
+            _compare(path, read(path), record, (*MAY_CHANGE, *(("plugin",) if changed_plugin else ())))
         try:
             checkpoint.write_json(file, record)
         except OSError as error:
@@ -86,8 +87,15 @@ def read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _compare(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    kept = [{k: v for k, v in record["config"].items() if k not in MAY_CHANGE} for record in (old, new)]
+def _compare(path: Path, old: dict[str, Any], new: dict[str, Any], may_change: tuple[str, ...]) -> None:
+    if old.get("format") != new.get("format"):
+        raise ValueError(f"{path} was made by an older version of nasjax; choose another --workdir")
+    kept = [{k: v for k, v in record["config"].items() if k not in may_change} for record in (old, new)]
+    if kept[0].get("plugin", "") != kept[1].get("plugin", ""):
+        raise ValueError(
+            f"{path} was begun with another plugin than the one given (its copy is {path}/plugin.py); give that one, "
+            "or --changed_plugin to go on with the new one"
+        )
     kept += [{name: record.get(name) for name in ("dataset", "strategy", "chunk")} for record in (old, new)]
     if changed := differences(kept[0], kept[1]) + differences(kept[2], kept[3]):
         raise ValueError(

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nasjax.train.augment import Augment, augment, whiten
+from nasjax.train.augment import Augment
 from nasjax.train.step import Data
-from nasjax.types import Key, PyTree
+from nasjax.types import Key, PyTree, Task
 
 
 class Batches(NamedTuple):
@@ -28,13 +28,13 @@ class Batches(NamedTuple):
     epoch_steps: int
 
 
-def training(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> Batches:
+def training(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: int = 1) -> Batches:
     """Augmented training batches without replacement within an epoch, and nothing beside them.
 
     Arguments and errors as in `paired`.
     """
-    shuffle, cut, steps = _pass(data, batch_size, cfg, devices)
-    valid = _validation(data, batch_size, devices)
+    shuffle, cut, steps = _pass(data, task, batch_size, cfg, devices)
+    valid = _validation(data, task, batch_size, devices)
 
     @jax.jit
     def batch(key: Key, order: jax.Array, t: int) -> PyTree:
@@ -43,13 +43,14 @@ def training(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> 
     return Batches(shuffle, batch, valid, steps)
 
 
-def paired(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> Batches:
+def paired(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: int = 1) -> Batches:
     """Augmented training batches without replacement within an epoch; beside each, a validation batch drawn afresh.
 
     Liu et al. 2019 take the first batch of a reshuffled loader at every step, which is the same as drawing one.
 
     Args:
       data: both parts; the validation part trains the architecture.
+      task: whose samples they are; not a contiguous one.
       batch_size: of both. Whole batches only: what is left of an epoch is left out.
       cfg: augmentation of both.
       devices: validation batches are cut to a multiple of it.
@@ -60,20 +61,20 @@ def paired(data: Data, *, batch_size: int, cfg: Augment, devices: int = 1) -> Ba
     m = len(data.valid_y)
     if batch_size > m:
         raise ValueError(f"batch_size={batch_size}, but there are {m} validation images; use fewer")
-    shuffle, cut, steps = _pass(data, batch_size, cfg, devices)
+    shuffle, cut, steps = _pass(data, task, batch_size, cfg, devices)
 
     @jax.jit
     def batch(key: Key, order: jax.Array, t: int) -> PyTree:
         key_draw, key_train, key_val = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), t), 3)
         index = jax.random.choice(key_draw, m, (batch_size,), replace=False)
-        x = whiten(data.valid_x[index], data.mean, data.std)
-        return {"train": cut(key_train, order, t), "val": (augment(key_val, x, cfg), data.valid_y[index])}
+        x = task.inputs(data.valid_x[index], data.mean, data.std)
+        return {"train": cut(key_train, order, t), "val": task.augment(key_val, x, data.valid_y[index], cfg)}
 
-    return Batches(shuffle, batch, _validation(data, batch_size, devices), steps)
+    return Batches(shuffle, batch, _validation(data, task, batch_size, devices), steps)
 
 
 def _pass(
-    data: Data, batch_size: int, cfg: Augment, devices: int
+    data: Data, task: Task, batch_size: int, cfg: Augment, devices: int
 ) -> tuple[Callable[..., Any], Callable[..., Any], int]:
     """An epoch's order, the training batch of step t, and the steps of an epoch."""
     n = len(data.train_y)
@@ -91,19 +92,22 @@ def _pass(
 
     def cut(key: Key, order: jax.Array, t: int) -> tuple[jax.Array, jax.Array]:
         index = jax.lax.dynamic_slice(order, (t % steps * batch_size,), (batch_size,))
-        return augment(key, whiten(data.train_x[index], data.mean, data.std), cfg), data.train_y[index]
+        x = task.inputs(data.train_x[index], data.mean, data.std)
+        return task.augment(key, x, data.train_y[index], cfg)
 
     return shuffle, cut, steps
 
 
-def _validation(data: Data, batch_size: int, devices: int) -> Callable[[], Iterator[tuple[jax.Array, jax.Array]]]:
-    white, m = jax.jit(whiten), len(data.valid_y)
+def _validation(
+    data: Data, task: Task, batch_size: int, devices: int
+) -> Callable[[], Iterator[tuple[jax.Array, jax.Array]]]:
+    inputs, m = jax.jit(task.inputs), len(data.valid_y)
 
     def valid() -> Iterator[tuple[jax.Array, jax.Array]]:
         for begin in range(0, m, batch_size):
             size = min(batch_size, m - begin) // devices * devices
             if size:
                 part = slice(begin, begin + size)
-                yield white(data.valid_x[part], data.mean, data.std), data.valid_y[part]
+                yield inputs(data.valid_x[part], data.mean, data.std), data.valid_y[part]
 
     return valid

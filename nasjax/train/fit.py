@@ -14,8 +14,8 @@ import numpy as np
 from nasjax.train.compiling import compile_lowered
 from nasjax.train.parallel import data_parallel, device_count, replicate
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, Trainer, TrainState, pipeline, trainer
-from nasjax.types import Key, Network, PyTree
+from nasjax.train.step import Data, Trainer, TrainState, example, pipeline, trainer
+from nasjax.types import Key, Network, PyTree, Signature, Task
 
 DISPATCH_S = 4.0  # seconds of work handed over at a time, so that Ctrl-C answers and saving is prompt
 
@@ -28,15 +28,26 @@ def resident(dataset: Any) -> Data:
     return Data(*(jnp.asarray(part) for part in parts))
 
 
+def sample_of(data: Data, task: Task) -> Signature:
+    """What a network reads, from the data themselves; the number of outputs is not known here (0)."""
+    x = jax.eval_shape(task.inputs, data.train_x[:1], data.mean, data.std)
+    return Signature(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x), 0)
+
+
+def valid_name(task: Task) -> str:
+    """What the task's metric on the validation part is called in histories and results."""
+    return f"valid_{task.metric.name}"
+
+
 @functools.lru_cache(maxsize=8)
-def _pipeline(recipe: Recipe, train_size: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _pipeline(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`shuffle` and `batch` jitted: they know nothing of the network, so all children share their programs."""
-    shuffle, batch, _ = pipeline(recipe, train_size)
+    shuffle, batch, _ = pipeline(recipe, train_size, task)
     return jax.jit(shuffle), jax.jit(batch)
 
 
 def stepwise(
-    train: Trainer, recipe: Recipe, state: TrainState, choice: Any, data: Data, devices: int | None = 1
+    train: Trainer, recipe: Recipe, state: TrainState, choice: Any, data: Data, task: Task, devices: int | None = 1
 ) -> Run:
     """`train.run` as a loop on the host over two compiled programs of the network: a step and a validation.
 
@@ -44,7 +55,7 @@ def stepwise(
     convolutions are slow. The state given to it is consumed. With several devices (None = all) each takes its part of
     every batch.
     """
-    shuffle, batch = _pipeline(recipe, len(data.train_y))
+    shuffle, batch = _pipeline(recipe, len(data.train_y), task)
     key, t, rate = jax.random.key(0), jnp.int32(0), jnp.float32(0)
     x, y, _ = jax.eval_shape(batch, key, state.order, t, data)
     update: Callable[..., TrainState]
@@ -104,6 +115,7 @@ def fit(
     network: Network,
     data: Data,
     recipe: Recipe,
+    task: Task,
     *,
     choice: Any = None,
     state: TrainState | None = None,
@@ -117,22 +129,25 @@ def fit(
       network: e.g. `nets.conv_chain.conv_chain(plan, bn_eps=recipe.bn_eps, dtype=recipe.dtype)`.
       data: see `resident`.
       recipe: its learning_rate is the initial one.
+      task: what the network is for.
       choice: passed on to the network.
       state: of an interrupted training, to go on from; None = from the start.
-      devices: local devices to divide each batch among; None = all.
+      devices: local devices to divide each batch among; None = all. A network that carries state uses one.
       on_epoch: called with the number of epochs done (above recipe.epochs in a refresh) and the state. The state is
         consumed by the next epoch, so copy (or save) what is to be kept.
 
     Returns:
-      The trained variables and {"train_loss": [...], "valid_accuracy": [...]}, one number per epoch done. A training
+      The trained variables and {"train_loss": [...], "valid_<metric>": [...]}, one number per epoch done. A training
       whose loss became NaN ends with that epoch, and its last train_loss is NaN.
 
     Raises:
       ValueError: `state` belongs to a recipe with another number of epochs.
     """
     key_init, key_train = jax.random.split(key)
-    variables = network.init(key_init, choice, jnp.zeros((1, *data.train_x.shape[1:]), jnp.float32))
-    train = trainer(network, recipe, len(data.train_y), variables)
+    variables = network.init(key_init, choice, example(network, sample_of(data, task)))
+    train = trainer(network, recipe, len(data.train_y), variables, task)
+    if jax.tree.leaves(network.carry(1)):
+        devices = 1
     if state is None:
         state = train.start(variables)
     if state.train_loss.shape != (recipe.epochs,):
@@ -140,7 +155,7 @@ def fit(
             f"the state is of a training of {state.train_loss.size} epochs, the recipe has {recipe.epochs}"
         )
     state = replicate(state, devices)
-    run = stepwise(train, recipe, state, choice, data, devices)
+    run = stepwise(train, recipe, state, choice, data, task, devices)
     for epoch in range(int(state.step) // train.epoch_steps, train.steps // train.epoch_steps):
         begin = epoch * train.epoch_steps
         rate = jnp.float32(recipe.learning_rate)
@@ -149,6 +164,5 @@ def fit(
             break
         on_epoch(epoch + 1, state)
     done = int(state.nan_epoch) or recipe.epochs
-    return train.variables(state), {
-        name: np.asarray(getattr(state, name), float)[:done].tolist() for name in ("train_loss", "valid_accuracy")
-    }
+    curves = {"train_loss": state.train_loss, valid_name(task): state.valid_metric}
+    return train.variables(state), {name: np.asarray(curve, float)[:done].tolist() for name, curve in curves.items()}

@@ -10,11 +10,12 @@ from nasjax.train.augment import Augment
 DTYPES = ("float32", "tf32", "bfloat16")
 Schedule = Literal["drops", "cosine", "exponential", "linear"]
 DecayOn = Literal["all", "kernels"]
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with momentum. The defaults are the settings of DenseNet (Zoph & Le 2017, section 4.1).
+    """How a network is trained. The defaults are DenseNet's (Zoph & Le 2017, section 4.1): SGD with momentum.
 
     Liu et al. 2019 (DARTS), appendix A.2, train with `Recipe(epochs=600, batch_size=96, learning_rate=0.025,
     nesterov=False, weight_decay=3e-4, schedule="cosine", clip=5.0, drop_path=0.2, auxiliary_weight=0.4,
@@ -22,9 +23,12 @@ class Recipe:
 
     Attributes:
       epochs: passes over the training part; an incomplete last batch of a pass is left out.
-      batch_size: images per step; at most the training part's size is used.
+      batch_size: samples per step; at most the training part's size is used.
       learning_rate: initial; an architecture with a learning-rate token brings its own.
-      momentum, nesterov, weight_decay: of SGD.
+      optimizer: "sgd", "adam", "adamw" (decay beside the gradient, not in it) or "rmsprop".
+      momentum, nesterov: of SGD; RMSprop has the momentum too.
+      betas: decays of Adam's two averages; the second is RMSprop's.
+      weight_decay: times the weights, added to the gradient (AdamW: to the direction).
       decay_on: what the decay acts on: "all" parameters, or "kernels", which leaves out scales, shifts and biases.
       schedule: of the learning rate: "drops" (see the next line), or once an epoch "cosine" or "linear" towards
         final_rate, or "exponential", times rate_decay each epoch.
@@ -49,8 +53,10 @@ class Recipe:
     epochs: int = 50
     batch_size: int = 64
     learning_rate: float = 0.1
+    optimizer: Optimizer = "sgd"
     momentum: float = 0.9
     nesterov: bool = True
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-4
     decay_on: DecayOn = "all"
     drops: tuple[float, ...] = (0.5, 0.75)
@@ -77,6 +83,10 @@ class Recipe:
             raise ValueError("learning_rate and bn_eps must be positive, weight_decay not negative")
         if not 0 <= self.momentum < 1 or not 0 <= self.bn_momentum < 1:
             raise ValueError(f"momentum and bn_momentum must be in [0, 1), got {self.momentum} and {self.bn_momentum}")
+        if self.optimizer not in get_args(Optimizer):
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; choose {', '.join(get_args(Optimizer))}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are two numbers in [0, 1), got {self.betas}")
         if any(not 0 < drop < 1 for drop in self.drops):
             raise ValueError(f"drops are parts of the training such as (0.5, 0.75), got {self.drops}")
         if self.schedule not in get_args(Schedule):

@@ -1,4 +1,4 @@
-"""Training of one classifier, wholly inside jit: any number of steps, epochs and validations are one program.
+"""Training of one network, wholly inside jit: any number of steps, epochs and validations are one program.
 
 Everything is a function of (key, state, choice); `vmap` over the three trains a population.
 """
@@ -16,23 +16,22 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from nasjax.ops.collective import mean
-from nasjax.train import losses, schedules
-from nasjax.train.augment import augment, whiten
+from nasjax.train import schedules
 from nasjax.train.recipe import Recipe
-from nasjax.types import Key, Network, PyTree
+from nasjax.types import Key, Network, PyTree, Signature, Task
 
 _UNDECAYED = ("gamma", "beta", "bias")  # what `Recipe.decay_on` "kernels" leaves out
-_EVAL_BATCH = 512  # images of a validation at a time
+_EVAL_BATCH = 512  # samples of a validation at a time; the streams of a contiguous task are as many as in training
 
 
 class Data(NamedTuple):
     """Both parts, resident on the device."""
 
-    train_x: jax.Array  # u8 or f32[N, H, W, C]
-    train_y: jax.Array  # i32[N]
+    train_x: jax.Array  # [N, ...]; images u8 or f32[N, H, W, C], windows of tokens i32[N, T]
+    train_y: jax.Array  # [N, ...]; classes i32[N], masks [N, H, W, 1], the windows' next tokens i32[N, T]
     valid_x: jax.Array
     valid_y: jax.Array
-    mean: jax.Array  # f32[C]
+    mean: jax.Array  # f32[C] of images, else f32[0]
     std: jax.Array  # f32[C]
 
 
@@ -40,28 +39,27 @@ class TrainState(NamedTuple):
     """One child in training."""
 
     params: jax.Array  # [P], all weights in one vector: the optimiser is then one operation, and compiles as one
-    batch_stats: jax.Array  # [Q], all running statistics
+    rest: jax.Array  # [Q], all that `variables` holds beside the weights: running statistics
     optimiser: PyTree  # optax state
-    order: jax.Array  # i32[N], this epoch's permutation of the training part
-    train_loss: (
-        jax.Array
-    )  # f32[epochs], mean loss (cross-entropy) in nats; the running epoch's is still a part of the mean
-    valid_accuracy: jax.Array  # f32[epochs], fraction; 0 = not reached yet
+    order: jax.Array  # i32[N], this epoch's order of the training part
+    carry: PyTree  # what the network hands to the next step; () for most
+    train_loss: jax.Array  # f32[epochs], the task's mean loss; the running epoch's is still a part of the mean
+    valid_metric: jax.Array  # f32[epochs], the task's metric; 0 = not reached yet
     step: jax.Array  # i32, steps done
-    nan_epoch: jax.Array  # i32, first epoch (1-based) whose loss or logits were not finite; 0 = none
+    nan_epoch: jax.Array  # i32, first epoch (1-based) whose loss or outputs were not finite; 0 = none
 
 
 class Trainer(NamedTuple):
     """Pure functions that train one network by one recipe; `run` is the others put together.
 
     start(variables) -> TrainState
-    variables(state) -> {"params", "batch_stats"}
+    variables(state) -> {"params", ...}
     shuffle(key, epoch) -> i32[N], the order of the training part in that epoch
-    batch(key, order, t, data) -> (x f32[B, H, W, C], y i32[B], key), step t's, augmented; key is the network's
+    batch(key, order, t, data) -> (x, y, key), step t's samples as the network reads them, augmented, and its own key
     update(state, choice, rate, x, y, key, t) -> TrainState     step t of the whole training
     validate(state, choice, data, t) -> TrainState     at the end of the epoch of step t
     run(key, state, choice, rate, data, begin, end) -> TrainState     steps begin..end-1 of the whole training
-    accuracy(variables, choice, x, y, mean, std) -> f32, a fraction
+    measure(variables, choice, x, y, mean, std) -> f32, the task's metric
     """
 
     start: Callable[..., TrainState]
@@ -71,95 +69,119 @@ class Trainer(NamedTuple):
     update: Callable[..., TrainState]
     validate: Callable[..., TrainState]
     run: Callable[..., TrainState]
-    accuracy: Callable[..., jax.Array]
+    measure: Callable[..., jax.Array]
     epoch_steps: int
     steps: int  # of the whole training, refresh_epochs included
 
 
-def pipeline(recipe: Recipe, train_size: int) -> tuple[Callable[..., Any], Callable[..., Any], int]:
-    """Trainer's shuffle, batch and epoch_steps: what does not depend on the network."""
+def pipeline(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[..., Any], Callable[..., Any], int]:
+    """Trainer's shuffle, batch and epoch_steps: what does not depend on the network.
+
+    The streams of a contiguous task are equal parts of the whole sequence; step t takes window t of each.
+    """
     size = min(recipe.batch_size, train_size)
     epoch_steps = train_size // size
+    streams = np.concatenate(
+        [np.arange(epoch_steps * size).reshape(size, epoch_steps).T.ravel(), np.arange(epoch_steps * size, train_size)]
+    ).astype(np.int32)
 
     def shuffle(key: Key, epoch: jax.Array) -> jax.Array:
+        if task.contiguous:
+            return jnp.asarray(streams)
         key_order, _ = jax.random.split(key)
         return jax.random.permutation(jax.random.fold_in(key_order, epoch), train_size).astype(jnp.int32)
 
-    def batch(key: Key, order: jax.Array, t: jax.Array, data: Data) -> tuple[jax.Array, jax.Array, Key]:
+    def batch(key: Key, order: jax.Array, t: jax.Array, data: Data) -> tuple[PyTree, PyTree, Key]:
         _, key_step = jax.random.split(key)
         key_augment, key_net = jax.random.split(jax.random.fold_in(key_step, t))
         index = lax.dynamic_slice(order, (t % epoch_steps * size,), (size,))
-        x = augment(key_augment, whiten(data.train_x[index], data.mean, data.std), recipe.augment)
-        return x, data.train_y[index], key_net
+        x = task.inputs(data.train_x[index], data.mean, data.std)
+        return *task.augment(key_augment, x, data.train_y[index], recipe.augment), key_net
 
     return shuffle, batch, epoch_steps
 
 
-def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> Trainer:
-    """Training of `network` on a part of `train_size` images.
+def example(network: Network, signature: Signature) -> PyTree:
+    """Zeros in the form of a batch of one sample, for `network.init`."""
+    x = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), signature.inputs)
+    carry = network.carry(1)
+    return (x, carry) if jax.tree.leaves(carry) else x
+
+
+def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, task: Task) -> Trainer:
+    """Training of `network` for `task` on a part of `train_size` samples.
 
     `key` serves step t as fold_in(key, t), so a training may be cut into any pieces. `choice`, `rate` (the initial
     learning rate) and `key` may be vmapped; `begin`, `end` and `data` are meant to be shared. `like` is the network's
-    variables, or their shapes.
+    variables, or their shapes. The state that a network carries starts anew with every epoch.
     """
-    shuffle, batch, epoch_steps = pipeline(recipe, train_size)
+    shuffle, batch, epoch_steps = pipeline(recipe, train_size, task)
     moving = epoch_steps * recipe.epochs  # steps that move the weights
     steps = moving + epoch_steps * recipe.refresh_epochs
-    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-    unravel = {name: ravel_pytree(blank[name])[1] for name in ("params", "batch_stats")}
-    optimiser = optax.chain(
-        *([optax.clip_by_global_norm(recipe.clip)] if recipe.clip else []),
-        _decay(recipe, blank["params"]),
-        optax.trace(recipe.momentum, nesterov=recipe.nesterov),
-    )
+    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(like))
+    restore_params = ravel_pytree(blank["params"])[1]
+    restore_rest = ravel_pytree(_without_params(blank))[1]
+    optimiser = optax.chain(*_optimiser(recipe, blank["params"]))
+    fresh = network.carry(min(recipe.batch_size, train_size))
+    stateful = bool(jax.tree.leaves(fresh))
 
     def start(variables: PyTree) -> TrainState:
         params = _ravel(variables["params"])
         state = TrainState(
             params=params,
-            batch_stats=_ravel(variables["batch_stats"]),
+            rest=_ravel(_without_params(variables)),
             optimiser=optimiser.init(params),
             order=jnp.zeros(train_size, jnp.int32),
+            carry=fresh,
             train_loss=jnp.zeros(recipe.epochs, jnp.float32),
-            valid_accuracy=jnp.zeros(recipe.epochs, jnp.float32),
+            valid_metric=jnp.zeros(recipe.epochs, jnp.float32),
             step=jnp.int32(0),
             nan_epoch=jnp.int32(0),
         )
         return jax.tree.map(jnp.copy, state)  # no buffer twice: `run` may be given them to consume
 
     def variables(state: TrainState) -> PyTree:
-        return {name: restore(getattr(state, name)) for name, restore in unravel.items()}
+        return {"params": restore_params(state.params), **restore_rest(state.rest)}
+
+    def call(variables: PyTree, choice: Any, x: PyTree, carry: PyTree, **options: Any) -> tuple[PyTree, PyTree, PyTree]:
+        """Outputs, what is carried on, and the variables afterwards."""
+        outputs, after = network.apply(variables, choice, (x, carry) if stateful else x, **options)
+        outputs, carry = outputs if stateful else (outputs, carry)
+        return outputs, carry, after
 
     def update(
-        state: TrainState, choice: Any, rate: jax.Array, x: jax.Array, y: jax.Array, key: Key, t: jax.Array
+        state: TrainState, choice: Any, rate: jax.Array, x: PyTree, y: PyTree, key: Key, t: jax.Array
     ) -> TrainState:
         epoch = t // epoch_steps
-        x = x.astype(state.params.dtype)
+        x = _cast(x, state.params.dtype)
+        carry = jax.tree.map(lambda new, old: jnp.where(t % epoch_steps == 0, new, old), fresh, state.carry)
         bn_momentum: Any = recipe.bn_momentum
         if recipe.refresh_epochs:
             batches = jnp.maximum(t - moving, 0)  # of the refresh, before this one
             bn_momentum = jnp.where(t < moving, bn_momentum, batches / (batches + 1))
 
-        def loss_of(params: jax.Array) -> tuple[jax.Array, jax.Array]:
-            outputs, after = network.apply(
+        def loss_of(params: jax.Array) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
+            outputs, left, after = call(
                 variables(state._replace(params=params)),
                 choice,
                 x,
+                carry,
                 key=key,
                 train=True,
                 drop_rate=recipe.drop_path * epoch / recipe.epochs if recipe.drop_path else 0.0,
                 bn_momentum=bn_momentum,
             )
-            return _loss(outputs, y, recipe), ravel_pytree(after["batch_stats"])[0]
+            return task.loss(outputs, y, recipe), (ravel_pytree(_without_params(after))[0], left)
 
-        found = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        (loss, batch_stats), grads = mean(found)  # over devices, in a data-parallel program
+        (loss, (rest, left)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        (loss, rest), grads = mean(((loss, rest), grads))  # over devices, in a data-parallel program
         direction, optimiser_state = optimiser.update(grads, state.optimiser, state.params)
         now = _rate(recipe, rate, t / moving, epoch)
         return state._replace(
             params=state.params - (now * direction).astype(state.params.dtype),
-            batch_stats=batch_stats,
+            rest=rest,
             optimiser=optimiser_state,
+            carry=left,
             # A refresh has no place in it: what is added beyond the end is dropped.
             train_loss=state.train_loss.at[epoch].add(loss.astype(jnp.float32) / epoch_steps),
             step=jnp.asarray(t + 1, jnp.int32),
@@ -167,12 +189,12 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
         )
 
     def validate(state: TrainState, choice: Any, data: Data, t: jax.Array) -> TrainState:
-        score = accuracy(variables(state), choice, data.valid_x, data.valid_y, data.mean, data.std)
+        score = measure(variables(state), choice, data.valid_x, data.valid_y, data.mean, data.std)
         epoch = t // epoch_steps
         if recipe.refresh_epochs:
             epoch = jnp.minimum(epoch, recipe.epochs - 1)
         return state._replace(
-            valid_accuracy=state.valid_accuracy.at[epoch].set(score),
+            valid_metric=state.valid_metric.at[epoch].set(score),
             nan_epoch=_first(state.nan_epoch, epoch, score),
         )
 
@@ -188,37 +210,59 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree) -> 
 
         return lax.fori_loop(begin, end, body, state)
 
-    def accuracy(
-        variables: PyTree, choice: Any, x: jax.Array, y: jax.Array, mean: jax.Array, std: jax.Array
-    ) -> jax.Array:
-        pieces = -(-len(y) // _EVAL_BATCH)
-        size = -(-len(y) // pieces)
+    def measure(variables: PyTree, choice: Any, x: PyTree, y: PyTree, mean: jax.Array, std: jax.Array) -> jax.Array:
+        count = len(jax.tree.leaves(y)[0])
+        pieces = -(-count // min(_EVAL_BATCH, recipe.batch_size if task.contiguous else _EVAL_BATCH))
+        size = -(-count // pieces)
         dtype = jax.tree.leaves(variables["params"])[0].dtype
 
-        if pieces == 1:  # no loop: it would be one more thing to compile
-            logits, _ = network.apply(variables, choice, whiten(x, mean, std).astype(dtype))
-            return losses.hits(logits, y).mean()
+        def scores(x: PyTree, y: PyTree, carry: PyTree) -> tuple[jax.Array, jax.Array, PyTree]:
+            outputs, carry, _ = call(variables, choice, _cast(task.inputs(x, mean, std), dtype), carry)
+            return *task.score(outputs, y), carry
 
-        def piece(i: jax.Array, total: jax.Array) -> jax.Array:
-            position = i * size + jnp.arange(size)
-            index = jnp.minimum(position, len(y) - 1)
-            logits, _ = network.apply(variables, choice, whiten(x[index], mean, std).astype(dtype))
-            return total + jnp.where(position < len(y), losses.hits(logits, y[index]), 0).sum()
+        if pieces == 1 and not task.contiguous:  # no loop: it would be one more thing to compile
+            value, weight, _ = scores(x, y, network.carry(count))
+            return task.finish(value.sum(), weight.sum())
 
-        return lax.fori_loop(0, pieces, piece, jnp.float32(0)) / len(y)
+        def piece(i: jax.Array, sums: tuple[jax.Array, jax.Array, PyTree]) -> tuple[jax.Array, jax.Array, PyTree]:
+            rows = jnp.arange(size)
+            position = rows * pieces + i if task.contiguous else i * size + rows
+            index = jnp.minimum(position, count - 1)
+            part_x, part_y = jax.tree.map(lambda leaf: leaf[index], (x, y))
+            value, weight, carry = scores(part_x, part_y, sums[2])
+            inside = position < count
+            added = (jnp.where(inside, column, 0).sum() for column in (value, weight))
+            return *(total + part for total, part in zip(sums[:2], added, strict=True)), carry  # type: ignore[return-value]
 
-    return Trainer(start, variables, shuffle, batch, update, validate, run, accuracy, epoch_steps, steps)
+        total, weight, _ = lax.fori_loop(0, pieces, piece, (jnp.float32(0), jnp.float32(0), network.carry(size)))
+        return task.finish(total, weight)
+
+    return Trainer(start, variables, shuffle, batch, update, validate, run, measure, epoch_steps, steps)
 
 
-def _loss(outputs: PyTree, y: jax.Array, recipe: Recipe) -> jax.Array:
-    """The loss of logits, or of (logits, auxiliary logits)."""
-    logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
-    loss = losses.cross_entropy(logits, y, recipe.label_smoothing)
-    if not recipe.auxiliary_weight:
-        return loss
-    if auxiliary is None:
-        raise ValueError("auxiliary_weight needs a network with an auxiliary head; build it with one, or set 0")
-    return loss + recipe.auxiliary_weight * losses.cross_entropy(auxiliary, y, recipe.label_smoothing)
+def _without_params(variables: PyTree) -> PyTree:
+    return {name: part for name, part in variables.items() if name != "params"}
+
+
+def _cast(x: PyTree, dtype: Any) -> PyTree:
+    """Floating arrays in the weights' type; tokens and other integers stay what they are."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, x)
+
+
+def _optimiser(recipe: Recipe, params: PyTree) -> list[optax.GradientTransformation]:
+    """What turns the gradient into the direction that the learning rate scales."""
+    clip = [optax.clip_by_global_norm(recipe.clip)] if recipe.clip else []
+    decay = _decay(recipe, params)
+    match recipe.optimizer:
+        case "sgd":
+            return [*clip, decay, optax.trace(recipe.momentum, nesterov=recipe.nesterov)]
+        case "adam":
+            return [*clip, decay, optax.scale_by_adam(*recipe.betas)]
+        case "adamw":
+            return [*clip, optax.scale_by_adam(*recipe.betas), decay]
+        case "rmsprop":
+            momentum = [optax.trace(recipe.momentum)] if recipe.momentum else []
+            return [*clip, decay, optax.scale_by_rms(recipe.betas[1]), *momentum]
 
 
 def _rate(recipe: Recipe, rate: jax.Array, progress: jax.Array, epoch: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What every experiment is made of: the Config that decides its result, and the problem it searches."""
+"""Methods that try candidates one by one: a searcher, and an evaluator that trains each or looks it up in a table."""
 
 from __future__ import annotations
 
@@ -6,21 +6,35 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from nasjax.data.dataset import DataConfig, Dataset, load
+from nasjax import catalog
+from nasjax.building.built import builds, describer
+from nasjax.data.dataset import DataConfig, load
+from nasjax.drive.progress import progress
+from nasjax.drive.search import search
 from nasjax.evaluators.child import STRATEGIES, child
 from nasjax.evaluators.cost_model import choose_strategy, chunk_size, usable_bytes
 from nasjax.evaluators.table import load_table, table
-from nasjax.searchers.policy import DepthSchedule, depth_schedule
+from nasjax.experiments.families.config import (
+    Config,
+    closing,
+    dataset_facts,
+    default_augment,
+    refusal,
+    task_of,
+)
+from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.spaces.conv_chain import ConvChain, variant
-from nasjax.spaces.conv_plan import plan
 from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
-from nasjax.types import Evaluator, PyTree, Searcher
+from nasjax.types import Budget, Builder, Built, Evaluator, Experiment, Metric, Outcome, PyTree, Searcher, Watch
+
+_SAMPLES = 16  # architectures whose mean stands for the space in the estimate of time and memory
 
 
 @dataclass(frozen=True)
@@ -34,51 +48,27 @@ class TableConfig:
     result: str | None = None
 
 
-@dataclass(frozen=True)
-class RetrainConfig:
-    """`--mode=retrain`: training from scratch, spec section 6. `grid` tries the small grid on validation data first.
+@dataclass(frozen=True, kw_only=True)
+class CandidateConfig(Config):
+    """Everything that decides a search by candidates.
 
     Attributes:
-      top_k: how many of the search's best are trained; the best of them by validation accuracy is tested.
-      sample: how many paths of a supernet are trained alone, to see how well the search's scores rank them
-        (standalone.jsonl). They are the first trials, which were drawn at random.
+      form: settings of the candidates' networks beside the space, as its Builder has them.
+      recipe: how a candidate is trained.
+      table: where its results are looked up instead.
+      strategy: "auto", "vmap" or "exact".
+      width: candidates in flight.
+      last_epochs: fitness = the best validation metric of the last epochs.
+      trials, wall_s, cost_s: the budget; the first limit reached counts.
+      max_params, max_macs: candidates beyond are refused before training.
     """
 
-    top_k: int = 1
-    sample: int = 0
-    grid: bool = False
-    grid_epochs: int = 10
-    grid_learning_rates: tuple[float, ...] = (0.05, 0.1, 0.2)
-    grid_weight_decays: tuple[float, ...] = (5e-5, 1e-4, 2e-4)
-    grid_bn_eps: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
-    grid_decays: tuple[float, ...] = (0.4, 0.5, 0.6)
-    use_token: bool = True  # take the learning rate that the architecture predicts, where its space has one
-
-    def __post_init__(self) -> None:
-        for name in ("grid_learning_rates", "grid_weight_decays", "grid_bn_eps", "grid_decays"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} needs at least one value")
-        if self.grid_epochs < 1 or self.top_k < 1 or self.sample < 0:
-            raise ValueError("grid_epochs and top_k must be at least 1, sample not negative")
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides a run; written to config.json."""
-
-    method: str
-    preset: str
-    search: Any  # the method's own settings
-    space: ConvChain | TabularCell
-    data: DataConfig
-    recipe: Recipe
+    form: Any = None
+    recipe: Recipe = Recipe()
     table: TableConfig = TableConfig()
-    retrain_recipe: Recipe = Recipe()
-    retrain: RetrainConfig = RetrainConfig()
-    strategy: str = "auto"  # auto | vmap | exact
-    width: int = 8  # candidates in flight
-    last_epochs: int = 5  # fitness = best validation accuracy of the last epochs
-    seed: int = 0
+    strategy: str = "auto"
+    width: int = 8
+    last_epochs: int = 5
     trials: int | None = 32
     wall_s: float | None = None
     cost_s: float | None = None
@@ -86,6 +76,7 @@ class Config:
     max_macs: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.trials is None and self.wall_s is None and self.cost_s is None:
             raise ValueError("a search needs a budget: trials, wall_s or cost_s")
         for name in ("trials", "wall_s", "cost_s", "max_params", "max_macs"):
@@ -98,88 +89,104 @@ class Config:
             raise ValueError(f"last_epochs must be at least 1, got {self.last_epochs}")
         if self.width < 1:
             raise ValueError(f"width (candidates in flight) must be at least 1, got {self.width}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
+
+    @property
+    def network_form(self) -> Any:
+        """See `Config`."""
+        return self.form
 
 
 class Problem(NamedTuple):
     """A space and how its candidates are judged."""
 
     evaluator: Evaluator
-    describe: Callable[[np.ndarray], dict[str, Any]]  # Arch -> arch (JSON), params, macs
-    facts: dict[str, Any]  # for config.json: data, chosen strategy, estimates
+    describe: Callable[[np.ndarray], dict[str, Any]]  # Arch -> arch (JSON), hash, params, macs
+    metric: Metric
+    facts: dict[str, Any]  # for config.json: data, metric, chosen strategy, estimates
 
 
-class Experiment(NamedTuple):
-    """A method on a problem, ready for `drive.search`."""
+def experiment(
+    config: CandidateConfig, searcher: Searcher, metrics: Callable[[PyTree], dict[str, Any]] | None = None
+) -> Experiment:
+    """A searcher on the problem of `config`; `metrics` turns its state into the scalars of metrics.jsonl.
 
-    config: Config
-    searcher: Searcher
-    problem: Problem
-    metrics: Callable[[PyTree], dict[str, Any]] | None
+    Raises ValueError or FileNotFoundError that says what to write instead.
+    """
+    found, budget = problem(config), Budget(config.trials, config.wall_s, config.cost_s)
+
+    def run(path: Path, watch: Watch) -> Outcome:
+        with progress(budget, found.metric, watch) as on_round:
+            summary = search(
+                jax.random.key(config.seed),
+                searcher,
+                found.evaluator,
+                workdir=path,
+                budget=budget,
+                width=config.width,
+                describe=found.describe,
+                refuse=refusal(config),
+                metrics=metrics,
+                on_round=on_round,
+                record=watch.record,
+            )
+        return closing(config, path, summary, found.metric, bool(catalog.builder(config.space.name).tasks))
+
+    return Experiment(config, found.facts, run, found.evaluator.evaluate)
 
 
-def problem(config: Config) -> Problem:
+def problem(config: CandidateConfig) -> Problem:
     """Loads the data or the table that `config` names. Raises ValueError or FileNotFoundError with what to write."""
-    if isinstance(config.space, TabularCell):
-        return _tabular(config, config.space)
+    space, builder = config.space, catalog.builder(config.space.name)
+    if not builder.tasks:
+        return _tabular(config, space)
+    task = task_of(config, builder)
     data = load(config.data)
-    space, (image, classes) = config.space, shape_of(data)
-    backend = __import__("jax").default_backend()
-    chosen, estimates = choose_strategy(space, image, classes, config.recipe, len(data.train.y), backend)
+    signature = task.signature(data)
+    masked = builder.masked(space, config.form, signature) if builder.masked else None
+    build = builds(builder, space, config.form, signature)
+    builts = _sample(config, build)
+    size = len(data.train.y)
+    chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend())
     if config.strategy != "auto":
         chosen = config.strategy
+    if chosen == "vmap" and masked is None:
+        raise ValueError(f"--space={space.name} has no network for strategy vmap; use --set strategy=exact")
     if (need := estimates["bytes"].get(chosen, 0)) > usable_bytes():
         raise ValueError(
             f"one child needs about {need / 2**30:.1f} GiB with strategy {chosen}, "
             f"{usable_bytes() / 2**30:.1f} GiB are usable; try --set strategy=exact, "
             "a smaller --set recipe.batch_size or a smaller space"
         )
-    chunk = min(config.width, chunk_size(estimates["bytes"]["vmap"])) if chosen == "vmap" else None
-    evaluator = child(space, data, recipe=config.recipe, strategy=chosen, last_epochs=config.last_epochs, chunk=chunk)
-    facts = {
-        "dataset": dataset_facts(data),
-        "strategy": chosen,
-        "chunk": chunk,
-        "estimates": estimates,
-    }
-    return Problem(evaluator, describer(space, image, classes), facts)
+    chunk = None
+    if chosen == "vmap":
+        chunk = min(config.width, chunk_size(room)) if (room := estimates["bytes"].get("vmap")) else config.width
+    evaluator = child(
+        build,
+        data,
+        task,
+        recipe=config.recipe,
+        masked=masked if chosen == "vmap" else None,
+        last_epochs=config.last_epochs,
+        chunk=chunk,
+    )
+    facts = {**dataset_facts(data, task), "strategy": chosen, "chunk": chunk, "estimates": estimates}
+    return Problem(evaluator, describer(builder, space, config.form, signature), task.metric, facts)
 
 
-def describer(space: ConvChain, image: tuple[int, int, int], classes: int) -> Callable[[np.ndarray], dict[str, Any]]:
-    """Arch -> its JSON form, parameters and multiply-adds."""
-
-    def describe(arch: np.ndarray) -> dict[str, Any]:
-        network = plan(space, arch, image, classes)
-        return {
-            "arch": space.encode(arch),
-            "hash": space.identity(arch),
-            "params": network.params,
-            "macs": network.macs,
-        }
-
-    return describe
+def _sample(config: CandidateConfig, build: Callable[[np.ndarray], Built]) -> list[Built]:
+    """Some networks of the space. Raises ValueError where none fits the data."""
+    builts, reason = [], ""
+    for arch in np.asarray(jax.jit(jax.vmap(config.space.sample))(jax.random.split(jax.random.key(0), _SAMPLES))):
+        try:
+            builts.append(build(arch))
+        except ValueError as error:  # this one fails in training too
+            reason = str(error)
+    if not builts:
+        raise ValueError(f"no network of --space={config.space.name} fits --dataset={config.data.name}: {reason}")
+    return builts
 
 
-def dataset_facts(data: Dataset) -> dict[str, Any]:
-    """What config.json says of the data."""
-    image, classes = shape_of(data)
-    parts = {"train": len(data.train.y), "valid": len(data.valid.y)}
-    return {"name": data.name, "image": list(image), "classes": classes, **parts, "sha256": data.sha256}
-
-
-def arch_digest(space: Any, tree: dict[str, Any]) -> str:
-    """Canonical hash of an architecture given as JSON."""
-    return space.identity(space.decode(tree))
-
-
-def shape_of(data: Dataset) -> tuple[tuple[int, int, int], int]:
-    """(height, width, channels) and classes of a dataset."""
-    height, width, channels = data.train.x.shape[1:]
-    return (height, width, channels), data.classes
-
-
-def _tabular(config: Config, space: TabularCell) -> Problem:
+def _tabular(config: CandidateConfig, space: TabularCell) -> Problem:
     names = config.table
     if not names.path:
         raise ValueError("--space=tabular_cell needs --table=FILE.npz with the results of all architectures")
@@ -191,62 +198,58 @@ def _tabular(config: Config, space: TabularCell) -> Problem:
         return {"arch": space.encode(arch), "hash": space.identity(arch), "params": None, "macs": None}
 
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in rows)).hexdigest()
-    facts = {"dataset": {"name": "table", "path": names.path, "sha256": digest}, "strategy": "table"}
-    return Problem(table(space, rows), describe, facts)
+    metric = Metric("accuracy")
+    facts = {
+        "dataset": {"name": "table", "path": names.path, "sha256": digest},
+        "metric": metric._asdict(),
+        "strategy": "table",
+    }
+    return Problem(table(space, rows), describe, metric, facts)
 
 
-def scheduled(space: ConvChain | TabularCell, search: Any) -> DepthSchedule:
+def scheduled(space: Any, search: Any) -> DepthSchedule:
     """The depth schedule of a method's settings (depth_first, depth_step, depth_every), within the space's depths."""
-    largest = space.max_layers if isinstance(space, ConvChain) else 1
+    column = depth_column(space)
+    largest = max(space.sites[column].choices) if column is not None else 1
     first = min(search.depth_first or largest, largest)
     return depth_schedule(first=first, step=search.depth_step, every=search.depth_every, maximum=largest)
 
 
-def refusal(config: Any) -> Callable[[dict[str, Any]], str | None]:
-    """The hard limits --max_params and --max_macs as a function of a trial's row."""
-
-    def refuse(row: dict[str, Any]) -> str | None:
-        for name, limit in (("params", config.max_params), ("macs", config.max_macs)):
-            if limit is not None and row[name] is not None and row[name] > limit:
-                return f"{name} {row[name]} over the limit {limit}"
-        return None
-
-    return refuse
+PAPER = {"paper": "v1", "paper_v2": "v2", "paper_v3": "v3"}  # preset -> published variant of conv_chain
 
 
-# What differs between data sets: mirrored digits are other digits, and small images want small shifts.
-AUGMENT = {
-    "digits": Augment(crop="pad", crop_size=1, flip=False),
-    "cifar10": Augment(),
-}
-
-
-PAPER = {"paper": "v1", "paper_v2": "v2", "paper_v3": "v3"}  # preset -> published variant of the space
-
-
-def preset(method: str, name: str, dataset: str | None, space: str | None, search: dict[str, Any]) -> Config:
+def preset(
+    method: str, name: str, dataset: str | None, space: str | None, search: dict[str, Any], default: str = "conv_chain"
+) -> CandidateConfig:
     """The named settings of a method.
 
     Args:
       method: its name.
-      name: "demo" (at most three minutes on two CPU cores), or a published setting: "paper" (variant v1, no strides),
-        "paper_v2" (strides), "paper_v3" (max-pooling, 13 blocks of 3 layers).
-      dataset: "digits", "cifar10" or the path of an .npz; None = digits for the demo, cifar10 for the paper's.
-      space: "conv_chain" (None) or "tabular_cell".
-      search: preset -> the method's own settings.
+      name: "demo" (at most three minutes on two CPU cores), or a published setting: "paper" (conv_chain's variant v1,
+        no strides), "paper_v2" (strides), "paper_v3" (max-pooling, 13 blocks of 3 layers).
+      dataset: of the catalog, or the path of an .npz; None = digits for the demo, cifar10 for the paper's, or what
+        the space's networks are for.
+      space: any of the catalog; None = `default`.
+      search: "demo" and "paper" -> the method's own settings.
+      default: the space where none is given.
 
     Raises:
       ValueError: unknown preset or space.
     """
     if name not in ("demo", *PAPER):
         raise ValueError(f"unknown preset {name!r}; choose demo, {', '.join(PAPER)}")
-    dataset = dataset or ("cifar10" if name in PAPER else "digits")
-    augment = AUGMENT.get(dataset, Augment(crop="pad", crop_size=1, flip=False))
-    config = Config(
+    builder: Builder = catalog.builder(space or default)
+    dataset = dataset or default_dataset(builder, name != "demo")
+    augment = default_augment(dataset)
+    chosen, form = builder.default, builder.form
+    if name == "demo" and builder.small:
+        chosen, form = builder.small
+    config = CandidateConfig(
         method=method,
         preset=name,
         search=search["paper" if name in PAPER else name],
-        space=ConvChain(4, 4, filter_counts=(6, 12, 24, 36)),
+        space=chosen,
+        form=form,
         data=DataConfig(name=dataset),
         recipe=Recipe(epochs=4, learning_rate=0.1, augment=augment),
         retrain_recipe=Recipe(epochs=20, learning_rate=0.1, augment=augment),
@@ -255,13 +258,39 @@ def preset(method: str, name: str, dataset: str | None, space: str | None, searc
         paper = Recipe(augment=augment)
         config = dataclasses.replace(
             config,
-            space=variant(PAPER[name]),
+            space=variant(PAPER[name]) if isinstance(chosen, ConvChain) else chosen,
             recipe=paper,
             retrain_recipe=dataclasses.replace(paper, epochs=300),
             trials=12_800,
         )
-    if space == "tabular_cell":
-        return dataclasses.replace(config, space=TabularCell(), trials=110 if name == "demo" else None, cost_s=12_000.0)
-    if space not in (None, "conv_chain"):
-        raise ValueError(f"unknown space {space!r} for {method}; choose conv_chain or tabular_cell")
+    if not builder.tasks:
+        return dataclasses.replace(config, trials=110 if name == "demo" else None, cost_s=12_000.0)
     return config
+
+
+def default_dataset(builder: Builder, paper: bool) -> str:
+    """The data set of a preset: the published one, or the first of the catalog that the networks are for."""
+    if not builder.tasks or "classification" in builder.tasks:
+        return "cifar10" if paper else "digits"
+    return next((name for name in catalog.DATA if catalog.source(name).task in builder.tasks), "digits")
+
+
+# Zoph & Le 2017, Table 1
+_CHAINS = {
+    "v1": {"model": "v1, no stride or pooling, 15 layers", "params": 4_200_000, "test_error": 0.0550},
+    "v2": {"model": "v2, predicting strides, 20 layers", "params": 2_500_000, "test_error": 0.0601},
+    "v3": {"model": "v3, max pooling, 39 layers", "params": 7_100_000, "test_error": 0.0447},
+    "v3+": {"model": "v3 with 40 more filters, 39 layers", "params": 37_400_000, "test_error": 0.0365},
+}
+
+
+def published(config: CandidateConfig) -> dict[str, Any] | None:
+    """The published result nearest to a configuration, where there is one."""
+    space = config.space
+    if not isinstance(space, ConvChain):
+        return None
+    if space.block_layers > 1:
+        name = "v3+" if space.extra_filters else "v3"
+    else:
+        name = "v2" if space.strides else "v1"
+    return {**_CHAINS[name], "source": "Zoph & Le 2017, Table 1"}

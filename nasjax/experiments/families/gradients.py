@@ -6,14 +6,15 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from nasjax.building.built import build
+from nasjax import catalog
+from nasjax.building.darts_cell import SMALL, EvalConfig
 from nasjax.data.dataset import DataConfig, load
-from nasjax.experiments.families.candidates import AUGMENT, RetrainConfig, dataset_facts
+from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets, task_of
 from nasjax.learners.derivation import CELLS
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.spaces.darts_cell import EDGES, OPERATORS, DartsCell
@@ -23,7 +24,7 @@ from nasjax.train.batches import Batches, paired
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe
-from nasjax.types import Learner, Network, PyTree, Stages
+from nasjax.types import Learner, Network, PyTree, Signature, Stages, Task
 
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what the learners' steps return
 
@@ -57,40 +58,30 @@ class SearchConfig:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")
 
 
-@dataclass(frozen=True)
-class EvalConfig:
-    """The evaluation network, spec section 3; `--mode=inspect` counts it and `--mode=retrain` trains it."""
+@dataclass(frozen=True, kw_only=True)
+class LearnConfig(Config):
+    """Everything that decides a search by gradients.
 
-    channels: int = 36
-    layers: int = 20
-    auxiliary: bool = True
-    stem: Literal["cifar", "imagenet"] = "cifar"
+    Attributes:
+      augment: of the search.
+      eval: the network in which the found cell is evaluated.
+    """
 
-
-@dataclass(frozen=True)
-class LearnConfig:
-    """Everything that decides a search by gradients; written to config.json."""
-
-    method: str
-    preset: str
-    search: Any  # SearchConfig of the method
-    space: DartsCell
-    data: DataConfig
-    augment: Augment  # of the search
+    augment: Augment
     eval: EvalConfig = EvalConfig()
-    retrain_recipe: Recipe = Recipe()
-    retrain: RetrainConfig = RetrainConfig()
-    seed: int = 0
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
+    @property
+    def network_form(self) -> EvalConfig:
+        """See `Config`."""
+        return self.eval
 
 
 class Learning(NamedTuple):
-    """A method on its data, ready for `learning.learn`."""
+    """The parts of a search by gradients, ready for `drive.learn`."""
 
     config: LearnConfig
+    task: Task
+    signature: Signature
     stages: Stages
     batches: Batches
     networks: Callable[[int, Any], Network]  # (stage, facts) -> the search network
@@ -111,18 +102,30 @@ def one_stage(learner: Callable[[], Learner], operators: tuple[str, ...] = OPERA
     return Stages(lambda i, facts, state: every_edge(operators) if i == 0 else None, lambda i, facts: learner())
 
 
-def data_of(config: LearnConfig) -> tuple[Batches, dict[str, Any], int]:
-    """Batches, what config.json says of the data, and the number of classes.
+class SearchData(NamedTuple):
+    """What a search by gradients reads."""
+
+    batches: Batches
+    task: Task
+    signature: Signature
+    facts: dict[str, Any]  # for config.json
+
+
+def data_of(config: LearnConfig) -> SearchData:
+    """The data of a search, and what config.json says of them.
 
     Raises:
       ValueError: the data do not fit the search, or the network in which the found cell will be evaluated.
     """
-    data = load(config.data)
+    builder = catalog.builder(config.space.name)
+    task, data = task_of(config, builder), load(config.data)
+    signature = task.signature(data)
     some = config.space.encode(np.asarray(config.space.sample(jax.random.key(0))))
-    build(config, some, data.train.x.shape[1:], data.classes)  # now rather than after the search
+    builder.build(config.space, config.eval, some, signature)  # now rather than after the search
     devices = device_count()
-    batches = paired(resident(data), batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
-    return batches, {"dataset": dataset_facts(data), "strategy": f"one supernet on {devices} device(s)"}, data.classes
+    batches = paired(resident(data), task, batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
+    facts = {**dataset_facts(data, task), "strategy": f"one supernet on {devices} device(s)"}
+    return SearchData(batches, task, signature, facts)
 
 
 def discrete_choice(tree: Mapping[str, Any], facts: Mapping[str, Any], like: PyTree) -> PyTree:
@@ -145,14 +148,29 @@ def discrete_choice(tree: Mapping[str, Any], facts: Mapping[str, Any], like: PyT
     return out
 
 
-def search_plan(config: LearnConfig, image: tuple[int, int, int], classes: int, **changes: Any) -> SearchPlan:
+def search_plan(config: LearnConfig, signature: Signature, **changes: Any) -> SearchPlan:
     """The tables of the method's search network, for counts."""
-    plan = SearchPlan(config.search.channels, config.search.layers, classes, image=image)
+    search = config.search
+    plan = SearchPlan(search.channels, search.layers, signature.outputs, image=signature.inputs.shape)
     return dataclasses.replace(plan, **changes)
 
 
+def counts(plan: SearchPlan) -> dict[str, Any]:
+    """What --mode=inspect says of a search network."""
+    return {"describes": "search network", "params": plan.params, "macs": plan.macs}
+
+
 def preset(
-    method: str, name: str, dataset: str | None, space: str | None, search: dict[str, Any], valid_part: float = 0.5
+    method: str,
+    name: str,
+    dataset: str | None,
+    space: str | None,
+    search: dict[str, Any],
+    *,
+    valid_part: float = 0.5,
+    layers: int = 20,
+    recipe: Recipe | None = None,
+    imagenet: Recipe | None = None,
 ) -> LearnConfig:
     """The named settings of a method of the DARTS family.
 
@@ -163,27 +181,21 @@ def preset(
       space: "darts_cell", or None for it.
       search: preset -> the method's own settings.
       valid_part: share of the training images that serves as the validation side, 1/2 in DARTS, 1/5 in MSR-DARTS.
+      layers, recipe, imagenet: the paper's evaluation: cells on CIFAR-10, and the training there and on ImageNet;
+        None = as in DARTS.
 
     Raises:
       ValueError: unknown preset or space.
     """
-    if name not in ("demo", "paper"):
-        raise ValueError(f"unknown preset {name!r}; choose demo or paper")
+    presets(name, ("demo", "paper"))
     if space not in (None, "darts_cell"):
         raise ValueError(f"unknown space {space!r} for {method}; choose darts_cell")
     dataset = dataset or ("cifar10" if name == "paper" else "digits")
-    pool = {"digits": 1500, "cifar10": 50_000}.get(dataset)
+    pool = catalog.source(dataset).size
     valid_size = math.floor(pool * valid_part) if pool else None
     if valid_size and name == "demo":
         valid_size -= valid_size % search[name].batch_size  # a smaller last batch would compile the network again
-    augment = dataclasses.replace(AUGMENT.get(dataset, Augment(crop="pad", crop_size=1, flip=False)), crop="pad")
-    # Drop path of 0.3 in PC-DARTS and P-DARTS, 0.2 in DARTS (spec sections 3, 5 and 6).
-    evaluation = evaluation_recipe(
-        augment,
-        batch_size=128 if method == "p_darts" else 96,
-        drop_path=0.3 if method in ("pc_darts", "p_darts") else 0.2,
-    )
-    layers = 8 if method == "msr_darts" else 20
+    augment = dataclasses.replace(default_augment(dataset), crop="pad")
     config = LearnConfig(
         method=method,
         preset=name,
@@ -191,29 +203,26 @@ def preset(
         space=DartsCell(),
         data=DataConfig(name=dataset, valid_size=valid_size),
         augment=augment,
-        eval=EvalConfig(channels=8, layers=5, auxiliary=False),
-        retrain_recipe=evaluation_recipe(augment, epochs=15, cutout=0, drop_path=0.0, auxiliary=False),
+        eval=SMALL,
+        retrain_recipe=dataclasses.replace(
+            evaluation_recipe(epochs=15, cutout=0, drop_path=0.0, auxiliary=False), augment=augment
+        ),
     )
-    if name == "paper":
-        imagenet = dataset == "imagenet"
-        config = dataclasses.replace(
-            config,
-            eval=EvalConfig(48, 14, True, "imagenet") if imagenet else EvalConfig(layers=layers),
-            retrain_recipe=imagenet_recipe(method) if imagenet else evaluation,
-        )
+    if name == "paper" and dataset == "imagenet":
+        stem = EvalConfig(48, 14, True, "imagenet")
+        config = dataclasses.replace(config, eval=stem, retrain_recipe=imagenet or imagenet_recipe())
+    elif name == "paper":
+        chosen = recipe or evaluation_recipe()
+        own = dataclasses.replace(augment, cutout=chosen.augment.cutout)
+        chosen = dataclasses.replace(chosen, augment=own)
+        config = dataclasses.replace(config, eval=EvalConfig(layers=layers), retrain_recipe=chosen)
     return config
 
 
 def evaluation_recipe(
-    augment: Augment,
-    *,
-    epochs: int = 600,
-    batch_size: int = 96,
-    cutout: int = 16,
-    drop_path: float = 0.2,
-    auxiliary: bool = True,
+    *, epochs: int = 600, batch_size: int = 96, cutout: int = 16, drop_path: float = 0.2, auxiliary: bool = True
 ) -> Recipe:
-    """Training a CIFAR network of cells from scratch (spec section 3; Liu et al. 2019, appendix A.2)."""
+    """Training a CIFAR network of cells from scratch (Liu et al. 2019, appendix A.2); crops are the data set's."""
     return Recipe(
         epochs=epochs,
         batch_size=batch_size,
@@ -224,16 +233,16 @@ def evaluation_recipe(
         clip=5.0,
         drop_path=drop_path,
         auxiliary_weight=0.4 if auxiliary else 0.0,
-        augment=dataclasses.replace(augment, cutout=cutout),
+        augment=Augment(cutout=cutout),
     )
 
 
-def imagenet_recipe(method: str) -> Recipe:
-    """The mobile setting of spec section 3; that of PC-DARTS (section 5) and P-DARTS (its paper, unverified) differs.
+def imagenet_recipe() -> Recipe:
+    """The mobile setting of DARTS (Liu et al. 2019, appendix A.3).
 
-    Random resized crops and colour jitter are not built: no ImageNet here.
+    Random resized crops and colour jitter are not built: there is no ImageNet here.
     """
-    recipe = Recipe(
+    return Recipe(
         epochs=250,
         batch_size=128,
         learning_rate=0.1,
@@ -245,6 +254,9 @@ def imagenet_recipe(method: str) -> Recipe:
         auxiliary_weight=0.4,
         label_smoothing=0.1,
     )
-    if method in ("pc_darts", "p_darts"):
-        return dataclasses.replace(recipe, batch_size=1024, learning_rate=0.5, warmup_epochs=5, schedule="linear")
-    return recipe
+
+
+def fast_imagenet_recipe() -> Recipe:
+    """The mobile setting of PC-DARTS (Xu et al. 2020, section 4.3) and P-DARTS (from its paper, unverified)."""
+    recipe = imagenet_recipe()
+    return dataclasses.replace(recipe, batch_size=1024, learning_rate=0.5, warmup_epochs=5, schedule="linear")

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from nasjax.building.built import build
-from nasjax.drive import learn as learning
+from nasjax import catalog
+from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import ticking
-from nasjax.experiments.families.candidates import arch_digest
+from nasjax.experiments.families.config import demo_line, next_line
 from nasjax.experiments.families.gradients import METRICS, Learning, discrete_choice
 from nasjax.learners.passes import validation
 from nasjax.store import checkpoint
-from nasjax.types import Network, PyTree
+from nasjax.types import Experiment, Network, Outcome, PyTree, Watch
 
 
-def run(experiment: Learning, path: Path) -> dict[str, Any]:
+def experiment(parts: Learning) -> Experiment:
+    """The search that `parts` make up."""
+
+    def run(path: Path, watch: Watch) -> Outcome:
+        row = search(parts, path, watch)
+        failed = int(row["status"] != "ok")
+        return Outcome(row, parts.task.metric, 1, failed, row["cost_s"], tuple(_lines(parts, path, row)))
+
+    return Experiment(parts.config, parts.facts, run)
+
+
+def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
     """Runs or continues the search in the opened workdir `path` and derives a cell.
 
     Returns:
@@ -36,15 +47,16 @@ def run(experiment: Learning, path: Path) -> dict[str, Any]:
         scores = {name: _finite(getattr(state, name)) for name in ("valid_loss", "valid_accuracy")}
         return {**scores, "skips": skips, "arch": tree, "weights": weights}
 
-    end = learning.learn(
+    end = learn(
         seed,
         experiment.stages,
         experiment.batches,
         workdir=path,
         metrics=METRICS,
         history=history,
-        on_epoch=_told,
-        on_step=ticking(),
+        on_epoch=_told(watch),
+        on_step=ticking(watch),
+        record_line=watch.record,
     )
     rows = checkpoint.read_lines(path / "trials.jsonl")
     if rows:
@@ -52,13 +64,13 @@ def run(experiment: Learning, path: Path) -> dict[str, Any]:
     tree = experiment.derive(end.stage, end.facts, end.state)
     network = experiment.networks(end.stage, end.facts)
     scores = _scores(experiment, network, end, tree)
-    data = experiment.facts["dataset"]
-    built = build(experiment.config, tree, tuple(data["image"]), data["classes"])
+    config = experiment.config
+    built = catalog.builder(config.space.name).build(config.space, config.eval, tree, experiment.signature)
     row = {
         "id": 0,
         "parent": -1,
         "arch": built.arch,
-        "hash": arch_digest(experiment.config.space, built.arch),
+        "hash": config.space.identity(config.space.decode(built.arch)),
         "params": built.params,
         "macs": built.macs,
         "fitness": scores["derived"],
@@ -72,10 +84,27 @@ def run(experiment: Learning, path: Path) -> dict[str, Any]:
         checkpoint.write_json(path / "best.json", row)
     except OSError as error:
         raise checkpoint.RunError(f"cannot write to {path}: {error.strerror or error}") from error
+    watch.record(row)
     return row
 
 
-def _scores(experiment: Learning, network: Network, end: learning.Progress, tree: dict[str, Any]) -> dict[str, Any]:
+def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
+    """What to tell of the derived cell."""
+    config = experiment.config
+    lines = [
+        f"{name}: " + ", ".join(f"{operator} {source}" for operator, source in row["arch"][name])
+        for name in ("normal", "reduce")
+    ]
+    if row["fitness"] is not None:
+        lines.append(
+            f"Validation accuracy of the search network {row['search_accuracy']:.2%}, of the derived cell with its "
+            f"weights {row['fitness']:.2%}. {row['params']:,} parameters when retrained."
+        )
+    lines.append(f"Results: {path}/report.html, {path}/best.json, {path}/metrics.jsonl")
+    return [*lines, next_line(config, path, "retrain"), *demo_line(config)]
+
+
+def _scores(experiment: Learning, network: Network, end: Progress, tree: dict[str, Any]) -> dict[str, Any]:
     """Validation accuracy of the search network and of the derived cell in it, in batches of one size.
 
     A smaller last batch would have other statistics, and would compile every program again.
@@ -91,16 +120,17 @@ def _scores(experiment: Learning, network: Network, end: learning.Progress, tree
     return out
 
 
-def _told(progress: learning.Progress) -> None:
-    row = progress.row
-    accuracy = row["valid_accuracy"]
-    shown = "none" if accuracy is None else f"{accuracy:.2%}"
-    print(
-        f"epoch {progress.epoch} (stage {progress.stage + 1}): training loss {row['train_loss']:.4f}, "
-        f"validation accuracy {shown}, {row['skips']} skips in the normal cell, {progress.wall_s:.0f} s",
-        file=sys.stderr,
-        flush=True,
-    )
+def _told(watch: Watch) -> Callable[[Progress], None]:
+    def told(progress: Progress) -> None:
+        row = progress.row
+        accuracy = row["valid_accuracy"]
+        shown = "none" if accuracy is None else f"{accuracy:.2%}"
+        watch.say(
+            f"epoch {progress.epoch} (stage {progress.stage + 1}): training loss {row['train_loss']:.4f}, "
+            f"validation accuracy {shown}, {row['skips']} skips in the normal cell, {progress.wall_s:.0f} s"
+        )
+
+    return told
 
 
 def _rounded(values: np.ndarray) -> Any:

@@ -9,27 +9,29 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from nasjax.data.dataset import DataConfig, load
+from nasjax import catalog
+from nasjax.building.choice_chain import PathConfig
+from nasjax.data.dataset import DataConfig, Dataset, load
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
-from nasjax.experiments.families.candidates import AUGMENT, RetrainConfig, dataset_facts, shape_of
+from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets, task_of
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
 from nasjax.nets.choice_supernet import Supernet, choice_supernet
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
-from nasjax.spaces.choice_chain import ChoiceChain, variant
+from nasjax.spaces.choice_chain import variant
 from nasjax.spaces.choice_plan import ChoicePlan, counter
 from nasjax.train.augment import Augment
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe
-from nasjax.types import Evaluator, PyTree, Searcher, Stages
+from nasjax.types import Evaluator, Metric, PyTree, Searcher, Signature, Stages, Task
 
 METRICS = ("train_loss", "train_accuracy")
 
-# How SPOS's release trains the path it found (spec section 2.5).
+# How SPOS's release trains the path it found (Guo et al. 2020, its code).
 RELEASED = Recipe(
     epochs=240,
     batch_size=1024,
@@ -91,7 +93,7 @@ class EvolutionConfig:
 
     Attributes:
       score: "accuracy" (inherited weights, statistics re-calibrated per path) or "indicator" (scales of batch norms).
-      searcher: "topk" (spec section 2.4) or "nsga2" on (score, -macs, -params).
+      searcher: "topk" (Guo et al. 2020, section 3.4) or "nsga2" on (score, -macs, -params).
       population, top_k, mutants, crossovers, mutation_rate: of the evolution.
       calibration_batches, calibration_batch_size, average: of the re-calibration, see `evaluators.supernet`.
     """
@@ -108,9 +110,9 @@ class EvolutionConfig:
     average: Literal["cumulative", "ema"] = "cumulative"
 
 
-@dataclass(frozen=True)
-class OneShotConfig:
-    """Everything that decides a run of the three phases; written to config.json.
+@dataclass(frozen=True, kw_only=True)
+class OneShotConfig(Config):
+    """Everything that decides a run of the three phases.
 
     Attributes:
       augment: of the supernet's training.
@@ -118,24 +120,15 @@ class OneShotConfig:
       trials: paths that the search evaluates; 0 = train the supernet only.
     """
 
-    method: str
-    preset: str
-    space: ChoiceChain
-    data: DataConfig
     augment: Augment
     supernet: SupernetConfig
-    search: EvolutionConfig
-    retrain_recipe: Recipe
     retrain_dropout: float = 0.0
-    retrain: RetrainConfig = RetrainConfig()
-    seed: int = 0
     trials: int = 1050
     max_params: int | None = None
     max_macs: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
+        super().__post_init__()
         if self.trials < 0:
             raise ValueError(f"trials must not be negative, got {self.trials}; 0 trains the supernet only")
         if not 0 <= self.retrain_dropout < 1:
@@ -145,6 +138,11 @@ class OneShotConfig:
         if self.search.score == "indicator" and not self.supernet.affine:
             raise ValueError("search.score=indicator reads the scales of batch norms: set supernet.affine=true")
 
+    @property
+    def network_form(self) -> PathConfig:
+        """See `Config`."""
+        return PathConfig(self.retrain_dropout)
+
 
 SMALL_SEARCH = EvolutionConfig(
     population=40, mutants=20, crossovers=20, calibration_batches=8, calibration_batch_size=64
@@ -152,9 +150,12 @@ SMALL_SEARCH = EvolutionConfig(
 
 
 class OneShot(NamedTuple):
-    """A method on its data, ready for `learning.learn` and then `drive.search`."""
+    """The parts of a one-shot method, ready for `drive.learn` and then `drive.search`."""
 
     config: OneShotConfig
+    task: Task
+    data: Dataset
+    metric: Metric  # of the search's scores
     plan: ChoicePlan
     supernet: Supernet
     stages: Stages
@@ -165,13 +166,14 @@ class OneShot(NamedTuple):
     facts: dict[str, Any]  # for config.json
 
 
-def make(config: OneShotConfig) -> OneShot:
+def parts(config: OneShotConfig) -> OneShot:
     """The parts of the search that `config` describes.
 
     Raises ValueError where they do not fit each other or the data, FileNotFoundError where there is no data.
     """
-    data = load(config.data)
-    plan = ChoicePlan(config.space, *shape_of(data))
+    task, data = task_of(config, catalog.builder(config.space.name)), load(config.data)
+    signature = task.signature(data)
+    plan = ChoicePlan(config.space, signature.inputs.shape, signature.outputs)
     space, settings, devices = config.space, config.supernet, device_count()
     if settings.fresh_batches and settings.batch_size % (len(space.operators) * devices):
         raise ValueError(
@@ -180,7 +182,7 @@ def make(config: OneShotConfig) -> OneShot:
         )
     arrays = resident(data)
     supernet = choice_supernet(plan, affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype)
-    batches = training(arrays, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
+    batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
     sampler = sampler_of(config, plan)
     early = None if settings.early_bird is None else EarlyBird(settings.early_bird)
 
@@ -202,6 +204,7 @@ def make(config: OneShotConfig) -> OneShot:
         accuracy = path_accuracy(
             supernet,
             arrays,
+            task,
             calibration_batches=config.search.calibration_batches,
             batch_size=config.search.calibration_batch_size,
             average=config.search.average,
@@ -216,10 +219,15 @@ def make(config: OneShotConfig) -> OneShot:
             judged = with_costs(judged, counter(plan, "macs"), counter(plan, "params"))
         return judged
 
-    facts = {"dataset": dataset_facts(data), "strategy": f"one supernet on {devices} device(s)"}
+    metric = task.metric if accuracy else Metric("batch norm score", "plain")
+    facts = {
+        **dataset_facts(data, task),
+        "metric": metric._asdict(),
+        "strategy": f"one supernet on {devices} device(s)",
+    }
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
     searcher, describe = searcher_of(config, plan), describer(plan)
-    return OneShot(config, plan, supernet, stages, batches, searcher, evaluator, describe, facts)
+    return OneShot(config, task, data, metric, plan, supernet, stages, batches, searcher, evaluator, describe, facts)
 
 
 def describer(plan: ChoicePlan) -> Callable[[np.ndarray], dict[str, Any]]:
@@ -288,9 +296,9 @@ def searcher_of(config: OneShotConfig, plan: ChoicePlan) -> Searcher:
     )
 
 
-def supernet_counts(config: OneShotConfig, image: tuple[int, int, int], classes: int) -> dict[str, Any]:
+def describe(config: OneShotConfig, signature: Signature) -> dict[str, Any]:
     """What --mode=inspect says of the supernet; a path's multiply-adds lie between the two given."""
-    plan = ChoicePlan(config.space, image, classes)
+    plan = ChoicePlan(config.space, signature.inputs.shape, signature.outputs)
     return {
         "describes": "supernet",
         "params": plan.supernet_params(config.supernet.affine),
@@ -329,14 +337,13 @@ def preset(
     Raises:
       ValueError: unknown preset or space.
     """
-    if name not in ("demo", "paper"):
-        raise ValueError(f"unknown preset {name!r}; choose demo or paper")
+    presets(name, ("demo", "paper"))
     if space not in (None, "choice_chain"):
         raise ValueError(f"unknown space {space!r} for {method}; choose choice_chain")
     paper = name == "paper"
     dataset = dataset or ("imagenet" if paper else "digits")
     size = {"imagenet": "", "digits": "_digits"}.get(dataset, "_cifar")
-    augment = dataclasses.replace(AUGMENT.get(dataset, Augment(crop="pad", crop_size=1, flip=False)), crop="pad")
+    augment = dataclasses.replace(default_augment(dataset), crop="pad")
     if not paper:
         recipe, dropout = Recipe(epochs=20, learning_rate=0.1, nesterov=False, schedule="linear"), 0.0
     return OneShotConfig(

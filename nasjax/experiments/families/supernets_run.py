@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.data.dataset import load
-from nasjax.drive import learn as learning
-from nasjax.drive import search as drive
+from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import progress, ticking
+from nasjax.drive.search import scalar_fitness, search
 from nasjax.evaluators.path_training import trained_alone
-from nasjax.experiments.families.candidates import refusal
-from nasjax.experiments.families.supernets import METRICS, OneShot
+from nasjax.experiments.families.config import closing, refusal
+from nasjax.experiments.families.supernets import METRICS, OneShot, OneShotConfig, describe, parts
 from nasjax.nets.choice_supernet import choice_supernet
 from nasjax.searchers.additive import best_path
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
 from nasjax.train.fit import resident
-from nasjax.types import Budget, Proposal, PyTree
+from nasjax.types import Budget, Experiment, Outcome, Proposal, PyTree, Watch
+
+__all__ = ["describe", "make", "run", "standalone", "supernet"]
 
 
-def run(experiment: OneShot, path: Path) -> drive.Summary | None:
+def make(config: OneShotConfig) -> Experiment:
+    """The method that `config` describes. Raises ValueError or FileNotFoundError as `supernets.parts`."""
+    built = parts(config)
+    return Experiment(
+        config,
+        built.facts,
+        run=lambda path, watch: run(built, path, watch),
+        before_retrain=lambda path, watch: standalone(built, path, config.retrain.sample, watch),
+    )
+
+
+def run(experiment: OneShot, path: Path, watch: Watch) -> Outcome:
     """Runs or continues both phases in the opened workdir `path`.
 
     The supernet lives in `path/supernet` (metrics.jsonl, checkpoints); the search beside it like any other. Each goes
@@ -36,17 +47,18 @@ def run(experiment: OneShot, path: Path) -> drive.Summary | None:
     the provably best path next to what the evolution finds.
 
     Returns:
-      The finished search; None after the supernet alone.
+      What the search came to; no best after the supernet alone.
     """
     config, seed = experiment.config, jax.random.key(experiment.config.seed)
-    state = supernet(experiment, path)
+    state = supernet(experiment, path, watch)
     if not config.trials:
-        return None
+        line = f"The supernet is trained: {path}/supernet. The same command with --trials=N searches in it."
+        return Outcome(None, experiment.metric, 0, 0, 0.0, (line,))
     if config.search.score == "indicator":
         _optimum(experiment, state, path)
     budget = Budget(trials=config.trials)
-    with progress(budget, config.search.score != "indicator") as on_round:
-        return drive.search(
+    with progress(budget, experiment.metric, watch) as on_round:
+        summary = search(
             jax.random.fold_in(seed, 1),
             experiment.searcher,
             experiment.evaluator(state),
@@ -56,27 +68,30 @@ def run(experiment: OneShot, path: Path) -> drive.Summary | None:
             describe=experiment.describe,
             refuse=refusal(config),
             on_round=on_round,
+            record=watch.record,
         )
+    return closing(config, path, summary, experiment.metric)
 
 
-def supernet(experiment: OneShot, path: Path) -> PyTree:
+def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
     """The first phase: the state of the trained supernet, which is there at once when it was trained before."""
     folder = path / "supernet"
     folder.mkdir(exist_ok=True)
-    end = learning.learn(
+    end = learn(
         jax.random.fold_in(jax.random.key(experiment.config.seed), 0),
         experiment.stages,
         experiment.batches,
         workdir=folder,
         metrics=METRICS,
         history=_history(experiment),
-        on_epoch=_told,
-        on_step=ticking(),
+        on_epoch=_told(watch),
+        on_step=ticking(watch),
+        record_line=watch.record,
     )
     return end.state
 
 
-def standalone(experiment: OneShot, path: Path, count: int) -> None:
+def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> None:
     """Trains the first `count` trials of a finished search alone, and writes their scores and accuracies.
 
     Those of the first generation were drawn at random. standalone.jsonl has a line per path; a killed run goes on.
@@ -84,7 +99,7 @@ def standalone(experiment: OneShot, path: Path, count: int) -> None:
     Raises:
       ValueError: the search has fewer trials.
     """
-    config, file = experiment.config, path / "standalone.jsonl"
+    config, task, file = experiment.config, experiment.task, path / "standalone.jsonl"
     if count > config.search.population:
         raise ValueError(
             f"retrain.sample={count}, but only the first {config.search.population} trials were drawn at random; "
@@ -94,7 +109,7 @@ def standalone(experiment: OneShot, path: Path, count: int) -> None:
     if len(rows) < count:
         raise ValueError(f"retrain.sample={count}, but {path} has {len(rows)} trials; search first, or sample fewer")
     network = choice_supernet(experiment.plan, dropout=config.retrain_dropout, dtype=config.retrain_recipe.dtype)
-    evaluator = trained_alone(network, resident(load(config.data)), recipe=config.retrain_recipe)
+    evaluator = trained_alone(network, resident(experiment.data), task, recipe=config.retrain_recipe)
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
     settings = [as_json(config.retrain_recipe), config.retrain_dropout, experiment.facts["dataset"]]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
@@ -108,13 +123,13 @@ def standalone(experiment: OneShot, path: Path, count: int) -> None:
         accuracy, seconds = float(evaluation.fitness[0]), float(evaluation.cost[0])
         line = {
             "arch": row["arch"],
-            "score": drive.scalar_fitness(row),
+            "score": scalar_fitness(row),
             "accuracy": accuracy if np.isfinite(accuracy) else None,
             "seconds": round(seconds, 3),
             "settings": digest,
         }
         checkpoint.append_lines(file, [line])
-        print(f"alone {n + 1}/{count}: score {line['score']:.4f}, accuracy {accuracy:.2%}", file=sys.stderr, flush=True)
+        watch.say(f"alone {n + 1}/{count}: score {line['score']:.4f}, {task.metric.name} {task.metric.text(accuracy)}")
 
 
 def _history(experiment: OneShot) -> Callable[[int, Any, PyTree], dict[str, Any]]:
@@ -151,12 +166,13 @@ def _optimum(experiment: OneShot, state: PyTree, path: Path) -> None:
         raise checkpoint.RunError(f"cannot write to {path}: {error.strerror or error}") from error
 
 
-def _told(progress: learning.Progress) -> None:
-    row = progress.row
-    tau = f", Kendall's tau of operator scores {row['tau']:.3f}" if row.get("tau") is not None else ""
-    print(
-        f"supernet epoch {progress.epoch}: training loss {row['train_loss']:.4f}, "
-        f"accuracy {row['train_accuracy']:.2%}{tau}, {progress.wall_s:.0f} s",
-        file=sys.stderr,
-        flush=True,
-    )
+def _told(watch: Watch) -> Callable[[Progress], None]:
+    def told(progress: Progress) -> None:
+        row = progress.row
+        tau = f", Kendall's tau of operator scores {row['tau']:.3f}" if row.get("tau") is not None else ""
+        watch.say(
+            f"supernet epoch {progress.epoch}: training loss {row['train_loss']:.4f}, "
+            f"accuracy {row['train_accuracy']:.2%}{tau}, {progress.wall_s:.0f} s"
+        )
+
+    return told

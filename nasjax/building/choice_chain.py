@@ -1,0 +1,49 @@
+"""How the paths of `choice_chain` become networks of their own, and the published paths by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nasjax.nets.choice_chain import choice_chain
+from nasjax.spaces.choice_chain import ChoiceChain, variant
+from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.types import Builder, Built, Signature
+
+_PATHS = {
+    "SPOS_RELEASED": (2, 1, 0, 1, 2, 0, 2, 0, 2, 0, 2, 3, 0, 0, 0, 0, 3, 2, 3, 3),
+    "FAIRNAS_A": (4, 0, 4, 1, 5, 0, 0, 5, 5, 2, 1, 2, 2, 1, 1, 5, 1, 5, 3),
+    "BN_NAS_RELEASED": (3, -1, 0, 4, 0, -1, -1, 0, 4, -1, 4, 4, 1, 4, 2, 0, 0, 4, 0, 2, 2),
+}
+
+
+@dataclass(frozen=True)
+class PathConfig:
+    """What a path's own network has beside its operators: dropout before the classifier."""
+
+    dropout: float = 0.0
+
+
+def _build(space: ChoiceChain, form: PathConfig, tree: dict[str, Any], signature: Signature) -> Built:
+    arch = space.decode(tree)
+    blocks = ChoicePlan(space, signature.inputs.shape, signature.outputs)
+    params, macs = blocks.count(arch)
+    return Built(
+        arch=space.encode(arch),
+        params=params,
+        macs=macs,
+        plan=(blocks, tuple(arch.tolist()), form.dropout),
+        network=lambda *, bn_eps, dtype: choice_chain(blocks, arch, dropout=form.dropout, bn_eps=bn_eps, dtype=dtype),
+        layers=3 * space.layers,
+    )
+
+
+NAMED = {name: {"space": "choice_chain", "path": list(path)} for name, path in _PATHS.items()}
+BUILDER = Builder(
+    ChoiceChain(),
+    _build,
+    ("classification",),
+    form=PathConfig(),
+    named=NAMED,
+    small=(variant("spos_digits"), PathConfig()),
+)

@@ -1,0 +1,74 @@
+"""How the cells of `darts_cell` become evaluation networks, and the published cells by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nasjax.nets.darts_eval import darts_eval
+from nasjax.spaces.darts_cell import DartsCell, genotype
+from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.types import Builder, Built, Signature
+
+# Normal and reduction cell, as listed in the authors' code: operator and source, two per node.
+_DARTS_CELLS = {
+    "DARTS_V1": ("s3 1 s3 0 sk 0 s3 1 sk 0 s3 1 s3 0 sk 2", "mp 0 mp 1 sk 2 mp 0 mp 0 sk 2 sk 2 ap 0"),
+    "DARTS_V2": ("s3 0 s3 1 s3 0 s3 1 s3 1 sk 0 sk 0 d3 2", "mp 0 mp 1 sk 2 mp 1 mp 0 sk 2 sk 2 mp 1"),
+    "PDARTS": ("sk 0 d3 1 sk 0 s3 1 s3 1 s3 3 s3 0 d5 4", "ap 0 s5 1 s3 0 d5 2 mp 0 d3 1 d3 1 d5 3"),
+    "PC_DARTS_cifar": ("s3 1 sk 0 s3 0 d3 1 s5 0 s3 1 ap 0 d3 1", "s5 1 mp 0 s5 1 s5 2 s3 0 s3 3 s3 1 s3 2"),
+    "PC_DARTS_image": ("sk 1 s3 0 s3 0 sk 1 s3 1 s3 3 s3 1 d5 4", "s3 0 sk 1 d5 2 mp 1 s3 2 s3 1 s5 0 s3 3"),
+    "MSRDARTS": ("s3 1 s3 0 s3 2 d5 1 d3 3 d3 0 s5 1 d5 2", "s3 0 d3 1 d3 1 s5 0 s3 0 d3 1 s3 0 s5 1"),
+}
+_OPERATORS = {
+    "mp": "max_pool_3x3",
+    "ap": "avg_pool_3x3",
+    "sk": "skip_connect",
+    "s3": "sep_conv_3x3",
+    "s5": "sep_conv_5x5",
+    "d3": "dil_conv_3x3",
+    "d5": "dil_conv_5x5",
+}
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """The evaluation network (Liu et al. 2019, section 3); `--mode=inspect` counts it, `--mode=retrain` trains it."""
+
+    channels: int = 36
+    layers: int = 20
+    auxiliary: bool = True
+    stem: Literal["cifar", "imagenet"] = "cifar"
+
+
+def _build(space: DartsCell, form: EvalConfig, tree: dict[str, Any], signature: Signature) -> Built:
+    shown = space.encode(space.decode(tree))
+    cells = DartsPlan(
+        genotype(shown),
+        form.channels,
+        form.layers,
+        signature.outputs,
+        form.stem,
+        signature.inputs.shape,
+        auxiliary=form.auxiliary,
+    )
+    return Built(
+        arch=shown,
+        params=cells.params,
+        macs=cells.macs,
+        plan=cells,
+        network=lambda *, bn_eps, dtype: darts_eval(cells, bn_eps=bn_eps, dtype=dtype),
+        layers=4 * form.layers,
+    )
+
+
+def _pairs(text: str) -> list[list[Any]]:
+    words = text.split()
+    return [[_OPERATORS[operator], int(source)] for operator, source in zip(words[::2], words[1::2], strict=True)]
+
+
+NAMED = {
+    name: {"space": "darts_cell", "normal": _pairs(normal), "reduce": _pairs(reduce)}
+    for name, (normal, reduce) in _DARTS_CELLS.items()
+}  # DARTS_V2 has 3,349,342 parameters with 36 channels and 20 cells
+SMALL = EvalConfig(channels=8, layers=5, auxiliary=False)
+BUILDER = Builder(DartsCell(), _build, ("classification",), form=EvalConfig(), named=NAMED, small=(DartsCell(), SMALL))

@@ -1,0 +1,108 @@
+"""The names of methods, spaces, tasks and data sets: the one place where something new is listed.
+
+A name leads to its module by convention, and the module is imported when the name is used:
+
+  method NAME     nasjax/experiments/NAME.py   configure, make, describe, published
+  space NAME      nasjax/building/NAME.py      BUILDER
+  task NAME       nasjax/tasks/NAME.py         TASK
+  data set NAME   nasjax/data/NAME.py          SOURCE
+
+A plugin adds its own with `add`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import Any
+
+METHODS = {
+    "random": "random search, the yardstick",
+    "reinforce": "an LSTM controller trained with REINFORCE",
+    "topk": "evolution among the best k, in any space",
+    "darts": "a softmax over operators, trained with the weights",
+    "pc_darts": "DARTS through a part of the channels",
+    "p_darts": "DARTS in three stages, deeper with fewer operators",
+    "msr_darts": "operators chosen by the stable rank of their weights",
+    "spos": "a supernet of single paths, then evolution",
+    "fairnas": "a strictly fair supernet, then NSGA-II",
+    "bn_nas": "only batch norms trained; their scales rank the paths",
+}
+SPACES = {
+    "conv_chain": "sizes, filters and skips of a chain of convolutions",
+    "tabular_cell": "operations of a cell whose results a table holds",
+    "darts_cell": "operators and inputs of a normal and a reduction cell",
+    "choice_chain": "an operator per layer of a chain of blocks",
+}
+TASKS = {
+    "classification": "one class per image",
+}
+DATA = {
+    "digits": "1,797 handwritten digits of 8x8 pixels, embedded",
+    "cifar10": "CIFAR-10; --data_dir=FOLDER",
+    "imagenet": "counts only, no loader",
+}
+
+_KINDS: dict[str, tuple[str, dict[str, str], str, str]] = {  # kind: what it is called, names, room, attribute
+    "method": ("--method", METHODS, "experiments", ""),
+    "space": ("--space", SPACES, "building", "BUILDER"),
+    "task": ("task", TASKS, "tasks", "TASK"),
+    "data": ("--dataset", DATA, "data", "SOURCE"),
+}
+_OWN: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}  # what plugins added
+
+
+def add(kind: str, name: str, entry: Any, what: str = "") -> None:
+    """Adds a plugin's method, space, task or data set. Raises ValueError where the name is taken."""
+    names = _KINDS[kind][1]
+    if name in names:
+        raise ValueError(f"the {kind} name {name!r} is taken; choose another")
+    if not name.isidentifier():
+        raise ValueError(f"the {kind} name {name!r} must consist of letters, digits and _")
+    names[name] = what
+    _OWN[kind][name] = entry
+
+
+def forget(kind: str, name: str) -> None:
+    """Takes back what `add` added."""
+    del _KINDS[kind][1][name], _OWN[kind][name]
+
+
+def method(name: str | None) -> Any:
+    """The module of a method: configure(preset, dataset, space), make(config), describe(config, signature)."""
+    return _find("method", name)
+
+
+def builder(name: str) -> Any:
+    """The Builder of a space."""
+    return _find("space", name)
+
+
+def task(name: str) -> Any:
+    """A Task by its name."""
+    return _find("task", name)
+
+
+def source(name: str) -> Any:
+    """The DataSource of a data set, or of a path that ends in .npz."""
+    if name.endswith(".npz"):
+        return import_module("nasjax.data.npz").SOURCE
+    return _find("data", name, " or the path of an .npz")
+
+
+def named(name: str) -> dict[str, Any] | None:
+    """The architecture called `name` as a JSON tree, of whichever space has it first; None where none has."""
+    return next((b.named[name] for b in map(builder, SPACES) if name in b.named), None)
+
+
+def _find(kind: str, name: str | None, more: str = "") -> Any:
+    flag, names, room, attribute = _KINDS[kind]
+    if name not in names:
+        close = difflib.get_close_matches(name or "", names, 1)
+        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(names)}{more}"
+        called = "dataset" if kind == "data" else kind
+        raise ValueError(f"unknown {called} {name!r}; {hint}" if name else f"{flag} is missing; {hint}")
+    if name in _OWN[kind]:
+        return _OWN[kind][name]
+    module = import_module(f"nasjax.{room}.{name}")
+    return getattr(module, attribute) if attribute else module

@@ -1,0 +1,123 @@
+"""What all methods share: the settings of every run, facts about its data, and how a search ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasjax import catalog
+from nasjax.data.dataset import DataConfig, Dataset
+from nasjax.drive.retrain import RetrainConfig
+from nasjax.drive.search import Summary, scalar_fitness
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
+from nasjax.types import Builder, Metric, Outcome, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What decides any run; written to config.json. Families add their own.
+
+    Attributes:
+      method, preset: names.
+      search: the method's own settings.
+      space: where it searches.
+      data: on what.
+      retrain_recipe, retrain: how what it finds is trained in the end.
+      seed: of everything random.
+      plugin: sha256 of the plugin's file; "" = none.
+    """
+
+    method: str
+    preset: str
+    search: Any
+    space: Any
+    data: DataConfig
+    retrain_recipe: Recipe = Recipe()
+    retrain: RetrainConfig = RetrainConfig()
+    seed: int = 0
+    plugin: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
+
+    @property
+    def network_form(self) -> Any:
+        """The settings of an architecture's network beside the space, as its Builder takes them."""
+        return catalog.builder(self.space.name).form
+
+
+def task_of(config: Config, builder: Builder) -> Task:
+    """The task of the configured data. Raises ValueError where the space's networks do not serve it."""
+    task: Task = catalog.task(catalog.source(config.data.name).task)
+    if task.name not in builder.tasks:
+        raise ValueError(
+            f"--space={config.space.name} is for {' and '.join(builder.tasks)}, --dataset={config.data.name} for "
+            f"{task.name}; choose another space or data set"
+        )
+    return task
+
+
+def dataset_facts(data: Dataset, task: Task) -> dict[str, Any]:
+    """What config.json says of the data and of what is measured on them."""
+    facts = {
+        "name": data.name,
+        "shape": list(data.train.x.shape[1:]),
+        "outputs": data.classes,
+        "train": len(data.train.y),
+        "valid": len(data.valid.y),
+        "sha256": data.sha256,
+    }
+    return {"dataset": facts, "task": task.name, "metric": task.metric._asdict()}
+
+
+def refusal(config: Any) -> Callable[[dict[str, Any]], str | None]:
+    """The hard limits --max_params and --max_macs as a function of a trial's row."""
+
+    def refuse(row: dict[str, Any]) -> str | None:
+        for name, limit in (("params", config.max_params), ("macs", config.max_macs)):
+            if limit is not None and row[name] is not None and row[name] > limit:
+                return f"{name} {row[name]} over the limit {limit}"
+        return None
+
+    return refuse
+
+
+def default_augment(dataset: str) -> Augment:
+    """The augmentation that suits a data set: mirrored digits are other digits, and small images want small shifts."""
+    return Augment() if catalog.source(dataset).photographs else Augment(crop="pad", crop_size=1, flip=False)
+
+
+def next_line(config: Config, path: Path, mode: str) -> str:
+    """What to type next, plugin included."""
+    plugin = f" --plugin={path}/plugin.py" if config.plugin else ""
+    return f"Next: python -m nasjax.launch{plugin} --mode={mode} --workdir={path}"
+
+
+def closing(config: Config, path: Path, summary: Summary, metric: Metric, trainable: bool = True) -> Outcome:
+    """A finished search and what to tell of it."""
+    best = summary.best
+    assert best is not None
+    size = f", {best['params']:,} parameters" if best["params"] is not None else ""
+    lines = [
+        f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
+        f"Best: trial {best['id']}, {metric.name} {metric.text(scalar_fitness(best))}{size}.",
+        f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",
+    ]
+    if trainable:
+        lines.append(next_line(config, path, "retrain"))
+    return Outcome(best, metric, summary.trials, summary.failed, summary.wall_s, (*lines, *demo_line(config)))
+
+
+def demo_line(config: Config) -> list[str]:
+    """What a demo says of itself."""
+    return ["A demo shows the machine at work; it is too short to show learning."] if config.preset == "demo" else []
+
+
+def presets(name: str, known: tuple[str, ...]) -> None:
+    """Raises ValueError unless `name` is one of the presets."""
+    if name not in known:
+        raise ValueError(f"unknown preset {name!r}; choose {', '.join(known[:-1])} or {known[-1]}")

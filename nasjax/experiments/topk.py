@@ -1,0 +1,63 @@
+"""Evolution among the best k, in any space: candidates are trained one by one, half mutants, half crossovers.
+
+The evolution of Guo et al. 2020 (SPOS, arXiv:1904.00420), section 3.4, without its supernet.
+Command: python -m nasjax.launch --method=topk [--space=darts_cell]
+Minutes: demo about 1 on two CPU cores. Expected: no published number; on a supernet see `spos`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nasjax.experiments.families import candidates as base
+from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.searchers.topk import topk_evolution
+from nasjax.types import Experiment, Signature
+
+published = base.published
+
+
+@dataclass(frozen=True)
+class TopkConfig:
+    """Sizes of a generation; the paper's are those of `spos --preset=paper`.
+
+    Attributes:
+      population: architectures in a generation.
+      top_k: parents, the best of all so far.
+      mutants, crossovers: children of either kind; random architectures fill up the generation.
+      mutation_rate: per gene, in spaces that mutate genes.
+    """
+
+    population: int = 50
+    top_k: int = 10
+    mutants: int = 25
+    crossovers: int = 25
+    mutation_rate: float = 0.1
+
+
+def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
+    """The preset `name` for a data set and a space."""
+    demo = TopkConfig(population=8, top_k=4, mutants=4, crossovers=4)
+    return base.preset("topk", name, dataset, space, {"demo": demo, "paper": TopkConfig()})
+
+
+def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, Any]:
+    """What --mode=inspect shows without --arch: evolution has no network of its own."""
+    return {"describes": "no controller", "params": 0, "macs": 0}
+
+
+def make(config: CandidateConfig) -> Experiment:
+    """The evolution on the problem of `config`."""
+    search: TopkConfig = config.search
+    searcher = topk_evolution(
+        config.space,
+        population=search.population,
+        top_k=search.top_k,
+        mutants=search.mutants,
+        crossovers=search.crossovers,
+        mutation_rate=search.mutation_rate,
+        capacity=max(search.population, config.trials or 0, 10_000),  # not the budget itself, which a resume may change
+        fill_tries=1000,
+    )
+    return base.experiment(config, searcher)

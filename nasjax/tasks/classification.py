@@ -1,0 +1,70 @@
+"""Task `classification`: one class per image. Loss: cross-entropy in nats; metric: accuracy."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.tasks.images import read_images
+from nasjax.train import losses
+from nasjax.train.augment import Augment, augment, whiten
+from nasjax.train.recipe import Recipe
+from nasjax.types import Key, Metric, PyTree, Signature, Task
+
+_BATCH = 256  # images that predict classifies at a time
+
+
+def _signature(dataset: Any) -> Signature:
+    return Signature(jax.ShapeDtypeStruct(dataset.train.x.shape[1:], jnp.float32), dataset.classes)
+
+
+def _augment(key: Key, x: jax.Array, y: jax.Array, cfg: Augment) -> tuple[jax.Array, jax.Array]:
+    return augment(key, x, cfg), y
+
+
+def loss(outputs: PyTree, y: jax.Array, recipe: Recipe) -> jax.Array:
+    """The loss of logits [B, classes], or of (logits, auxiliary logits)."""
+    logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
+    total = losses.cross_entropy(logits, y, recipe.label_smoothing)
+    if not recipe.auxiliary_weight:
+        return total
+    if auxiliary is None:
+        raise ValueError("auxiliary_weight needs a network with an auxiliary head; build it with one, or set 0")
+    return total + recipe.auxiliary_weight * losses.cross_entropy(auxiliary, y, recipe.label_smoothing)
+
+
+def _score(outputs: PyTree, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    value = losses.hits(outputs[0] if isinstance(outputs, tuple) else outputs, y)
+    return value, jnp.ones_like(value)
+
+
+def predict(model: Any, source: Path, out: Path) -> list[Path]:
+    """Writes out/predictions.csv: for every image its class and the probability of every class."""
+    names, x = read_images(source, model.shape, model.dtype)
+    apply = jax.jit(lambda variables, x: jax.nn.softmax(model.apply(variables, x)))
+    parts = [np.asarray(apply(model.variables, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
+    file = out / "predictions.csv"
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["input", "class", *(f"p({name})" for name in model.names)])
+        for name, row in zip(names, np.concatenate(parts), strict=True):
+            writer.writerow([name, model.names[int(row.argmax())], *(f"{p:.6f}" for p in row)])
+    return [file]
+
+
+TASK = Task(
+    name="classification",
+    metric=Metric("accuracy"),
+    signature=_signature,
+    inputs=whiten,
+    augment=_augment,
+    loss=loss,
+    score=_score,
+    finish=lambda total, weight: total / weight,
+    predict=predict,
+)
