@@ -33,6 +33,8 @@ _WHERE = {
     ),
     "nasjax.spaces.conv_chain": ("ConvChain",),
     "nasjax.spaces.conv_plan": ("count_macs", "count_params", "plan"),
+    "nasjax.plugins.register": ("register",),
+    "nasjax.spaces.site_space": ("SiteSpace",),
     "nasjax.spaces.tabular_cell": ("TabularCell",),
     "nasjax.spaces.darts_cell": ("DartsCell", "genotype"),
     "nasjax.spaces.darts_plan": ("DartsPlan", "SearchPlan"),

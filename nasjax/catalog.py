@@ -53,9 +53,9 @@ _OWN: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}  # what plugins 
 
 
 def add(kind: str, name: str, entry: Any, what: str = "") -> None:
-    """Adds a plugin's method, space, task or data set. Raises ValueError where the name is taken."""
+    """Adds a plugin's method, space, task or data set, or replaces it. Raises ValueError for a known name."""
     names = _KINDS[kind][1]
-    if name in names:
+    if name in names and name not in _OWN[kind]:
         raise ValueError(f"the {kind} name {name!r} is taken; choose another")
     if not name.isidentifier():
         raise ValueError(f"the {kind} name {name!r} must consist of letters, digits and _")

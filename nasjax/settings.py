@@ -114,6 +114,8 @@ def as_json(config: Any) -> Any:
         return {"name": kind, **named} if isinstance(kind, str) and "name" not in named else named
     if isinstance(config, (tuple, list)):
         return [as_json(value) for value in config]
+    if hasattr(config, "sites"):  # a Space that is no dataclass has no settings
+        return {"name": config.name}
     return config
 
 
@@ -122,6 +124,8 @@ def from_json(config: Any, tree: Any, where: str = "config") -> Any:
 
     Raises ValueError for a field that `config` does not have.
     """
+    if hasattr(config, "sites") and isinstance(tree, dict) and tree == {"name": config.name}:
+        return config
     if not dataclasses.is_dataclass(config):
         return tuple(from_json(None, value, where) for value in tree) if isinstance(tree, list) else tree
     fields = {field.name for field in dataclasses.fields(config)}

@@ -1,0 +1,112 @@
+"""The Builder of a user's own space, from a function that turns choices into a network."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.building.counting import count
+from nasjax.nets.own import own_network, plain
+from nasjax.train.step import example
+from nasjax.types import Builder, Built, Masked, Network, PyTree, Signature
+
+Guard = Callable[[Callable[..., Any]], Callable[..., Any]]  # errors of a user's function as one line with its place
+
+
+def own_builder(
+    space: Any,
+    build: Callable[[dict[str, Any], Signature], Any] | None,
+    traced: Callable[[Signature], tuple[Callable[..., PyTree], Callable[..., PyTree]]] | None,
+    *,
+    tasks: tuple[str, ...],
+    named: Mapping[str, dict[str, Any]],
+    guard: Guard,
+) -> Builder:
+    """The Builder of a space.
+
+    Args:
+      space: a Space.
+      build: (choices, signature) -> a Linen module, (init, apply) or a Network; choices is {site: value}.
+      traced: signature -> (init, apply) that take {site: i32[] number of the choice} beside x, and can trace it: then
+        the population trainer can train many architectures in one program. It serves as `build` where that is None.
+      tasks: that the networks serve.
+      named: architectures with a name, as JSON.
+      guard: what the user's functions are wrapped in.
+    """
+    build = guard(build) if build else None
+    traced = guard(traced) if traced else None
+
+    def numbers(arch: Any) -> dict[str, jax.Array]:
+        return {site.name: jnp.asarray(arch)[column] for column, site in enumerate(space.sites)}
+
+    def values(arch: np.ndarray) -> dict[str, Any]:
+        return {
+            site.name: site.choices[int(at)] if at >= 0 else None
+            for site, at in zip(space.sites, arch[: len(space.sites)], strict=True)
+        }
+
+    def network_of(arch: np.ndarray, signature: Signature) -> Network:
+        if build is not None:
+            return own_network(build(values(arch), signature))
+        assert traced is not None
+        whole = _plain(traced(signature), numbers)
+        return Network(
+            lambda key, choice, x: whole.init(key, arch, x),
+            lambda variables, choice, x, **options: whole.apply(variables, arch, x, **options),
+        )
+
+    @functools.lru_cache(maxsize=256)
+    def built(text: str, signature: Signature) -> Built:
+        arch = space.decode(json.loads(text))
+        network = network_of(arch, signature)
+        params, macs, outputs = guard(count)(network, example(network, signature))
+        _check_outputs(outputs, signature, network)
+        return Built(
+            arch=space.encode(arch),
+            params=params,
+            macs=macs,
+            plan=(space.name, space.identity(arch), signature),
+            network=lambda *, bn_eps, dtype: network,
+        )
+
+    def masked(space: Any, form: None, signature: Signature) -> Masked:
+        assert traced is not None
+        whole = _plain(traced(signature), numbers)
+        return Masked(
+            network=lambda size, *, bn_eps, dtype: whole,
+            size=lambda arch: 0,
+            pack=lambda arch, variables, size: variables,
+        )
+
+    return Builder(
+        default=space,
+        build=lambda space, form, tree, signature: built(json.dumps(tree, sort_keys=True), signature),
+        tasks=tasks,
+        named=named,
+        masked=masked if traced else None,
+    )
+
+
+def _plain(pair: tuple[Callable[..., PyTree], Callable[..., PyTree]], choices: Callable[..., Any]) -> Network:
+    init, apply = pair
+    return plain(init, apply, choices)
+
+
+def _check_outputs(outputs: Any, signature: Signature, network: Network) -> None:
+    """Raises ValueError unless the network gives one row of `signature.outputs` numbers (or a pair with such a row)."""
+    if jax.tree.leaves(network.carry(1)):
+        outputs = outputs[0]
+    first = outputs[0] if isinstance(outputs, tuple) else outputs
+    shape = getattr(first, "shape", None)
+    if shape is None or len(shape) < 2 or shape[0] != 1 or shape[-1] != signature.outputs:
+        got = list(shape) if shape is not None else type(outputs).__name__
+        raise ValueError(
+            f"the network gives {got} for one sample of shape {list(signature.inputs.shape)}; the data need "
+            f"[1, ..., {signature.outputs}]"
+        )

@@ -1,0 +1,1 @@
+"""A user's own spaces, data sets, tasks and searchers."""

@@ -1,0 +1,197 @@
+"""`nasjax.register`: a user's own space, data set, task or searcher, for the command (`--plugin`) and for notebooks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nasjax import catalog
+from nasjax.building.own import own_builder
+from nasjax.data.npz import arrays_source
+from nasjax.data.sources import DataSource, Source, Split
+from nasjax.experiments.families import candidates
+from nasjax.spaces.site_space import SiteSpace
+from nasjax.store.plugin import where
+from nasjax.types import Space, Task
+
+_SPACE = ("active", "sample", "mutate", "encode", "decode", "validate", "identity", "size")
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Of a searcher that has none."""
+
+
+def register(
+    *,
+    space: Any = None,
+    build: Callable[..., Any] | None = None,
+    traced: Callable[..., Any] | None = None,
+    tasks: tuple[str, ...] = ("classification",),
+    named: Mapping[str, dict[str, Any]] | None = None,
+    data: str | None = None,
+    load: Callable[..., Any] | None = None,
+    data_task: str = "classification",
+    task: Task | None = None,
+    searcher: str | None = None,
+    make: Callable[..., Any] | None = None,
+    settings: Any = None,
+) -> None:
+    """Adds your own to what `--space`, `--dataset`, `--method` and tasks can name. Registering again replaces it.
+
+    Args:
+      space: a `SiteSpace`, or any object with `name` and `sites` (the rest then follows from the sites), or a Space.
+      build: with `space`: (choices, signature) -> network. choices is {site: value}; signature.inputs.shape is the
+        shape of one sample, signature.outputs the number of classes. The network is a Flax Linen module, an NNX
+        module through `flax.nnx.bridge.to_linen`, a pair (init(key, x), apply(params, x)), or a `nasjax.Network`.
+      traced: with `space`, beside `build` or in its place: signature -> (init(key, choices, x), apply(params, choices,
+        x)), where choices is {site: i32[], number of the choice} and may be traced. Then `--set strategy=vmap` trains
+        a population in one program (on accelerators the default).
+      tasks: with `space`: what its networks are for.
+      named: with `space`: {NAME: architecture as JSON}, for --arch=NAME.
+      data: name of a data set.
+      load: with `data`: (data_dir) -> {"x": ..., "y": ...} and optionally x_test, y_test, class_names; or a
+        `data.sources.Source`.
+      data_task: with `data`: what it is for.
+      task: a `nasjax.Task` of your own.
+      searcher: name of a method.
+      make: with `searcher`: (space, **settings) -> `nasjax.Searcher`.
+      settings: with `searcher`: a frozen dataclass instance whose fields `make` takes; --set search.FIELD=VALUE.
+
+    Raises:
+      ValueError: something is missing or has a wrong form, or the name is a known one.
+    """
+    if space is None and data is None and task is None and searcher is None:
+        raise ValueError("register needs space=, data=, task= or searcher=")
+    for given, needs, have in (
+        ("space", "build= or traced=", space is None or build is not None or traced is not None),
+        ("data", "load=", data is None or load is not None),
+        ("searcher", "make=", searcher is None or make is not None),
+    ):
+        if not have:
+            raise ValueError(f"register({given}=...) needs {needs} as well")
+    for name, function in (("build", build), ("traced", traced), ("load", load), ("make", make)):
+        if function is not None and not callable(function):
+            raise ValueError(f"register({name}=...) must be a function, got {type(function).__name__}")
+    if task is not None:
+        if not isinstance(task, Task):
+            raise ValueError(f"register(task=...) must be a nasjax.Task, got {type(task).__name__}")
+        catalog.add("task", task.name, task)
+    if space is not None:
+        whole = _space(space)
+        for name in tasks:
+            catalog.task(name)
+        builder = own_builder(whole, build, traced, tasks=tuple(tasks), named=dict(named or {}), guard=_guard)
+        catalog.add("space", whole.name, builder, "your own")
+    if data is not None:
+        assert load is not None
+        catalog.task(data_task)
+        catalog.add("data", data, _data_source(data, load, data_task), "your own")
+    if searcher is not None:
+        assert make is not None
+        catalog.add("method", searcher, _method(searcher, make, settings or NoSettings()), "your own")
+
+
+def _space(space: Any) -> Any:
+    """A Space; one made of `name` and `sites` where the rest is missing."""
+    if not isinstance(getattr(space, "name", None), str) or not getattr(space, "sites", None):
+        raise ValueError(f"a space needs `name` and `sites`; {type(space).__name__} lacks one")
+    missing = [name for name in _SPACE if not hasattr(space, name)]
+    if len(missing) == len(_SPACE):
+        return SiteSpace(space.name, space.sites)
+    if missing or not isinstance(space, Space):
+        raise ValueError(f"space {space.name!r} lacks {', '.join(missing)}; derive it from nasjax.SiteSpace")
+    return space
+
+
+def _guard(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Errors of a user's function as a ValueError of one line, with file, line and function."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except Exception as error:
+            raise ValueError(where(error, _file(function, error))) from error
+
+    return guarded
+
+
+def _file(function: Callable[..., Any], error: Exception) -> str:
+    """The user's file: that of the function, or where a plugin's module appears in the traceback."""
+    import traceback
+
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    own = getattr(getattr(function, "__code__", None), "co_filename", "")
+    if own in files and "nasjax" not in own.split("/")[-3:-1]:
+        return own
+    outside = [file for file in files if "site-packages" not in file and "/nasjax/" not in file]
+    return outside[-1] if outside else own
+
+
+def _data_source(name: str, load: Callable[..., Any], task: str) -> DataSource:
+    def open_(config: Any) -> Source:
+        arrays = _guard(load)(config.data_dir)
+        if isinstance(arrays, Source):
+            return arrays
+        if not isinstance(arrays, Mapping) or not {"x", "y"} <= set(arrays):
+            raise ValueError(f"--dataset={name}: load must return a dict with x and y, got {_form(arrays)}")
+        if task == "classification":
+            return arrays_source({key: np.asarray(value) for key, value in arrays.items()}, name)
+        return _any_source(name, arrays)
+
+    return DataSource(open_, task, folder=True)
+
+
+def _form(arrays: Any) -> str:
+    return (
+        f"one with {', '.join(map(str, arrays)) or 'nothing'}" if isinstance(arrays, Mapping) else type(arrays).__name__
+    )
+
+
+def _any_source(name: str, arrays: Mapping[str, Any]) -> Source:
+    """Samples and targets of any form; the names of the outputs must be given."""
+    if "class_names" not in arrays:
+        raise ValueError(f"--dataset={name}: load must return class_names as well, one name per output")
+
+    def split(suffix: str) -> Split:
+        x, y = np.asarray(arrays["x" + suffix]), np.asarray(arrays["y" + suffix])
+        if len(x) != len(y):
+            raise ValueError(f"--dataset={name}: x{suffix} has {len(x)} samples, y{suffix} {len(y)}")
+        return Split(x, y)
+
+    count, own = len(arrays["y"]), "x_test" in arrays
+    return Source(
+        class_names=tuple(map(str, arrays["class_names"])),
+        pool=lambda: split(""),
+        test=(lambda: split("_test")) if own else None,
+        test_size=0 if own else count // 6,
+        valid_size=0 if "x_valid" in arrays else count // 6,
+        valid=(lambda: split("_valid")) if "x_valid" in arrays else None,
+    )
+
+
+def _method(name: str, make: Callable[..., Any], settings: Any) -> Any:
+    """A method of the candidates' family with the user's searcher."""
+    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
+        raise ValueError("register(settings=...) must be an instance of a frozen dataclass, for example Settings()")
+
+    def configure(preset: str, dataset: str | None, space: str | None) -> Any:
+        return candidates.preset(name, preset, dataset, space, {"demo": settings, "paper": settings})
+
+    def experiment(config: Any) -> Any:
+        options = {field.name: getattr(config.search, field.name) for field in dataclasses.fields(config.search)}
+        return candidates.experiment(config, _guard(make)(config.space, **options))
+
+    def describe(config: Any, signature: Any) -> dict[str, Any]:
+        return {"describes": f"searcher {name}", "params": 0, "macs": 0}
+
+    return types.SimpleNamespace(
+        configure=configure, make=experiment, describe=describe, published=candidates.published
+    )

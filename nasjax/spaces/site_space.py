@@ -1,0 +1,152 @@
+"""A space given by its sites alone: what `nasjax.register` makes of a user's list of decisions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.types import Key, Site, digest
+
+
+class SiteSpace:
+    """Every site is drawn uniformly. A subclass may override `active` for sites that count only sometimes.
+
+    Args:
+      name: of the space.
+      sites: {name of a decision: its choices}, or a list of `Site`. Sites with the same choices share a policy's head
+        where their `group` is the same; with a mapping every site has a group of its own. Choices are JSON values.
+
+    Raises:
+      ValueError: no site, a site without choices or with equal ones, or two sites of one name.
+
+    Example:
+      >>> space = SiteSpace("mlp", {"width": (16, 32, 64), "depth": (1, 2, 3)})
+      >>> space.size(), space.values(np.array([2, 0]))
+      (9, {'width': 64, 'depth': 1})
+    """
+
+    def __init__(self, name: str, sites: Mapping[str, Sequence[Any]] | Sequence[Site]) -> None:
+        if isinstance(sites, Mapping):
+            sites = [Site(site, tuple(choices), site, layer) for layer, (site, choices) in enumerate(sites.items())]
+        if not sites or len({site.name for site in sites}) != len(sites):
+            raise ValueError(f"space {name!r} needs at least one site, and a name of its own for each")
+        for site in sites:
+            if not site.choices or any(a == b for i, a in enumerate(site.choices) for b in site.choices[:i]):
+                raise ValueError(f"space {name!r}: site {site.name!r} needs distinct choices, got {site.choices}")
+        self.name = name
+        self.sites = tuple(sites)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SiteSpace) and (self.name, self.sites) == (other.name, other.sites)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.sites))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {len(self.sites)} sites)"
+
+    # -- pure functions of an Arch (traceable) -----------------------------------------------------------------
+
+    def active(self, arch: jax.Array) -> jax.Array:
+        """bool[S]: which sites count; whether one does may depend on earlier ones. Here all do."""
+        return jnp.ones(len(self.sites), bool)
+
+    def sample(self, key: Key) -> jax.Array:
+        """Every site drawn uniformly and independently."""
+        drawn = self._drawn(key)
+        return self._repaired(drawn, drawn)
+
+    def mutate(self, key: Key, arch: jax.Array) -> jax.Array:
+        """Gives one active site, drawn uniformly, another choice; sites that become active are drawn."""
+        key_site, key_step, key_spare = jax.random.split(key, 3)
+        arch, counts = jnp.asarray(arch, jnp.int32), self._counts()
+        site = jax.random.categorical(key_site, jnp.where(self.active(arch) & (counts > 1), 0.0, -jnp.inf))
+        step = jax.random.randint(key_step, (), 1, jnp.maximum(counts[site], 2), jnp.int32)
+        return self._repaired(arch.at[site].set((arch[site] + step) % counts[site]), self._drawn(key_spare))
+
+    def mutate_genes(self, key: Key, arch: jax.Array, rate: float | jax.Array) -> jax.Array:
+        """Draws every active site anew with probability `rate`; it may come out as it was."""
+        key_which, key_value = jax.random.split(key)
+        fresh = self._drawn(key_value)
+        return self._repaired(jnp.where(jax.random.bernoulli(key_which, rate, fresh.shape), fresh, arch), fresh)
+
+    def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
+        """Takes every site from one parent or the other."""
+        child = jnp.where(jax.random.bernoulli(key, shape=jnp.shape(a)), a, b)
+        return self._repaired(child, jnp.maximum(a, b))
+
+    def _counts(self) -> jax.Array:
+        return jnp.array([len(site.choices) for site in self.sites], jnp.int32)
+
+    def _drawn(self, key: Key) -> jax.Array:
+        counts = self._counts()
+        return jax.random.randint(key, counts.shape, 0, counts, jnp.int32)
+
+    def _repaired(self, arch: jax.Array, spare: jax.Array) -> jax.Array:
+        """-1 where a site is inactive; `spare` replaces the -1 of sites that have become active.
+
+        One pass per site, because whether a site counts may depend on one that was just filled in.
+        """
+        filled = jnp.where(arch < 0, jnp.maximum(spare, 0), arch)
+        return jnp.where(self.active(filled), filled, -1)
+
+    # -- host side ---------------------------------------------------------------------------------------------
+
+    def values(self, arch: np.ndarray) -> dict[str, Any]:
+        """{site: its choice}, None where the site is inactive."""
+        return {
+            site.name: site.choices[int(at)] if at >= 0 else None for site, at in zip(self.sites, arch, strict=True)
+        }
+
+    def validate(self, arch: np.ndarray) -> None:
+        """Raises ValueError unless `arch` is an Arch of this space."""
+        arch = np.asarray(arch)
+        if arch.shape != (len(self.sites),):
+            raise ValueError(f"a {self.name} architecture has {len(self.sites)} entries, got shape {arch.shape}")
+        for site, at, active in zip(
+            self.sites, arch.tolist(), np.asarray(self.active(jnp.asarray(arch))).tolist(), strict=True
+        ):
+            if active and not 0 <= at < len(site.choices):
+                raise ValueError(f"{site.name} has no choice number {at}; choose 0..{len(site.choices) - 1}")
+            if not active and at != -1:
+                raise ValueError(f"{site.name} does not count here, so its entry must be -1; got {at}")
+
+    def encode(self, arch: np.ndarray) -> dict[str, Any]:
+        """The architecture as JSON: {"space": NAME, "choices": {site: value}}; inactive sites are left out."""
+        arch = np.asarray(arch)
+        self.validate(arch)
+        chosen = zip(self.sites, arch, strict=True)
+        return {"space": self.name, "choices": {site.name: site.choices[int(at)] for site, at in chosen if at >= 0}}
+
+    def decode(self, tree: Mapping[str, Any]) -> np.ndarray:
+        """The Arch of a JSON tree. Raises ValueError that says what to write instead."""
+        choices = tree.get("choices") if isinstance(tree, Mapping) else None
+        if not isinstance(choices, Mapping) or tree.get("space") != self.name:
+            example = ", ".join(f'"{site.name}": {site.choices[0]!r}' for site in self.sites[:2])
+            raise ValueError(f'a {self.name} architecture is {{"space": "{self.name}", "choices": {{{example}, ...}}}}')
+        if unknown := set(choices) - {site.name for site in self.sites}:
+            raise ValueError(f"{self.name} has no site {sorted(map(str, unknown))[0]!r}")
+        arch = np.full(len(self.sites), -1, np.int32)
+        for column, site in enumerate(self.sites):
+            if site.name in choices:
+                value = choices[site.name]
+                value = tuple(value) if isinstance(value, list) else value
+                if value not in site.choices:
+                    raise ValueError(f"{site.name} = {value!r} is not in this space; choose from {site.choices}")
+                arch[column] = site.choices.index(value)
+        self.validate(arch)
+        return arch
+
+    def identity(self, arch: np.ndarray) -> str:
+        """Equal exactly for equal architectures."""
+        return digest(arch)
+
+    def size(self) -> int | None:
+        """Exact number of architectures; None where sites count only sometimes."""
+        always = type(self).active is SiteSpace.active
+        return math.prod(len(site.choices) for site in self.sites) if always else None
