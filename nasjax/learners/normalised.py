@@ -90,7 +90,7 @@ def normalise(params: PyTree, groups: Sequence[Convs], vectors: Vectors) -> PyTr
         linear, _, axes = _maps(group, of_group)
         w = _joined(of_group)
         sigma = estimate(u, linear(jax.lax.stop_gradient(v)), axes)  # one for each convolution of the group
-        # The barriers keep XLA from compiling the joining and cutting of a hundred arrays into every user's loop.
+        # The barriers keep XLA from fusing the joining and cutting of a hundred arrays into every reader's loop.
         scaled = jax.lax.optimization_barrier(w / jnp.expand_dims(sigma, range(1, w.ndim)))
         ends = np.cumsum([len(array) for array in of_group.values()])
         kernels |= dict(zip(of_group, jnp.split(scaled, ends[:-1]), strict=True))

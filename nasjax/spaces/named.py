@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# Zoph & Le 2017, appendix figure (spec/reinforce.md 9.2): height, width, filters, inputs of the 15 layers of v1.
+# Zoph & Le 2017, appendix, figure of the network without strides (v1): height, width, filters, inputs of 15 layers.
 _V1 = (
     (3, 3, 36, ()),
     (3, 3, 48, (0,)),
@@ -52,7 +52,7 @@ NAMES = ("NAS_RL_V1", *_DARTS_CELLS, *_PATHS)
 
 
 def named(name: str) -> dict[str, Any] | None:
-    """The architecture called `name` as a JSON tree, or None. Known: NAMES.
+    """The architecture called `name` as a JSON tree, or None if it is not in NAMES.
 
     NAS_RL_V1 has 4,201,630 parameters at 32x32x3; DARTS_V2 has 3,349,342 with 36 channels and 20 cells.
     """

@@ -146,7 +146,7 @@ class TabularCell:
         return digest(arch)
 
     def size(self) -> int:
-        """Exact number of architectures; equal cells in different words (a none edge, say) count separately."""
+        """Exact number of architectures; cells that compute the same (through a none edge, say) count separately."""
         return len(self.ops) ** self.edges
 
     def enumerate(self) -> np.ndarray:
