@@ -35,7 +35,7 @@ class LastKernels(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where MSR-DARTS finds convolutions in a network's parameters; `search_layout` makes it for `nets.darts_search`."""
+    """Where the convolutions are in a network's parameters; `search_layout` makes it for `nets.darts_search`."""
 
     convs: Sequence[Convs]  # every convolution inside an operator
     last: Callable[[PyTree], list[LastKernels]]  # params -> one entry per cell
@@ -205,7 +205,7 @@ def stable_ranks(params: PyTree, layout: Layout, score: Score | None = None) -> 
 
 
 def derive(state: MsrState, layout: Layout, score: Score | None = None) -> dict[str, Any]:
-    """The discrete architecture, as JSON: the operator of least rank on each edge, the two edges of least rank per node.
+    """The discrete architecture, as JSON: the operator of least rank on each edge, two edges of least rank per node.
 
     It is read from the weights of the epoch with the lowest validation error (equations 2 and 3 of the article).
     """

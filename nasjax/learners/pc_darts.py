@@ -53,7 +53,7 @@ def pc_darts(
 
 
 def edge_relaxation(operators: int) -> Relaxation:
-    """DARTS's relaxation and, per cell type, beta [14] ("normal_edges", "reduce_edges"): softmax over a node's edges."""
+    """DARTS's relaxation and beta [14] per cell type ("normal_edges", "reduce_edges"): softmax over a node's edges."""
     inner = softmax_relaxation(operators)
 
     def init(key: Key) -> PyTree:

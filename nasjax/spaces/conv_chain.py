@@ -1,9 +1,9 @@
 """Space `conv_chain`: a chain of convolutional layers with skip connections.
 
 Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning", sections 3.1 and 3.3 (tokens, skips, layer
-types) and 4.1 (the three variants). An Arch is `int32[S]`: the depth, then for every layer its tokens in the order in which the
-controller emits them, then (optional) the learning rate. Sites of layers beyond the depth, and tokens that a layer's
-type does not need, hold -1.
+types) and 4.1 (the three variants). An Arch is `int32[S]`: the depth, then for every layer its tokens in the order in
+which the controller emits them, then (optional) the learning rate. Sites of layers beyond the depth, and tokens that a
+layer's type does not need, hold -1.
 """
 
 from __future__ import annotations
