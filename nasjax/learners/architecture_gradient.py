@@ -53,7 +53,7 @@ def second_order_difference(problem: Problem) -> tuple[Pass, PyTree]:
 
 
 def second_order_exact(problem: Problem) -> tuple[Pass, PyTree]:
-    """The mixed product by automatic differentiation. Two passes and a reverse-over-reverse pass with own programs."""
+    """The mixed product by automatic differentiation. Two passes and one reverse-over-reverse pass."""
     ahead = problem.look_ahead(problem.gradients(problem.params, problem.train).params)
     at = problem.gradients(ahead, problem.val)
     return at, _corrected(at.choice, problem.mixed(problem.params, at.params, problem.train), problem.rate)

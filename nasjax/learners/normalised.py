@@ -27,7 +27,7 @@ class Convs(NamedTuple):
 
     paths: tuple[Path, ...]  # of the arrays in params
     depthwise: bool  # the arrays are [E, kh, kw, C], else, 1x1 convolutions, [E, in, out]; E convolutions each
-    size: tuple[int, int] = (1, 1)  # height and width of the input; depthwise only, as what follows
+    size: tuple[int, int] = (1, 1)  # height and width of the input; depthwise only, like the fields below
     stride: int = 1
     dilation: int = 1
 

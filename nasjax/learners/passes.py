@@ -313,7 +313,7 @@ def _second(apply: Callable[..., Any], devices: int | None) -> Callable[..., Any
 
 @functools.lru_cache(maxsize=8)
 def _end_second(devices: int | None) -> Callable[..., Any]:
-    """((logits, labels, change of logits)) -> (), gradient by logits of <the loss's slope, change>."""
+    """((logits, labels, change of logits)) -> (), gradient by logits of <the loss's gradient, change>."""
 
     def end(own: PyTree) -> tuple[PyTree, PyTree]:
         logits, labels, change = own

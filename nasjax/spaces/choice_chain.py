@@ -27,7 +27,7 @@ IDENTITY = -1  # in a path
 
 
 class LayerShape(NamedTuple):
-    """What a layer's operators have in common."""
+    """The shapes that all operators of a layer share."""
 
     c_in: int
     c_out: int
@@ -35,7 +35,7 @@ class LayerShape(NamedTuple):
 
     @property
     def skippable(self) -> bool:
-        """Whether the identity fits."""
+        """Whether a layer of this shape may be the identity."""
         return self.stride == 1 and self.c_in == self.c_out
 
 
@@ -117,7 +117,7 @@ class ChoiceChain:
 
     @property
     def layers(self) -> int:
-        """L."""
+        """L, the number of layers."""
         return sum(self.depths)
 
     @cached_property
@@ -258,7 +258,7 @@ class ChoiceChain:
         return list(values)
 
     def identity(self, arch: np.ndarray) -> str:
-        """Equal exactly for equal architectures."""
+        """A string that is the same exactly for equal architectures."""
         return digest(arch)
 
     def size(self) -> int:

@@ -19,7 +19,7 @@ from nasjax.spaces.choice_chain import ChoiceChain, LayerShape
 
 
 class Counts(NamedTuple):
-    """Of one part of a network, or arrays of many."""
+    """Counts of one part of a network, or arrays of counts of many parts."""
 
     weights: Any  # of convolutions and the classifier
     scales: Any  # scales and shifts of batch norms

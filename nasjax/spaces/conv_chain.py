@@ -292,7 +292,7 @@ class ConvChain:
         return [j for j in range(i) if arch[self.columns[f"layer{i}/anchor{j}"]] == 1]
 
     def identity(self, arch: np.ndarray) -> str:
-        """Equal exactly for equal architectures."""
+        """A string that is the same exactly for equal architectures."""
         return digest(arch)
 
     def size(self) -> int:

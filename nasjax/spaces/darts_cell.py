@@ -187,7 +187,7 @@ class DartsCell:
         return [self.operators.index(operator), source]
 
     def identity(self, arch: np.ndarray) -> str:
-        """Equal exactly for equal architectures."""
+        """A string that is the same exactly for equal architectures."""
         return digest(np.asarray(self.canonical(jnp.asarray(arch))))
 
     def size(self) -> int:

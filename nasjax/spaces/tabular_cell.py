@@ -142,7 +142,7 @@ class TabularCell:
         return nodes
 
     def identity(self, arch: np.ndarray) -> str:
-        """Equal exactly for equal architectures."""
+        """A string that is the same exactly for equal architectures."""
         return digest(arch)
 
     def size(self) -> int:
