@@ -6,7 +6,7 @@ w* taken as w' = w - xi * (SGD's step on the training batch), the gradient is
   d L_val(w', alpha) / d alpha  -  xi * d <d L_train(w, alpha) / dw, v> / d alpha,    v = d L_val(w', alpha) / dw'.
 
 Every function takes a `Problem` and returns (the pass over the validation batch, the gradient by the mixing weights).
-The gradient is linear in the mixing weights' own, so the relaxation (a softmax) is pulled back through afterwards.
+The learner applies the chain rule through the relaxation (a softmax) afterwards.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def first_order(problem: Problem) -> tuple[Pass, PyTree]:
 
 
 def second_order_difference(problem: Problem) -> tuple[Pass, PyTree]:
-    """The paper's: the mixed product by a central difference of step 0.01 / ||v||_2 in w. Four passes."""
+    """As in the paper: the mixed product by a central difference of step 0.01 / ||v||_2 in w. Four passes."""
     ahead = problem.look_ahead(problem.gradients(problem.params, problem.train).params)
     at = problem.gradients(ahead, problem.val)
     eps, plus, minus = _around(problem.params, at.params)
@@ -53,7 +53,7 @@ def second_order_difference(problem: Problem) -> tuple[Pass, PyTree]:
 
 
 def second_order_exact(problem: Problem) -> tuple[Pass, PyTree]:
-    """The mixed product by automatic differentiation. Two passes and a reverse-over-reverse one, compiled apart."""
+    """The mixed product by automatic differentiation. Two passes and one reverse-over-reverse pass."""
     ahead = problem.look_ahead(problem.gradients(problem.params, problem.train).params)
     at = problem.gradients(ahead, problem.val)
     return at, _corrected(at.choice, problem.mixed(problem.params, at.params, problem.train), problem.rate)

@@ -43,7 +43,7 @@ class BilevelState(NamedTuple):
     adam: PyTree  # optax state of alpha
     epoch: Any  # i32[], epochs done
     valid_loss: Any  # f32[], nats, of the network as it was at the last epoch's end; NaN = not measured
-    valid_accuracy: Any  # f32[], fraction, idem
+    valid_accuracy: Any  # f32[], fraction, likewise
 
 
 def bilevel(
@@ -58,17 +58,17 @@ def bilevel(
     drop_rate: Callable[[int], float] | None = None,
     devices: int | None = None,
 ) -> Learner:
-    """A learner that alternates: alpha by a validation batch, then w by a training batch.
+    """A learner that alternates: it updates alpha on a validation batch, then w on a training batch.
 
-    `step` runs a handful of compiled programs from the host; forward and backward through the network are one
-    of them, whatever the architecture gradient, and compile once if both batches have the same shape. `batch` is
+    `step` runs a handful of compiled programs from the host. The forward and backward pass through the network uses the
+    same programs for every architecture gradient; they compile once if both batches have the same shape. `batch` is
     {"train": (x, y), "val": (x, y)}. `epoch` measures the search network on `val_batches`, which may be empty.
     Batch norm uses the batch's statistics in every pass; only the weights' pass moves the running ones (our choice).
 
     Args:
       network: `choice` are mixing weights.
-      relaxation: makes them.
-      epochs: length of the search, which the learning rate's cosine spans.
+      relaxation: makes the mixing weights.
+      epochs: length of the search; the learning rate's cosine spans it.
       frozen_epochs: first epochs in which only w is trained; Adam does not see them.
       sgd, adam: of w and alpha; None = the defaults, which are those of DARTS.
       architecture_gradient: one of `nasjax.learners.architecture_gradient`.

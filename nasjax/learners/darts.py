@@ -35,7 +35,7 @@ def darts(
 
     Args:
       network: `nets.darts_search`.
-      operators: of the network, per edge.
+      operators: how many each edge of the network has.
 
     Example:
       >>> learner = darts(darts_search(), architecture_gradient=second_order_difference)

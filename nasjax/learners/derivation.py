@@ -18,7 +18,7 @@ def kept_pairs(p: np.ndarray, names: Names) -> list[Pair]:
 
     Args:
       p: f[14, O], score of each operator of each edge. An edge is as strong as its best eligible operator.
-      names: of the operators.
+      names: the operators' names, by edge.
 
     Returns:
       8 pairs, two per node. Ties go to the lower index.

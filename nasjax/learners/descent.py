@@ -15,7 +15,7 @@ from nasjax.types import PyTree
 
 @dataclass(frozen=True)
 class Sgd:
-    """SGD with momentum, gradient clipping and a cosine rate that changes once an epoch (spec section 2).
+    """SGD with momentum, gradient clipping and a cosine rate that changes once an epoch (docs/methods/darts.md).
 
     Attributes:
       rate, final_rate: learning rate of epoch 0, and the one that the cosine would reach after the last epoch.
@@ -73,7 +73,7 @@ def inner(a: PyTree, b: PyTree) -> jax.Array:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam for architecture parameters, its weight decay added to the gradient (spec section 2).
+    """Adam for architecture parameters; its weight decay is added to the gradient (docs/methods/darts.md).
 
     Attributes:
       rate: learning rate, constant.

@@ -1,7 +1,7 @@
 """MSR-DARTS: no architecture parameters; each edge gets the operator whose last convolution has the least stable rank.
 
 Machida et al. 2021, "MSR-DARTS: Minimum Stable Rank of Differentiable Architecture Search" (JSAI 2021;
-arXiv:2009.09209). Where the article and the authors' code differ the article is the default and the code an option.
+arXiv:2009.09209). Where the article and the authors' code differ, the article is the default and the code an option.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LastKernels(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What MSR-DARTS must know of the network's parameters; `search_layout` has that of `nets.darts_search`."""
+    """Where the convolutions are in a network's parameters; `search_layout` makes it for `nets.darts_search`."""
 
     convs: Sequence[Convs]  # every convolution inside an operator
     last: Callable[[PyTree], list[LastKernels]]  # params -> one entry per cell
@@ -46,10 +46,10 @@ class Score:
     """How the stable rank of an operator is measured.
 
     Attributes:
-      operator: False: of the kernel matrix; True: of the circular convolution of the cell's output map, as in the
-        authors' code. For the 1x1 kernels that end every operator, this is height * width times the former.
-      compat: with `operator`, as the authors' code: in reduction cells, edges between intermediate nodes count with
-        the size of the cell's input, which makes them 4 times too large beside the others.
+      operator: False measures the kernel matrix; True the circular convolution on the cell's output map, as the
+        authors' code does. For the 1x1 kernels that end every operator, the second is height * width times the first.
+      compat: with `operator`, repeats the authors' code: in reduction cells, edges between intermediate nodes count
+        with the size of the cell's input, so their ranks are 4 times too large beside the others.
 
     Raises:
       ValueError: compat without operator.
@@ -76,7 +76,7 @@ class MsrState(NamedTuple):
     best_error: Any  # f32[], its error, a fraction; inf = none yet
     epoch: Any  # i32[], epochs done
     valid_loss: Any  # f32[], nats, of the last epoch; NaN = not measured
-    valid_accuracy: Any  # f32[], fraction, idem
+    valid_accuracy: Any  # f32[], fraction, likewise
 
 
 def msr_darts(
@@ -92,17 +92,17 @@ def msr_darts(
 ) -> Learner:
     """The learner of MSR-DARTS, CIFAR-10 settings (batch 128, training to validation images 4:1).
 
-    Every convolution inside an operator is divided by its spectral norm, in which the gradient takes part; the norm
-    is estimated anew in every training pass.
+    Every convolution inside an operator is divided by its spectral norm, and the gradient flows through the norm. Every
+    training pass estimates the norm anew.
 
     Args:
       network: `nets.darts_search(operators=OPERATORS)`.
-      layout: of the network's parameters.
+      layout: where the convolutions are in the network's parameters.
       epochs, sgd, devices: as in `bilevel`.
-      iterations: of power iteration per training pass.
-      weigh_by_rank: False: operators are summed (the article); True: weighted by softmax(-stable rank), computed
-        at the start of each epoch (the authors' code).
-      score: how the rank is measured in these weights; None = `Score()`.
+      iterations: steps of power iteration per training pass.
+      weigh_by_rank: False sums the operators (the article); True weighs them by softmax(-stable rank), computed at the
+        start of each epoch (the authors' code).
+      score: how the rank is measured; None = `Score()`.
 
     Returns:
       Learner; `batch` is {"train": (x, y)}. `epoch` keeps the weights of the lowest error on `val_batches`; without
@@ -116,7 +116,7 @@ def msr_darts(
 
     @jax.jit
     def prepare(key: Key, params: PyTree, kept: Kernels) -> tuple[PyTree, Kernels, Callable[..., Any]]:
-        """Normalised parameters, the vectors to keep, and the gradient's way back."""
+        """Normalised parameters, the vectors to keep, and the pullback of the normalisation."""
         vectors = iterate(key, params, convs, kept, iterations)
         normalised, pullback = jax.vjp(lambda params: normalise(params, convs, vectors), params)
         return normalised, {name: vectors[name][0] for name in kept}, pullback
@@ -187,7 +187,7 @@ def msr_darts(
 
 
 def mean_ranks(last: Sequence[LastKernels], score: Score) -> dict[str, jax.Array]:
-    """Stable ranks of each edge's operators, mean over the cells of a type: {"normal": f32[14, 4], "reduce": idem}."""
+    """Stable ranks of each edge's operators, mean over the cells of a type: f32[14, 4] for "normal" and "reduce"."""
     between = np.array([source >= 2 for source, _ in EDGES])  # edges that start at an intermediate node
     ranks: dict[str, list[jax.Array]] = {cell: [] for cell in CELLS}
     for cell, (height, width), kernels in last:
@@ -205,9 +205,9 @@ def stable_ranks(params: PyTree, layout: Layout, score: Score | None = None) -> 
 
 
 def derive(state: MsrState, layout: Layout, score: Score | None = None) -> dict[str, Any]:
-    """The discrete architecture, as JSON: on each edge the operator of least rank, at each node the two edges of least.
+    """The discrete architecture, as JSON: the operator of least rank on each edge, two edges of least rank per node.
 
-    From the weights of the epoch with the lowest validation error (equations 2 and 3 of the article).
+    It is read from the weights of the epoch with the lowest validation error (equations 2 and 3 of the article).
     """
     names = [OPERATORS] * len(EDGES)
     ranks = stable_ranks(state.best_params, layout, score)

@@ -27,7 +27,7 @@ class Convs(NamedTuple):
 
     paths: tuple[Path, ...]  # of the arrays in params
     depthwise: bool  # the arrays are [E, kh, kw, C], else, 1x1 convolutions, [E, in, out]; E convolutions each
-    size: tuple[int, int] = (1, 1)  # height and width of the input; depthwise only, as what follows
+    size: tuple[int, int] = (1, 1)  # height and width of the input; depthwise only, like the fields below
     stride: int = 1
     dilation: int = 1
 
@@ -90,7 +90,7 @@ def normalise(params: PyTree, groups: Sequence[Convs], vectors: Vectors) -> PyTr
         linear, _, axes = _maps(group, of_group)
         w = _joined(of_group)
         sigma = estimate(u, linear(jax.lax.stop_gradient(v)), axes)  # one for each convolution of the group
-        # The barriers keep XLA from compiling the joining and cutting of a hundred arrays into every user's loop.
+        # The barriers keep XLA from fusing the joining and cutting of a hundred arrays into every reader's loop.
         scaled = jax.lax.optimization_barrier(w / jnp.expand_dims(sigma, range(1, w.ndim)))
         ends = np.cumsum([len(array) for array in of_group.values()])
         kernels |= dict(zip(of_group, jnp.split(scaled, ends[:-1]), strict=True))

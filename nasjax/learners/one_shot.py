@@ -32,7 +32,7 @@ class OneShotState(NamedTuple):
 
 
 class EarlyBird(NamedTuple):
-    """Ends the training when the ranking of operators no longer moves (our rule: spec section 4.2 [X])."""
+    """Ends the training when the ranking of operators no longer moves (our rule, see docs/methods/bn_nas.md)."""
 
     tau: float = 0.95  # Kendall's tau between consecutive epochs that counts as settled
     epochs: int = 2  # in a row
@@ -56,13 +56,13 @@ def one_shot(
     A step draws archs [P, S], adds up the gradients of the P paths, and makes one update. Parameters that no path
     uses keep their values and their momentum bit by bit: neither decay nor momentum reaches them. `batch` is
     {"train": (x, y)}. Batch norm uses the statistics of the whole batch, of all devices; the running ones of the
-    operators on the path move in every pass. With channel search, too, an operator is used or not as a whole: decay and
+    operators on the path move in every pass. Under channel search an operator still counts as a whole: decay and
     momentum also reach the channels that a narrow path leaves out (our choice; the release has no channel search).
 
     Args:
       supernet: `nets.choice_supernet`, or anything with its five functions.
       sampler: key -> archs i32[P, S].
-      epochs, epoch_steps: length of the training, which the learning rate's schedule spans.
+      epochs, epoch_steps: length of the training; the learning rate's schedule spans it.
       descent: the optimiser.
       trainable: "all" parameters, "all_bn" scales and shifts (stem and tail included), or the "last_bn" of each
         operator. No gradient is computed and no momentum kept for the others.

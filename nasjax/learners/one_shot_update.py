@@ -1,7 +1,7 @@
 """One update of a supernet's weights: the gradients of a few paths, added up, move what those paths use.
 
-Guo et al. 2020 (SPOS, arXiv:1904.00420) and its code, spec section 2.3; Chu et al. 2021 (FairNAS, arXiv:1907.01845),
-spec section 3.2; Chen et al. 2021 (BN-NAS, arXiv:2108.07375), spec section 4.2.
+Guo et al. 2020 (SPOS, arXiv:1904.00420) and its code (docs/methods/spos.md); Chu et al. 2021 (FairNAS,
+arXiv:1907.01845), algorithm 1; Chen et al. 2021 (BN-NAS, arXiv:2108.07375), section 3, and its code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KERNELS = ("conv", "pointwise", "depthwise", "dense")  # the arrays that weight 
 
 @dataclass(frozen=True)
 class Descent:
-    """SGD for a supernet; the defaults are those of SPOS's release (spec section 2.3).
+    """SGD for a supernet; the defaults are those of SPOS's release (docs/methods/spos.md).
 
     Attributes:
       rate, final_rate: learning rate of the first step, and the one that a step after the last would have.
@@ -32,7 +32,7 @@ class Descent:
       warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the schedule's rate.
       momentum, weight_decay: the decay acts on kernels only.
       clip: largest norm of the whole gradient; 0 = not clipped.
-      clip_value: largest size of a gradient's element; 0 = not clipped.
+      clip_value: largest absolute value of a gradient's element; 0 = not clipped.
       label_smoothing: part of the target's weight that is spread over all classes.
 
     Raises:
@@ -77,7 +77,7 @@ class Update(NamedTuple):
 def one_shot_update(
     supernet: Any, *, descent: Descent | None = None, trainable: Trainable = "all", fresh_batches: bool = False
 ) -> Update:
-    """The update of `one_shot`, which see for the arguments.
+    """The update of `one_shot`; the arguments are explained there.
 
     Raises:
       ValueError: an unknown `trainable`.

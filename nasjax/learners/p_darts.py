@@ -1,7 +1,7 @@
 """P-DARTS: three searches, each in a deeper network with fewer operators per edge.
 
 Chen et al. 2019, "Progressive Differentiable Architecture Search" (arXiv:1904.12760), sections 3.2 and 3.3; details
-as in the authors' code (spec section 6).
+follow the authors' code (docs/methods/p_darts.md).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nasjax.learners.descent import Adam, Sgd
 from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS
 from nasjax.types import Learner, Network, Stages
 
-Facts = Mapping[str, Names]  # {"normal": 14 lists of operator names, "reduce": idem}; JSON
+Facts = Mapping[str, Names]  # 14 lists of operator names for each of "normal" and "reduce"; JSON
 
 
 def p_darts(
@@ -39,12 +39,12 @@ def p_darts(
     """The stages of P-DARTS, CIFAR settings (batch 96, width 16). Weights and alpha start anew at each stage.
 
     Args:
-      network: (depth, operators) -> search network of so many cells; `operators` are the names for all edges (first
+      network: (depth, operators) -> search network of `depth` cells; `operators` are the names for all edges (first
         stage) or {"normal": 14 tuples of names, "reduce": 14 tuples}, as `edge_operators` gives them.
       depths: cells of each stage.
       operators: candidates per edge in each stage.
-      dropout: initial rate behind identity skips in each stage; the authors' README starts with 0.1.
-      epochs, frozen_epochs: of each stage; see `bilevel`, also for the other arguments.
+      dropout: initial rate after identity skips in each stage; the authors' README starts with 0.1.
+      epochs, frozen_epochs: of each stage. `bilevel` explains the other arguments.
 
     Returns:
       Stages; the facts of a stage are the operators kept on each edge.
@@ -94,7 +94,7 @@ def edge_operators(i: int, facts: Facts) -> Any:
 
 
 def skip_dropout(rate: float, epoch: int, epochs: int = 25, frozen_epochs: int = 10) -> float:
-    """Dropout behind skips: falls linearly while alpha is frozen, then starts again and decays exponentially."""
+    """Dropout after skips: falls linearly while alpha is frozen, then starts again and decays exponentially."""
     if epoch < frozen_epochs:
         return rate * (epochs - epoch - 1) / epochs
     return rate * math.exp(-0.2 * (epoch - frozen_epochs))

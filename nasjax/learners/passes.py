@@ -64,8 +64,9 @@ def gradient_pass(network: Network, devices: int | None = None) -> Callable[...,
 def mixed_product(network: Network, devices: int | None = None) -> Callable[..., PyTree]:
     """product(params, batch_stats, choice, key, drop_rate, v, (x, y)) -> d <d loss / d params, v> / d choice.
 
-    Reverse mode over reverse mode: the hand-written convolutions have no forward-mode derivative. The way back of the
-    way back goes forward through the parts: what it gives by a slope is the change of that value along v.
+    This is reverse mode over reverse mode, because the hand-written convolutions have no forward-mode derivative. The
+    backward pass of a backward pass runs forward through the parts. A slope is the gradient by a value; the gradient by
+    that slope is the change of the value along v.
     """
     parts, execute = network.parts or (whole(network),), _execution(network, devices)
     pick, unpick = _choices(parts)
@@ -144,7 +145,7 @@ def validation(
     return validate
 
 
-# What goes through the parts takes the way in which a program is called: run, or compiled ahead of that.
+# A walk through the parts is told how to call a program: to run it, or to compile it ahead of time.
 Call = Callable[..., PyTree]  # call(program, *arguments) -> what the program returns, or its shapes
 
 
@@ -158,7 +159,7 @@ def _execution(network: Network, devices: int | None) -> Callable[[Callable[[Cal
     Raises:
       ValueError: there are fewer devices.
     """
-    # One program has nothing to wait beside; pmap's wait their turn.
+    # A single program gains nothing from compiling ahead, and programs of pmap compile when they are first called.
     ready = device_count(devices) > 1 or not network.parts
 
     def execute(walk: Callable[[Call], Any]) -> Any:
@@ -200,9 +201,9 @@ def _record(
     call: Call,
     seen: list[PyTree] | None = None,
 ) -> tuple[PyTree, list[PyTree], PyTree]:
-    """Goes through the parts in training: (logits, each part's pull, variables with new statistics).
+    """Runs the parts forward in training mode: (logits, each part's pull, variables with new statistics).
 
-    `seen` gets the inputs.
+    Appends the inputs of each part to `seen`.
     """
     pulls, after = [], variables
 
@@ -227,9 +228,10 @@ def _reverse(
     call: Call,
     seen: list[PyTree] | None = None,
 ) -> list[PyTree]:
-    """Each part's gradients by (params, choice); `seen` gets those by its outputs, from the last part to the first.
+    """Each part's gradients by (params, choice), in the order of the parts.
 
-    Empties `pulls` and `slopes`, so that memory is given back.
+    Appends the gradients by each part's outputs to `seen`, the last part first. Empties `pulls` and `slopes`, so that
+    their memory is freed.
     """
     own = []
     for part in reversed(parts):
@@ -283,7 +285,7 @@ def _backward(apply: Callable[..., Any], devices: int | None) -> Callable[..., A
 
 @functools.lru_cache(maxsize=256)
 def _second(apply: Callable[..., Any], devices: int | None) -> Callable[..., Any]:
-    """The derivative of a part's way back, <gradient by params, v> + <gradient by inputs, changes of inputs>.
+    """The gradient of <gradient by params, v> + <gradient by inputs, changes of inputs> of a part's backward pass.
 
     (variables, choice, key, i, drop_rate, v, (inputs, slopes, changes)) -> by choice, by (inputs, slopes)
     """
@@ -311,7 +313,7 @@ def _second(apply: Callable[..., Any], devices: int | None) -> Callable[..., Any
 
 @functools.lru_cache(maxsize=8)
 def _end_second(devices: int | None) -> Callable[..., Any]:
-    """((logits, labels, change of logits)) -> (), gradient by logits of <the loss's slope, change>."""
+    """((logits, labels, change of logits)) -> (), gradient by logits of <the loss's gradient, change>."""
 
     def end(own: PyTree) -> tuple[PyTree, PyTree]:
         logits, labels, change = own

@@ -1,7 +1,7 @@
 """PC-DARTS: partial channels, and a softmax over each node's incoming edges.
 
 Xu et al. 2020, "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search" (arXiv:1907.05737),
-sections 3.2 and 3.3. Partial channels are the network's business (`nets.darts_search(partial=4)`).
+sections 3.2 and 3.3. The network implements partial channels (`nets.darts_search(partial=4)`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def pc_darts(
 
     Args:
       network: `nets.darts_search(partial=4)`; it takes edge weights.
-      operators: of the network, per edge.
+      operators: how many each edge of the network has.
     """
     return bilevel(
         network,
@@ -53,7 +53,7 @@ def pc_darts(
 
 
 def edge_relaxation(operators: int) -> Relaxation:
-    """Also beta [14] per cell type, entries "normal_edges" and "reduce_edges": softmax over each node's edges."""
+    """DARTS's relaxation and beta [14] per cell type ("normal_edges", "reduce_edges"): softmax over a node's edges."""
     inner = softmax_relaxation(operators)
 
     def init(key: Key) -> PyTree:

@@ -80,5 +80,5 @@ def strict_fairness(space: ChoiceChain) -> Sampler:
 
 
 def fixed(arch: Array) -> Sampler:
-    """Always the same path: trains it alone, by the supernet's program."""
+    """Always the same path: the supernet's program then trains this path alone."""
     return lambda key: jnp.asarray(arch, jnp.int32)[None]

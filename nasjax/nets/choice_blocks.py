@@ -1,7 +1,7 @@
 """The operators of a chain of choice blocks, as pure functions: ShuffleNetV2 and inverted residual blocks.
 
-SPOS: Guo et al. 2020 (arXiv:1904.00420) and its code, spec section 2.2. FairNAS: Chu et al. 2021 (arXiv:1907.01845),
-spec section 3.3. BN-NAS: Chen et al. 2021 (arXiv:2108.07375), spec section 4.3. Every convolution is followed by a
+SPOS: Guo et al. 2020 (arXiv:1904.00420) and its code. FairNAS: Chu et al. 2021 (arXiv:1907.01845). BN-NAS: Chen et al.
+2021 (arXiv:2108.07375). Their blocks: docs/methods/spos.md, fairnas.md, bn_nas.md. Every convolution is followed by a
 batch norm, so an operator is a list of such steps.
 """
 

@@ -1,6 +1,6 @@
 """One path of a chain of choice blocks as a network of its own, to be trained from scratch.
 
-SPOS: Guo et al. 2020 (arXiv:1904.00420), spec sections 2.2 and 2.5; FairNAS and BN-NAS: spec sections 3.3, 4.3 and 4.4.
+SPOS: Guo et al. 2020 (arXiv:1904.00420) and its code. docs/methods/spos.md, fairnas.md, bn_nas.md: blocks, retraining.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What all paths of a chain of choice blocks share: stem, tail, classifier, and how weights start.
 
-SPOS: Guo et al. 2020 (arXiv:1904.00420) and its code, spec section 2.2. FairNAS and BN-NAS: spec sections 3.3 and 4.3.
+SPOS: Guo et al. 2020 (arXiv:1904.00420) and its code. docs/methods/spos.md, fairnas.md and bn_nas.md have the chains.
 """
 
 from __future__ import annotations

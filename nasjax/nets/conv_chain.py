@@ -1,7 +1,7 @@
 """A `conv_chain` network specialised to one architecture.
 
-Zoph & Le 2017, section 3.3 (compile rules); layer body and head as in spec section 2.4 (our choices: convolution,
-batch norm, ReLU; global average, dense).
+Zoph & Le 2017, section 3.3 (compile rules); layer body and head as in docs/methods/reinforce.md (our choices:
+convolution, batch norm, ReLU; global average, dense).
 """
 
 from __future__ import annotations

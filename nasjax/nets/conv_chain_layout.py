@@ -1,7 +1,7 @@
 """What is static and what is traced in a `conv_chain` network whose architecture is data.
 
 Static, from the space (`layout`): which tensors a layer may read, and the capacity of every array. Traced, from the
-Arch (`resolve`): which of them it does read, types, kernels, sizes, channels. Compile rules of spec section 2.4.
+Arch (`resolve`): which of them it does read, types, kernels, sizes, channels. Compile rules: docs/methods/reinforce.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A `conv_chain` network whose architecture is a traced array, so that a population of children is one `vmap`.
 
-Computes what `nets.conv_chain` computes (Zoph & Le 2017, section 3.3; spec section 2.4), by masks: every layer has room
+Computes what `nets.conv_chain` computes (Zoph & Le 2017, section 3.3) by masks: every layer has room
 for the largest kernel, the most filters and every source, and what the architecture does not use is zero. The
 convolutions are spectral: a kernel's size does not enter their cost, nothing becomes a grouped convolution under vmap,
 and a tensor is transformed once for all its readers. Where sizes depend on the architecture (strides), a map lies at

@@ -1,7 +1,7 @@
 """The provably best path where a score is a sum over layers: a knapsack with one choice per layer.
 
-BN-NAS (Chen et al. 2021, arXiv:2108.07375) scores a path by such a sum and searches it by evolution; the optimum is
-ours.
+BN-NAS (Chen et al. 2021, arXiv:2108.07375) scores a path by such a sum and searches it by evolution; the exact search
+is ours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def best_path(
       scores: f64[L, m]; -inf = not allowed.
       costs: i64[L, m], e.g. multiply-adds.
       limit: None = no limit.
-      base_cost: of what all paths have.
+      base_cost: the cost that all paths share.
 
     Returns:
       The path i64[L], its score, and its cost with base_cost.
@@ -42,7 +42,7 @@ def best_path(
     cheapest = np.where(allowed, costs, np.iinfo(np.int64).max).min(1)
     if limit is not None and base_cost + cheapest.sum() > limit:
         raise ValueError(f"no path costs {limit} or less; the cheapest costs {base_cost + int(cheapest.sum())}")
-    later = np.concatenate([np.cumsum(cheapest[::-1])[::-1][1:], [0]])  # the least that the layers behind will cost
+    later = np.concatenate([np.cumsum(cheapest[::-1])[::-1][1:], [0]])  # the least that the later layers will cost
     total, cost, back = np.zeros(1), np.full(1, base_cost, np.int64), []
     for layer in range(len(scores)):
         choices = np.flatnonzero(allowed[layer])

@@ -1,4 +1,4 @@
-"""What searchers in generations share: every architecture they ever made, and what became of it."""
+"""The archive that searchers in generations share: every architecture they made, and its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nasjax.types import Evaluation, Key, Proposal, Space, Status, arch_size, ca
 Feasible = Callable[[jax.Array], jax.Array]  # arch -> bool[], traceable; a limit on multiply-adds, say
 
 
-_AT_ONCE = 64  # draws; where a limit is tight nearly all are dropped, and only the rest is compared with the archive
+_AT_ONCE = 64  # draws at a time; a tight limit drops nearly all, and only the rest is compared with the archive
 
 
 class Archive(NamedTuple):
@@ -27,7 +27,7 @@ class Archive(NamedTuple):
 
 
 def empty(space: Space, capacity: int, objectives: int) -> Archive:
-    """An archive for so many trials."""
+    """An empty archive for `capacity` trials."""
     return Archive(
         jnp.full((capacity, arch_size(space)), -1, jnp.int32),
         jnp.full((capacity, objectives), -jnp.inf, jnp.float32),
@@ -48,7 +48,7 @@ def fill(
 ) -> Archive:
     """Adds up to `wanted` architectures from at most `limit` draws; infeasible and visited ones are dropped.
 
-    Visited is what equals an architecture of the archive, in whatever form either is written.
+    An architecture counts as visited if its canonical form equals that of one in the archive.
     """
     capacity, same = len(archive.arch), hasattr(space, "canonical")
     end = jnp.minimum(archive.made + wanted, capacity)
@@ -96,9 +96,9 @@ def hand_out(archive: Archive, n: int) -> tuple[Archive, Proposal]:
 
 
 def record(archive: Archive, proposal: Proposal, evaluation: Evaluation) -> Archive:
-    """Notes results, in any order; what failed in any objective counts as -inf in all.
+    """Notes results, in any order; a trial that failed in any objective gets -inf in all.
 
-    One fitness f32[N] stands for all objectives: so the loops tell a round that failed as a whole.
+    A fitness f32[N] stands for all objectives at once: the loops tell a round that failed as a whole in this form.
     """
     fitness, objectives = jnp.asarray(evaluation.fitness), archive.fitness.shape[1]
     if fitness.ndim == 1:
@@ -114,6 +114,6 @@ def record(archive: Archive, proposal: Proposal, evaluation: Evaluation) -> Arch
 
 
 def mutation(space: Space, rate: float) -> Callable[[Key, jax.Array], jax.Array]:
-    """Every gene drawn anew with probability `rate`, or one gene changed in spaces that know only that."""
+    """Draws every gene anew with probability `rate`; in a space without `mutate_genes` it changes one gene."""
     genes = getattr(space, "mutate_genes", None)
     return space.mutate if genes is None else lambda key, arch: genes(key, arch, rate)

@@ -1,7 +1,8 @@
 """The RNN controller: a two-layer LSTM that emits an architecture token by token, with anchor attention.
 
-Zoph & Le 2017, sections 3.1-3.3 (spec sections 2.3 and 3). The whole sequence is one `lax.scan` over a static table of
-steps; a step whose sites are inactive leaves the LSTM as it is. Sampling and scoring run the same scan.
+Zoph & Le 2017, sections 3.1 to 3.3; docs/methods/reinforce.md says what the paper leaves open. The whole sequence is
+one `lax.scan` over a static table of steps; a step whose sites are inactive leaves the LSTM as it is. Sampling and
+scoring run the same scan.
 """
 
 from __future__ import annotations

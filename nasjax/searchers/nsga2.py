@@ -37,7 +37,7 @@ def nsga2(
     tries: int = 10,
     fill_tries: int = 100_000,
 ) -> Searcher:
-    """NSGA-II on fitness f32[N, objectives], each larger is better; a failure is worse than everything.
+    """NSGA-II on fitness f32[N, objectives], each larger is better; a failed trial ranks last.
 
     Children that were visited before are drawn again (ours: a second evaluation would tell nothing new).
 
@@ -126,7 +126,7 @@ def front(state: Nsga2State) -> jax.Array:
 
 
 def dominated(fitness: jax.Array) -> jax.Array:
-    """bool[N, N] of f32[N, K]: whether i dominates j, no worse in all objectives and better in one."""
+    """f32[N, K] -> bool[N, N]: whether i dominates j, so is no worse in any objective and better in at least one."""
     a, b = fitness[:, None], fitness[None]
     return (a >= b).all(2) & (a > b).any(2)
 

@@ -18,7 +18,7 @@ class RandomState(NamedTuple):
 
 
 def random_search(space: Space, *, depth_schedule: DepthSchedule | None = None) -> Searcher:
-    """Independent draws of `space.sample`; with a `depth_schedule` the depth is its, at the nearest choice.
+    """Independent draws of `space.sample`. A `depth_schedule` sets the depth, to the nearest choice of the space.
 
     Raises:
       ValueError: a schedule for a space without a depth site.

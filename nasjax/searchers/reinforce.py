@@ -1,6 +1,7 @@
 """REINFORCE: a policy over architectures, trained with the score-function gradient.
 
-Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning", section 3.2 (spec sections 4 and 5).
+Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning", section 3.2. docs/methods/reinforce.md says
+what the paper leaves open.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class ReinforceState(NamedTuple):
 
 
 def metrics(state: ReinforceState) -> dict[str, jax.Array]:
-    """What to plot of a state: scalars of the last update (0 before the first)."""
+    """The scalars of the last update that are worth plotting (0 before the first)."""
     names = ("baseline", "reward", "entropy", "grad_norm", "updates", "staleness")
     return {name: getattr(state, name) for name in names}
 
@@ -105,7 +106,7 @@ def reinforce(
       baseline_decay: d in b <- d b + (1 - d) mean R, applied after the update has used b (our value).
       baseline_init: b before the first update, or "first_batch": the mean reward of that batch (our choice).
       reward: of the fitness; the baseline averages the same quantity.
-      depth_schedule: trial -> depth; None is the paper's schedule. Takes the nearest depth that the space has.
+      depth_schedule: trial -> depth, rounded to the nearest depth of the space; None is the paper's schedule.
       entropy_weight: of an entropy bonus; the paper has none.
       clip_norm: gradient norm to clip at; the paper mentions none.
       hidden, embedding, init_scale: of the LSTM policy.
@@ -192,7 +193,7 @@ def reinforce(
             raise ValueError("reinforce needs one fitness per trial, f32[N]; combine several objectives into one first")
         ok = (evaluation.status == Status.OK) & jnp.isfinite(evaluation.fitness)
         gained = jnp.where(ok, reward(jnp.where(ok, evaluation.fitness, 1.0)), 0.0).astype(jnp.float32)
-        asked = jnp.where(evaluation.status == Status.REJECTED, -1, proposal.id)  # a limit refuses, it does not punish
+        asked = jnp.where(evaluation.status == Status.REJECTED, -1, proposal.id)  # a refusal is no reward
         told = Buffer(asked, proposal.arch, gained)
         # Everything that waits, in order of id and empty rows last; m more rows so that a slice never overruns.
         rows = jax.tree.map(lambda a, b, c: jnp.concatenate([a, b, c]), state.buffer, told, empty())

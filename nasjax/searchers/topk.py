@@ -1,7 +1,8 @@
 """Evolution among the best k: half mutants, half crossovers, every path at most once.
 
 Guo et al. 2020, "Single Path One-Shot Neural Architecture Search with Uniform Sampling" (SPOS, arXiv:1904.00420),
-section 3.4 and its code; spec section 2.4. BN-NAS searches in the same way.
+section 3 (evolutionary architecture search), and its code; docs/methods/spos.md has the details. BN-NAS searches in the
+same way.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def topk_evolution(
 ) -> Searcher:
     """The evolution of SPOS's release. The first generation is random; each later one is bred from the best k of all.
 
-    Its state is an `Archive` with one objective; the best so far are `top(state, k)` at any time, the last generation
-    included (the release leaves it out).
+    The state is an `Archive` with one objective. `top(state, k)` gives the best so far at any time, including the last
+    generation, which the release leaves out.
 
     Args:
       space: where to search.

@@ -1,7 +1,7 @@
 """Space `choice_chain`: a chain of layers, each with one of several operators; stem and tail are fixed.
 
-SPOS: Guo et al. 2020 (arXiv:1904.00420), spec section 2.2. FairNAS: Chu et al. 2021 (arXiv:1907.01845), spec section
-3.3. BN-NAS: Chen et al. 2021 (arXiv:2108.07375), spec section 4.3.
+SPOS: Guo et al. 2020 (arXiv:1904.00420), section 3, and its code. FairNAS: Chu et al. 2021 (arXiv:1907.01845). BN-NAS:
+Chen et al. 2021 (arXiv:2108.07375) and its code. docs/methods/spos.md, fairnas.md and bn_nas.md describe the blocks.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from nasjax.types import Array, Key, Site, digest
 
 SHUFFLE = ("shuffle_k3", "shuffle_k5", "shuffle_k7", "shuffle_xception")
 MOBILE = ("mbconv_k3_e3", "mbconv_k3_e6", "mbconv_k5_e3", "mbconv_k5_e6", "mbconv_k7_e3", "mbconv_k7_e6")
-OPERATORS = {"shuffle": SHUFFLE, "mobile": MOBILE}  # family -> operators; in MOBILE id = 2 * kernel index + expansion's
+OPERATORS = {"shuffle": SHUFFLE, "mobile": MOBILE}  # by family; in MOBILE id = 2 * kernel index + expansion index
 IDENTITY = -1  # in a path
 
 
 class LayerShape(NamedTuple):
-    """What a layer's operators have in common."""
+    """The shapes that all operators of a layer share."""
 
     c_in: int
     c_out: int
@@ -35,7 +35,7 @@ class LayerShape(NamedTuple):
 
     @property
     def skippable(self) -> bool:
-        """Whether the identity fits."""
+        """Whether a layer of this shape may be the identity."""
         return self.stride == 1 and self.c_in == self.c_out
 
 
@@ -50,12 +50,12 @@ class ChoiceChain:
     Attributes:
       family: "shuffle" (ShuffleNetV2 blocks) or "mobile" (inverted residuals).
       stem, stem_stride: channels and stride of the 3x3 stem convolution.
-      first: channels of the fixed separable convolution behind the stem, 0 = none. BN-NAS calls it an MBConv of
+      first: channels of the fixed separable convolution after the stem, 0 = none. BN-NAS calls it an MBConv of
         expansion 1.
       channels, depths, strides: per stage: channels, layers, stride of its first layer.
       tail: channels of the 1x1 tail convolution.
       operators: of the family, distinct.
-      removed: layers (0-based) that are identity for good.
+      removed: layers (0-based) that are always identity.
       choose_identity: whether the search may choose identity where shapes allow it.
       channel_factors: what the inner channels of a layer are multiplied by; () = no channel search.
 
@@ -117,12 +117,12 @@ class ChoiceChain:
 
     @property
     def layers(self) -> int:
-        """L."""
+        """L, the number of layers."""
         return sum(self.depths)
 
     @cached_property
     def layer_shapes(self) -> tuple[LayerShape, ...]:
-        """Of all L layers."""
+        """The shapes of all L layers."""
         shapes, c_in = [], self.first or self.stem
         for channels, depth, stride in zip(self.channels, self.depths, self.strides, strict=True):
             for i in range(depth):
@@ -166,7 +166,7 @@ class ChoiceChain:
         return jnp.where(operators >= len(self.operators), IDENTITY, operators)
 
     def active(self, arch: Array) -> jax.Array:
-        """bool[S]: all but removed layers, and the channels of layers that are identity."""
+        """bool[S], the sites that count: not removed layers, and not the channels of a layer that is identity."""
         present = jnp.asarray(self._present)
         return jnp.concatenate([present, present & (self.path(arch) >= 0)]) if self.channel_factors else present
 
@@ -176,7 +176,7 @@ class ChoiceChain:
         return self._repaired(drawn, drawn)
 
     def mutate(self, key: Key, arch: jax.Array) -> jax.Array:
-        """Changes exactly one active site to another value; channels that come with an operator are drawn."""
+        """Changes exactly one active site to another value; a channel factor that becomes active is drawn."""
         key_site, key_step, key_spare = jax.random.split(key, 3)
         arch, counts = jnp.asarray(arch, jnp.int32), self._counts()
         site = jax.random.categorical(key_site, jnp.where(self.active(arch) & (counts > 1), 0.0, -jnp.inf))
@@ -184,7 +184,7 @@ class ChoiceChain:
         return self._repaired(arch.at[site].set((arch[site] + step) % counts[site]), self._drawn(key_spare))
 
     def mutate_genes(self, key: Key, arch: jax.Array, rate: float | jax.Array) -> jax.Array:
-        """Draws every active site anew with probability `rate`; it may come out as it was (SPOS's release)."""
+        """Draws every active site anew with probability `rate`; the old value may come again, as in SPOS's release."""
         key_which, key_value = jax.random.split(key)
         fresh = self._drawn(key_value)
         return self._repaired(jnp.where(jax.random.bernoulli(key_which, rate, fresh.shape), fresh, arch), fresh)
@@ -258,7 +258,7 @@ class ChoiceChain:
         return list(values)
 
     def identity(self, arch: np.ndarray) -> str:
-        """Equal exactly for equal architectures."""
+        """A string that is the same exactly for equal architectures."""
         return digest(arch)
 
     def size(self) -> int:
@@ -344,8 +344,8 @@ def variant(name: str) -> ChoiceChain:
     """A chain by name.
 
     "spos" (20 layers, 4 operators; "spos_channels" searches channels, too), "fairnas" (19 x 6) and "bn_nas" (21 x 6,
-    four layers removed) are the published ones, for ImageNet. With "_cifar" or "_digits" behind they are small ones for
-    images of 32x32, 16x16 or 8x8: our choice.
+    four layers removed) are the published ones, for ImageNet. The suffix "_cifar" or "_digits" names small chains for
+    images of 32x32, 16x16 or 8x8, which are our choice.
 
     Raises:
       ValueError: an unknown name.

@@ -1,7 +1,7 @@
 """What chains of choice blocks cost: exact tables of parameters and multiply-adds per layer, operator and factor.
 
 SPOS: Guo et al. 2020 (arXiv:1904.00420); FairNAS: Chu et al. 2021 (arXiv:1907.01845); BN-NAS: Chen et al. 2021
-(arXiv:2108.07375); spec sections 2.2, 3.3, 4.3, and the counts of 5.1.
+(arXiv:2108.07375). The blocks and the counts of published paths are in docs/methods/spos.md, fairnas.md and bn_nas.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nasjax.spaces.choice_chain import ChoiceChain, LayerShape
 
 
 class Counts(NamedTuple):
-    """Of one part of a network, or arrays of many."""
+    """Counts of one part of a network, or arrays of counts of many parts."""
 
     weights: Any  # of convolutions and the classifier
     scales: Any  # scales and shifts of batch norms
@@ -42,7 +42,7 @@ def convolution(c_in: int, c_out: int, size: int, places: int, groups: int = 1) 
 
 
 def dense(c_in: int, classes: int, bias: bool) -> Counts:
-    """The classifier. BN-NAS's release counts (2 c_in - 1) classes instead of c_in classes multiply-adds."""
+    """The classifier. BN-NAS's release counts (2 c_in - 1) * classes multiply-adds instead of c_in * classes."""
     return Counts(c_in * classes + classes * bias, 0, c_in * classes)
 
 
@@ -84,7 +84,7 @@ class ChoicePlan:
 
     @cached_property
     def places(self) -> tuple[int, ...]:
-        """Positions of the image behind the stem and behind every layer: i[L + 1]."""
+        """Positions of the feature map after the stem and after every layer: L + 1 numbers."""
         height, width = (_reduced(n, self.space.stem_stride) for n in self.image[:2])
         found = [height * width]
         for shape in self.space.layer_shapes:
@@ -109,8 +109,8 @@ class ChoicePlan:
     def table(self) -> Counts:
         """Counts i64[L, m + 1, F] of every operator of every layer with each of F channel factors (one if none).
 
-        The last operator column is identity, and so are all columns of a removed layer: 0. So entry -1 of a path, which
-        picks the last column, means identity here, too.
+        The last operator column is identity and holds 0, as does every column of a removed layer. Entry -1 of a path
+        picks the last column, so it means identity here as well.
         """
         space = self.space
         factors = space.channel_factors or (1.0,)

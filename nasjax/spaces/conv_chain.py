@@ -1,9 +1,9 @@
 """Space `conv_chain`: a chain of convolutional layers with skip connections.
 
-Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning", section 3.2 and 3.3 (layer types) and 4.1
-(the three variants). An Arch is `int32[S]`: the depth, then for every layer its tokens in the order in which the
-controller emits them, then (optional) the learning rate. Sites of layers beyond the depth, and tokens that a layer's
-type does not need, hold -1.
+Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning", sections 3.1 and 3.3 (tokens, skips, layer
+types) and 4.1 (the three variants). An Arch is `int32[S]`: the depth, then for every layer its tokens in the order in
+which the controller emits them, then (optional) the learning rate. Sites of layers beyond the depth, and tokens that a
+layer's type does not need, hold -1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SIZED = ("conv", "max_pool", "avg_pool")  # types that have a window, and so si
 
 @dataclass(frozen=True)
 class ConvChain:
-    """The space of spec sections 2.1-2.4.
+    """Chains of layers; docs/methods/reinforce.md has the tokens, the compile rules and the published variants.
 
     Attributes:
       min_layers, max_layers: depth in decisions (blocks, where block_layers > 1).
@@ -39,7 +39,8 @@ class ConvChain:
       block_layers: layers that one prediction expands to (variant v3: 3). Layer k of a block reads the block's input
         and the block's earlier layers; what leaves a block is its last layer.
       pool_after: blocks (0-based) followed by a 2x2 max-pooling (variant v3: after 12 and 24 layers, blocks 3 and 7).
-      pool_skips: pool every skip that crosses a pooling point; False pools only the chain, and rule 4 pads the rest.
+      pool_skips: pool every skip that crosses a pooling point; False pools only the chain, and zero-padding aligns the
+        skips.
       extra_filters: added to every layer's filters after the search ("+ more filters": 40).
 
     Example:
@@ -151,7 +152,7 @@ class ConvChain:
         return jnp.where(self.active(draws), draws, -1)
 
     def mutate(self, key: Key, arch: jax.Array) -> jax.Array:
-        """Changes one active decision, chosen uniformly; what this switches on is drawn, what it switches off is -1."""
+        """Changes one active decision, chosen uniformly; sites that become active are drawn, others become -1."""
         arch = jnp.asarray(arch, jnp.int32)
         key_site, key_value, key_new = jax.random.split(key, 3)
         mutable = self.active(arch) & (self._arity > 1)
@@ -163,7 +164,7 @@ class ConvChain:
         return self._complete(key_new, changed)
 
     def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
-        """Takes every decision from one parent or the other; where only one has it, from that one."""
+        """Takes every decision from one parent or the other; a decision that one parent lacks comes from the other."""
         key_coin, key_new = jax.random.split(key)
         coin = jax.random.bernoulli(key_coin, shape=a.shape)
         child = jnp.where(coin, a, b)
@@ -291,7 +292,7 @@ class ConvChain:
         return [j for j in range(i) if arch[self.columns[f"layer{i}/anchor{j}"]] == 1]
 
     def identity(self, arch: np.ndarray) -> str:
-        """Equal exactly for equal architectures."""
+        """A string that is the same exactly for equal architectures."""
         return digest(arch)
 
     def size(self) -> int:

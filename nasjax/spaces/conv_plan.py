@@ -1,7 +1,7 @@
 """What one `conv_chain` architecture computes, as a static table: shapes, inputs, parameters, multiply-adds.
 
 Host side, exact integers, no arrays: the specialised network and the counts read this one table, so they cannot
-disagree. Zoph & Le 2017, section 3.3 (compile rules), and spec section 2.4.
+disagree. Zoph & Le 2017, section 3.3 (compile rules); docs/methods/reinforce.md says what the paper leaves open.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LayerPlan(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A whole network for images [image[0], image[1], image[2]]."""
+    """A whole network for images of the shape `image` (height, width, channels)."""
 
     image: tuple[int, int, int]
     classes: int
@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 
 
 def plan(space: ConvChain, arch: np.ndarray, image: tuple[int, int, int], classes: int) -> Plan:
-    """Compiles an Arch by the rules of spec 2.4.
+    """Compiles an Arch by the rules of docs/methods/reinforce.md.
 
     Args:
       space: its space.

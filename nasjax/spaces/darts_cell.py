@@ -49,8 +49,8 @@ class Genotype(NamedTuple):
 class DartsCell:
     """All pairs of cells. An Arch is int32[32]: per cell, node and pair an operator and its source, all active.
 
-    The two sources of a node differ. The two pairs of a node mean the same in either order; the order is kept, because
-    published genotypes list the stronger edge first, and `canonical` forgets it.
+    The two sources of a node differ. The order of a node's two pairs has no meaning. An Arch keeps it, because
+    published genotypes list the stronger edge first; `canonical` drops it.
 
     Attributes:
       operators: what an edge chooses from; `none` is an operator of the search only.
@@ -79,7 +79,7 @@ class DartsCell:
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
-        """Two per edge kept; a group per number of choices."""
+        """Two sites per kept edge: its operator and its source. The sources of node j are one group."""
         return tuple(
             site
             for c, cell in enumerate(CELLS)
@@ -107,7 +107,7 @@ class DartsCell:
         return jnp.stack([operators, jnp.stack([first, second], -1)], -1).reshape(-1)
 
     def mutate(self, key: Key, arch: jax.Array) -> jax.Array:
-        """Changes exactly one operator or one source, each as likely as another.
+        """Changes exactly one operator or one source, all with the same probability.
 
         The sources of node 2 are always 0 and 1, so they never change.
         """
@@ -130,7 +130,7 @@ class DartsCell:
         return jnp.where(from_a, jnp.reshape(a, _SHAPE), jnp.reshape(b, _SHAPE)).reshape(-1)
 
     def canonical(self, arch: jax.Array) -> jax.Array:
-        """Equal for equal cells: the lower source of each node first. `identity` is its digest."""
+        """The Arch with the lower source of each node first, the same for equal cells. `identity` is its digest."""
         pairs = jnp.reshape(jnp.asarray(arch, jnp.int32), _SHAPE)
         swap = (pairs[:, :, 0, 1] > pairs[:, :, 1, 1])[:, :, None, None]
         return jnp.where(swap, pairs[:, :, ::-1], pairs).reshape(-1)
@@ -187,7 +187,7 @@ class DartsCell:
         return [self.operators.index(operator), source]
 
     def identity(self, arch: np.ndarray) -> str:
-        """Equal exactly for equal architectures."""
+        """A string that is the same exactly for equal architectures."""
         return digest(np.asarray(self.canonical(jnp.asarray(arch))))
 
     def size(self) -> int:

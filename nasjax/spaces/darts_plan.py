@@ -23,7 +23,7 @@ EdgeOperators = Mapping[str, Sequence[Sequence[str]]]  # {"normal": 14 tuples of
 
 
 class Weights(NamedTuple):
-    """What one operator holds; all its convolutions put out maps of the same size."""
+    """What one operator holds. All its convolutions give maps of the same size."""
 
     kernels: int  # weights of convolutions
     normalised: int  # channels of batch norms
@@ -41,7 +41,7 @@ class CellPlan(NamedTuple):
 
 
 def operator_weights(name: str, channels: int, stride: int) -> Weights:
-    """Weights of one operator on so many channels (spec section 1.1).
+    """Weights of one operator on this many channels (Liu et al. 2019, section 3.1; docs/methods/darts.md).
 
     Example:
       >>> operator_weights("sep_conv_3x3", 36, 1)
@@ -58,12 +58,12 @@ def operator_weights(name: str, channels: int, stride: int) -> Weights:
 
 
 def stride_of(kind: str, source: int) -> int:
-    """The step of an edge: only a reduction cell's inputs are reduced."""
+    """The stride of an edge: 2 where it leaves an input of a reduction cell, else 1."""
     return 2 if kind == "reduce" and source < 2 else 1
 
 
 def half(size: Size) -> Size:
-    """The size after a step of 2 with symmetric padding."""
+    """The size after a stride of 2 with symmetric padding."""
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
@@ -152,7 +152,7 @@ class DartsPlan:
 
     @property
     def auxiliary_stride(self) -> int:
-        """Of the auxiliary head's pooling: 8x8 maps in CIFAR networks, 7x7 in those for 224x224."""
+        """Stride of the auxiliary head's pooling. It reads 8x8 maps in CIFAR networks, 7x7 in those for 224x224."""
         return 3 if self.stem == "cifar" else 2
 
     @property

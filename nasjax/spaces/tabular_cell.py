@@ -142,11 +142,11 @@ class TabularCell:
         return nodes
 
     def identity(self, arch: np.ndarray) -> str:
-        """Equal exactly for equal architectures."""
+        """A string that is the same exactly for equal architectures."""
         return digest(arch)
 
     def size(self) -> int:
-        """Exact number of architectures; equal cells in different words (a none edge, say) count separately."""
+        """Exact number of architectures; cells that compute the same (through a none edge, say) count separately."""
         return len(self.ops) ** self.edges
 
     def enumerate(self) -> np.ndarray:
