@@ -130,9 +130,7 @@ def export(path: str | Path) -> list[Path]:
     named = {"/".join(str(part.key) for part in where): np.asarray(leaf) for where, leaf in leaves}
     np.savez(out / "weights.npz", **named)  # type: ignore[arg-type]
     checkpoint.write_json(out / "arch.json", model.arch)
-    exported = portable.batched(
-        model.apply, model.variables, jax.ShapeDtypeStruct(model.image, jnp.dtype(model.dtype))
-    )
+    exported = portable.batched(model.apply, model.variables, jax.ShapeDtypeStruct(model.image, jnp.dtype(model.dtype)))
     (out / "model.jax").write_bytes(exported.serialize())
     checkpoint.write_json(out / "model.json", portable.facts(exported) | {"class_names": list(model.class_names)})
     return [out / name for name in ("weights.npz", "arch.json", "model.jax", "model.json")]

@@ -44,9 +44,7 @@ def batched(apply: Callable[[PyTree, jax.Array], PyTree], variables: PyTree, sam
     def call(x: jax.Array) -> PyTree:
         return lax.platform_dependent(variables, x, **{name: of(form) for name, form in _FORM_OF.items()})
 
-    return export.export(jax.jit(call), platforms=PLATFORMS)(
-        jax.ShapeDtypeStruct((batch, *sample.shape), sample.dtype)
-    )
+    return export.export(jax.jit(call), platforms=PLATFORMS)(jax.ShapeDtypeStruct((batch, *sample.shape), sample.dtype))
 
 
 def facts(exported: Any) -> dict[str, Any]:
