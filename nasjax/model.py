@@ -142,10 +142,12 @@ def export(path: str | Path) -> list[Path]:
       path: a workdir with a retrained network.
 
     Returns:
-      `export/weights.npz` (arrays named by their path, "params/layer0/kernel"), `export/arch.json`, and
-      `export/model.jax`, a `jax.export` artifact: deserialise it and call it on x [B, H, W, C], any B.
+      `export/weights.npz` (arrays named by their path, "params/layer0/kernel"), `export/arch.json`,
+      `export/model.jax`, a `jax.export` artifact for CPUs, GPUs and TPUs: deserialise it and call it on
+      x [B, H, W, C], any B; and `export/model.json`: what that takes and gives, and which versions of JAX read it
+      (`ops.portable.facts`).
     """
-    from jax import export as jax_export
+    from nasjax.ops import portable
 
     path = Path(path)
     model = load(path)
@@ -155,10 +157,7 @@ def export(path: str | Path) -> list[Path]:
     named = {"/".join(str(part.key) for part in where): np.asarray(leaf) for where, leaf in leaves}
     np.savez(out / "weights.npz", **named)  # type: ignore[arg-type]
     checkpoint.write_json(out / "arch.json", model.arch)
-    (batch,) = jax_export.symbolic_shape("b")
-    x = jax.ShapeDtypeStruct((batch, *model.shape), jnp.dtype(model.dtype))
-    exported = jax_export.export(jax.jit(lambda x: model.apply(model.variables, x)), platforms=("cpu", "cuda", "tpu"))(
-        x
-    )
+    exported = portable.batched(model.apply, model.variables, jax.ShapeDtypeStruct(model.shape, jnp.dtype(model.dtype)))
     (out / "model.jax").write_bytes(exported.serialize())
-    return [out / "weights.npz", out / "arch.json", out / "model.jax"]
+    checkpoint.write_json(out / "model.json", portable.facts(exported) | {"names": list(model.names)})
+    return [out / name for name in ("weights.npz", "arch.json", "model.jax", "model.json")]

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nasjax.ops.pieces import piece_of
+
 _FLOATS = 1_500_000  # columns of a piece: 6 MB; half or twice as many are slower (16x16 and 32x32)
 
 
@@ -28,7 +30,7 @@ def forward(x: jax.Array, w: jax.Array, precision: Any = None) -> jax.Array:
         return sum((_shift(part, *offset) for part, offset in zip(parts, offsets, strict=True)), jnp.zeros((), x.dtype))
 
     pieces = _pieces(x, w)
-    return piece(x) if len(pieces) == 1 else lax.map(piece, pieces).reshape(*x.shape[:3], c_out)
+    return piece(x) if pieces.shape[0] == 1 else lax.map(piece, pieces).reshape(*x.shape[:3], c_out)
 
 
 def gradients(x: jax.Array, w: jax.Array, g: jax.Array, precision: Any = None) -> tuple[jax.Array, jax.Array]:
@@ -46,7 +48,7 @@ def gradients(x: jax.Array, w: jax.Array, g: jax.Array, precision: Any = None) -
         return dw + jnp.einsum("bhwi,bhwo->io", x, columns, precision=precision), dx
 
     xs, gs, zero = _pieces(x, w), _pieces(g, w), jnp.zeros((c_in, kh * kw * c_out), x.dtype)
-    dw, dx = piece(zero, (x, g)) if len(xs) == 1 else lax.scan(piece, zero, (xs, gs))
+    dw, dx = piece(zero, (x, g)) if xs.shape[0] == 1 else lax.scan(piece, zero, (xs, gs))
     return dx.reshape(x.shape), dw.reshape(c_in, kh, kw, c_out).transpose(1, 2, 0, 3)
 
 
@@ -56,8 +58,7 @@ def _shift(y: jax.Array, down: int, right: int) -> jax.Array:
 
 
 def _pieces(z: jax.Array, w: jax.Array) -> jax.Array:
-    """[pieces, b, H, W, C] with the largest b that divides the batch and keeps to _FLOATS, or else b = 1."""
+    """[pieces, b, H, W, C], b samples having at most _FLOATS columns."""
     batch, height, width, _ = z.shape
-    sample = height * width * w.shape[0] * w.shape[1] * w.shape[3]
-    size = max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * sample <= _FLOATS))
+    size = piece_of(batch, height * width * w.shape[0] * w.shape[1] * w.shape[3], _FLOATS)
     return z.reshape(-1, size, *z.shape[1:])

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nasjax.ops import columns
+from nasjax.ops import backend, columns
+from nasjax.ops.pieces import piece_of
 from nasjax.ops.spectral import DENSE, spectral_conv, spectral_conv_looped
 
 _DIMS = ("NHWC", "HWIO", "NHWC")
@@ -23,7 +24,7 @@ def conv2d(
 
     On accelerators this is `lax.conv`. On CPU it is, by shape: a matrix product (1x1), `spectral_conv` where that
     takes clearly fewer multiplications, else `lax.conv` with gradients written for that backend. The choice is made
-    from `jax.default_backend()` when the function is traced, so that only one form is ever traced and compiled.
+    by `backend.form` when the function is traced, so that only one form is ever traced and compiled.
 
     Args:
       x: [B, H, W, Cin].
@@ -41,7 +42,7 @@ def conv2d(
     if w.shape[0] % 2 == 0 or w.shape[1] % 2 == 0:
         raise ValueError(f"kernel sizes must be odd (padding is symmetric, k // 2), got {w.shape[:2]}")
     stride = (stride[0], stride[1])
-    if jax.default_backend() != "cpu":
+    if backend.form() != "cpu":
         return _forward(x, w, stride, precision)
     if w.shape[:2] == (1, 1):
         y = _pointwise(x[:, :: stride[0], :: stride[1]], w[0, 0], precision)
@@ -155,7 +156,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, int], precis
     swap = g.shape[3] < x.shape[3]
     a, b = (g, x) if swap else (x, g)
     batch, height, width, _ = x.shape
-    piece = max(n for n in range(1, batch + 1) if batch % n == 0 and (n * height * width <= 4096 or n == 1))
+    piece = piece_of(batch, height * width, 4096)
 
     def gradient(a: jax.Array, b: jax.Array) -> jax.Array:  # [kh, kw, Ca, Cb]
         pads = [(k // 2, k // 2) for k in kernel]

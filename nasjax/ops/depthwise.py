@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nasjax.ops import backend
+from nasjax.ops.pieces import piece_of
+
 _FLOATS = 2**17  # of the image, in a piece of the batch whose kernel gradient is computed in the cache: twice as fast
 
 
@@ -33,7 +36,7 @@ def depthwise_conv2d(x: jax.Array, w: jax.Array, stride: int = 1, dilation: int 
         raise ValueError(f"kernel sizes must be odd (padding is symmetric), got {w.shape[:2]}")
     if w.shape[2:] != x.shape[3:]:
         raise ValueError(f"w must be [kh, kw, {x.shape[3]}] for x of {x.shape[3]} channels, got {w.shape}")
-    if jax.default_backend() == "cpu":
+    if backend.form() == "cpu":
         return _shifted(x, w, stride, dilation)
     return lax.conv_general_dilated(
         x,
@@ -83,9 +86,9 @@ def _input_gradient(g: jax.Array, w: jax.Array, size: tuple[int, int], stride: i
                 for i, down in row
                 for j, right in column
             ]
-            columns.append(reduce(add, taps) if taps else jnp.zeros((len(g), *lengths, g.shape[3]), g.dtype))
+            columns.append(reduce(add, taps) if taps else jnp.zeros((g.shape[0], *lengths, g.shape[3]), g.dtype))
         rows.append(jnp.stack(columns, 3))
-    dx = jnp.stack(rows, 2).reshape(len(g), stride * lengths[0], stride * lengths[1], -1)
+    dx = jnp.stack(rows, 2).reshape(g.shape[0], stride * lengths[0], stride * lengths[1], -1)
     return dx[:, : size[0], : size[1]]
 
 
@@ -98,8 +101,8 @@ def _phase(kernel: int, phase: int, stride: int, dilation: int) -> list[tuple[in
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, int], stride: int, dilation: int) -> jax.Array:
-    batch, sample = len(x), x[0].size
-    piece = max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * sample <= _FLOATS))
+    batch, sample = x.shape[0], x[0].size
+    piece = piece_of(batch, sample, _FLOATS)
     if piece == batch:
         return _piece_gradient(x, g, kernel, stride, dilation)
     pieces = tuple(z.reshape(-1, piece, *z.shape[1:]) for z in (x, g))

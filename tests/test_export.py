@@ -1,0 +1,112 @@
+"""Exported networks: any architecture, any batch size, each platform's own operators, and what a reader must know."""
+
+import datetime
+import json
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tools.exportable import CASES, difference, network_of
+
+from nasjax import model
+from nasjax.ops import portable
+from nasjax.ops.conv import conv2d
+from nasjax.ops.depthwise import depthwise_conv2d
+
+
+def exports(name, seeds):
+    case, found = CASES[name], 0
+    for seed in seeds:
+        network = network_of(case, seed)
+        if network is not None:
+            found += 1
+            assert difference(case, network, seed) < 1e-4, (name, seed)
+    assert found
+
+
+QUICK = [name for name in CASES if name.split()[-1] not in ("large", "imagenet", "channels")]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_an_architecture_of_every_space(name):
+    exports(name, [1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_more_architectures_of_every_space(name):
+    exports(name, range(1, 6))
+
+
+def test_a_convolution_in_pieces_has_any_batch_and_gradients():
+    """Few filters on many channels: the form that takes a static batch in pieces. Gradients are exported too."""
+    w = jax.random.normal(jax.random.key(0), (3, 3, 24, 3))
+    (b,) = jax.export.symbolic_shape("b")
+
+    def slopes(x):
+        return jax.grad(lambda x, w: jnp.square(conv2d(x, w)).sum(), (0, 1))(x, w)
+
+    exported = jax.export.export(jax.jit(slopes))(jax.ShapeDtypeStruct((b, 6, 5, 24), jnp.float32))
+    for n in (1, 4):
+        x = jax.random.normal(jax.random.key(n), (n, 6, 5, 24))
+        for got, expected in zip(exported.call(x), slopes(x), strict=True):
+            np.testing.assert_allclose(got, expected, atol=1e-3, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def depthwise():
+    variables = {"w": jnp.ones((3, 3, 5))}
+    sample = jax.ShapeDtypeStruct((6, 6, 5), jnp.float32)
+    return portable.batched(lambda variables, x: depthwise_conv2d(x, variables["w"]), variables, sample)
+
+
+def test_an_artifact_holds_each_platforms_own_form(depthwise):
+    """A grouped convolution for GPU and TPU, shifted products for CPU; compiled, only the platform's own is left."""
+    assert depthwise.platforms == portable.PLATFORMS
+    assert "feature_group_count = 5" in depthwise.mlir_module()
+    program = jax.jit(depthwise.call).lower(jnp.ones((2, 6, 6, 5))).compile().as_text()
+    assert "convolution" not in program and "conditional" not in program
+
+
+def test_facts_tell_who_reads_an_artifact(depthwise, monkeypatch):
+    monkeypatch.setattr(portable, "version", lambda name: "0.10.2")
+    facts = json.loads(json.dumps(portable.facts(depthwise)))
+    assert facts["input"] == {"shape": ["b", 6, 6, 5], "dtype": "float32"}
+    assert facts["platforms"] == ["cpu", "cuda", "tpu"]
+    assert facts["jax"] == jax.__version__
+    low, high = facts["calling_convention_versions_read"]
+    assert low <= facts["calling_convention_version"] <= high
+    assert facts["read_by_versions_built_until"] == "2026-12-17"
+
+
+@pytest.mark.parametrize(
+    ("release", "day"),
+    [("0.10.1", None), ("0.10.2", (2026, 6, 17)), ("0.10.10", (2026, 6, 17)), ("1.0.0.dev2", (2026, 6, 17))],
+)
+def test_a_releases_day_is_never_later_than_it_was(release, day):
+    assert portable._built(release) == (day and datetime.date(*day))
+
+
+def test_six_months_later():
+    later = [portable._months_later(datetime.date(*day), 6) for day in ((2026, 6, 17), (2026, 8, 31), (2026, 12, 1))]
+    assert later == [datetime.date(2026, 12, 17), datetime.date(2027, 2, 28), datetime.date(2027, 6, 1)]
+
+
+def test_export_writes_the_facts_beside_the_artifact(tmp_path, monkeypatch):
+    variables = {"params": {"w": np.full((2, 2, 1), 0.5, np.float32)}}
+
+    def apply(variables, x):
+        return jnp.tensordot(x.astype(jnp.float32), variables["params"]["w"], 3)[:, None] * jnp.ones((1, 2))
+
+    trained = model.Model(apply, variables, (2, 2, 1), "uint8", ("cat", "dog"), {"space": "none"})
+    monkeypatch.setattr(model, "load", lambda path: trained)
+    written = model.export(tmp_path)
+    assert [path.name for path in written] == ["weights.npz", "arch.json", "model.jax", "model.json"]
+    facts = json.loads((tmp_path / "export" / "model.json").read_text())
+    assert facts["class_names"] == ["cat", "dog"]
+    assert facts["input"] == {"shape": ["b", 2, 2, 1], "dtype": "uint8"}
+    exported = jax.export.deserialize((tmp_path / "export" / "model.jax").read_bytes())
+    x = np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1)
+    np.testing.assert_allclose(exported.call(x), apply(variables, x))

@@ -1,0 +1,88 @@
+"""Random networks of every space that has networks, small enough to compile in a second; and whether they export.
+
+This is the one place of the export checks that builds networks.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tools.tiny_choice_chains import shaken
+
+from nasjax.nets.choice_chain import choice_chain
+from nasjax.nets.conv_chain import conv_chain
+from nasjax.nets.darts_eval import darts_eval
+from nasjax.ops import portable
+from nasjax.spaces.choice_chain import MOBILE, ChoiceChain
+from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.spaces.conv_chain import TYPES, ConvChain
+from nasjax.spaces.conv_plan import plan
+from nasjax.spaces.darts_cell import DartsCell, genotype
+from nasjax.spaces.darts_plan import DartsPlan
+
+CLASSES = 3
+BATCHES = (1, 3, 7)
+quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # to compile, not to run
+
+_CHAIN = {"min_layers": 2, "max_layers": 4, "filter_counts": (3, 8, 24)}
+_PATH = {"stem": 4, "stem_stride": 1, "channels": (8, 12), "depths": (2, 2), "strides": (2, 2), "tail": 8}
+
+
+class Case(NamedTuple):
+    """Networks of a space with some settings."""
+
+    space: object
+    image: tuple[int, int, int]
+    form: dict | None = None  # what a network of cells is besides its genotype
+
+
+CASES = {
+    "conv_chain": Case(ConvChain(**_CHAIN), (8, 8, 2)),
+    "conv_chain strides": Case(ConvChain(**_CHAIN, strides=(1, 2, 3)), (9, 8, 1)),
+    "conv_chain types": Case(ConvChain(**_CHAIN, types=TYPES), (8, 8, 3)),
+    "conv_chain v3": Case(ConvChain(3, 3, filter_counts=(3, 6), block_layers=2, pool_after=(0, 1)), (8, 8, 3)),
+    "conv_chain large": Case(ConvChain(2, 2, filter_counts=(3, 8, 24)), (24, 24, 3)),  # spectra beyond the cache
+    "darts_cell": Case(DartsCell(), (8, 8, 3), {"channels": 4, "layers": 2}),
+    "darts_cell imagenet": Case(DartsCell(), (32, 32, 3), {"channels": 4, "layers": 3, "stem": "imagenet"}),
+    "choice_chain shuffle": Case(ChoiceChain("shuffle", **_PATH, channel_factors=(0.5, 1.0)), (8, 8, 3)),
+    "choice_chain mobile": Case(
+        ChoiceChain("mobile", **_PATH, first=4, operators=MOBILE, removed=(1,), choose_identity=True), (8, 8, 3)
+    ),
+    "choice_chain channels": Case(
+        ChoiceChain("mobile", **_PATH, operators=MOBILE, choose_identity=True, channel_factors=(0.5, 1.5)), (7, 7, 3)
+    ),
+}
+
+
+def network_of(case, seed):
+    """A random architecture's network; None where its images are too small for it."""
+    arch = np.asarray(case.space.sample(jax.random.key(seed)))
+    match case.space:
+        case ConvChain():
+            try:
+                return conv_chain(plan(case.space, arch, case.image, CLASSES))
+            except ValueError:
+                return None
+        case DartsCell():
+            cells = genotype(case.space.encode(arch))
+            form = {"stem": "cifar"} | (case.form or {})
+            return darts_eval(DartsPlan(cells, classes=CLASSES, image=case.image, auxiliary=False, **form))
+        case ChoiceChain():
+            return choice_chain(ChoicePlan(case.space, case.image, CLASSES), arch)
+
+
+def difference(case, network, seed):
+    """The largest difference of the exported artifact's logits, read back, from the network's: over three batches."""
+    x = jax.random.normal(jax.random.key(seed), (max(BATCHES), *case.image))
+    variables = shaken(network.init(jax.random.key(seed + 1), None, x[:1]))
+
+    def apply(variables, x):
+        return network.apply(variables, None, x)[0]
+
+    artifact = portable.batched(apply, variables, jax.ShapeDtypeStruct(case.image, jnp.float32)).serialize()
+    exported = jax.export.deserialize(artifact)
+    assert [str(n) for n in exported.in_avals[0].shape] == ["b", *map(str, case.image)]
+    expected = quick(apply)(variables, x)
+    return max(float(np.abs(quick(exported.call)(x[:n]) - expected[:n]).max()) for n in BATCHES)
