@@ -68,6 +68,11 @@ def forget(kind: str, name: str) -> None:
     del _KINDS[kind][1][name], _OWN[kind][name]
 
 
+def is_own(kind: str, name: str) -> bool:
+    """Whether a plugin added it."""
+    return name in _OWN[kind]
+
+
 def method(name: str | None) -> Any:
     """The module of a method: configure(preset, dataset, space), make(config), describe(config, signature)."""
     return _find("method", name)

@@ -157,7 +157,16 @@ def export(path: str | Path) -> list[Path]:
     named = {"/".join(str(part.key) for part in where): np.asarray(leaf) for where, leaf in leaves}
     np.savez(out / "weights.npz", **named)  # type: ignore[arg-type]
     checkpoint.write_json(out / "arch.json", model.arch)
-    exported = portable.batched(model.apply, model.variables, jax.ShapeDtypeStruct(model.shape, jnp.dtype(model.dtype)))
+    sample = jax.ShapeDtypeStruct(model.shape, jnp.dtype(model.dtype))
+    try:
+        exported = portable.batched(model.apply, model.variables, sample)
+    except Exception as error:
+        if not catalog.is_own("space", model.arch["space"]):
+            raise
+        raise ValueError(
+            f"the networks of your space {model.arch['space']!r} do not take a batch of any size "
+            f"({' '.join(str(error).split())[:200]}); write x.shape[0] for the size of the batch, not len(x)"
+        ) from error
     (out / "model.jax").write_bytes(exported.serialize())
     checkpoint.write_json(out / "model.json", portable.facts(exported) | {"names": list(model.names)})
     return [out / name for name in ("weights.npz", "arch.json", "model.jax", "model.json")]

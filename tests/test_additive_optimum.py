@@ -1,4 +1,4 @@
-"""The best path of an additive score is the best: enumeration, small cases of spec 5.2, and a bound at full size."""
+"""The best path of an additive score is the best: enumeration, cases worked out by hand, and a bound at full size."""
 
 from itertools import product
 

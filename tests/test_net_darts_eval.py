@@ -1,4 +1,4 @@
-"""The evaluation network of the DARTS family against a plain PyTorch formulation of the spec, in float64."""
+"""The evaluation network of the DARTS family against a plain PyTorch formulation, in float64."""
 
 import jax
 import jax.numpy as jnp

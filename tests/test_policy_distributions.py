@@ -93,7 +93,7 @@ def test_samples_have_the_frequencies_that_log_prob_says(enumerated):
 
 @pytest.mark.parametrize("kind", ["lstm", "independent"])
 def test_score_function_gradient_is_exact_in_expectation_whatever_the_baseline(kind):
-    """Spec 9.5, by enumeration in float64."""
+    """The probabilities of a tiny space sum to 1, by enumeration in float64."""
     space = ConvChain(
         2, 2, filter_heights=(1, 3), filter_widths=(1,), filter_counts=(4, 8), types=("conv", "batch_norm")
     )

@@ -132,7 +132,7 @@ def test_dropout_reaches_the_path(path_config):
     ],
 )
 def test_published_recipes_of_paths(method, dropout, changes):
-    """Spec sections 2.5, 4.4 and 3.4; the data set has a say in the augmentation only."""
+    """The recipes of docs/methods/{spos,bn_nas,fairnas}.md; the data set has a say in the augmentation only."""
     published = Recipe(
         epochs=240,
         batch_size=1024,

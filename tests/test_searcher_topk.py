@@ -1,4 +1,4 @@
-"""Top-k evolution as spec 2.4 has it: who breeds, what is dropped, and the optimum of a small space."""
+"""Top-k evolution as SPOS's release has it: who breeds, what is dropped, and the optimum of a small space."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from nasjax.spaces.choice_chain import ChoiceChain
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Evaluation, Status
 
-PATHS = tiny(depths=(4,)).space  # spec 5.2: 4 layers, 3 operators, 81 paths; it knows mutate_genes
+PATHS = tiny(depths=(4,)).space  # 4 layers, 3 operators, 81 paths; it knows mutate_genes
 RNG = np.random.default_rng(3)
 SCORES, COSTS, LIMIT = RNG.uniform(0, 1, (4, 3)), RNG.integers(10, 40, (4, 3)), 107
 CELLS = TabularCell()  # 5^6 cells; a mutant differs in one edge

@@ -1,7 +1,7 @@
 """Evaluators of paths with the weights of a supernet: accuracy after re-calibration, or the batch norm indicator.
 
-Accuracy: Guo et al. 2020 (SPOS, arXiv:1904.00420), section 3.3 and its code, spec section 2.4. Indicator: Chen et al.
-2021 (BN-NAS, arXiv:2108.07375), section 3, spec section 4.1.
+Accuracy: Guo et al. 2020 (SPOS, arXiv:1904.00420), section 3, and its code (docs/methods/spos.md). Indicator: Chen et
+al. 2021 (BN-NAS, arXiv:2108.07375), section 3 (docs/methods/bn_nas.md).
 """
 
 from __future__ import annotations

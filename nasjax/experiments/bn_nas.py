@@ -52,7 +52,7 @@ def configure(name: str, dataset: str | None, space: str | None) -> OneShotConfi
     )
     demo = dataclasses.replace(paper, batch_size=64)
     search = EvolutionConfig(score="indicator")
-    # SPOS's recipe, but the gradient is clipped and nothing is refreshed at the end (spec section 4.4, its release).
+    # SPOS's recipe, but the gradient is clipped and nothing is refreshed at the end (its release).
     recipe = dataclasses.replace(base.RELEASED, clip=5.0, refresh_epochs=0)
     supernets, searches = {"demo": demo, "paper": paper}, {"demo": search, "paper": search}
     config = base.preset("bn_nas", name, dataset, space, supernets, searches, recipe=recipe, dropout=0.2)

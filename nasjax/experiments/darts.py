@@ -36,7 +36,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class DartsConfig(SearchConfig):
-    """Spec section 2."""
+    """Section 2.3 and appendix A.1.1 of the paper; docs/methods/darts.md."""
 
     order: Literal["first", "second", "exact"] = "second"  # second: finite differences, the paper's; exact: a product
 

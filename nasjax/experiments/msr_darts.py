@@ -32,7 +32,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class MsrDartsConfig(SearchConfig):
-    """Spec section 4: the article's choices; the authors' code has weigh_by_rank, score.operator and score.compat."""
+    """The article's choices; weigh_by_rank and score are the authors' code's (docs/methods/msr_darts.md)."""
 
     batch_size: int = 128
     iterations: int = 5  # of power iteration in each step

@@ -30,7 +30,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class PDartsConfig(SearchConfig):
-    """Spec section 6; `layers` counts nowhere: the stages have `depths`.
+    """Sections 3.2 and 3.3 of the paper (docs/methods/p_darts.md). `layers` is not used: the stages have `depths`.
 
     The start of `dropout` is 0.0 in the paper and 0.1 in its authors' README.
     """

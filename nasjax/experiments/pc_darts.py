@@ -30,7 +30,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class PcDartsConfig(SearchConfig):
-    """Spec section 5; the defaults are those for CIFAR-10."""
+    """Sections 3.2, 3.3 and 4.2 of the paper; the defaults are those for CIFAR-10 (docs/methods/pc_darts.md)."""
 
     batch_size: int = 256
     sgd: Sgd = Sgd(rate=0.1, final_rate=0.0)

@@ -20,7 +20,7 @@ from nasjax.types import Key, PyTree
 
 
 def frame_steps(plan: ChoicePlan) -> tuple[dict[str, Step], dict[str, Step]]:
-    """The convolutions before and behind the choice layers."""
+    """The convolutions before and after the choice layers."""
     space, colours = plan.space, plan.image[2]
     active = "relu" if space.family == "shuffle" else "relu6"
     before = {"stem": Step("conv", colours, space.stem, 3, space.stem_stride, active)}

@@ -188,9 +188,9 @@ def _layer(group: Group, mode: Mode, factored: bool, x: jax.Array, xs: Any) -> t
 def _switch(branches: list[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable[..., tuple[jax.Array, PyTree]]:
     """switch(chosen, moving, *rest) -> branches[chosen](moving, *rest); in reverse mode with gradients by `moving`.
 
-    The way back is a switch as well, whose branches compute their operator again. The derivative of `lax.switch` would
-    make every branch write zeros in place of what each of the other operators keeps for the way back, which took up to
-    half the time of a step. No gradient is computed of what needs none.
+    The backward pass is a switch as well, whose branches compute their operator again. The derivative of `lax.switch`
+    would make every branch write zeros in place of the residuals that each of the other operators keeps for its
+    backward pass, which took up to half the time of a step. No gradient is computed of what needs none.
     """
 
     @jax.custom_vjp

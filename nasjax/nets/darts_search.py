@@ -1,7 +1,7 @@
 """The search network of the DARTS family: every operator on every edge, mixed by given weights.
 
 Liu et al. 2019 (arXiv:1806.09055), section 2 and their code; partial channels: Xu et al. 2020 (PC-DARTS,
-arXiv:1907.05737), section 3.2; dropout behind skips: Chen et al. 2019 (P-DARTS, arXiv:1904.12760), section 3.3.
+arXiv:1907.05737), section 3.2; dropout after skips: Chen et al. 2019 (P-DARTS, arXiv:1904.12760), section 3.3.
 
 Written edge by edge this network takes a quarter of an hour to compile. Here all edges that leave a node are computed
 together: they read the same tensor, so its ReLU, poolings and their batch norms exist once, and the convolutions of one
@@ -49,7 +49,7 @@ def darts_search(
 
     `choice` = {"normal": f32[14, O], "reduce": f32[14, O]}, the weight of each edge's operators in the order of
     `operators`; where it also has {"normal_edges": f32[14], "reduce_edges": f32[14]}, edges are weighted, too. In
-    training `drop_rate` is the rate of dropout (per element, as in the authors' code) behind identity skips.
+    training `drop_rate` is the rate of dropout (per element, as in the authors' code) after identity skips.
 
     params["cell3"]["source1"]["sep_conv_5x5"] holds the operator on those edges that leave node 1 and have it, in the
     order of `EDGES` (see `operator_edges`): {"depthwise1": [E, 5, 5, c], "pointwise1": [E, c, c], "depthwise2",

@@ -11,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from flax import nnx
 
 from nasjax.types import Key, Network, PyTree
 
@@ -21,8 +22,9 @@ def own_network(made: Any) -> Network:
     Args:
       made: a Linen module (called with x, and with `train` or `deterministic` where it takes them; other collections
         than "params", such as batch statistics, are updated in training; "dropout" has a key in training); a pair of
-        functions init(key, x) -> params and apply(params, x) -> outputs; or a Network. A module with a method
-        `carry(batch_size)` is called with (x, state) and returns (outputs, state).
+        functions init(key, x) -> params and apply(params, x) -> outputs; or a Network. An NNX module behind the bridge
+        is put in the mode of training or of evaluation. A module with a method `carry(batch_size)` is called with
+        (x, state) and returns (outputs, state).
 
     Raises:
       ValueError: it is none of these.
@@ -69,7 +71,22 @@ def plain(
     return Network(network_init, network_apply)
 
 
+def _in_mode(module: nn.Module, train: bool) -> nn.Module:
+    """The module; one of NNX in the mode of training or of evaluation, where the bridge builds it anew at each call."""
+    if not isinstance(module, nnx.bridge.ToLinen):
+        return module
+    make = module.nnx_class
+
+    def made(*args: Any, **options: Any) -> Any:
+        own = make(*args, **options)
+        (own.train if train else own.eval)()
+        return own
+
+    return module.clone(nnx_class=made)
+
+
 def _linen(module: nn.Module) -> Network:
+    modes = {train: _in_mode(module, train) for train in (False, True)}
     taken = inspect.signature(module.__call__).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
 
@@ -82,7 +99,7 @@ def _linen(module: nn.Module) -> Network:
 
     def init(key: Key, choice: Any, x: PyTree) -> PyTree:
         key_params, key_dropout = jax.random.split(key)
-        return dict(module.init({"params": key_params, "dropout": key_dropout}, x, **mode(False)))
+        return dict(modes[False].init({"params": key_params, "dropout": key_dropout}, x, **mode(False)))
 
     def apply(
         variables: PyTree,
@@ -97,8 +114,8 @@ def _linen(module: nn.Module) -> Network:
         rest = [name for name in variables if name != "params"]
         rngs = {} if key is None else {"dropout": key}
         if not (train and rest):
-            return module.apply(variables, x, rngs=rngs, **mode(train)), variables
-        outputs, changed = module.apply(variables, x, rngs=rngs, mutable=rest, **mode(train))
+            return modes[train].apply(variables, x, rngs=rngs, **mode(train)), variables
+        outputs, changed = modes[True].apply(variables, x, rngs=rngs, mutable=rest, **mode(train))
         return outputs, {**variables, **changed}
 
     network = Network(init, apply)

@@ -1,4 +1,4 @@
-"""Counts of spec/one_shot.md section 5.1: by pure functions, by the command, and by what the networks are made of."""
+"""Counts of the published paths: by pure functions, by the command, and by what the networks are made of."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Golden numbers of spec/reinforce.md sections 9.2 and 9.4 that concern the convolutional space."""
+"""Golden numbers of the convolutional space: the published v1 network and small cases worked out by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Counts of spec/darts.md section 7: by pure functions, and by the shapes of the built evaluation networks."""
+"""Counts of the published cells: by pure functions, and by the shapes of the built evaluation networks."""
 
 import jax
 import jax.numpy as jnp

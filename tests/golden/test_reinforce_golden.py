@@ -1,4 +1,4 @@
-"""The numbers of spec 3 and 9.4 that concern the controller, the reward and the update (Zoph & Le 2017)."""
+"""Numbers of the controller, the reward and the update (Zoph & Le 2017), worked out by hand."""
 
 import jax
 import jax.numpy as jnp
