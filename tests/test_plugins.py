@@ -1,0 +1,279 @@
+"""Everybody's own space, networks, data, searcher and task: the lines of docs/plugins.md, through every mode."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import nasjax
+from nasjax import catalog, commands, launch
+from nasjax.store import plugin
+from nasjax.types import Space
+
+PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
+BLOCKS = dict(re.findall(r"<!-- plugin: (\w+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
+TINY = ["--set=recipe.epochs=1", "--set=data.train_limit=64", "--set=data.valid_limit=32", "--set=width=2"]
+SHORT = ["--set=retrain_recipe.epochs=1"]
+LINEAR = """
+import nasjax
+
+def build(choices, signature):
+    import jax.numpy as jnp
+    return lambda key, x: {"w": jnp.zeros((4, 1))}, lambda params, x: choices["scale"] * x @ params["w"]
+
+nasjax.register(space=nasjax.SiteSpace("linear", {"scale": (0.5, 1.0)}), build=build, tasks=("regression",))
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    """Takes back what a test registered. A user's JAX broadcasts ranks, as it does by default."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+    for kind in ("method", "space", "task", "data"):
+        for name in list(catalog._OWN[kind]):
+            catalog.forget(kind, name)
+    plugin._RUN.clear()
+
+
+def written(tmp_path, *names, more=""):
+    path = tmp_path / "mine.py"
+    path.write_text("\n".join([*(BLOCKS[name] for name in names), more]))
+    return path
+
+
+def command(*args):
+    return launch.main(["nasjax", "--compile_cache=off", *map(str, args)])
+
+
+def rows(path):
+    lines = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "cost_s"} for line in lines]
+
+
+def test_the_page_shows_every_kind_in_under_40_lines():
+    assert set(BLOCKS) == {"mlp", "nnx_mlp", "wide", "stripes", "hill", "regression"}
+    assert all(len(block.splitlines()) < 40 for block in BLOCKS.values())
+
+
+def test_a_space_of_ones_own_walks_all_modes(tmp_path, capsys):
+    """A user's space, data set and searcher in one file: search, inspect, retrain, report, predict, export, load."""
+    mine, run = written(tmp_path, "mlp", "stripes", "hill"), tmp_path / "run"
+    asked = [f"--plugin={mine}", "--method=hill", "--space=mlp", "--dataset=stripes"]
+    assert command(*asked, "--mode=inspect") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["space_size"], facts["sites"]) == ("9", 2)
+    assert command(*asked, "--mode=inspect", '--arch={"space": "mlp", "choices": {"width": 16, "depth": 1}}') == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["params"], counts["macs"]) == (64 * 16 + 16 + 32 + 16 * 2 + 2, 64 * 16 + 16 * 2)
+    assert command(*asked, "--trials=4", f"--workdir={run}", *TINY) == 0
+    found = rows(run)
+    assert len(found) == 4 and all(row["status"] == "ok" and row["arch"]["space"] == "mlp" for row in found)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Next:")]
+    own = [f"--plugin={run}/plugin.py", f"--workdir={run}"]
+    assert own[0] in line and own[1] in line  # what is printed as the next step is what follows
+    assert command(*own, "--mode=retrain", *SHORT) == 0
+    assert command("--mode=report", f"--workdir={run}") == 0
+    assert "width" in (run / "report.html").read_text()
+    images = tmp_path / "images.npz"
+    x = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8, 1)
+    np.savez(images, x=x)
+    assert command(*own, "--mode=predict", f"--input={images}") == 0
+    with (run / "predict" / "predictions.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["class"] in ("plain", "striped") for row in table] == [True] * 3
+    assert command(*own, "--mode=export") == 0
+    model = nasjax.load(run)
+    logits = model.apply(model.variables, x)
+    exported = jax.export.deserialize((run / "export" / "model.jax").read_bytes())
+    np.testing.assert_allclose(exported.call(x), logits, atol=1e-4)
+    expected = [float(row["p(striped)"]) for row in table]
+    np.testing.assert_allclose(jax.nn.softmax(logits)[:, 1], expected, atol=1e-5)
+
+
+def test_a_model_runs_its_plugin_only_when_asked(tmp_path, capsys):
+    run = tmp_path / "run"
+    mine = written(tmp_path, "wide")
+    args = ["--method=random", "--space=wide", "--trials=2", f"--workdir={run}", *TINY]
+    assert command(f"--plugin={mine}", *args) == 0
+    assert command(f"--plugin={mine}", "--mode=retrain", f"--workdir={run}", *SHORT) == 0
+    catalog.forget("space", "wide")
+    plugin._RUN.clear()
+    with pytest.raises(ValueError, match=r"run_plugin=True"):
+        nasjax.load(run)
+    capsys.readouterr()
+    assert command("--mode=export", f"--workdir={run}") == 2
+    assert f"--plugin={run}/plugin.py" in capsys.readouterr().err
+    model = nasjax.load(run, run_plugin=True)
+    assert model.apply(model.variables, np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)
+
+
+def test_another_plugin_is_refused_unless_told(tmp_path, capsys):
+    run = tmp_path / "run"
+    args = ["--method=random", "--space=wide", f"--workdir={run}", *TINY]
+    assert command(f"--plugin={written(tmp_path, 'wide')}", *args, "--trials=2") == 0
+    changed = written(tmp_path, "wide", more="# another file\n")
+    capsys.readouterr()
+    assert command(f"--plugin={changed}", *args, "--trials=4") == 2
+    assert "--changed_plugin" in capsys.readouterr().err
+    assert command(*args, "--trials=4") == 2  # without any plugin the space is unknown
+    assert command(f"--plugin={changed}", *args, "--trials=4", "--changed_plugin") == 0
+    assert len(rows(run)) == 4 and (run / "plugin.py").read_text() == changed.read_text()
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "exact"])
+def test_reinforce_trains_traced_choices(tmp_path, strategy):
+    """The same children to rounding, one program for all or one for each."""
+    run = tmp_path / strategy
+    args = ["--method=reinforce", "--space=wide", "--trials=4", f"--set=strategy={strategy}", *TINY]
+    assert command(f"--plugin={written(tmp_path, 'wide')}", *args, f"--workdir={run}") == 0
+    assert json.loads((run / "config.json").read_text())["strategy"] == strategy
+    losses = [row["train_loss"] for row in rows(run)]
+    np.testing.assert_allclose(losses, [2.361, 2.361, 2.355, 2.322], atol=0.3)
+    assert len(set(losses)) > 1
+
+
+def test_topk_and_nnx(tmp_path, capsys):
+    """A small space wholly visited ends the search; batch norms and dropout of NNX have their modes."""
+    run = tmp_path / "run"
+    args = [f"--plugin={written(tmp_path, 'nnx_mlp')}", "--method=topk", "--space=nnx_mlp", "--trials=8", *TINY]
+    assert command(*args, f"--workdir={run}") == 0
+    assert sorted(row["arch"]["choices"]["width"] for row in rows(run)) == [16, 32, 64]
+    assert "3 trials (0 failed)" in capsys.readouterr().out
+
+
+def test_a_task_of_ones_own(tmp_path, capsys):
+    """Smaller is better: fitness is -rmse, people see rmse, and retraining keeps the smallest."""
+    run = tmp_path / "run"
+    mine = written(tmp_path, "regression", more=LINEAR)
+    args = [f"--plugin={mine}", "--method=random", "--space=linear", "--dataset=sums", "--trials=2"]
+    assert command(*args, f"--workdir={run}", "--set=recipe.learning_rate=0.01", *TINY) == 0
+    best = json.loads((run / "best.json").read_text())
+    assert best["fitness"] == max(row["fitness"] for row in rows(run)) < 0
+    assert f"rmse {-best['fitness']:.4f}" in capsys.readouterr().out
+    assert command(f"--plugin={mine}", "--mode=retrain", f"--workdir={run}", *SHORT) == 0
+    assert "Test rmse" in capsys.readouterr().out
+    np.save(tmp_path / "x.npy", np.ones((3, 4), np.float32))
+    assert command(f"--plugin={mine}", "--mode=predict", f"--workdir={run}", f"--input={tmp_path}/x.npy") == 0
+    assert np.loadtxt(run / "predict" / "predictions.csv").shape == (3,)
+
+
+def test_a_notebook_registers_without_a_file(tmp_path):
+    exec(BLOCKS["mlp"], {"__name__": "cell"})
+    exec(BLOCKS["mlp"], {"__name__": "cell"})  # the cell run again
+    records = []
+    config = launch._apply(_given([*TINY, "--trials=2"]), commands.configure("random", space="mlp"))
+    outcome = nasjax.search(config, tmp_path / "run", progress=False, on_record=records.append)
+    assert outcome.trials == len(rows(tmp_path / "run"))
+    assert [row for row in records if "fitness" in row] and not (tmp_path / "run" / "plugin.py").exists()
+
+
+def _given(args):
+    values = launch.define()
+    values(["nasjax", *args])
+    return values
+
+
+def test_a_killed_run_with_a_plugin_goes_on(tmp_path):
+    """kill -9 after the first round; the same command ends with the trials of an uninterrupted run."""
+    mine = written(tmp_path, "wide")
+    args = [f"--plugin={mine}", "--method=random", "--space=wide", "--trials=12", *TINY]
+
+    def start(path):
+        line = [sys.executable, "-m", "nasjax.launch", f"--compile_cache={tmp_path}/xla", f"--workdir={path}", *args]
+        env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])}
+        return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+
+    killed = start(tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "checkpoints").is_dir():
+        assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    for name in ("killed", "whole"):
+        process = start(tmp_path / name)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole") and len(rows(tmp_path / "whole")) == 12
+
+
+SPACE = 'nasjax.SiteSpace("s", {"a": (1, 2)})'
+MISTAKES = {
+    "raises": ("import nasjax\n\n1 / 0\n", r"mine.py:3 in <module>: ZeroDivisionError: division by zero"),
+    "syntax": ("def f(:\n", r"mine.py:1: SyntaxError"),
+    "no build": (f"import nasjax\nnasjax.register(space={SPACE})\n", r"mine.py:2 .*needs build= or traced="),
+    "nothing": ("import nasjax\nnasjax.register()\n", r"mine.py:2 .*needs space=, data=, task= or searcher="),
+    "shadows": (
+        'import nasjax\nnasjax.register(space=nasjax.SiteSpace("conv_chain", {"a": (1, 2)}), build=print)\n',
+        r"mine.py:2 .*'conv_chain' is taken",
+    ),
+    "half a space": (
+        "import nasjax\nclass S:\n    name = 's'\n    sites = (nasjax.Site('a', (1, 2), 'a', 0),)\n"
+        "    def sample(self, key): pass\nnasjax.register(space=S(), build=print)\n",
+        r"mine.py:6 .*lacks active, mutate.*derive it from nasjax.SiteSpace",
+    ),
+    "build raises": (
+        f"import nasjax\ndef build(choices, signature):\n    return choices['b']\n"
+        f"nasjax.register(space={SPACE}, build=build)\n",
+        r"mine.py:3 in build: KeyError: 'b'",
+    ),
+    "no network": (
+        f"import nasjax\ndef build(choices, signature):\n    return 7\nnasjax.register(space={SPACE}, build=build)\n",
+        r"build must return a Flax Linen module.* got int",
+    ),
+    "wrong outputs": (
+        "import nasjax\nimport jax.numpy as jnp\ndef build(choices, signature):\n"
+        "    return lambda key, x: {'w': jnp.zeros(1)}, lambda params, x: jnp.zeros((x.shape[0], 3)) + params['w']\n"
+        f"nasjax.register(space={SPACE}, build=build)\n",
+        r"\[1, 3\] for one sample of shape \[8, 8, 1\]; the data need \[1, ..., 10\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line(tmp_path, capsys, name):
+    text, expected = MISTAKES[name]
+    (tmp_path / "mine.py").write_text(text)
+    args = [f"--plugin={tmp_path}/mine.py", "--method=random", "--space=s", f"--workdir={tmp_path}/run", *TINY]
+    assert command(*args) == 2
+    err = capsys.readouterr().err
+    assert re.search(expected, err), err
+    assert err.startswith("error: ") and err.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("load", "expected"),
+    [
+        ("lambda folder: {'x': 1}", "must return a dict with x and y, got one with x"),
+        ("lambda folder: 1 / 0", r"mine.py:2 in <lambda>: ZeroDivisionError"),
+        ("lambda folder: {'x': [[1.0]], 'y': [0]}", r"y holds fewer than two classes"),
+        ("lambda folder: {'x': [[1.0]] * 9, 'y': [0, 1, 0] * 3}", r"x must be \[N, H, W\]"),
+    ],
+)
+def test_data_that_do_not_fit_are_one_line(tmp_path, capsys, load, expected):
+    (tmp_path / "mine.py").write_text(f"import nasjax\nnasjax.register(data='d', load={load})\n")
+    assert command(f"--plugin={tmp_path}/mine.py", "--method=random", "--dataset=d", f"--workdir={tmp_path}/run") == 2
+    assert re.search(expected, capsys.readouterr().err)
+
+
+def test_name_and_sites_are_enough():
+    class Mine:
+        name = "mine"
+        sites = (nasjax.Site("a", (1, 2, 3), "a", 0), nasjax.Site("b", ("x", "y"), "b", 1))
+
+    nasjax.register(space=Mine(), build=lambda choices, signature: None)
+    space = catalog.builder("mine").default
+    assert isinstance(space, Space) and space.size() == 6
+    arch = np.asarray(space.sample(jax.random.key(0)))
+    assert space.identity(space.decode(json.loads(json.dumps(space.encode(arch))))) == space.identity(arch)
