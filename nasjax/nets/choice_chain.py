@@ -58,7 +58,7 @@ def choice_chain(
         for name, steps in blocks.items():
             for kind, of in step_shapes(named_steps(steps), True).items():
                 shapes[kind][name] = of
-        return initialise(key, space.family, shapes, jnp.result_type(x, jnp.float32))
+        return initialise(key, space, shapes, jnp.result_type(x, jnp.float32))
 
     def apply(
         variables: PyTree,

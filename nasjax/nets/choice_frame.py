@@ -15,6 +15,7 @@ import numpy as np
 from nasjax.nets.cell_parts import Mode, wide
 from nasjax.nets.choice_blocks import Step, apply_step
 from nasjax.ops.collective import sample_index
+from nasjax.spaces.choice_chain import ChoiceChain
 from nasjax.spaces.choice_plan import ChoicePlan
 from nasjax.types import Key, PyTree
 
@@ -57,14 +58,16 @@ def classify(params: PyTree, x: jax.Array, key: Key | None, dropout: float) -> j
     return logits + params["bias"][None] if "bias" in params else logits
 
 
-def initialise(key: Key, family: str, shapes: PyTree, dtype: Any) -> PyTree:
+def initialise(key: Key, space: ChoiceChain, shapes: PyTree, dtype: Any) -> PyTree:
     """Initial values, on the host, all kernels from one draw.
 
     As in the released codes: kernels normal, in the SPOS space with standard deviation 1 / (input channels of a
     group), 0.01 in stem and classifier; else sqrt(2 / (k k outputs)), and the classifier uniform within
-    1 / sqrt(classes). Scales and variances are 1, the rest 0 (SPOS's release has shifts of 1e-4).
+    1 / sqrt(inputs), or 1 / sqrt(classes) where `space.classifier` says so. Scales and variances are 1, the rest 0
+    (SPOS's release has shifts of 1e-4).
 
     Args:
+      space: of the chain.
       shapes: of the variables, tuples as leaves; the last part of a leaf's path says what it is.
     """
     leaves, tree = jax.tree.flatten_with_path(shapes, is_leaf=lambda leaf: isinstance(leaf, tuple))
@@ -82,11 +85,11 @@ def initialise(key: Key, family: str, shapes: PyTree, dtype: Any) -> PyTree:
     for kind, (_, shape), size, end in zip(kinds, leaves, drawn.tolist(), np.cumsum(drawn).tolist(), strict=True):
         if not size:
             values.append(np.full(shape, float(kind in ("gamma", "var")), dtype))
-        elif kind == "dense" and family == "mobile":
-            reach = shape[1] ** -0.5
+        elif kind == "dense" and space.family == "mobile":
+            reach = shape[0 if space.classifier == "inputs" else 1] ** -0.5
             values.append(np.asarray(jax.random.uniform(key_uniform, shape, dtype, -reach, reach)))
         else:
-            values.append(normal[end - size : end].reshape(shape) * _deviation(family, kind, shape))
+            values.append(normal[end - size : end].reshape(shape) * _deviation(space.family, kind, shape))
     return jax.tree.map(jnp.asarray, jax.tree.unflatten(tree, values))
 
 

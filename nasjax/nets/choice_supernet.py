@@ -103,7 +103,7 @@ def choice_supernet(
             found = {o: step_shapes(named_steps(b), affine, (len(group.layers),)) for o, b in group.blocks.items()}
             for kind in shapes:
                 shapes[kind][name] = {operator: of[kind] for operator, of in found.items()}
-        return initialise(key, space.family, shapes, jnp.result_type(x, jnp.float32))
+        return initialise(key, space, shapes, jnp.result_type(x, jnp.float32))
 
     def apply(
         variables: PyTree,

@@ -58,6 +58,8 @@ class ChoiceChain:
       removed: layers (0-based) that are always identity.
       choose_identity: whether the search may choose identity where shapes allow it.
       channel_factors: what the inner channels of a layer are multiplied by; () = no channel search.
+      classifier: in the mobile family it starts uniform within 1 / sqrt of the number of its inputs, or of its classes
+        as in FairNAS's released models. With few classes the latter starts at a loss far above chance.
 
     Raises:
       ValueError: a chain that cannot be built.
@@ -79,12 +81,15 @@ class ChoiceChain:
     removed: tuple[int, ...] = ()
     choose_identity: bool = False
     channel_factors: tuple[float, ...] = ()
+    classifier: Literal["inputs", "classes"] = "inputs"
 
     name = "choice_chain"
 
     def __post_init__(self) -> None:
         if self.family not in OPERATORS:
             raise ValueError(f"unknown family {self.family!r}; choose {', '.join(OPERATORS)}")
+        if self.classifier not in ("inputs", "classes"):
+            raise ValueError(f"unknown classifier {self.classifier!r}; choose inputs or classes")
         known = OPERATORS[self.family]
         if not self.operators or len(set(self.operators)) != len(self.operators) or set(self.operators) - set(known):
             raise ValueError(f"operators must be distinct, out of {', '.join(known)}; got {self.operators}")
@@ -290,6 +295,7 @@ _FAIRNAS = ChoiceChain(
     strides=(2, 2, 2, 1, 2, 1),
     tail=1280,
     operators=MOBILE,
+    classifier="classes",
 )
 _BN_NAS = ChoiceChain(
     family="mobile",
