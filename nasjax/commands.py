@@ -314,7 +314,7 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
         f"{result['params']:,} parameters."
     )
     if published := result["published"]:
-        data = published.get("dataset", "cifar10")
+        data = published["dataset"]
         yield (
             f"Published on {data}, {published['model']}: {1 - published['test_error']:.2%} with "
             f"{published['params'] / 1e6:.1f}M parameters ({published['source']})"

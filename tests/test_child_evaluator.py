@@ -1,15 +1,19 @@
 """The population trainer: strategies agree, children do not see each other, failures are results."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
+from tools.networks import children
 
+from nasjax import commands
 from nasjax.data.dataset import DataConfig, load
 from nasjax.evaluators import child_exact, child_vmap
-from nasjax.evaluators.child import child
 from nasjax.nets.conv_chain import conv_chain
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.conv_plan import plan
+from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.fit import resident
 from nasjax.train.recipe import Recipe
@@ -37,7 +41,7 @@ def archs(*rates):
 
 @pytest.fixture(scope="module", params=["exact", "vmap"])
 def evaluator(request):
-    return child(SPACE, DATASET, recipe=RECIPE, strategy=request.param, last_epochs=2, keep_weights=True)
+    return children(SPACE, DATASET, request.param, recipe=RECIPE, last_epochs=2, keep_weights=True)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +72,10 @@ def references():
         network = conv_chain(planned)
         key_init, key_train = jax.random.split(jax.random.fold_in(KEY, number))
         variables = network.init(key_init, None, np.zeros(1, np.float32))
-        train = trainer(network, RECIPE, 100, variables)
+        train = trainer(network, RECIPE, 100, variables, TASK)
         rate = np.float32(planned.learning_rate)
         state = jax.jit(train.run)(key_train, train.start(variables), None, rate, data, 0, train.steps)
-        found.append((number, state.train_loss, state.valid_accuracy, train.variables(state)))
+        found.append((number, state.train_loss, state.valid_metric, train.variables(state)))
     return found
 
 
@@ -126,7 +130,7 @@ def test_what_cannot_be_built_or_trained_is_a_failed_trial(monkeypatch):
         valid=DATASET.valid._replace(x=DATASET.valid.x[:, :3, :3]),
     )
     row = np.asarray(tiny.sample(KEY))[None]
-    evaluation, _ = child(tiny, small, recipe=RECIPE, strategy="exact").evaluate(KEY, proposal([0], row))
+    evaluation, _ = children(tiny, small, "exact", recipe=RECIPE).evaluate(KEY, proposal([0], row))
     assert evaluation.status[0] == Status.FAILED and "too small" in evaluation.info["error"][0]
 
     real, bad = child_exact.stepwise, archs(0, 0)[1]
@@ -140,7 +144,7 @@ def test_what_cannot_be_built_or_trained_is_a_failed_trial(monkeypatch):
     rows = archs(0, 0)
     assert plan(SPACE, rows[0], (8, 8, 1), 10).params != plan(SPACE, bad, (8, 8, 1), 10).params
     one = Recipe(epochs=1, batch_size=50)
-    evaluation, _ = child(SPACE, DATASET, recipe=one, strategy="exact").evaluate(KEY, proposal([1, 0], rows[::-1]))
+    evaluation, _ = children(SPACE, DATASET, "exact", recipe=one).evaluate(KEY, proposal([1, 0], rows[::-1]))
     assert list(evaluation.status) == [Status.FAILED, Status.OK]
     assert evaluation.info["error"] == ["RuntimeError: RESOURCE_EXHAUSTED: out of memory", ""]
 
@@ -155,13 +159,13 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch):
         return state
 
     monkeypatch.setattr(child_vmap, "advance", advance)
-    evaluator = child(SPACE, DATASET, recipe=RECIPE, strategy="vmap", chunk=2)
+    evaluator = children(SPACE, DATASET, "vmap", recipe=RECIPE, chunk=2)
     evaluation, _ = evaluator.evaluate(KEY, proposal([1, 2, 3], archs(0, 0, 0)))
     assert sizes == [2, 1, 1, 1] and (evaluation.status == Status.OK).all()
 
 
 def test_wrong_use():
     with pytest.raises(ValueError, match="choose auto, vmap, exact"):
-        child(SPACE, DATASET, recipe=RECIPE, strategy="pmap")
+        dataclasses.replace(commands.configure("random"), strategy="pmap")
     with pytest.raises(ValueError, match="at least 1"):
-        child(SPACE, DATASET, recipe=RECIPE, last_epochs=0)
+        children(SPACE, DATASET, "exact", recipe=RECIPE, last_epochs=0)

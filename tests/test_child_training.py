@@ -9,6 +9,7 @@ from nasjax.data.dataset import DataConfig, load
 from nasjax.nets.conv_chain import conv_chain
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.conv_plan import plan
+from nasjax.tasks.classification import TASK
 from nasjax.train import losses
 from nasjax.train.augment import Augment
 from nasjax.train.fit import fit, resident
@@ -61,7 +62,7 @@ def test_one_step_is_nesterov_with_decay(setting):
     """Two steps by hand: g = gradient + decay w; m = g + mu m; w -= rate (g + mu m)."""
     network, data = setting
     variables = network.init(jax.random.key(0), None, data.train_x)
-    train = trainer(network, RECIPE, 100, variables)
+    train = trainer(network, RECIPE, 100, variables, TASK)
     state = train.start(variables)
     key, rate = jax.random.key(1), jnp.float32(0.05)
     weights, momentum = np.asarray(state.params), 0.0
@@ -83,7 +84,7 @@ def test_one_step_is_nesterov_with_decay(setting):
 def test_an_epoch_sees_every_image_at_most_once(setting):
     _, data = setting
     network = setting[0]
-    train = trainer(network, RECIPE, 100, network.init(jax.random.key(0), None, data.train_x))
+    train = trainer(network, RECIPE, 100, network.init(jax.random.key(0), None, data.train_x), TASK)
     assert (train.epoch_steps, train.steps) == (3, 9)  # 4 images of 100 are left out
     orders = [np.asarray(train.shuffle(jax.random.key(0), epoch)) for epoch in (0, 1)]
     for order in orders:
@@ -100,13 +101,13 @@ def test_fit_learns_and_an_interrupted_fit_ends_the_same(setting):
         states.append(jax.tree.map(np.array, state))
 
     key = jax.random.key(2)
-    variables, history = fit(key, network, data, RECIPE, on_epoch=on_epoch)
+    variables, history = fit(key, network, data, RECIPE, TASK, on_epoch=on_epoch)
     assert epochs == [1, 2, 3] and history["train_loss"][2] < history["train_loss"][0]
-    resumed, history_resumed = fit(key, network, data, RECIPE, state=jax.tree.map(jnp.asarray, states[0]))
+    resumed, history_resumed = fit(key, network, data, RECIPE, TASK, state=jax.tree.map(jnp.asarray, states[0]))
     assert history_resumed == history
     assert all(map(np.array_equal, jax.tree.leaves(resumed), jax.tree.leaves(variables)))
     with pytest.raises(ValueError, match="the recipe has 4"):
-        fit(key, network, data, Recipe(epochs=4, batch_size=32), state=jax.tree.map(jnp.asarray, states[0]))
+        fit(key, network, data, Recipe(epochs=4, batch_size=32), TASK, state=jax.tree.map(jnp.asarray, states[0]))
 
 
 def test_fit_stops_at_nan(setting):
@@ -117,6 +118,7 @@ def test_fit_stops_at_nan(setting):
         network,
         data,
         Recipe(batch_size=32, learning_rate=1e38),
+        TASK,
         on_epoch=lambda e, s: seen.append(e),
     )
     assert len(history["train_loss"]) == 1 and not np.isfinite(history["train_loss"][0]) and not seen

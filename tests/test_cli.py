@@ -186,7 +186,7 @@ def test_own_images_with_every_token_from_search_to_export(cache, tmp_path, caps
     result = json.loads((path / "result.json").read_text())
     assert result["recipe"]["learning_rate"] == result["arch"]["learning_rate"]
     assert launch.main(["nasjax", "--mode=export", f"--workdir={path}"]) == 0
-    assert json.loads((path / "model/model.json").read_text())["class_names"] == ["5", "9", "11"]
+    assert json.loads((path / "model/model.json").read_text())["names"] == ["5", "9", "11"]
 
 
 def inspect(capsys, *args):

@@ -177,8 +177,10 @@ def test_files_that_are_not_there_or_not_npz(tmp_path):
 
 
 def test_wrong_config_says_what_to_write(hundred):
-    with pytest.raises(ValueError, match=r"choose digits, cifar10 or the path of an .npz \(did you mean digits\?\)"):
+    with pytest.raises(ValueError, match=r"unknown dataset 'digit'; did you mean digits\?"):
         DataConfig("digit")
+    with pytest.raises(ValueError, match=r"choose from digits, cifar10, imagenet or the path of an .npz"):
+        DataConfig("faces")
     with pytest.raises(ValueError, match="imagenet has no loader here: use --mode=inspect"):
         load(DataConfig("imagenet"))
     for field in ("valid_size", "train_limit", "valid_limit", "resize"):
@@ -186,5 +188,5 @@ def test_wrong_config_says_what_to_write(hundred):
             DataConfig(**{field: 0})
     with pytest.raises(ValueError, match="split_seed"):
         DataConfig(split_seed=-1)
-    with pytest.raises(ValueError, match="valid_size=84 of 84 images leaves none"):
+    with pytest.raises(ValueError, match="valid_size=84 of 84 samples leaves none"):
         load(DataConfig(hundred, valid_size=84))

@@ -12,6 +12,7 @@ from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accur
 from nasjax.nets.choice_supernet import choice_supernet
 from nasjax.searchers.additive import best_path
 from nasjax.spaces.choice_plan import counter
+from nasjax.tasks.classification import TASK
 from nasjax.train.step import Data
 from nasjax.types import Proposal, Status
 
@@ -68,7 +69,7 @@ def own(predicted):
 
 
 def judge(labels, **settings):
-    return path_accuracy(SUPERNET, data(labels=jnp.asarray(labels)), batch_size=BATCH, **settings)
+    return path_accuracy(SUPERNET, data(labels=jnp.asarray(labels)), TASK, batch_size=BATCH, **settings)
 
 
 ONE_IMAGE = 1.01 / 37  # rounding may turn an image
@@ -127,7 +128,7 @@ def test_exponential_average_is_that_of_the_release(variables, predicted):
         stats = jax.tree.map(lambda old, new: np.float32(0.9) * old + np.float32(0.1) * new, stats, seen[-1])
     labels = predict(A, stats)
     settings = {"calibration_batches": 100, "batch_size": 2, "average": "ema"}
-    accuracy = path_accuracy(SUPERNET, whole._replace(valid_y=jnp.asarray(labels)), **settings)
+    accuracy = path_accuracy(SUPERNET, whole._replace(valid_y=jnp.asarray(labels)), TASK, **settings)
     assert float(accuracy(variables, A[None])[0]) == pytest.approx(1, abs=ONE_IMAGE)
     assert (predict(A, jax.tree.map(lambda *s: np.mean(s, 0), *seen)) == labels).mean() < 0.9
 
@@ -236,4 +237,4 @@ def test_wrong_use():
         ({"batch_size": 0}, "at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            path_accuracy(SUPERNET, data(), **{"batch_size": BATCH, **settings})
+            path_accuracy(SUPERNET, data(), TASK, **{"batch_size": BATCH, **settings})

@@ -12,6 +12,7 @@ from nasjax.drive import learn as learning
 from nasjax.learners.darts import darts
 from nasjax.learners.descent import Sgd
 from nasjax.store.checkpoint import RunError
+from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.batches import paired
 from nasjax.train.step import Data
@@ -35,7 +36,7 @@ def data(nan=False):
 
 @pytest.fixture(scope="module")
 def batches():
-    return paired(data(), batch_size=8, cfg=Augment("none", flip=False))
+    return paired(data(), TASK, batch_size=8, cfg=Augment("none", flip=False))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_a_finished_search_is_only_read(whole, stages, batches):
 
 def test_nan_ends_the_search_with_its_reason(stages, tmp_path):
     with pytest.raises(RunError, match="NaN in epoch 1"):
-        search(tmp_path / "nan", stages, paired(data(nan=True), batch_size=8, cfg=Augment("none", flip=False)))
+        search(tmp_path / "nan", stages, paired(data(nan=True), TASK, batch_size=8, cfg=Augment("none", flip=False)))
 
 
 def test_damaged_stages_are_refused(whole, stages, batches, tmp_path):
@@ -146,4 +147,4 @@ def test_batches_cover_an_epoch_once_and_validate_everything(batches):
 
 def test_a_batch_larger_than_a_part_is_refused():
     with pytest.raises(ValueError, match="24 validation"):
-        paired(data(), batch_size=32, cfg=Augment())
+        paired(data(), TASK, batch_size=32, cfg=Augment())

@@ -12,6 +12,7 @@ from nasjax.nets.conv_chain_masked import conv_chain_masked
 from nasjax.nets.conv_chain_pack import pack, unpack
 from nasjax.spaces.conv_chain import TYPES, ConvChain
 from nasjax.spaces.conv_plan import plan
+from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import trainer
@@ -52,7 +53,7 @@ def archs(name):
 
 def train(network, choice, variables, x, y, steps):
     """Logits first, then the states after every step."""
-    step = trainer(network, RECIPE, BATCH, variables)
+    step = trainer(network, RECIPE, BATCH, variables, TASK)
     state = step.start(variables)
     update = jax.jit(step.update, compiler_options=QUICK)
     states = []

@@ -15,6 +15,7 @@ from nasjax.nets.conv_chain import conv_chain
 from nasjax.ops.collective import sample_index
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.conv_plan import plan
+from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.fit import fit
 from nasjax.train.parallel import data_parallel, device_count, mean, replicate
@@ -68,7 +69,7 @@ def trained(devices):
     x, y = random.standard_normal((16, 4, 4, 1)).astype(np.float32), random.integers(0, 3, 16)
     data = Data(*map(jnp.asarray, (x, y, x[:4], y[:4], np.zeros(1, np.float32), np.ones(1, np.float32))))
     recipe = Recipe(epochs=1, batch_size=8, augment=Augment("pad", 1, True))
-    variables, history = fit(jax.random.key(1), network, data, recipe, devices=devices)
+    variables, history = fit(jax.random.key(1), network, data, recipe, TASK, devices=devices)
     return ravel_pytree(jax.device_get((variables, history)))[0]
 
 

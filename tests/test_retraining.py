@@ -8,18 +8,22 @@ import types
 import jax
 import numpy as np
 import pytest
+from tools.networks import built as build
 
 from nasjax import commands
-from nasjax.building.built import build
+from nasjax.data import dataset as datasets
 from nasjax.drive import retrain as retraining
+from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families import supernets_run as one_shot_search
-from nasjax.experiments.families.candidates import RetrainConfig
 from nasjax.experiments.families.supernets import RELEASED
+from nasjax.settings import as_json
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
+from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
+from nasjax.types import Watch
 
 SPACE = ConvChain(2, 2, (1, 3), (3,), (2, 4))
 TREE = SPACE.encode(np.asarray(SPACE.sample(jax.random.key(0))))
@@ -36,6 +40,22 @@ def config(**changes):
     )
 
 
+def retrain(settings, trees, path):
+    """result.json of the command; of several architectures, as the best trials of a search."""
+    if len(trees) == 1:
+        return commands.retrain(settings, path, json.dumps(trees[0])).result
+    path.mkdir(exist_ok=True)
+    rows = [
+        {"id": n, "hash": f"{n}", "arch": tree, "status": "ok", "fitness": 1 - n / 10} for n, tree in enumerate(trees)
+    ]
+    if not (path / "config.json").exists():
+        checkpoint.write_json(path / "config.json", {"config": as_json(settings)})
+        checkpoint.append_lines(path / "trials.jsonl", rows)
+        checkpoint.write_json(path / "best.json", rows[0])
+    several = dataclasses.replace(settings.retrain, top_k=len(trees))
+    return commands.retrain(dataclasses.replace(settings, retrain=several), path).result
+
+
 def weights(path):
     from nasjax import model
 
@@ -43,7 +63,7 @@ def weights(path):
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
-    whole = retraining.retrain(config(), [TREE], tmp_path / "whole")
+    whole = retrain(config(), [TREE], tmp_path / "whole")
     monkeypatch.setattr(retraining, "_SAVE_S", 0.0)
     save = checkpoint.save
 
@@ -54,11 +74,11 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
 
     monkeypatch.setattr(checkpoint, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        retraining.retrain(config(), [TREE], tmp_path / "parts")
+        retrain(config(), [TREE], tmp_path / "parts")
     monkeypatch.setattr(checkpoint, "save", save)
     (file,) = tmp_path.glob("parts/retrain/*/seconds.json")
     spent = json.loads(file.read_text())
-    parts = retraining.retrain(config(), [TREE], tmp_path / "parts")
+    parts = retrain(config(), [TREE], tmp_path / "parts")
     assert parts["seconds"] > spent > 0
     for name in ("test_accuracy", "history", "params"):
         assert parts[name] == whole[name]
@@ -86,7 +106,7 @@ def test_a_path_killed_before_its_refresh(path_config, tmp_path, monkeypatch, ca
     """The statistics are refreshed all the same, and `seconds` is what all parts took."""
     settings, tree = path_config
     monkeypatch.setattr(retraining, "_SAVE_S", 0.0)
-    whole = retraining.retrain(settings, [tree], tmp_path)
+    whole = retrain(settings, [tree], tmp_path)
     assert len(whole["history"]["train_loss"]) == len(whole["history"]["valid_accuracy"]) == 1
     expected = weights(tmp_path)
     (folder,) = (tmp_path / "retrain").iterdir()
@@ -95,7 +115,7 @@ def test_a_path_killed_before_its_refresh(path_config, tmp_path, monkeypatch, ca
     (folder / "result.json").unlink()
     (folder / "seconds.json").write_text("1000.0")
     capsys.readouterr()
-    again = retraining.retrain(settings, [tree], tmp_path)
+    again = retrain(settings, [tree], tmp_path)
     assert "refreshed" in (told := capsys.readouterr().err) and "epoch" not in told
     assert again["history"] == whole["history"] and again["test_accuracy"] == whole["test_accuracy"]
     assert again["seconds"] > 1000
@@ -107,7 +127,8 @@ def test_dropout_reaches_the_path(path_config):
     settings, tree = path_config
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     for rate in (0.0, 0.5):
-        built = build(dataclasses.replace(settings, retrain_dropout=rate), tree, (8, 8, 1), 10)
+        form = dataclasses.replace(settings, retrain_dropout=rate).network_form
+        built = build(settings.space, tree, (8, 8, 1), 10, form)
         network = built.network(bn_eps=1e-5, dtype="float32")
         variables = network.init(jax.random.key(1), None, x)
         apply = jax.jit(
@@ -161,7 +182,7 @@ def test_the_grid_takes_the_best_validation_accuracy(tmp_path):
         grid_bn_eps=(1e-5,),
         grid_decays=(0.5,),
     )
-    result = retraining.retrain(config(retrain=grid), [TREE], tmp_path)
+    result = retrain(config(retrain=grid), [TREE], tmp_path)
     (file,) = tmp_path.rglob("grid.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert [row["setting"]["learning_rate"] for row in rows] == [1e-6, 0.1]
@@ -173,14 +194,14 @@ def test_the_grid_takes_the_best_validation_accuracy(tmp_path):
 def test_nan_says_what_to_change(tmp_path):
     wild = dataclasses.replace(config().retrain_recipe, learning_rate=1e30)
     with pytest.raises(RunError, match="NaN in epoch 1; try a smaller rate"):
-        retraining.retrain(dataclasses.replace(config(), retrain_recipe=wild), [TREE], tmp_path)
+        retrain(dataclasses.replace(config(), retrain_recipe=wild), [TREE], tmp_path)
     assert not (tmp_path / "result.json").exists()
 
 
 def test_of_several_the_best_by_validation_is_tested_once(tmp_path, monkeypatch):
     other = SPACE.encode(np.asarray(SPACE.sample(jax.random.key(5))))
     opened = []
-    load_test, train = retraining.load_test, retraining._train
+    load_test, train = datasets.load_test, retraining._train
 
     def lucky(key, built, *rest):
         variables, history = train(key, built, *rest)
@@ -188,12 +209,12 @@ def test_of_several_the_best_by_validation_is_tested_once(tmp_path, monkeypatch)
         return variables, {**history, "valid_accuracy": [*history["valid_accuracy"][:-1], found]}
 
     monkeypatch.setattr(retraining, "_train", lucky)
-    monkeypatch.setattr(retraining, "load_test", lambda data: opened.append(data) or load_test(data))
-    result = retraining.retrain(config(), [TREE, other], tmp_path)
+    monkeypatch.setattr(datasets, "load_test", lambda data: opened.append(data) or load_test(data))
+    result = retrain(config(), [TREE, other], tmp_path)
     assert len(opened) == 1
     assert [candidate["arch"] for candidate in result["candidates"]] == [TREE, other]
     assert result["arch"] == other and result["valid_accuracy"] == 0.9
-    assert retraining.retrain(config(), [TREE, other], tmp_path) == result and len(opened) == 1
+    assert retrain(config(), [TREE, other], tmp_path) == result and len(opened) == 1
 
 
 def test_paths_of_the_ranking_are_trained_with_the_same_dropout(path_config, tmp_path, monkeypatch):
@@ -207,5 +228,5 @@ def test_paths_of_the_ranking_are_trained_with_the_same_dropout(path_config, tmp
 
     monkeypatch.setattr(one_shot_search, "choice_supernet", supernet)
     with pytest.raises(KeyboardInterrupt):
-        one_shot_search.standalone(types.SimpleNamespace(config=settings, plan=None), tmp_path, 1)
+        one_shot_search.standalone(types.SimpleNamespace(config=settings, plan=None, task=TASK), tmp_path, 1, Watch())
     assert asked == [0.5] != [settings.supernet.dropout]

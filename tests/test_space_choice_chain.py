@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasjax.catalog import named
 from nasjax.spaces.choice_chain import _VARIANTS, MOBILE, SHUFFLE, ChoiceChain, LayerShape, variant
 from nasjax.spaces.choice_plan import ChoicePlan, counter, mid_channels
-from nasjax.spaces.named import named
 
 ALL = ChoiceChain(
     channels=(32, 64),

@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from nasjax import catalog
+from nasjax.catalog import named
 from nasjax.spaces.darts_cell import EDGES, OPERATORS, DartsCell, Genotype, genotype
-from nasjax.spaces.named import NAMES, named
 
 SPACE = DartsCell()
+NAMES = [name for space in catalog.SPACES for name in catalog.builder(space).named]
 
 
 def test_operators_and_edges_are_in_the_published_order():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tools.tiny_choice_chains import images, quick, shaken, tiny, tiny_shuffle
 
+from nasjax.catalog import named
 from nasjax.nets.cell_parts import Mode
 from nasjax.nets.choice_blocks import apply_block, block, named_steps, step_shapes
 from nasjax.nets.choice_chain import choice_chain
@@ -13,7 +14,6 @@ from nasjax.nets.choice_frame import initialise
 from nasjax.nets.choice_supernet import choice_supernet, groups
 from nasjax.spaces.choice_chain import LayerShape, variant
 from nasjax.spaces.choice_plan import ChoicePlan
-from nasjax.spaces.named import named
 
 WIDE = ("shuffle_k5", "shuffle_xception")
 CASES = {

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from nasjax.tasks.classification import TASK
 from nasjax.train import augment as module
 from nasjax.train import losses, schedules
 from nasjax.train.augment import Augment
@@ -48,12 +49,12 @@ def data():
 def trained(recipe, data, steps, auxiliary=False):
     """Weights before and after each of the steps t, each from the same start; and the drop rates seen."""
     network = linear(auxiliary)
-    train = trainer(network, recipe, N, network.init(None, None, data.train_x))
+    train = trainer(network, recipe, N, network.init(None, None, data.train_x), TASK)
     params = jax.random.normal(jax.random.key(1), (12,))
     state = train.start({"params": {"w": params.reshape(4, 3)}, "batch_stats": {"rate": jnp.zeros(1)}})
     update, x, y = jax.jit(train.update), data.train_x[:2], data.train_y[:2]
     after = [update(state, None, jnp.float32(RATE), x, y, jax.random.key(2), jnp.int32(t)) for t in steps]
-    return params, [s.params for s in after], [float(s.batch_stats[0]) for s in after], [s.train_loss for s in after]
+    return params, [s.params for s in after], [float(s.rest[0]) for s in after], [s.train_loss for s in after]
 
 
 def gradient(params, data, auxiliary_weight=0.0, smoothing=0.0):
@@ -132,7 +133,7 @@ def test_decay_can_leave_out_what_is_no_kernel(data):
     for decay_on in ("all", "kernels"):
         recipe = dataclasses.replace(PLAIN, weight_decay=0.3, decay_on=decay_on)
         start = network.init(None, None, data.train_x)
-        train = trainer(network, recipe, N, start)
+        train = trainer(network, recipe, N, start, TASK)
         x, y = data.train_x[:2], data.train_y[:2]
         state = jax.jit(train.update)(train.start(start), None, jnp.float32(RATE), x, y, jax.random.key(2), 0)
         moved[decay_on] = train.variables(state)["params"]
@@ -147,19 +148,19 @@ def test_a_refresh_moves_no_weight_and_averages_the_statistics(data):
     for epochs in (0, 2):
         recipe = dataclasses.replace(PLAIN, momentum=0.9, weight_decay=0.1, refresh_epochs=epochs)
         start = network.init(None, None, x)
-        train = trainer(network, recipe, N, start)
+        train = trainer(network, recipe, N, start, TASK)
         assert train.steps == 3 * (4 + epochs)
         run = jax.jit(train.run)
         state = run(jax.random.key(7), train.start(start), None, jnp.float32(RATE), shifted, 0, train.steps)
-        found = jax.jit(train.accuracy)(train.variables(state), None, x, data.valid_y, data.mean, data.std)
-        assert state.valid_accuracy[-1] == found
+        found = jax.jit(train.measure)(train.variables(state), None, x, data.valid_y, data.mean, data.std)
+        assert state.valid_metric[-1] == found
         ends.append(state)
     without, refreshed = ends
     np.testing.assert_array_equal(refreshed.params, without.params)
     np.testing.assert_array_equal(refreshed.train_loss, without.train_loss)
-    np.testing.assert_allclose(refreshed.batch_stats, x.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(refreshed.valid_accuracy[:-1], without.valid_accuracy[:-1])
-    assert refreshed.valid_accuracy[-1] != without.valid_accuracy[-1]  # its running mean had not arrived yet
+    np.testing.assert_allclose(refreshed.rest, x.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(refreshed.valid_metric[:-1], without.valid_metric[:-1])
+    assert refreshed.valid_metric[-1] != without.valid_metric[-1]  # its running mean had not arrived yet
 
 
 def test_drop_path_grows_with_the_epochs(data):
@@ -192,9 +193,9 @@ def test_validation_does_not_see_the_training_options(data):
     scores = []
     for recipe in (PLAIN, dataclasses.replace(PLAIN, **options, augment=Augment("pad", cutout=2))):
         network = linear(recipe is not PLAIN)
-        train = trainer(network, recipe, N, network.init(None, None, data.train_x))
+        train = trainer(network, recipe, N, network.init(None, None, data.train_x), TASK)
         state = train.start({"params": {"w": jnp.eye(4, 3)}, "batch_stats": {"rate": jnp.zeros(1)}})
-        scores.append(np.asarray(train.validate(state, None, data, jnp.int32(0)).valid_accuracy))
+        scores.append(np.asarray(train.validate(state, None, data, jnp.int32(0)).valid_metric))
     np.testing.assert_array_equal(*scores)
     assert scores[0][0] > 0
 

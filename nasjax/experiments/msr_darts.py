@@ -23,6 +23,7 @@ from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.types import Experiment, Signature
 
 PUBLISHED = {
+    "dataset": "cifar10",
     "model": "MSR-DARTS, 8 cells of 36 channels",
     "params": 1_630_000,
     "test_error": 0.0284,
@@ -58,7 +59,7 @@ def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
 
 
 def published(config: LearnConfig) -> dict[str, Any]:
-    """The figure to put beside our own; CIFAR-10."""
+    """The figure to put beside our own."""
     return PUBLISHED
 
 

@@ -21,6 +21,7 @@ from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.types import Experiment, Network, Signature
 
 PUBLISHED = {
+    "dataset": "cifar10",
     "model": "P-DARTS, 20 cells of 36 channels",
     "params": 3_400_000,
     "test_error": 0.0250,
@@ -94,7 +95,7 @@ def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
 
 
 def published(config: LearnConfig) -> dict[str, Any]:
-    """The figure to put beside our own; CIFAR-10."""
+    """The figure to put beside our own."""
     return PUBLISHED
 
 

@@ -21,6 +21,7 @@ from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.types import Experiment, Signature
 
 PUBLISHED = {
+    "dataset": "cifar10",
     "model": "PC-DARTS, 20 cells of 36 channels",
     "params": 3_600_000,
     "test_error": 0.0257,
@@ -71,7 +72,7 @@ def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
 
 
 def published(config: LearnConfig) -> dict[str, Any]:
-    """The figure to put beside our own; CIFAR-10."""
+    """The figure to put beside our own."""
     return PUBLISHED
 
 

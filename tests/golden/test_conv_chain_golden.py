@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasjax.catalog import named
 from nasjax.nets.conv_chain import conv_chain
 from nasjax.ops.conv import conv2d
 from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
 from nasjax.spaces.conv_plan import IMAGE, count_macs, count_params, plan
-from nasjax.spaces.named import named
 
 CIFAR = (32, 32, 3)
 

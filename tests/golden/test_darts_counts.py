@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from nasjax.catalog import named
 from nasjax.nets import cell_parts
 from nasjax.nets import darts_eval as darts_eval_module
 from nasjax.nets.darts_eval import darts_eval
 from nasjax.spaces.darts_cell import EDGES, OPERATORS, DartsCell, genotype
 from nasjax.spaces.darts_plan import DartsPlan, SearchPlan, operator_weights
-from nasjax.spaces.named import named
 
 CIFAR20 = {"channels": 36, "layers": 20}
 CIFAR8 = {"channels": 36, "layers": 8}

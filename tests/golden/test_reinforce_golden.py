@@ -12,6 +12,7 @@ from nasjax.searchers.lstm_policy import anchor_logits, lstm_policy
 from nasjax.searchers.policy import depth_schedule
 from nasjax.searchers.reinforce import cube, inverse_square_perplexity, metrics, reinforce, score_loss
 from nasjax.spaces.conv_chain import ConvChain, variant
+from nasjax.tasks.classification import TASK
 from nasjax.types import Evaluation
 
 ONE_BIT = ConvChain(1, 1, filter_heights=(1, 3), filter_widths=(1,), filter_counts=(4,))
@@ -72,7 +73,7 @@ def test_rewards():
     """The fitness is the best of the last five epochs, not of all; the reward is its cube."""
     curve = np.array([0.99, 0.90, 0.91, 0.93, 0.92, 0.91], np.float32)
     outcome = Outcome(1.0, Curves(np.zeros(6), curve, np.int32(0)))
-    told = _evaluation(np.array([7]), {}, {0: outcome}, epochs=6, last_epochs=5)
+    told = _evaluation(np.array([7]), {}, {0: outcome}, epochs=6, last_epochs=5, task=TASK)
     assert float(told.fitness[0]) == pytest.approx(0.93)
     assert float(cube(told.fitness[0])) == pytest.approx(0.804357)
     assert inverse_square_perplexity()(-80.0) == inverse_square_perplexity(c=80)(80.0) == pytest.approx(1 / 80)

@@ -293,4 +293,4 @@ def published(config: CandidateConfig) -> dict[str, Any] | None:
         name = "v3+" if space.extra_filters else "v3"
     else:
         name = "v2" if space.strides else "v1"
-    return {**_CHAINS[name], "source": "Zoph & Le 2017, Table 1"}
+    return {"dataset": "cifar10", **_CHAINS[name], "source": "Zoph & Le 2017, Table 1"}
