@@ -1,0 +1,137 @@
+"""Charts by Vega-Lite: a figure is a plain dict that the page draws, without network and without eval.
+
+The one module that knows the library. `vl-convert-python` brings its JavaScript, imported only while a report is
+written. A datum's `row` is the id of the table row that a click on its mark leads to.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+HEIGHT = 250  # pixels of a chart without its axes
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito 2008: safe for colour-blind
+FAILED = "#8A1C1C"
+_INK, _SOFT, _RULE = "#16191d", "#4d5560", "#e1e5ea"
+_MOST = 1000  # points drawn per run and figure, so that a report of 100,000 trials stays small
+_AXIS = {"labelColor": _SOFT, "titleColor": _SOFT, "titleFontWeight": 600, "labelFontSize": 12, "titleFontSize": 12}
+_AXIS |= {"gridColor": _RULE, "domainColor": _SOFT, "tickColor": _SOFT, "labelOverlap": True, "titlePadding": 8}
+CONFIG = {
+    "background": None,
+    "font": 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif',
+    "view": {"stroke": None},
+    "axis": _AXIS,
+    "axisX": {"grid": False},
+    "legend": {"orient": "top", "title": None, "labelColor": _INK, "labelFontSize": 12, "labelLimit": 320}
+    | {"symbolOpacity": 1, "symbolStrokeWidth": 2.5, "columns": 2},
+    "line": {"strokeWidth": 2.2},
+    "range": {"category": list(PALETTE)},
+}
+
+Row = dict[str, Any]
+
+
+@functools.cache
+def library() -> str:
+    """JavaScript of Vega, Vega-Lite and Vega-Embed; kept in the user's cache folder, as packing it takes a second."""
+    import vl_convert
+
+    file = Path.home() / ".cache" / "nasjax" / f"vega-{vl_convert.__version__}.js"
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f"{file.name}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, file)
+    except OSError:
+        pass  # the next report packs it again
+    return text
+
+
+def chart(layers: Iterable[Mapping[str, Any]], alt: str, **more: Any) -> str:
+    """The place of a chart in the page, with its data.
+
+    Args:
+      layers: Vega-Lite layers, drawn in this order.
+      alt: what a reader who cannot see it is told.
+      more: further fields of the specification.
+
+    Returns:
+      Trusted HTML.
+    """
+    spec = {"width": "container", "height": HEIGHT, "layer": list(layers)}
+    spec |= {"autosize": {"type": "fit-x", "contains": "padding"}, **more}
+    return (
+        f'<div class="chart" role="img" aria-label="{escape(alt)}"><div class="view"></div>'
+        f'<script type="application/json">{embedded(spec)}</script></div>'
+    )
+
+
+def embedded(tree: Any) -> str:
+    """JSON that is safe inside a script element."""
+    text = json.dumps(tree, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("&", "\\u0026")
+
+
+def layer(mark: str, rows: Iterable[Row], encoding: Mapping[str, Any], **look: Any) -> dict[str, Any]:
+    """One kind of mark, its data, where its fields go, and how it looks."""
+    return {"data": {"values": list(rows)}, "mark": {"type": mark, **look}, "encoding": dict(encoding)}
+
+
+def axis(
+    field: str, title: str, *, log: bool = False, zero: bool = False, whole: bool = False, end: str = ""
+) -> dict[str, Any]:
+    """A quantity on an axis.
+
+    Args:
+      field: of the data.
+      title: in words, with the unit.
+      log: logarithmic; needs positive values.
+      zero: the axis begins at 0.
+      whole: only whole numbers are labelled.
+      end: "" or "x" or "y": the axis the scale belongs to gets room at both ends.
+    """
+    scale: Row = {"type": "log", "nice": False, "padding": 14} if log else {"zero": zero, "nice": True}
+    if end == "x" and not log:
+        scale |= {"nice": False, "padding": 10}
+    look: Row = {"title": title, "tickCount": 6}
+    if log or whole:
+        look["format"] = "~s" if log else ",d"
+    if whole:
+        look["tickMinStep"] = 1
+    return {"field": field, "type": "quantitative", "scale": scale, "axis": look}
+
+
+def colours(domain: Sequence[str], palette: Sequence[str] = PALETTE, field: str = "line") -> dict[str, Any]:
+    """The colour of each name; a legend where there are several."""
+    chosen = [palette[n % len(palette)] for n in range(len(domain))]
+    found: Row = {"field": field, "type": "nominal", "scale": {"domain": list(domain), "range": chosen}}
+    return found if len(domain) > 1 else found | {"legend": None}
+
+
+def hover(*fields: tuple[str, ...]) -> list[Row]:
+    """What is shown on hover: (field, title) or (field, title, format in d3's notation)."""
+    return [
+        {"field": name, "title": title, "type": "quantitative" if form else "nominal"}
+        | ({"format": form[0]} if form else {})
+        for name, title, *form in fields
+    ]
+
+
+def thin(points: Sequence[Any], most: int = _MOST) -> list[Any]:
+    """Every k-th of too many points, and the last."""
+    k = -(-len(points) // most)
+    return list(points) if k <= 1 else [*points[:-1:k], points[-1]]
+
+
+def line_look(longest: int) -> Row:
+    """Points on short lines can be seen, on long ones only be hovered over."""
+    return {"point": {"filled": True, "size": 28} if longest <= 30 else "transparent"}
