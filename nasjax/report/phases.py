@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from nasjax.report import charts, metric, one_shot, ranking, training
 from nasjax.report.elements import figure, section, table
@@ -45,26 +46,19 @@ def _costs(chosen: Sequence[tuple[Run, str]]) -> str:
         for run, label in chosen
         for n, phase in enumerate(run.phases)
     ]
-    told = "; ".join(f"{row['run']}: {row['phase']} {row['s']:,.1f} s ({row['state']})" for row in rows)
-    x = charts.axis("s", "wall-clock time (s)", zero=True)
-    encoding = {
-        "x": x | {"stack": "zero"},
-        "y": {
-            "field": "run",
-            "type": "nominal",
-            "sort": None,
-            "axis": {"title": None, "ticks": False, "domain": False},
-        },
+    alt = "; ".join(f"{row['run']}: {row['phase']} {row['s']:,.1f} s ({row['state']})" for row in rows)
+    bare = {"title": None, "ticks": False, "domain": False}
+    encoding: dict[str, Any] = {
+        "x": charts.axis("s", "wall-clock time (s)", zero=True) | {"stack": "zero"},
+        "y": {"field": "run", "type": "nominal", "sort": None, "axis": bare},
         "color": charts.colours(names, field="phase"),
         "order": {"field": "order", "type": "quantitative"},
-        "tooltip": charts.hover(
-            ("run", "run"), ("phase", "phase"), ("s", "wall-clock (s)", ",.1f"), ("state", "state")
-        ),
+        "tooltip": charts.hover(("run",), ("phase",), ("s", "wall-clock (s)", ",.1f"), ("state",)),
     }
     encoding["x"]["axis"] |= {"grid": True}
     bars = charts.layer("bar", rows, encoding, height=20, stroke="white")
     caption = "Length: wall-clock time (s) per phase, compiling included. What has no figure yet counts as 0."
-    return figure("Cost per phase", charts.chart([bars], f"{caption} {told}.", height={"step": _BAR}), caption)
+    return figure("Cost per phase", charts.chart([bars], f"{caption} {alt}.", height={"step": _BAR}), caption)
 
 
 def _rankings(chosen: Sequence[tuple[Run, str]]) -> str:

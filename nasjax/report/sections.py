@@ -36,6 +36,7 @@ def summary(run: Run) -> str:
     best, budget, share = run.best, run.limit("trials"), 100 * len(run.failed) / max(len(run.trials), 1)
     cost = f"{run.spent_s:,.1f} s" if run.spent_s < 100 else f"{run.spent_s:,.0f} s"
     hardware = plain(run.config.get("device")) or "not recorded"
+    macs = f"{best.macs:,} multiply-adds" if best and best.macs else ""
     told_best = f"trial {best.id}" if best else ""
     if best and best.result is not None:
         told_best += f", result {run.metric.text(best.result)}"
@@ -43,11 +44,7 @@ def summary(run: Run) -> str:
         _tile("trials", f"{len(run.trials):,}", f"of {budget:,.0f}" if budget else ""),
         _tile("failed", f"{len(run.failed):,}", f"{share:.1f} % of the trials"),
         _tile(f"best {run.metric.title}", run.metric.text(best and best.fitness), told_best),
-        _tile(
-            "parameters (best)",
-            count(best and best.params),
-            f"{best.macs:,} multiply-adds" if best and best.macs else "",
-        ),
+        _tile("parameters (best)", count(best and best.params), macs),
         _tile("total cost", cost, _duration(run.spent_s)),
         _tile("hardware", hardware, plain(run.config.get("dtype")), "text"),
     ]
