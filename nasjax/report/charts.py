@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ CONFIG = {
     "view": {"stroke": None},
     "axis": _AXIS,
     "axisX": {"grid": False},
-    "legend": {"orient": "top", "title": None, "labelColor": _INK, "labelFontSize": 12, "labelLimit": 320}
-    | {"symbolOpacity": 1, "symbolStrokeWidth": 2.5, "columns": 2},
+    "legend": {"orient": "top", "title": None, "labelColor": _INK, "labelFontSize": 12, "labelLimit": 400}
+    | {"symbolOpacity": 1, "symbolStrokeWidth": 2.5},
     "line": {"strokeWidth": 2.2},
     "range": {"category": list(PALETTE)},
 }
@@ -41,11 +42,11 @@ def library() -> str:
     """JavaScript of Vega, Vega-Lite and Vega-Embed; kept in the user's cache folder, as packing it takes a second."""
     import vl_convert
 
-    file = Path.home() / ".cache" / "nasjax" / f"vega-{vl_convert.__version__}.js"
+    file = Path("~/.cache/nasjax").expanduser() / f"vega-{version('vl-convert-python')}.js"
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError):
-        text = str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")
+        text = vl_convert.javascript_bundle(None).replace("</script", "<\\/script")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f"{file.name}.{os.getpid()}")
@@ -97,7 +98,7 @@ def axis(
       log: logarithmic; needs positive values.
       zero: the axis begins at 0.
       whole: only whole numbers are labelled.
-      end: "" or "x" or "y": the axis the scale belongs to gets room at both ends.
+      end: "x" gives an axis of x room at both ends.
     """
     scale: Row = {"type": "log", "nice": False, "padding": 14} if log else {"zero": zero, "nice": True}
     if end == "x" and not log:
@@ -106,23 +107,30 @@ def axis(
     if log or whole:
         look["format"] = "~s" if log else ",d"
     if whole:
-        look["tickMinStep"] = 1
+        between = "abs(datum.value - round(datum.value)) > 1e-6"
+        look |= {"tickMinStep": 1, "labelExpr": f"{between} ? '' : datum.label"}
+        look |= {"tickSize": {"condition": {"test": between, "value": 0}, "value": 5}}
     return {"field": field, "type": "quantitative", "scale": scale, "axis": look}
 
 
 def colours(domain: Sequence[str], palette: Sequence[str] = PALETTE, field: str = "line") -> dict[str, Any]:
-    """The colour of each name; a legend where there are several."""
+    """The colour of each name; a legend where there are several, in as many columns as fit."""
     chosen = [palette[n % len(palette)] for n in range(len(domain))]
     found: Row = {"field": field, "type": "nominal", "scale": {"domain": list(domain), "range": chosen}}
-    return found if len(domain) > 1 else found | {"legend": None}
+    return found | {"legend": legend(domain) if len(domain) > 1 else None}
+
+
+def legend(names: Sequence[str]) -> Row:
+    """Of these names, in as many columns as fit a figure."""
+    return {"columns": max(1, int(420 // (36 + 6.8 * max(map(len, names)))))}
 
 
 def hover(*fields: tuple[str, ...]) -> list[Row]:
-    """What is shown on hover: (field, title) or (field, title, format in d3's notation)."""
+    """What is shown on hover: (field,), (field, title) or (field, title, format in d3's notation)."""
     return [
-        {"field": name, "title": title, "type": "quantitative" if form else "nominal"}
-        | ({"format": form[0]} if form else {})
-        for name, title, *form in fields
+        {"field": name, "title": more[0] if more else name, "type": "quantitative" if more[1:] else "nominal"}
+        | ({"format": more[1]} if more[1:] else {})
+        for name, *more in fields
     ]
 
 

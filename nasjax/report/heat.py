@@ -46,12 +46,17 @@ def heat_map(
             shown = "not a number" if value is None else f"{value:.5g}"
             datum = {"row": rows[r], "name": name, "share": share, "shown": shown}
             data.append(datum | ({"chosen": True} if r < len(marked) and marked[r] == i else {}))
-    legend = {"title": f"{what}, within its {down}" if by_row else what, "gradientLength": 160}
+    legend = {
+        "title": f"{what}, within its {down}" if by_row else what,
+        "gradientLength": 160,
+        "tickCount": 3,
+        "format": ".4~g",
+    }
     shade = {"field": "share", "type": "quantitative", "legend": legend, "scale": {"scheme": "blues", "zero": by_row}}
     if by_row:
         legend |= {"values": [0, 1], "labelExpr": "datum.value > 0.5 ? 'strongest' : 'weakest'"}
-    top = {"orient": "top", "labelAngle": -40, "title": None, "domain": False, "ticks": False}
-    side = {"title": down, "domain": False, "ticks": False}
+    top = {"orient": "top", "labelAngle": -40, "labelOverlap": False, "title": None, "domain": False, "ticks": False}
+    side = {"title": None, "labelOverlap": False, "domain": False, "ticks": False}
     places = {
         "x": {"field": "name", "type": "nominal", "sort": list(names), "axis": top},
         "y": {"field": "row", "type": "nominal", "sort": list(rows), "axis": side},

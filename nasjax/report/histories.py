@@ -42,12 +42,12 @@ def _gap(run: Run) -> str:
     derived = run.best.fitness if run.best else None
     if searched is None or derived is None:
         return ""
-    gap = f"{abs(metric.value(derived) - metric.value(metric.sign * searched)):.5g}"
-    unit = "points" if metric.unit == "fraction" else "in all"
+    gap = abs(metric.value(derived) - metric.value(metric.sign * searched))
+    far = f"{gap:.2f} points" if metric.unit == "fraction" else f"{gap:.4g}"
     worse = ("less" if metric.sign > 0 else "more", "more" if metric.sign > 0 else "less")
     return elements.note(
         f"Discretisation gap: the search network has a {metric.title} of {metric.plain(searched)}, the derived cell "
-        f"with the weights it inherits {metric.text(derived)}, {gap} {unit} {worse[derived > metric.sign * searched]}."
+        f"with the weights it inherits {metric.text(derived)}, {far} {worse[derived > metric.sign * searched]}."
     )
 
 

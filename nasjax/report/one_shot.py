@@ -87,8 +87,14 @@ def _operators(run: Run) -> str:
     ]
     order = [f"layer {n}" for n in range(len(whole))]
     across = {"type": "quantitative", "scale": {"domain": [0, len(names)], "nice": False}}
-    lines = {"values": list(range(len(names))), "labels": False, "title": None, "grid": True, "ticks": False}
-    down = {"field": "layer", "type": "nominal", "sort": order}
+    lines: charts.Row = {
+        "values": list(range(len(names))),
+        "labels": False,
+        "title": None,
+        "grid": True,
+        "ticks": False,
+    }
+    down: charts.Row = {"field": "layer", "type": "nominal", "sort": order}
     down |= {"axis": {"title": None, "ticks": False, "domain": False}, "scale": {"paddingInner": 0.25}}
     bars: charts.Row = {
         "x": {"field": "x", **across, "axis": lines | {"domain": False}},
@@ -96,10 +102,9 @@ def _operators(run: Run) -> str:
         "y": down,
         "yOffset": {"field": "group", "type": "nominal", "sort": groups},
         "color": charts.colours(groups, (charts.PALETTE[0], "#a9b1ba"), field="group"),
-        "tooltip": charts.hover(
-            ("layer", "layer"), ("operator", "operator"), ("group", "of"), ("share", "chosen by (%)", ".0f")
-        ),
+        "tooltip": charts.hover(("layer",), ("operator",), ("group", "of"), ("share", "chosen by (%)", ".0f")),
     }
+    bars["color"]["legend"] |= {"orient": "bottom"}
     heads = [{"x": o, "operator": name} for o, name in enumerate(names)]
     above = {"x": {"field": "x", **across}, "y": {"value": -6}, "text": {"field": "operator"}}
     marks = [
@@ -148,7 +153,7 @@ def _ranking(run: Run, page_number: int) -> str:
             ("trial", "trial"), ("x", across, shown.format), ("y", up, alone.format), ("arch", "path")
         ),
     }
-    dots = charts.layer("circle", rows, encoding, size=70, opacity=0.75, color=charts.PALETTE[0])
+    dots = charts.layer("circle", rows, encoding, cursor="pointer", size=70, opacity=0.75, color=charts.PALETTE[0])
     drawing = charts.chart([dots], caption) if rows else ""
     return elements.figure("Score and result of paths trained alone", drawing, caption)
 

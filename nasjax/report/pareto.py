@@ -13,7 +13,10 @@ from nasjax.report.runs import Run
 
 def fronts(lines: Sequence[Line]) -> str:
     """Multiply-adds against the metric where a search has several objectives; "" where none has."""
-    metric, dots, members, told = lines[0].metric, [], [], []
+    metric = lines[0].metric
+    dots: list[charts.Row] = []
+    rings: list[charts.Row] = []
+    told: list[str] = []
     for line in lines:
         for number, run in line.members:
             trials = [t for t in run.done if len(t.objectives) > 1 and t.macs]
@@ -21,7 +24,7 @@ def fronts(lines: Sequence[Line]) -> str:
                 continue
             best = ranking.front(trials)
             told.append(f"{len(best)} of {len(trials)} trials")
-            for found, into in ((trials, dots), (best, members)):
+            for found, into in ((trials, dots), (best, rings)):
                 into += charts.thin([
                     searching.point(line, number, t, macs=t.macs, y=metric.value(t.fitness or 0.0)) for t in found
                 ])  # fmt: skip
@@ -33,8 +36,10 @@ def fronts(lines: Sequence[Line]) -> str:
     hovered = searching.told(lines)
     hovered += charts.hover(("macs", "multiply-adds", ",d"))
     marks = [
-        charts.layer("circle", dots, places | {"tooltip": hovered}, opacity=0.45, size=42),
-        charts.layer("point", members, places | {"tooltip": hovered}, size=120, strokeWidth=2.2, filled=False),
+        charts.layer("circle", dots, places | {"tooltip": hovered}, opacity=0.45, size=42, cursor="pointer"),
+        charts.layer(
+            "point", rings, places | {"tooltip": hovered}, cursor="pointer", size=120, strokeWidth=2.2, filled=False
+        ),
     ]
     caption = (
         f"Fewer multiply-adds are better; of the {metric.title}, {metric.better}. Rings: the front, {'; '.join(told)}: "

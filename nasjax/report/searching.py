@@ -13,6 +13,9 @@ from nasjax.report.grouping import Line
 from nasjax.report.runs import Run, Trial
 
 EMA_DECAY = 0.95
+POINT = {"opacity": 0.5, "size": 42, "cursor": "pointer"}
+EDGES: dict[str, Any] = {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
+SEEDS = "Runs that differ in their seed only are one line, the mean, with a band from the lowest to the highest."
 _BEST, _MEAN = "best so far", f"moving average ({EMA_DECAY})"
 
 
@@ -24,7 +27,7 @@ def ema(values: Sequence[float], decay: float = EMA_DECAY) -> list[float]:
 
 def point(line: Line, number: int, trial: Trial, **more: Any) -> charts.Row:
     """One trial as a datum: its numbers, and the row that a click leads to."""
-    row = {
+    row: charts.Row = {
         "line": line.label,
         "trial": f"{trial.id}" if len(line.members) == 1 else f"{trial.id}, {dict(line.members)[number].folder.name}",
         "shown": line.metric.text(trial.fitness),
@@ -40,7 +43,7 @@ def point(line: Line, number: int, trial: Trial, **more: Any) -> charts.Row:
 
 def told(lines: Sequence[Line]) -> list[charts.Row]:
     """What is shown of a trial on hover; the lines share a metric."""
-    fields = [("trial", "trial"), ("shown", lines[0].metric.title), ("arch", "architecture")]
+    fields: list[tuple[str, ...]] = [("trial",), ("shown", lines[0].metric.title), ("arch", "architecture")]
     fields += [("params", "parameters", ",d")] if _any(lines, "params") else []
     fields += [("cost", "cost (s)", ".3~s")] if _any(lines, "cost_s") else []
     return charts.hover(*([("line", "run")] if len(lines) > 1 else []), *fields)
@@ -71,32 +74,25 @@ def progress(lines: Sequence[Line]) -> str:
             tracks += [row | {"line": line.label, "kind": kind} for row in band]
             if kind == _BEST and len(line.runs) > 1:
                 bands += [row | {"line": line.label} for row in band]
-    x = {"x": charts.axis("x", "trials completed", whole=True, end="x")}
-    across = x | {"y": charts.axis("y", metric.axis), "color": charts.colours(*palette(lines))}
-    kinds = {"domain": [_BEST, _MEAN], "range": [[1, 0], [5, 4]]}
-    dashed = {"strokeDash": {"field": "kind", "type": "nominal", "scale": kinds}, "detail": {"field": "kind"}}
-    marks = [charts.layer("area", bands, across | _edges(), opacity=0.2, interpolate="step-after")] if bands else []
-    marks.append(charts.layer("circle", dots, across | {"tooltip": told(lines)}, opacity=0.5, size=42))
-    if crosses:
-        hollow = {"shape": "cross", "angle": 45, "filled": True, "color": charts.FAILED, "size": 60}
-        hovered = {"tooltip": charts.hover(("trial", "trial"), ("shown", "failed"), ("arch", "architecture"))}
-        fixed = {name: across[name] for name in ("x", "y")}
-        marks.append(charts.layer("point", crosses, fixed | hovered, **hollow))
+    places = {"x": charts.axis("x", "trials completed", whole=True, end="x"), "y": charts.axis("y", metric.axis)}
+    across: dict[str, Any] = places | {"color": charts.colours(*palette(lines))}
+    kinds = [_BEST, _MEAN]
+    dash: charts.Row = {"field": "kind", "type": "nominal", "scale": {"domain": kinds, "range": [[1, 0], [5, 4]]}}
+    dash["legend"] = charts.legend(kinds) | {"symbolSize": 400}
+    marks = [charts.layer("area", bands, across | EDGES, opacity=0.2, interpolate="step-after")] if bands else []
     for kind, steps in ((_BEST, "step-after"), (_MEAN, "linear")):
         rows = [row for row in tracks if row["kind"] == kind]
-        marks.append(charts.layer("line", rows, across | dashed, interpolate=steps))
+        marks.append(charts.layer("line", rows, across | {"strokeDash": dash}, interpolate=steps))
+    if crosses:
+        look = {"shape": "cross", "angle": 45, "filled": True, "color": charts.FAILED, "size": 60, "cursor": "pointer"}
+        hovered = {"tooltip": charts.hover(("trial",), ("shown", "failed"), ("arch", "architecture"))}
+        marks.append(charts.layer("point", crosses, places | hovered, **look))
+    marks.append(charts.layer("circle", dots, across | {"tooltip": told(lines)}, **POINT))
     caption = f"A point is a trial; {metric.better}. Hover for its architecture, click for its row in the table."
     caption += " Crosses at the foot: failed trials." if crosses else ""
     caption += f" The moving average is exponential (decay {EMA_DECAY}, bias-corrected), over trials that did not fail."
     caption += f" {SEEDS} Here the band is around the best so far." if bands else ""
     return figure(f"{sentence(metric.title)} over the search", charts.chart(marks, _alt(caption, lines)), caption)
-
-
-SEEDS = "Runs that differ in their seed only are one line, the mean, with a band from the lowest to the highest."
-
-
-def _edges() -> dict[str, Any]:
-    return {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
 
 
 def _best(run: Run) -> list[tuple[float, float]]:
@@ -127,11 +123,11 @@ def sizes(lines: Sequence[Line]) -> str:
             rings += [row for t, row in zip(sized, found, strict=True) if t is run.best]
     if len(dots) < 2:
         return ""
-    across = {"x": charts.axis("params", "parameters (logarithmic)", log=True), "y": charts.axis("y", metric.axis)}
-    across |= {"color": charts.colours(*palette(lines)), "tooltip": told(lines)}
+    across: dict[str, Any] = {"x": charts.axis("params", "parameters (logarithmic)", log=True)}
+    across |= {"y": charts.axis("y", metric.axis), "color": charts.colours(*palette(lines)), "tooltip": told(lines)}
     marks = [
-        charts.layer("circle", dots, across, opacity=0.5, size=42),
-        charts.layer("point", rings, across, size=190, strokeWidth=2.2, filled=False),
+        charts.layer("circle", dots, across, **POINT),
+        charts.layer("point", rings, across, size=190, strokeWidth=2.2, filled=False, cursor="pointer"),
     ]
     caption = f"A point is a trial; {metric.better}. The ring marks the best trial of each run."
     return figure(f"Size and {metric.title}", charts.chart(marks, _alt(caption, lines)), caption)
@@ -161,10 +157,11 @@ def costs(lines: Sequence[Line]) -> str:
                 rows.append({"line": line.label, "x": edge(i), "x2": edge(i + 1), "y": inside, "shown": shown})
     scale = ", logarithmic" if log else ""
     x = charts.axis("x", f"cost of a trial (s{scale})", log=log)
-    across = {"x": x, "x2": {"field": "x2"}, "y": charts.axis("y", "trials", zero=True, whole=True)}
-    across |= {"color": charts.colours(*palette(lines))}
-    across["tooltip"] = charts.hover(*([("line", "run")] if len(lines) > 1 else []), ("shown", "cost"), ("y", "trials"))
-    bars = charts.layer("bar", rows, across, opacity=0.65, binSpacing=1, minBandSize=3)
+    across: dict[str, Any] = {"x": x, "x2": {"field": "x2"}, "color": charts.colours(*palette(lines))}
+    across |= {"y": charts.axis("y", "trials", zero=True, whole=True), "y2": {"datum": 0}}
+    named: list[tuple[str, ...]] = [("line", "run")] if len(lines) > 1 else []
+    across["tooltip"] = charts.hover(*named, ("shown", "cost"), ("y", "trials"))
+    bars = charts.layer("rect", rows, across, opacity=0.65, stroke="white")
     caption = "How many trials cost how much, failed ones included."
     return figure("Cost of a trial", charts.chart([bars], _alt(caption, lines)), caption)
 

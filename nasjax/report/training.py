@@ -77,7 +77,7 @@ def _family(family: str, tracks: Sequence[Track], metric: Metric | None) -> tupl
     alone = f"{tracks[0].label.split(',')[0]} " if len({item.label.split(",")[0] for item in tracks}) == 1 else ""
     unit = "nats" if family == "loss" else "%" if metric is not None and metric.unit == "fraction" else ""
     keys = {item.key.removesuffix(family) for item in tracks}
-    about = "Solid: mean over the epoch's training batches, while the weights change." if "train_" in keys else ""
+    about = "Training: the mean over the epoch's batches, while the weights change." if "train_" in keys else ""
     if {"val_", "valid_"} <= keys:
         about += (
             " The two validation lines differ: one is the mean over the batches that the architecture's weights were "
@@ -120,14 +120,15 @@ def _figure(
     single = len(drawn) == 1 and len(kinds) > 1  # colours tell the numbers apart where they need not tell runs apart
     coloured = charts.colours(kinds, field="kind") if single else charts.colours(*searching.palette(drawn))
     dashes = {"domain": kinds, "range": [[1, 0], [6, 3], [2, 3]][: len(kinds)]}
-    dash = {"field": "kind", "type": "nominal", "scale": dashes} | ({} if len(kinds) > 1 else {"legend": None})
+    dash: charts.Row = {"field": "kind", "type": "nominal", "scale": dashes}
+    dash["legend"] = charts.legend(kinds) | {"symbolSize": 400} if len(kinds) > 1 else None
     named = [("line", "run")] if len(drawn) > 1 else []
     tooltip = charts.hover(*named, ("kind", "what"), ("x", across, ",d"), ("y", axis, ".5~g"))
     encoding = places | {"color": coloured, "strokeDash": dash, "tooltip": tooltip, "detail": {"field": "line"}}
     marks = [charts.layer("line", data, encoding, **charts.line_look(len(data) // max(len(drawn) * len(kinds), 1)))]
     if bands:
-        edges = {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}, "detail": {"field": "kind"}}
-        marks.insert(0, charts.layer("area", bands, places | {"color": coloured} | edges, opacity=0.2))
+        edges = searching.EDGES | {"color": coloured, "detail": {"field": "kind"}}
+        marks.insert(0, charts.layer("area", bands, places | edges, opacity=0.2))
     caption = " ".join(filter(None, [about, searching.SEEDS if bands else ""]))
     alt = f"{title}: {axis} over {across}. {caption}"
     return figure(title, charts.chart(marks, alt), caption or f"{searching.sentence(axis)} over {across}.")
