@@ -39,14 +39,14 @@ Row = dict[str, Any]
 
 @functools.cache
 def library() -> str:
-    """JavaScript of Vega, Vega-Lite and Vega-Embed; kept in the user's cache folder, as packing it takes a second."""
+    """JavaScript that defines `vegaEmbed`; kept in the user's cache folder, as packing it takes a second."""
     import vl_convert
 
     file = Path("~/.cache/nasjax").expanduser() / f"vega-{version('vl-convert-python')}.js"
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError):
-        text = vl_convert.javascript_bundle(None).replace("</script", "<\\/script")
+        text = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f"{file.name}.{os.getpid()}")
@@ -109,20 +109,24 @@ def axis(
     if whole:
         between = "abs(datum.value - round(datum.value)) > 1e-6"
         look |= {"tickMinStep": 1, "labelExpr": f"{between} ? '' : datum.label"}
-        look |= {"tickSize": {"condition": {"test": between, "value": 0}, "value": 5}}
+        look["tickSize"] = {"condition": {"test": between, "value": 0}, "value": 5}
+        look["gridOpacity"] = {"condition": {"test": between, "value": 0}, "value": 1}
     return {"field": field, "type": "quantitative", "scale": scale, "axis": look}
 
 
-def colours(domain: Sequence[str], palette: Sequence[str] = PALETTE, field: str = "line") -> dict[str, Any]:
+def colours(
+    domain: Sequence[str], palette: Sequence[str] = PALETTE, field: str = "line", *, lines: bool = False
+) -> dict[str, Any]:
     """The colour of each name; a legend where there are several, in as many columns as fit."""
     chosen = [palette[n % len(palette)] for n in range(len(domain))]
     found: Row = {"field": field, "type": "nominal", "scale": {"domain": list(domain), "range": chosen}}
-    return found | {"legend": legend(domain) if len(domain) > 1 else None}
+    return found | {"legend": legend(domain, lines=lines) if len(domain) > 1 else None}
 
 
-def legend(names: Sequence[str]) -> Row:
-    """Of these names, in as many columns as fit a figure."""
-    return {"columns": max(1, int(420 // (36 + 6.8 * max(map(len, names)))))}
+def legend(names: Sequence[str], *, lines: bool = False) -> Row:
+    """Of these names, in as many columns as fit a figure; `lines` shows how lines are drawn."""
+    columns = max(1, int(420 // (36 + 6.8 * max(map(len, names)))))
+    return {"columns": columns} | ({"symbolType": "stroke", "symbolSize": 400} if lines else {})
 
 
 def hover(*fields: tuple[str, ...]) -> list[Row]:

@@ -17,6 +17,7 @@ def heat_map(
     *,
     what: str,
     down: str,
+    order: Sequence[str] = (),
     by_row: bool = False,
     marked: Sequence[int] = (),
 ) -> str:
@@ -29,13 +30,15 @@ def heat_map(
       alt: what a reader who cannot see it is told.
       what: name of a value, with its unit.
       down: what a row is.
+      order: of the columns; what it does not name follows.
       by_row: compare values with those of their own row only, not with the whole table.
       marked: per row the column that is outlined; -1 = none.
 
     Returns:
       Trusted HTML.
     """
-    data, names = [], dict.fromkeys(name for found in columns for name in found)
+    used = dict.fromkeys(name for found in columns for name in found)
+    data, names = [], dict.fromkeys([*(name for name in order if name in used), *used])
     for r, row in enumerate(table):
         compared = [value for value in row if value is not None]
         low, high = min(compared, default=0.0), max(compared, default=1.0)

@@ -26,7 +26,9 @@ def section(run: Run) -> str:
             what, title = _what(table), _CELLS.get(cell, str(cell))
             caption = f"Epoch {last.get('epoch')}: {what} of each operator (columns) on each edge (rows: from → to)."
             edges = _EDGES if len(table) == len(_EDGES) else [f"edge {n}" for n in range(len(table))]
-            drawing = heat_map(table, edges, _names(run, last, cell), caption, what=what, down="edge")
+            order = [name for edge in _names(run, rows[0], cell) for name in edge]
+            names = _names(run, last, cell)
+            drawing = heat_map(table, edges, names, caption, what=what, down="edge", order=order)
             cards.append(elements.figure(f"{sentence(what)}s, {title}", drawing, caption))
             cards.append(_curves(run, rows, cell, what, title))
     if not run.trials and isinstance(last.get("arch"), Mapping):
@@ -91,11 +93,12 @@ def _curves(run: Run, rows: Sequence[Mapping[str, Any]], cell: str, what: str, t
         return ""
     operators = list(dict.fromkeys(row["line"] for row in data))
     dash = {"domain": operators, "range": [[1, 0]] * len(charts.PALETTE) + [[5, 3]] * len(charts.PALETTE)}
+    look = charts.legend(operators, lines=True) if len(operators) > 1 else None
     encoding = {
         "x": charts.axis("x", "epoch", whole=True, end="x"),
         "y": charts.axis("y", f"{what} (mean over edges)"),
-        "color": charts.colours(operators),
-        "strokeDash": {"field": "line", "type": "nominal", "scale": dash},
+        "color": charts.colours(operators, lines=True),
+        "strokeDash": {"field": "line", "type": "nominal", "scale": dash, "legend": look},
         "tooltip": charts.hover(("line", "operator"), ("x", "epoch", ",d"), ("y", what, ".4~g")),
     }
     lines = charts.layer("line", data, encoding, **charts.line_look(len(data) // len(operators)))

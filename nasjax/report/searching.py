@@ -78,7 +78,7 @@ def progress(lines: Sequence[Line]) -> str:
     across: dict[str, Any] = places | {"color": charts.colours(*palette(lines))}
     kinds = [_BEST, _MEAN]
     dash: charts.Row = {"field": "kind", "type": "nominal", "scale": {"domain": kinds, "range": [[1, 0], [5, 4]]}}
-    dash["legend"] = charts.legend(kinds) | {"symbolSize": 400}
+    dash["legend"] = charts.legend(kinds, lines=True)
     marks = [charts.layer("area", bands, across | EDGES, opacity=0.2, interpolate="step-after")] if bands else []
     for kind, steps in ((_BEST, "step-after"), (_MEAN, "linear")):
         rows = [row for row in tracks if row["kind"] == kind]

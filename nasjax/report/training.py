@@ -118,10 +118,10 @@ def _figure(
     places = {"x": charts.axis("x", across, whole=True, end="x"), "y": charts.axis("y", axis)}
     kinds = [item.label for item in tracks]
     single = len(drawn) == 1 and len(kinds) > 1  # colours tell the numbers apart where they need not tell runs apart
-    coloured = charts.colours(kinds, field="kind") if single else charts.colours(*searching.palette(drawn))
+    coloured = charts.colours(kinds, field="kind", lines=True) if single else charts.colours(*searching.palette(drawn))
     dashes = {"domain": kinds, "range": [[1, 0], [6, 3], [2, 3]][: len(kinds)]}
     dash: charts.Row = {"field": "kind", "type": "nominal", "scale": dashes}
-    dash["legend"] = charts.legend(kinds) | {"symbolSize": 400} if len(kinds) > 1 else None
+    dash["legend"] = charts.legend(kinds, lines=True) if len(kinds) > 1 else None
     named = [("line", "run")] if len(drawn) > 1 else []
     tooltip = charts.hover(*named, ("kind", "what"), ("x", across, ",d"), ("y", axis, ".5~g"))
     encoding = places | {"color": coloured, "strokeDash": dash, "tooltip": tooltip, "detail": {"field": "line"}}
