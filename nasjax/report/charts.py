@@ -29,7 +29,7 @@ CONFIG = {
     "axis": _AXIS,
     "axisX": {"grid": False},
     "legend": {"orient": "top", "title": None, "labelColor": _INK, "labelFontSize": 12, "labelLimit": 400}
-    | {"symbolOpacity": 1, "symbolStrokeWidth": 2.5},
+    | {"symbolOpacity": 1, "symbolStrokeWidth": 2.5, "layout": {"top": {"direction": "vertical", "anchor": "start"}}},
     "line": {"strokeWidth": 2.2},
     "range": {"category": list(PALETTE)},
 }
@@ -105,7 +105,7 @@ def axis(
         scale |= {"nice": False, "padding": 10}
     look: Row = {"title": title, "tickCount": 6}
     if log or whole:
-        look["format"] = "~s" if log else ",d"
+        look["format"] = ".3~s" if log else ",d"
     if whole:
         between = "abs(datum.value - round(datum.value)) > 1e-6"
         look |= {"tickMinStep": 1, "labelExpr": f"{between} ? '' : datum.label"}

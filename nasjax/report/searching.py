@@ -15,7 +15,7 @@ from nasjax.report.runs import Run, Trial
 EMA_DECAY = 0.95
 POINT = {"opacity": 0.5, "size": 42, "cursor": "pointer"}
 EDGES: dict[str, Any] = {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
-SEEDS = "Runs that differ in their seed only are one line, the mean, with a band from the lowest to the highest."
+SEEDS = "Runs that differ in their seed only are one line, the mean, with a band from the lowest to the highest, as far as each seed got."
 _BEST, _MEAN = "best so far", f"moving average ({EMA_DECAY})"
 
 
@@ -71,7 +71,7 @@ def progress(lines: Sequence[Line]) -> str:
             )
         for kind, found in ((_BEST, _best), (_MEAN, _mean)):
             band = charts.thin(grouping.band([found(run) for run in line.runs]))
-            tracks += [row | {"line": line.label, "kind": kind} for row in band]
+            tracks += [{"x": row["x"], "y": row["y"], "line": line.label, "kind": kind} for row in band]
             if kind == _BEST and len(line.runs) > 1:
                 bands += [row | {"line": line.label} for row in band]
     places = {"x": charts.axis("x", "trials completed", whole=True, end="x"), "y": charts.axis("y", metric.axis)}
@@ -121,7 +121,7 @@ def sizes(lines: Sequence[Line]) -> str:
             found = [point(line, number, t, y=metric.value(t.fitness or 0.0)) for t in sized]
             dots += charts.thin(found)
             rings += [row for t, row in zip(sized, found, strict=True) if t is run.best]
-    if len(dots) < 2:
+    if len({(row["params"], row["y"]) for row in dots}) < 2:
         return ""
     across: dict[str, Any] = {"x": charts.axis("params", "parameters (logarithmic)", log=True)}
     across |= {"y": charts.axis("y", metric.axis), "color": charts.colours(*palette(lines)), "tooltip": told(lines)}
@@ -134,34 +134,41 @@ def sizes(lines: Sequence[Line]) -> str:
 
 
 def costs(lines: Sequence[Line]) -> str:
-    """Histogram of the cost of a trial; nothing where no two trials cost anything (scores that are looked up)."""
+    """Histogram of the cost of a trial, lines side by side; nothing where all trials cost the same (a table: 0)."""
     spent = [[t.cost_s for run in line.runs for t in run.trials if t.cost_s is not None] for line in lines]
     every = [cost for found in spent for cost in found]
-    if len(every) < 2 or not any(every):
+    if len(set(every)) < 2:
         return ""
     log = min(every) > 0 and max(every) > 30 * min(every)
     low, high = min(every), max(every)
-    high = high if high > low else low + max(abs(low), 1e-3)
     bins = min(24, max(6, math.isqrt(len(every)) * 2))
 
-    def edge(i: int) -> float:
+    def edge(i: float) -> float:
         return low * (high / low) ** (i / bins) if log else low + (high - low) * i / bins
 
     rows = []
-    for line, found in zip(lines, spent, strict=True):
+    for n, (line, found) in enumerate(zip(lines, spent, strict=True)):
         for i in range(bins):
             last = i == bins - 1
             inside = sum(edge(i) <= cost and (cost < edge(i + 1) or last) for cost in found)
             if inside:
                 shown = f"{edge(i):.4g} to {edge(i + 1):.4g} s"
-                rows.append({"line": line.label, "x": edge(i), "x2": edge(i + 1), "y": inside, "shown": shown})
+                rows.append(
+                    {
+                        "line": line.label,
+                        "x": edge(i + n / len(lines)),
+                        "x2": edge(i + (n + 1) / len(lines)),
+                        "y": inside,
+                        "shown": shown,
+                    }
+                )
     scale = ", logarithmic" if log else ""
     x = charts.axis("x", f"cost of a trial (s{scale})", log=log)
     across: dict[str, Any] = {"x": x, "x2": {"field": "x2"}, "color": charts.colours(*palette(lines))}
     across |= {"y": charts.axis("y", "trials", zero=True, whole=True), "y2": {"datum": 0}}
     named: list[tuple[str, ...]] = [("line", "run")] if len(lines) > 1 else []
     across["tooltip"] = charts.hover(*named, ("shown", "cost"), ("y", "trials"))
-    bars = charts.layer("rect", rows, across, opacity=0.65, stroke="white")
+    bars = charts.layer("rect", rows, across, opacity=0.8, stroke="white")
     caption = "How many trials cost how much, failed ones included."
     return figure("Cost of a trial", charts.chart([bars], _alt(caption, lines)), caption)
 
