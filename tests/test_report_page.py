@@ -1,7 +1,6 @@
 """The report of synthetic workdirs: well-formed, complete, true to the data, safe, small."""
 
 import fcntl
-import json
 import re
 import subprocess
 import sys

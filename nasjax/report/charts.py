@@ -40,12 +40,12 @@ Row = dict[str, Any]
 @functools.cache
 def library() -> str:
     """JavaScript that defines `vegaEmbed`; kept in the user's cache folder, as packing it takes a second."""
-    import vl_convert
-
     file = Path("~/.cache/nasjax").expanduser() / f"vega-{version('vl-convert-python')}.js"
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError):
+        import vl_convert
+
         text = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

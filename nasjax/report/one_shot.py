@@ -77,7 +77,7 @@ def _operators(run: Run) -> str:
     top, whole = (ranking.shares(chosen, len(names) - 1) for chosen in (best, found))
     if not any(layer[-1] for layer in whole):
         names.pop()
-    groups = [f"best {len(best)} trials", f"all {len(found)} trials"]
+    groups = [f"best {len(best)}", f"all {len(found)}"]
     rows = [
         {"layer": f"layer {n}", "operator": name, "group": group, "x": o, "x2": o + _FULL * share[n][o]}
         | {"share": 100 * share[n][o]}

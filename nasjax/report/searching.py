@@ -15,7 +15,10 @@ from nasjax.report.runs import Run, Trial
 EMA_DECAY = 0.95
 POINT = {"opacity": 0.5, "size": 42, "cursor": "pointer"}
 EDGES: dict[str, Any] = {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
-SEEDS = "Runs that differ in their seed only are one line, the mean, with a band from the lowest to the highest, as far as each seed got."
+SEEDS = (
+    "Runs that differ in their seed only are one line, the mean, with a band from the lowest to the highest, as far as "
+    "all of them got."
+)
 _BEST, _MEAN = "best so far", f"moving average ({EMA_DECAY})"
 
 
