@@ -38,7 +38,7 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
         charts.library.cache_clear()
 
 
-@pytest.mark.parametrize(("many", "kept"), [(0, 0), (10, 10), (1000, 1000), (1001, 501), (5000, 1001)])
+@pytest.mark.parametrize(("many", "kept"), [(0, 0), (10, 10), (300, 300), (301, 151), (3000, 301)])
 def test_too_many_points_are_thinned(many, kept):
     found = charts.thin(range(many))
     assert len(found) == kept and (not many or (found[0], found[-1]) == (0, many - 1))

@@ -19,7 +19,7 @@ HEIGHT = 250  # pixels of a chart without its axes
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito 2008: safe for colour-blind
 FAILED = "#8A1C1C"
 _INK, _SOFT, _RULE = "#16191d", "#4d5560", "#e1e5ea"
-_MOST = 1000  # points drawn per run and figure, so that a report of 100,000 trials stays small
+MOST_POINTS, MOST_ON_LINE = 1000, 300  # drawn in a figure, on one line: a report of 100,000 trials stays small
 _AXIS = {"labelColor": _SOFT, "titleColor": _SOFT, "titleFontWeight": 600, "labelFontSize": 12, "titleFontSize": 12}
 _AXIS |= {"gridColor": _RULE, "domainColor": _SOFT, "tickColor": _SOFT, "labelOverlap": True, "titlePadding": 8}
 CONFIG = {
@@ -78,8 +78,17 @@ def chart(layers: Iterable[Mapping[str, Any]], alt: str, **more: Any) -> str:
 
 def embedded(tree: Any) -> str:
     """JSON that is safe inside a script element."""
-    text = json.dumps(tree, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_rounded(tree), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("&", "\\u0026")
+
+
+def _rounded(tree: Any) -> Any:
+    """Numbers with the seven digits that a float32 has, more than a chart can show."""
+    if isinstance(tree, float):
+        return float(f"{tree:.7g}")
+    if isinstance(tree, dict):
+        return {key: _rounded(value) for key, value in tree.items()}
+    return [_rounded(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
 
 
 def layer(mark: str, rows: Iterable[Row], encoding: Mapping[str, Any], **look: Any) -> dict[str, Any]:
@@ -138,7 +147,7 @@ def hover(*fields: tuple[str, ...]) -> list[Row]:
     ]
 
 
-def thin(points: Sequence[Any], most: int = _MOST) -> list[Any]:
+def thin(points: Sequence[Any], most: int = MOST_ON_LINE) -> list[Any]:
     """Every k-th of too many points, and the last."""
     k = -(-len(points) // most)
     return list(points) if k <= 1 else [*points[:-1:k], points[-1]]

@@ -77,6 +77,8 @@ def page(runs: Sequence[Run]) -> str:
         f'<header><p class="eyebrow">nasjax search report</p><h1>{escape(title)}</h1>{head}</header>\n'
         f"<noscript>{note('The charts are drawn by JavaScript, which is switched off.')}</noscript>"
         f"{body}\n</main><footer>{foot}</footer>\n"
+        "<!-- The charts' library: Vega, Vega-Lite and Vega-Embed, BSD-3-Clause, University of Washington Interactive "
+        "Data Lab and contributors. -->\n"
         f'<script type="application/json" id="charts">{charts.embedded(charts.CONFIG)}</script>\n'
         + "".join(f"<script>{script}</script>\n" for script in scripts)
         + "</body></html>\n"

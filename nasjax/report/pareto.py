@@ -17,6 +17,7 @@ def fronts(lines: Sequence[Line]) -> str:
     dots: list[charts.Row] = []
     rings: list[charts.Row] = []
     told: list[str] = []
+    most = charts.MOST_POINTS // sum(len(line.runs) for line in lines)
     for line in lines:
         for number, run in line.members:
             trials = [t for t in run.done if len(t.objectives) > 1 and t.macs]
@@ -25,9 +26,10 @@ def fronts(lines: Sequence[Line]) -> str:
             best = ranking.front(trials)
             told.append(f"{len(best)} of {len(trials)} trials")
             for found, into in ((trials, dots), (best, rings)):
-                into += charts.thin([
-                    searching.point(line, number, t, macs=t.macs, y=metric.value(t.fitness or 0.0)) for t in found
-                ])  # fmt: skip
+                into += [
+                    searching.point(line, number, t, macs=t.macs, y=metric.value(t.fitness or 0.0))
+                    for t in charts.thin(found, most)
+                ]
     if not dots:
         return ""
     places = {"x": charts.axis("macs", "multiply-adds", end="x"), "y": charts.axis("y", metric.axis)}

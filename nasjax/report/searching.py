@@ -63,17 +63,17 @@ def progress(lines: Sequence[Line]) -> str:
     metric = lines[0].metric
     every = [metric.value(t.fitness or 0.0) for line in lines for run in line.runs for t in run.done]
     foot = min(every) - 0.04 * (max(every) - min(every) or 1.0)
+    most = charts.MOST_POINTS // sum(len(line.runs) for line in lines)
     dots, crosses, tracks, bands = [], [], [], []
     for line in lines:
         for number, run in line.members:
-            dots += charts.thin([
-                point(line, number, t, x=t.order, y=metric.value(t.fitness or 0.0)) for t in run.done
-            ])  # fmt: skip
-            crosses += charts.thin(
-                [point(line, number, t, x=t.order, y=foot, shown=f"{t.status} {t.error[:80]}") for t in run.failed]
-            )
+            shown = charts.thin(run.done, most)
+            dots += [point(line, number, t, x=t.order, y=metric.value(t.fitness or 0.0)) for t in shown]
+            lost = charts.thin(run.failed, most)
+            crosses += [point(line, number, t, x=t.order, y=foot, shown=f"{t.status} {t.error[:80]}") for t in lost]
         for kind, found in ((_BEST, _best), (_MEAN, _mean)):
-            band = charts.thin(grouping.band([found(run) for run in line.runs]))
+            band = grouping.band([found(run) for run in line.runs])
+            band = charts.thin(_steps(band) if kind == _BEST else band)
             tracks += [{"x": row["x"], "y": row["y"], "line": line.label, "kind": kind} for row in band]
             if kind == _BEST and len(line.runs) > 1:
                 bands += [row | {"line": line.label} for row in band]
@@ -109,6 +109,12 @@ def _best(run: Run) -> list[tuple[float, float]]:
     return steps
 
 
+def _steps(band: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The first row, those at which something changes, and the last."""
+    changes = [a for a, b in zip(band[1:], band, strict=False) if any(a[key] != b[key] for key in ("y", "low", "high"))]
+    return [*band[:1], *changes, *band[-1:]] if changes[-1:] != band[-1:] else [*band[:1], *changes]
+
+
 def _mean(run: Run) -> list[tuple[float, float]]:
     values = ema([run.metric.value(t.fitness or 0.0) for t in run.done])
     return [(float(t.order), value) for t, value in zip(run.done, values, strict=True)]
@@ -117,13 +123,14 @@ def _mean(run: Run) -> list[tuple[float, float]]:
 def sizes(lines: Sequence[Line]) -> str:
     """Parameters against the metric; nothing where fewer than two networks have a known size."""
     metric = lines[0].metric
-    dots, rings = [], []
+    most = charts.MOST_POINTS // sum(len(line.runs) for line in lines)
+    dots: list[charts.Row] = []
+    rings: list[charts.Row] = []
     for line in lines:
         for number, run in line.members:
-            sized = [t for t in run.done if t.params and t.params > 0]
-            found = [point(line, number, t, y=metric.value(t.fitness or 0.0)) for t in sized]
-            dots += charts.thin(found)
-            rings += [row for t, row in zip(sized, found, strict=True) if t is run.best]
+            sized, best = [t for t in run.done if t.params and t.params > 0], run.best
+            for found, into in ((charts.thin(sized, most), dots), ([t for t in sized if t is best], rings)):
+                into += [point(line, number, t, y=metric.value(t.fitness or 0.0)) for t in found]
     if len({(row["params"], row["y"]) for row in dots}) < 2:
         return ""
     across: dict[str, Any] = {"x": charts.axis("params", "parameters (logarithmic)", log=True)}
