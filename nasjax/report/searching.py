@@ -48,7 +48,7 @@ def told(lines: Sequence[Line]) -> list[charts.Row]:
     """What is shown of a trial on hover; the lines share a metric."""
     fields: list[tuple[str, ...]] = [("trial",), ("shown", lines[0].metric.title), ("arch", "architecture")]
     fields += [("params", "parameters", ",d")] if _any(lines, "params") else []
-    fields += [("cost", "cost (s)", ".3~s")] if _any(lines, "cost_s") else []
+    fields += [("cost", "cost (s)", ".3~g")] if _any(lines, "cost_s") else []
     return charts.hover(*([("line", "run")] if len(lines) > 1 else []), *fields)
 
 
@@ -174,6 +174,7 @@ def costs(lines: Sequence[Line]) -> str:
                 )
     scale = ", logarithmic" if log else ""
     x = charts.axis("x", f"cost of a trial (s{scale})", log=log)
+    x["axis"]["format"] = ".3~g"  # 0.02 s, not 20m
     across: dict[str, Any] = {"x": x, "x2": {"field": "x2"}, "color": charts.colours(*palette(lines))}
     across |= {"y": charts.axis("y", "trials", zero=True, whole=True), "y2": {"datum": 0}}
     named: list[tuple[str, ...]] = [("line", "run")] if len(lines) > 1 else []

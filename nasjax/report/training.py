@@ -14,8 +14,8 @@ from nasjax.report.runs import number
 _HIDDEN = ("trials", "wall_s", "updates", "epoch", "stage")  # places, not results
 _SPLITS = {  # of a family such as loss or accuracy: the beginning of its key, and what was measured
     "train_": "training",
-    "val_": "validation, on the batches of the architecture's steps",
-    "valid_": "validation, on all validation data after the epoch",
+    "val_": "validation, batches of the epoch",
+    "valid_": "validation, all after the epoch",
 }
 _KNOWN = {  # title, axis title with its unit, and what to know
     "entropy": ("Entropy of the policy", "entropy (nats per architecture)", "Lower: the policy has made up its mind."),
