@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from nasjax.report import charts, elements, metric, networks, pareto, ranking
-from nasjax.report.drawings import choice_chain as paths
 from nasjax.report.heat import heat_map
 from nasjax.report.runs import Run, mapping, number
 from nasjax.report.searching import sentence
@@ -186,10 +185,11 @@ def _optimum(run: Run) -> str:
 
 
 def _path(arch: object) -> list[int] | None:
-    try:
-        return paths.numbers(arch)
-    except ValueError:
+    """The operator of every layer, -1 = identity; None where the architecture is no path."""
+    path = mapping(arch).get("path")
+    if not isinstance(path, list) or not path or any(type(v) is not int or v < -1 for v in path):
         return None
+    return path
 
 
 def _names(run: Run, at_least: int = 0) -> list[str]:
