@@ -1,11 +1,13 @@
-"""Axes, ticks and network drawings."""
+"""Drawings of architectures."""
 
-import re
+import importlib
+import inspect
 import xml.etree.ElementTree as ET
+from importlib import resources
 
 import pytest
 
-from nasjax.report import networks, svg
+from nasjax.report import networks
 
 
 def conv(height, width, filters, inputs):
@@ -82,9 +84,12 @@ def test_tabular_cell_labels_its_edges_in_the_benchmark_s_order():
         {"space": "tabular_cell", "ops": ["none"] * 5},  # no complete cell has 5 edges
     ],
 )
-def test_what_has_no_drawing_is_shown_as_json(arch):
+def test_what_has_no_drawing_is_shown_as_it_is(arch):
     drawing, caption = networks.draw(arch, {})
-    assert drawing.startswith("<pre>") and caption == "The architecture as JSON."
+    if isinstance(arch, dict) and len(arch) > 1:
+        assert drawing.count("<tr>") == len(arch) and caption == "The architecture, site by site."
+    else:
+        assert drawing.startswith("<pre>") and caption == "The architecture as JSON."
     assert len(networks.summary(arch)) <= 160
 
 
@@ -94,42 +99,34 @@ def test_summary_is_short():
     assert len(networks.summary({"space": "conv_chain", "layers": layers})) == 160
 
 
-RANGES = [(0, 1, 0), (0.31, 0.98, 0), (5, 5, 0), (0.43061, 0.430610001, 0), (1, 1.0004, 0), (-3, 900, 0)]
-RANGES += [(900, 2e7, 1), (1e4, 1.1e4, 1), (7, 7, 1), (1, 1e9, 1)]
+def test_a_user_s_own_space_is_a_table_of_sites():
+    arch = {"space": "my_space", "choices": {"width of <b>": 32, "act": "relu", "rates": [0.1, 0.2], "skip": True}}
+    drawing, caption = networks.draw(arch, {})
+    tree = ET.fromstring(drawing)
+    cells = [[cell.text for cell in row] for row in tree.iter("tr")]
+    assert cells == [
+        ["site", "choice"],
+        ["width of <b>", "32"],
+        ["act", "relu"],
+        ["rates", "[0.1, 0.2]"],
+        ["skip", "true"],
+    ]
+    assert caption == "The architecture, site by site."
+    assert networks.summary(arch) == "width of <b>=32  act=relu  rates=[0.1, 0.2]  skip=true"
+    assert networks.summary(arch, 20) == "width of <b>=32  ac…"
 
 
-@pytest.mark.parametrize(("low", "high", "log"), RANGES)
-def test_axes_have_a_few_round_ticks_inside(low, high, log):
-    axis = svg.axis("x", [low, high], log=bool(log))
-    ticks = axis.ticks()
-    assert 2 <= len(ticks) <= 10
-    assert all(axis.low * 0.999 - 1e-9 <= t <= axis.high * 1.001 for t in ticks)
-    assert 0 <= axis.place(low) <= axis.place(high) <= 1
-    assert len({axis.text(t) for t in ticks}) == len(ticks)  # no label twice
+@pytest.mark.parametrize("space", ["os", "..os", "", 7, None, "generic", "__init__", "darts_cell.x"])
+def test_the_name_of_a_space_finds_its_drawing_and_nothing_else(space):
+    drawing, _ = networks.draw({"space": space, "choices": {"depth": 3}}, {})
+    assert "depth" in drawing and "<td>3</td>" in drawing
 
 
-def test_counts_have_whole_ticks():
-    assert svg.axis("trials", [0.0, 1.0], text=svg.count).ticks() == [0.0, 1.0]
-
-
-def test_points_are_where_the_axes_say():
-    x, y = svg.axis("x", [1.0, 100.0], log=True), svg.axis("y", [0.0, 1.0])
-    marks = svg.dots(x, y, [(1.0, 0.0), (10.0, 0.5), (100.0, 1.0)], ["a", "b", "<c>"], "dots")
-    tree = ET.fromstring(svg.chart(x, y, [marks], 'told "aloud"'))
-    (ax, ay), (bx, by), (cx, cy) = [(float(c.get("cx")), float(c.get("cy"))) for c in tree.iter("circle")]
-    assert bx == pytest.approx((ax + cx) / 2, abs=0.11) and by == pytest.approx((ay + cy) / 2, abs=0.11)
-    assert svg.LEFT < ax < cx < svg.WIDTH - svg.RIGHT and svg.TOP < cy < ay < svg.HEIGHT - svg.BOTTOM
-    assert tree.get("aria-label") == 'told "aloud"'
-    ten = next(t for t in tree.iter("text") if t.text == "10")
-    assert float(ten.get("x")) == pytest.approx(bx)
-
-
-def test_steps_rise_where_the_best_rises():
-    x, y = svg.axis("x", [0.0, 10.0]), svg.axis("y", [0.0, 1.0])
-    path = re.search(r'd="([^"]+)"', svg.steps(x, y, [(0, 0.2), (4, 0.6), (10, 0.6)], "c0")).group(1)
-    assert re.fullmatch(r"M[\d.]+ [\d.]+H[\d.]+V[\d.]+H[\d.]+V[\d.]+", path)
-
-
-@pytest.mark.parametrize(("value", "text"), [(4_201_630, "4.202M"), (36_500, "36.5k"), (0.25, "0.25"), (999_999, "1M")])
-def test_short_numbers(value, text):
-    assert svg.short(value) == text
+def test_every_drawing_has_the_same_functions():
+    folder = resources.files("nasjax.report.drawings")
+    names = [file.name.removesuffix(".py") for file in folder.iterdir() if file.name.endswith(".py")]
+    assert {"conv_chain", "tabular_cell", "darts_cell", "choice_chain", "generic"} <= set(names)
+    for name in set(names) - {"__init__"}:
+        module = importlib.import_module(f"nasjax.report.drawings.{name}")
+        assert list(inspect.signature(module.draw).parameters) == ["arch", "space"]
+        assert list(inspect.signature(module.summary).parameters) == ["arch"]

@@ -2,13 +2,14 @@
 
 import json
 import math
-import re
 import xml.etree.ElementTree as ET
 
 import pytest
+from tools.report_pages import report
 
-from nasjax.report import networks, one_shot, ranking, write_report
-from nasjax.report.workdir import Trial, read
+from nasjax.report import grouping, networks, one_shot, pareto, phases, ranking
+from nasjax.report.runs import Trial
+from nasjax.report.workdir import read
 
 OPERATORS = ["mbconv_k3_e3", "mbconv_k5_e6", "mbconv_k7_e6"]
 SPACE = {"name": "choice_chain", "family": "mobile", "stem": 8, "stem_stride": 1, "first": 8, "tail": 64}
@@ -52,82 +53,79 @@ def several(tmp_path):
     return workdir(tmp_path / "fairnas", objectives)
 
 
-def page(*folders, out=None):
-    return write_report(list(folders), out).read_text()
-
-
-def cells(html, label):
-    """The rows of the table of that label."""
-    body = re.search(rf'aria-label="{label}"><table>.*?<tbody>(.*?)</tbody>', html, re.S).group(1)
-    return [[re.sub("<.*?>", "", td) for td in re.findall(r"<td.*?>(.*?)</td>", tr)] for tr in body.split("\n")]
+def cells(page, label):
+    """The rows of the table of that label, without its head."""
+    return page.rows[label][1:]
 
 
 def test_the_cost_of_each_phase(several):
-    assert cells(page(several), "Cost per phase") == [
+    assert cells(report(several), "Cost per phase") == [
         ["fairnas", "supernet", "30.0", "85.7", "finished"],
         ["fairnas", "search", "5.0", "14.3", "finished"],
         ["fairnas", "retraining", "–", "–", "not started"],
     ]
     (several / "retrain").mkdir()
-    assert cells(page(several), "Cost per phase")[2][4] == "unfinished"
+    assert cells(report(several), "Cost per phase")[2][4] == "unfinished"
     (several / "result.json").write_text(json.dumps({"seconds": 15.0, "test_accuracy": 0.9}))
-    html = page(several)
-    assert [row[2:] for row in cells(html, "Cost per phase")] == [
+    page = report(several)
+    assert [row[2:] for row in cells(page, "Cost per phase")] == [
         ["30.0", "60.0", "finished"],
         ["5.0", "10.0", "finished"],
         ["15.0", "30.0", "finished"],
     ]
-    assert 'total cost</dt><dd class="">50.0 s' in html
-    widths = [float(w) for w in re.findall(r'class="segment c\d" x="[\d.]+" y="20" width="([\d.]+)"', html)]
-    assert [w / widths[2] for w in widths] == pytest.approx([2, 1 / 3, 1], rel=0.01)
+    assert "total cost50.0 s" in page.text
+    assert [row["s"] for row in page.marks("Cost per phase", "bar")] == [30.0, 5.0, 15.0]
+    assert page.axis("Cost per phase", "x") == "wall-clock time (s)"
 
 
 def test_curves_of_the_supernet(several):
-    html = page(several)
-    for title in ("Train loss", "Train accuracy", "Tau"):
-        assert f"<h3>{title}</h3>" in html
-    assert "Across: epochs (count). Up: training loss (nats)." in html
-    tau = re.search(r"<h3>Tau</h3>.*?line c0\" d=\"(.*?)h0", html).group(1)
-    assert tau.count("L") == 1  # two epochs: the first has none
+    page = report(several)
+    assert page.axis("Training loss", "y") == "training loss (nats)" and page.axis("Training loss", "x") == "epoch"
+    assert [row["y"] for row in page.marks("Training accuracy", "line")] == pytest.approx([20, 40, 60])
+    tau = [(row["x"], row["y"]) for row in page.marks("Order of operator scores", "line")]
+    assert tau == [(2, 0.6), (3, pytest.approx(0.9))]  # the first epoch has none
 
 
 def test_the_score_matrix(several):
-    html = page(several)
-    heat = ET.fromstring(re.search(r"<h3>Scores of the operators</h3>(<svg.*?</svg>)", html).group(1))
-    squares = {rect[0].text: rect for rect in heat.iter("rect")}
-    assert len(squares) == 9
-    darkness = {text: float(rect.get("fill-opacity")) for text, rect in squares.items()}
-    assert darkness["layer 0 mbconv_k5_e6: 1.5"] == darkness["layer 2 mbconv_k7_e6: 4"] == 1.0  # within their layer
-    assert darkness["layer 0 mbconv_k3_e3: 1"] == pytest.approx(0.53)
-    assert darkness["layer 1 mbconv_k3_e3: not a number"] == 0.0  # a removed layer
-    chosen = [text for text, rect in squares.items() if rect.get("class") == "chosen"]
-    assert chosen == ["layer 0 mbconv_k3_e3: 1", "layer 2 mbconv_k7_e6: 4"]  # of trial 1
+    squares = report(several).marks("Scores of the operators", "rect")
+    shade = {(row["row"], row["name"]): row["share"] for row in squares}
+    assert len(shade) == 9
+    assert shade["layer 0", "mbconv_k5_e6"] == shade["layer 2", "mbconv_k7_e6"] == 1.0  # within their layer
+    assert shade["layer 0", "mbconv_k3_e3"] == pytest.approx(0.5)
+    assert shade["layer 1", "mbconv_k3_e3"] is None  # a removed layer
+    shown = {(row["row"], row["name"], row["shown"]) for row in squares}
+    assert ("layer 0", "mbconv_k5_e6", "1.5") in shown and ("layer 1", "mbconv_k3_e3", "not a number") in shown
+    chosen = {(row["row"], row["name"]) for row in squares if row.get("chosen")}
+    assert chosen == {("layer 0", "mbconv_k3_e3"), ("layer 2", "mbconv_k7_e6")}  # of trial 1
 
 
 def test_operators_of_the_best_beside_all(several):
-    html = page(several)
-    assert "layer 0 mbconv_k3_e3: 100 % of the best, 50 % of all" in html
-    assert "layer 2 mbconv_k3_e3: 0 % of the best, 25 % of all" in html
-    assert "layer 1 identity: 100 % of the best, 100 % of all" in html
-    drawing = re.search(r"<h3>Operators chosen</h3>.*?(<svg.*?</svg>)", html).group(1)
-    widths = [float(rect.get("width")) for rect in ET.fromstring(drawing).iter("rect")]
-    assert max(widths) == 56.0 and widths[:2] == [56.0, 28.0]
+    page = report(several)
+    shares = {
+        (row["layer"], row["operator"], row["group"]): row["share"] for row in page.marks("Operators chosen", "bar")
+    }
+    best, every = "best 1", "all 4"
+    assert shares["layer 0", "mbconv_k3_e3", best] == 100 and shares["layer 0", "mbconv_k3_e3", every] == 50
+    assert shares["layer 2", "mbconv_k3_e3", best] == 0 and shares["layer 2", "mbconv_k3_e3", every] == 25
+    assert shares["layer 1", "identity", best] == shares["layer 1", "identity", every] == 100
+    long = [row["x2"] - row["x"] for row in page.marks("Operators chosen", "bar")]
+    assert max(long) == pytest.approx(0.9) and min(long) == 0
 
 
 def test_the_front_is_that_of_all_objectives(several):
-    html = page(several)
-    assert "3 of 4 trials" in html
-    assert [row[:4] for row in cells(html, "Pareto front")] == [
+    page = report(several)
+    assert "3 of 4 trials" in page.text
+    assert [row[:4] for row in cells(page, "Pareto front")] == [
         ["1", "75.00 %", "8,100", "51"],
         ["0", "50.00 %", "8,000", "50"],
         ["3", "25.00 %", "8,300", "53"],
     ]
-    assert 'best fitness</dt><dd class="">75.00 %' in html
-    drawing = ET.fromstring(re.search(r"<h3>Pareto front</h3>.*?(<svg.*?</svg>)", html).group(1))
-    groups = {g.get("class"): len(list(g.iter("circle"))) for g in drawing.iter("g")}
-    assert groups == {"dots c0": 4, "ring c0": 3}
+    assert "best validation accuracy75.00 %" in page.text
+    assert len(page.marks("Pareto front", "circle")) == 4
+    rings = [(row["macs"], row["y"], row["row"]) for row in page.marks("Pareto front", "point")]
+    assert rings[0] == (8100, 75.0, "trial-0-1") and len(rings) == 3
     one = workdir(several.parent / "one", [0.5, 0.6])
-    assert "Pareto" not in page(one)
+    assert "Pareto" not in report(one).text
 
 
 def trial(*objectives):
@@ -162,12 +160,17 @@ def test_score_against_paths_trained_alone(several):
     ])  # fmt: skip
     with (several / "standalone.jsonl").open("a") as file:
         file.write('{"arch": {"space": "choice')  # torn
-    html = page(several)
-    assert "tau 0.333 (tau-b" in html.replace("&#x27;", "'") and "3 paths; training them took 80 s" in html
-    assert "1 more failed." in html and "damaged" not in html
-    assert "standard deviation around 0 would be 0.64" in html
+    page = report(several)
+    assert "tau 0.333 (tau-b" in page.text and "3 paths; training them took 80 s" in page.text
+    assert "1 more failed." in page.text and "damaged" not in page.text
+    assert "standard deviation around 0 would be 0.64" in page.text
+    title = "Score and result of paths trained alone"
+    dots = [(row["x"], row["y"], row["row"]) for row in page.marks(title, "circle")]
+    assert dots == [(50, 90, "trial-0-0"), (75, 95, "trial-0-1"), (25, 92, "trial-0-2")]
+    assert page.axis(title, "y") == "validation accuracy (%), trained alone"
     (several / "standalone.jsonl").write_text('{"score": 1}\n')
-    assert "needs two paths that differ" in page(several)
+    page = report(several)
+    assert "needs two paths that differ" in page.text and title not in page.charts  # nothing to draw
 
 
 @pytest.mark.parametrize(
@@ -181,43 +184,47 @@ def test_score_against_paths_trained_alone(several):
 def test_the_optimum_beside_the_best(tmp_path, optimum, told):
     run = workdir(tmp_path / "bn", [4.0, 5.0, 0.5, 0.25], score="indicator")
     (run / "optimum.json").write_text(json.dumps(optimum | {"macs": 8500, "params": 7}))
-    html = page(run)
-    assert told in html and "of all paths within 9,000 multiply-adds, by exact search" in html
-    assert "8,500 macs, 7 parameters" in html
+    page = report(run)
+    assert told in page.text and "of all paths within 9,000 multiply-adds, by exact search" in page.text
+    assert "8,500 multiply-adds, 7 parameters" in page.text
 
 
 def test_scores_are_never_percent(tmp_path):
     run = workdir(tmp_path / "bn", [0.9, 0.5, 0.25, 0.125], score="indicator")
-    html = page(run)
-    assert 'best fitness</dt><dd class="">0.9<' in html and "fitness (%)" not in html and "BN score" in html
+    page = report(run)
+    assert "best batch norm score0.9" in page.text and "It has no unit" in page.text
+    titles = ["Batch norm score over the search", "Validation accuracy over the search"]
+    assert page.axis(titles[0], "y") == "batch norm score" and titles[1] not in page.charts
     other = workdir(tmp_path / "spos", [0.5, 0.75, 0.25, 0.125], method="spos", scores=False)
-    html = page(other, run, out=tmp_path / "both.html")
-    assert [row[:5] for row in cells(html, "The runs")] == [
-        [" spos", "finished", "4", "0", "75.00 %"],
-        [" bn", "finished", "4", "0", "0.9"],
+    page = report(other, run, out=tmp_path / "both.html")
+    assert [row[:5] for row in cells(page, "The runs")] == [
+        [" spos", "finished", "4", "0", "75.00 % (validation accuracy)"],
+        [" bn", "finished", "4", "0", "0.9 (batch norm score)"],
     ]
-    assert html.count("<h3>Fitness over the search</h3>") == 2  # no common axis
-    first, second = re.findall(r"<h3>Fitness over the search</h3>.*?</figure>", html)
-    assert "fitness (%)" in first and 'class="dots c0"' in first and 'class="dots c1"' not in first
-    assert "fitness (%)" not in second and 'class="dots c1"' in second and 'class="dots c0"' not in second
-    assert len(cells(html, "Cost per phase")) == 6
-    assert cells(html, "Ranking and result") == [["spos", "0", "–", "–"], ["bn", "0", "–", "–"]]
+    for title, name, axis in zip(titles, ("bn", "spos"), ("batch norm score", "validation accuracy (%)"), strict=True):
+        assert {row["line"] for row in page.marks(title, "circle")} == {name}  # no common axis
+        assert page.axis(title, "y") == axis
+    colours = [page.charts[title]["layer"][0]["encoding"]["color"]["scale"]["range"] for title in titles]
+    assert colours[0] != colours[1]  # every run keeps its colour
+    assert len(cells(page, "Cost per phase")) == 6
+    assert cells(page, "Ranking and result") == [["spos", "0", "–", "–"], ["bn", "0", "–", "–"]]
 
 
 def test_a_supernet_in_training(tmp_path):
     run = workdir(tmp_path / "run", done=False)
     with (run / "supernet" / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 4, "train_lo')
-    html = page(run)
-    assert [row[2:] for row in cells(html, "Cost per phase")] == [
+    page = report(run)
+    assert [row[2:] for row in cells(page, "Cost per phase")] == [
         ["30.0", "100.0", "unfinished"],
         ["0.0", "0.0", "not started"],
         ["–", "–", "not started"],
     ]
-    assert "Scores of the operators" in html and "Operators chosen" not in html and "damaged" not in html
-    assert "supernet unfinished; search not started" in html and "No trial has finished" in html
+    assert "Scores of the operators" in page.charts and "Operators chosen" not in page.charts
+    assert "damaged" not in page.text and "No trial has finished" in page.text
+    assert any("supernet 30.0 s (unfinished); " in alt for alt in page.alts())
     (run / "supernet" / "metrics.jsonl").unlink()  # before the first epoch
-    assert cells(page(run), "Cost per phase")[0][2:] == ["0.0", "0.0", "unfinished"]
+    assert cells(report(run), "Cost per phase")[0][2:] == ["0.0", "0.0", "unfinished"]
 
 
 def test_only_a_supernet_was_asked_for(tmp_path):
@@ -242,16 +249,17 @@ def test_an_unfinished_search_and_damaged_files_leave_the_page_whole(several):
     with (several / "trials.jsonl").open("a") as file:
         for path in ([0], ["x"], [], None, [10**6, 0, 0], [True, 0, 0]):
             file.write(json.dumps({"id": 9, "arch": arch(path), "fitness": [0.1, 1.0], "macs": 5}) + "\n")
-    html = page(several)
-    assert cells(html, "Cost per phase")[1][4] == "unfinished" and "</html>" in html
-    assert "Provable optimum" in html
+    page = report(several)
+    assert cells(page, "Cost per phase")[1][4] == "unfinished" and "</html>" in page.html
+    assert "Provable optimum" in page.text
 
 
 def test_other_runs_have_no_such_section(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"method": "random"}))
     run = read(tmp_path)
-    assert one_shot.overview([run], ["run"]) == one_shot.section(run, True) == ""
-    assert one_shot.fronts([run], ["run"]) == "" and run.spent_s == run.cost_s
+    lines = grouping.lines([run], ["run"])
+    assert phases.overview([run], ["run"], lines) == one_shot.section(run) == pareto.fronts(lines) == ""
+    assert run.spent_s == run.cost_s
 
 
 def test_a_path_is_drawn_stage_by_stage():
@@ -293,6 +301,6 @@ def test_a_path_without_its_space():
 
 
 @pytest.mark.parametrize("path", [[0, 1], [0, 1, 3], [0, 1, -2], [0.5, 0, 0], [], "012", None])
-def test_a_damaged_path_is_shown_as_json(path):
-    assert networks.draw(arch(path), SPACE)[0].startswith("<pre>")
+def test_a_damaged_path_is_shown_as_it_is(path):
+    assert "site by site" in networks.draw(arch(path), SPACE)[1]
     assert len(networks.summary(arch(path))) <= 160

@@ -1,4 +1,4 @@
-"""Draws and tells finished or unfinished workdirs; reads nothing else and needs neither JAX nor matplotlib."""
+"""Draws and tells finished or unfinished workdirs; reads nothing else and needs neither JAX nor numpy."""
 
 from typing import Any
 

@@ -1,18 +1,15 @@
-"""Drawings of single architectures from their JSON form, as inline SVG."""
+"""Single architectures from their JSON form: each space's drawing is the module of its name in report/drawings."""
 
 from __future__ import annotations
 
-import json
-import math
+import importlib
 from collections.abc import Mapping
-from html import escape
+from types import ModuleType
 from typing import Any
 
-from nasjax.report.drawings import choice_chain as paths
-from nasjax.report.drawings import darts_cell as cells
+from nasjax.report.drawings import generic
 
-_ROW, _BOX, _HIGH, _LEFT, _WIDTH = 46, 190, 32, 74, 384  # conv_chain: pixels
-_MIDDLE, _EDGE = _LEFT + _BOX // 2, _LEFT + _BOX
+_DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def draw(arch: Any, space: Mapping[str, Any]) -> tuple[str, str]:
@@ -20,192 +17,35 @@ def draw(arch: Any, space: Mapping[str, Any]) -> tuple[str, str]:
 
     Args:
       arch: JSON form of the architecture.
-      space: resolved fields of its space, as far as known (conv_chain: pool_after; choice_chain: all).
+      space: resolved fields of its space, as far as known.
 
     Returns:
-      Trusted HTML: an SVG, or the pretty-printed JSON of a space that has no drawing (or of a damaged architecture).
+      Trusted HTML: an SVG, or a table of the sites of a space that has no drawing (or of a damaged architecture).
     """
-    artists = {
-        "conv_chain": _conv_chain,
-        "tabular_cell": _tabular_cell,
-        "darts_cell": _darts_cell,
-        "choice_chain": paths.draw,
-    }
-    artist = artists.get(str(arch.get("space"))) if isinstance(arch, Mapping) else None
-    if artist is not None:
-        try:
-            return artist(arch, space)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            pass  # damaged or from a later version: shown as it is
-    text = json.dumps(arch, indent=1, ensure_ascii=False)
-    return f"<pre>{escape(text[:20_000])}</pre>", "The architecture as JSON."
-
-
-def summary(arch: Any) -> str:
-    """An architecture in one line of at most 160 characters."""
     try:
-        if arch["space"] == "conv_chain":
-            text = "  ".join(_short_layer(layer) for layer in arch["layers"])
-        elif arch["space"] == "tabular_cell":
-            text = "  ".join(arch["ops"])
-        elif arch["space"] == "darts_cell":
-            text = cells.summary(arch)
-        elif arch["space"] == "choice_chain":
-            text = paths.summary(arch)
-        else:
-            text = json.dumps({k: v for k, v in arch.items() if k != "space"}, ensure_ascii=False)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        text = "" if arch is None else json.dumps(arch, ensure_ascii=False)
-    return text if len(text) <= 160 else text[:159] + "…"
+        return _artist(arch).draw(arch, space)
+    except _DAMAGED:  # damaged or from a later version: shown as it is
+        return generic.draw(arch, space)
 
 
-def _short_layer(layer: Mapping[str, Any]) -> str:
-    """7×5·36 ← 0,1 for a 7x5 convolution with 36 filters that reads layers 0 and 1."""
-    name, filters = _layer_name(layer), f"·{layer['num_filters']}" if "num_filters" in layer else ""
-    reads = layer.get("inputs") or []
-    return f"{name}{filters}" + (f"←{','.join(map(str, reads))}" if reads else "")
+def summary(arch: Any, most: int = 160) -> str:
+    """An architecture in one line of at most `most` characters."""
+    try:
+        text = str(_artist(arch).summary(arch))
+    except _DAMAGED:
+        text = generic.summary(arch)
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _layer_name(layer: Mapping[str, Any]) -> str:
-    kind = str(layer.get("type", "conv"))
-    name = "" if kind == "conv" else kind.replace("_", " ")
-    if "filter_height" in layer:
-        name += f" {layer['filter_height']}×{layer['filter_width']}"
-    stride = (layer.get("stride_height", 1), layer.get("stride_width", 1))
-    return (name + (f" /{stride[0]}×{stride[1]}" if stride != (1, 1) else "")).strip()
-
-
-def _conv_chain(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
-    """Image, layers (or blocks) and classifier downwards; anchor skips on the right, image and leftovers left."""
-    layers, per = arch["layers"], int(arch.get("block_layers", 1))
-    pools = {int(block) for block in space.get("pool_after") or ()}
-    reads = [sorted({int(j) for j in layer.get("inputs") or []}) for layer in layers]
-    if not layers or any(not 0 <= j < i for i, inputs in enumerate(reads) for j in inputs):
-        raise ValueError("a layer reads no later layer")
-    most = max((int(layer.get("num_filters", 0)) for layer in layers), default=0) or 1
-    loose = set(range(len(layers))) - {j for inputs in reads for j in inputs}  # what no layer reads: to the classifier
-
-    tops, boxes, y = [], [_pill(0, "image")], 0
-    for i, layer in enumerate(layers):
-        y += _ROW
-        tops.append(y)
-        boxes.append(_layer_box(y, layer, per, int(layer.get("num_filters", 0)) / most))
-        if i in pools:
-            y += _ROW
-            boxes.append(_pill(y, "2×2 max-pool"))
-    y += _ROW
-    boxes.append(_pill(y, "average, classifier"))
-
-    wires, skips = [], []
-    for i, inputs in enumerate(reads):
-        for j in inputs:
-            if j == i - 1:
-                wires.append(_down(tops[j] + _HIGH, tops[i]))
-            else:
-                skips.append(_arc(tops[j], tops[i], (i - j) / len(layers), 1))
-        if not inputs:
-            wires.append(_down(_HIGH, tops[i]) if i == 0 else _arc(0, tops[i], i / len(layers), -1))
-    for j in loose:
-        far = (len(layers) - j) / len(layers)
-        wires.append(_down(tops[j] + _HIGH, y) if j == len(layers) - 1 else _arc(tops[j], y, far, -1))
-    boxed = f"{len(layers)} blocks of {per} layers" if per > 1 else f"{len(layers)} layers"
-    unit = "block" if per > 1 else "layer"
-    alt = f"Network of {boxed}: " + "; ".join(
-        f"{unit} {i}: {_layer_name(layer)}"
-        + (f", {layer['num_filters']} filters" if "num_filters" in layer else "")
-        + f", reads {', '.join(map(str, inputs)) or 'the image'}"
-        for i, (layer, inputs) in enumerate(zip(layers, reads, strict=True))
-    )
-    pooled = " What passes a max-pool is pooled." if pools and space.get("pool_skips", True) else ""
-    rate = f" Learning rate {arch['learning_rate']}." if "learning_rate" in arch else ""
-    caption = (
-        f"{boxed}, read downwards: kernel height×width (outlined to scale) and filters (darker = more). "
-        f"Arcs on the right are anchor skips, those on the left carry the image and leftovers.{pooled}{rate}"
-    )
-    groups = f'<g class="wire">{"".join(wires)}</g><g class="skip">{"".join(skips)}</g>{"".join(boxes)}'
-    size = f'viewBox="0 -2 {_WIDTH} {y + _HIGH + 4}"'
-    return f'<svg class="net" {size} role="img" aria-label="{escape(alt)}">{groups}</svg>', caption
-
-
-def _layer_box(y: int, layer: Mapping[str, Any], per: int, share: float) -> str:
-    high, wide = int(layer.get("filter_height", 0)), int(layer.get("filter_width", 0))
-    glyph = ""
-    if high and wide:
-        h, w = min(2.6 * high, _HIGH - 6), min(2.6 * wide, _HIGH - 6)
-        at = f'x="{_LEFT + 20 - w / 2:.1f}" y="{y + (_HIGH - h) / 2:.1f}"'
-        glyph = f'<rect class="kernel" {at} width="{w:.1f}" height="{h:.1f}" rx="1"/>'
-    name, filters = _layer_name(layer), f"{layer['num_filters']} filters" if "num_filters" in layer else ""
-    filters = f"{per} × {filters}" if per > 1 and filters else filters
-    return (
-        f'<rect class="back" x="{_LEFT}" y="{y}" width="{_BOX}" height="{_HIGH}" rx="6"/>'
-        f'<rect class="box" x="{_LEFT}" y="{y}" width="{_BOX}" height="{_HIGH}" rx="6" '
-        f'fill-opacity="{0.06 + 0.3 * share:.2f}"/>{glyph}'
-        f'<text class="strong" x="{_LEFT + 40}" y="{y + 21}">{escape(name)}</text>'
-        f'<text x="{_EDGE - 10}" y="{y + 21}" text-anchor="end">{escape(filters)}</text>'
-    )
-
-
-def _pill(y: int, text: str) -> str:
-    box = f'x="{_LEFT}" y="{y}" width="{_BOX}" height="{_HIGH}" rx="{_HIGH // 2}"'
-    return f'<rect class="pill" {box}/><text x="{_MIDDLE}" y="{y + 20.5}" text-anchor="middle">{text}</text>'
-
-
-def _down(start: int, stop: int) -> str:
-    return f'<path d="M{_MIDDLE} {start}V{stop - 3}"/><path class="head" d="M{_MIDDLE} {stop}l-3.5 -6h7z"/>'
-
-
-def _arc(start: int, stop: int, span: float, side: int) -> str:
-    """From the box at `start` to the one at `stop`, on the right (side 1) or left (-1); longer spans bow further."""
-    edge, y0, y1 = (_EDGE if side > 0 else _LEFT), start + _HIGH - 9, stop + 9
-    bow = edge + side * ((20 + 130 * span) if side > 0 else (18 + 62 * span))
-    tip = edge + side * 4
-    return (
-        f'<path d="M{edge} {y0}C{bow:.0f} {y0} {bow:.0f} {y1} {tip} {y1}"/>'
-        f'<path class="head" d="M{edge} {y1}l{6 * side} -3.5v7z"/>'
-    )
-
-
-def _darts_cell(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
-    return cells.draw(arch)
-
-
-def _tabular_cell(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
-    """Nodes from left to right; edge (from, to) in the order 0-1, 0-2, 1-2, 0-3, ..."""
-    ops = [str(op) for op in arch["ops"]]
-    nodes = (1 + math.isqrt(1 + 8 * len(ops))) // 2
-    edges = [(src, dst) for dst in range(nodes) for src in range(dst)]
-    if nodes < 2 or len(edges) != len(ops):
-        raise ValueError("not a complete cell")
-    gap, middle, radius = 128, 30 + 52 * (nodes - 2), 17
-    below = 30 + 52 * max(0, nodes - 3)
-    paths, labels = [], []
-    for (src, dst), op in zip(edges, ops, strict=True):
-        x0, x1, side = 30 + gap * src, 30 + gap * dst, -1 if src % 2 == 0 else 1
-        css = ' class="none"' if op == "none" else ""
-        if dst == src + 1:
-            bend, label_y = f"M{x0 + radius} {middle}H{x1 - radius - 4}", middle - 6
-            head = f"M{x1 - radius} {middle}l-6 -3.5v7z"
-        else:
-            lift = side * 52 * (dst - src - 1)
-            bend = f"M{x0} {middle + side * radius}C{x0} {middle + lift * 1.33:.0f} {x1} {middle + lift * 1.33:.0f} "
-            bend += f"{x1} {middle + side * (radius + 4)}"
-            label_y, head = (
-                middle + lift + (16 if side > 0 else -8),
-                f"M{x1} {middle + side * radius}l-3.5 {6 * side}h7z",
-            )
-        paths.append(f'<g{css}><path d="{bend}"/><path class="head" d="{head}"/></g>')
-        labels.append(f'<text class="op" x="{(x0 + x1) / 2}" y="{label_y}" text-anchor="middle">{escape(op)}</text>')
-    circles = "".join(
-        f'<circle class="pill" cx="{30 + gap * n}" cy="{middle}" r="{radius}"/>'
-        f'<text x="{30 + gap * n}" y="{middle + 4}" text-anchor="middle">{name}</text>'
-        for n, name in enumerate(["in", *map(str, range(1, nodes - 1)), "out"])
-    )
-    alt = "Cell: " + "; ".join(f"edge {src} to {dst}: {op}" for (src, dst), op in zip(edges, ops, strict=True))
-    drawing = (
-        f'<svg class="net wide" viewBox="0 0 {60 + gap * (nodes - 1)} {middle + below}" role="img" '
-        f'aria-label="{escape(alt)}"><g class="wire">{"".join(paths)}</g>{circles}{"".join(labels)}</svg>'
-    )
-    return (
-        drawing,
-        f"The cell: {nodes} nodes, each the sum of its incoming edges; every edge is one operation (none: dashed).",
-    )
+def _artist(arch: Any) -> ModuleType:
+    """The module `nasjax.report.drawings.<space>`; the generic one where there is none."""
+    name = arch.get("space") if isinstance(arch, Mapping) else None
+    if not isinstance(name, str) or not name.isidentifier():
+        return generic
+    module = f"nasjax.report.drawings.{name}"
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise  # the drawing is there, and lacks something itself
+        return generic

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 from importlib import resources
 from pathlib import Path
 
-from nasjax.report import figures, histories, one_shot, sections
-from nasjax.report.workdir import Run, read
+from nasjax.report import charts, grouping, histories, one_shot, pareto, phases, searching, sections, training
+from nasjax.report.elements import count, note, plain, section, swatch, table
+from nasjax.report.grouping import Line
+from nasjax.report.metric import Metric
+from nasjax.report.runs import Run
+from nasjax.report.workdir import read
 
 MAX_ROWS = 1000  # of the trial tables, all runs together
+# A browser that opens the page loads nothing and sends nothing.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write_report(workdirs: Sequence[Path], out: Path | None = None) -> Path:
@@ -45,54 +51,52 @@ def write_report(workdirs: Sequence[Path], out: Path | None = None) -> Path:
 def page(runs: Sequence[Run]) -> str:
     """The whole document."""
     labels = _labels(runs)
-    groups = _groups(runs, labels)
-    as_percent = [figures.is_percent(groups[run.indicator][0]) for run in runs]
-    plots = [plot(*group) for group in groups.values() for plot in (figures.curves, figures.sizes, one_shot.fronts)]
-    plots += [*figures.metrics(runs, labels), figures.costs(runs, labels)]
-    charts = one_shot.overview(runs, labels)
-    charts += f'<section><h2>The search</h2><div class="cards">{"".join(plots)}</div></section>'
+    lines = grouping.lines(runs, labels)
+    of_run = {n: line for line in lines for n, _ in line.members}
+    charts_of_all = phases.overview(runs, labels, lines) + section("The search", _searches(runs, lines))
     if len(runs) == 1:
         title = _title(runs[0])
         head = f'<p class="meta">{sections.meta(runs[0])}</p>'
-        body = sections.summary(runs[0], as_percent[0]) + charts + _told(runs[0], as_percent[0], MAX_ROWS)
+        body = sections.summary(runs[0]) + charts_of_all + _told(runs[0], lines[0], 0, MAX_ROWS)
     else:
         title = f"{len(runs)} runs compared"
         head = f'<p class="meta">{escape(", ".join(dict.fromkeys(map(_title, runs))))}</p>'
-        body = _comparison(runs, labels, as_percent) + charts
-        for run, label, percent in zip(runs, labels, as_percent, strict=True):
+        body = _comparison(runs, labels, of_run) + charts_of_all
+        for n, (run, label) in enumerate(zip(runs, labels, strict=True)):
             body += f'<header class="run"><h2>{escape(label)}</h2><p class="meta">{sections.meta(run)}</p></header>'
-            body += sections.summary(run, percent) + _told(run, percent, MAX_ROWS // len(runs))
-    versions = sorted({sections.plain(run.config.get("versions")) for run in runs} - {""})
+            body += sections.summary(run) + _told(run, of_run[n], n, MAX_ROWS // len(runs))
+    versions = sorted({plain(run.config.get("versions")) for run in runs} - {""})
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     foot = escape(" · ".join([*versions, f"report written {written}"]))
+    scripts = [charts.library(), _asset("page.js")] if 'class="chart"' in body else [_asset("page.js")]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)}: nasjax report</title><style>{_asset('page.css')}</style></head>\n<body><main>"
         f'<header><p class="eyebrow">nasjax search report</p><h1>{escape(title)}</h1>{head}</header>\n'
-        f"{body}\n</main><footer>{foot}</footer>\n<script>{_asset('page.js')}</script></body></html>\n"
+        f"<noscript>{note('The charts are drawn by JavaScript, which is switched off.')}</noscript>"
+        f"{body}\n</main><footer>{foot}</footer>\n"
+        "<!-- The charts' library: Vega, Vega-Lite and Vega-Embed, BSD-3-Clause, University of Washington Interactive "
+        "Data Lab and contributors. -->\n"
+        f'<script type="application/json" id="charts">{charts.embedded(charts.CONFIG)}</script>\n'
+        + "".join(f"<script>{script}</script>\n" for script in scripts)
+        + "</body></html>\n"
     )
 
 
-def _groups(runs: Sequence[Run], labels: Sequence[str]) -> dict[bool, tuple[list[Run], list[str]]]:
-    """Runs that can share an axis of fitness: BN scores (True), anything else (False).
-
-    In a group the runs of the other have no trials and no label, so that every run keeps its colour.
-    """
-    return {
-        kind: (
-            [run if run.indicator == kind else run._replace(trials=[], best_json={}) for run in runs],
-            [label if run.indicator == kind else "" for run, label in zip(runs, labels, strict=True)],
-        )
-        for kind in dict.fromkeys(run.indicator for run in runs)
-    }
+def _searches(runs: Sequence[Run], lines: Sequence[Line]) -> list[str]:
+    """Runs of one metric share the figures of it; what every run has is drawn once."""
+    kinds: dict[Metric, list[Line]] = {}
+    for line in lines:
+        kinds.setdefault(line.metric, []).append(line)
+    found = [plot(same) for same in kinds.values() for plot in (searching.progress, searching.sizes, pareto.fronts)]
+    return [*found, *training.figures(lines, {n: run.metrics for n, run in enumerate(runs)}), searching.costs(lines)]
 
 
-def _told(run: Run, as_percent: bool, rows: int) -> str:
+def _told(run: Run, line: Line, number: int, rows: int) -> str:
     """Everything about one run below the charts."""
-    sections_of_families = histories.section(run) + one_shot.section(run, as_percent)
-    return sections_of_families + sections.details(run, as_percent, rows)
+    return histories.section(run) + one_shot.section(run, number) + sections.details(run, line, number, rows)
 
 
 def _title(run: Run) -> str:
@@ -100,22 +104,24 @@ def _title(run: Run) -> str:
     return " · ".join(name for name in names if name) or run.folder.resolve().name
 
 
-def _comparison(runs: Sequence[Run], labels: Sequence[str], as_percent: Sequence[bool]) -> str:
+def _comparison(runs: Sequence[Run], labels: Sequence[str], lines: Mapping[int, Line]) -> str:
+    metrics = {run.metric for run in runs}
     rows = []
-    for c, (run, label) in enumerate(zip(runs, labels, strict=True)):
-        best = run.best
+    for n, (run, label) in enumerate(zip(runs, labels, strict=True)):
+        best, which = run.best, f" ({run.metric.title})" if len(metrics) > 1 else ""
         rows.append([
-            f'<i class="swatch {figures.colour(c)}"></i> {escape(label)}',
+            f"{swatch(lines[n].colour)} {escape(label)}",
             escape(run.state),
             f"{len(run.trials):,}",
             f"{len(run.failed):,}",
-            figures.fitness_text(best and best.fitness, as_percent[c]),
-            sections.count(best and best.params),
+            escape(f"{run.metric.text(best and best.fitness)}{which}"),
+            count(best and best.params),
             f"{run.spent_s:,.1f}",
-            escape(sections.plain(run.config.get("device")) or "not recorded"),
+            escape(plain(run.config.get("device")) or "not recorded"),
         ])  # fmt: skip
-    heads = ["run", "state", "trials#", "failed#", "best fitness#", "parameters (best)#", "cost (s)#", "hardware"]
-    return f"<section><h2>The runs</h2>{sections.table('The runs', heads, rows)}</section>"
+    name = "best" if len(metrics) > 1 else f"best {runs[0].metric.title}"
+    heads = ["run", "state", "trials#", "failed#", f"{name}#", "parameters (best)#", "cost (s)#", "hardware"]
+    return section("The runs", [], before=table("The runs", heads, rows))
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

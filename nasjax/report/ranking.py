@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Sequence
 
-from nasjax.report.workdir import Trial
+from nasjax.report.runs import Trial
 
 
 def front(trials: Sequence[Trial]) -> list[Trial]:

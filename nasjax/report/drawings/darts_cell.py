@@ -13,11 +13,12 @@ _TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
 _SHORT = {"max_pool_3x3": "max", "avg_pool_3x3": "avg", "skip_connect": "skip"}
 
 
-def draw(arch: Mapping[str, Any]) -> tuple[str, str]:
+def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
     """The normal and the reduction cell, and the sentence that explains both.
 
     Args:
       arch: {"space": "darts_cell", "normal": [["sep_conv_3x3", 0], ...8], "reduce": [...]}.
+      space: resolved fields of its space; nothing of them is needed.
 
     Returns:
       Trusted HTML: two SVGs, and the caption.

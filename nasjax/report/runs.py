@@ -1,0 +1,207 @@
+"""A run as a report sees it: what its files say, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nasjax.report import metric
+
+
+class Trial(NamedTuple):
+    """One line of trials.jsonl."""
+
+    id: int
+    order: int  # completion order, from 1
+    arch: Any  # its JSON form
+    fitness: float | None  # of several objectives the first; None = failed
+    objectives: tuple[float, ...]  # all of them, each larger is better; () = failed
+    result: float | None  # a table's final figure of this architecture, beside the fitness that was searched on
+    cost_s: float | None
+    params: int | None
+    macs: int | None
+    status: str
+    error: str
+    hash: str
+
+
+class Phase(NamedTuple):
+    """One of the three parts of a one-shot run."""
+
+    name: str
+    seconds: float | None  # of wall-clock so far, compiling included; None = not recorded yet
+    state: str  # "not started", "running", "unfinished" or "finished"
+
+
+class Run(NamedTuple):
+    """One workdir."""
+
+    folder: Path
+    config: dict[str, Any]
+    trials: list[Trial]  # in completion order
+    metrics: list[dict[str, Any]]
+    best_json: dict[str, Any]
+    result: dict[str, Any]  # of retraining
+    supernet: list[dict[str, Any]]  # of a one-shot run: an epoch of the supernet's training each
+    optimum: dict[str, Any]  # of a one-shot run whose score is a sum: the provably best path
+    standalone: list[dict[str, Any]]  # of a one-shot run: paths that were also trained alone
+    unreadable: int  # damaged lines, a torn last line apart
+    running: bool  # a search holds the workdir's lock
+    written: float  # last change of the results, seconds since 1970
+
+    @property
+    def done(self) -> list[Trial]:
+        """Trials with a fitness."""
+        return [t for t in self.trials if t.fitness is not None]
+
+    @property
+    def failed(self) -> list[Trial]:
+        """Trials without one."""
+        return [t for t in self.trials if t.fitness is None]
+
+    @property
+    def best(self) -> Trial | None:
+        """The first trial of the highest fitness; best.json where trials.jsonl has none."""
+        if done := self.done:
+            return max(done, key=lambda t: t.fitness or 0.0)
+        return trial(self.best_json, 0) if "arch" in self.best_json else None
+
+    @property
+    def worst(self) -> Trial | None:
+        """The trial of the lowest fitness, if it is another than the best."""
+        done = self.done
+        return min(done, key=lambda t: t.fitness or 0.0) if len(done) > 1 else None
+
+    @property
+    def cost_s(self) -> float:
+        """Sum of all costs, failed trials included."""
+        return sum(t.cost_s or 0.0 for t in self.trials)
+
+    @property
+    def one_shot(self) -> bool:
+        """Whether the run has, or will have, a supernet."""
+        return bool(self.supernet) or "supernet" in mapping(self.config.get("config"))
+
+    @property
+    def trained(self) -> bool:
+        """Whether the supernet's training has ended."""
+        return bool(self.supernet) and self.supernet[-1].get("done") is True
+
+    @property
+    def metric(self) -> metric.Metric:
+        """What fitness stands for."""
+        return metric.of(self.config)
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Supernet, search and retraining of a one-shot run; [] for any other."""
+        if not self.one_shot:
+            return []
+        now = "running" if self.running else "unfinished"
+        searched = self.state if self.trials else "not started"
+        retrained = "finished" if self.result else now if (self.folder / "retrain").is_dir() else "not started"
+        supernet_s, search_s = (wall(rows) for rows in (self.supernet, self.metrics))
+        return [
+            Phase("supernet", supernet_s, "finished" if self.trained else now),
+            Phase("search", search_s or self.cost_s, searched),
+            Phase("retraining", number(self.result.get("seconds")), retrained),
+        ]
+
+    @property
+    def spent_s(self) -> float:
+        """What the run has cost: of a one-shot run all phases, else the sum of the trials."""
+        phases = self.phases
+        return sum(phase.seconds or 0.0 for phase in phases) if phases else self.cost_s
+
+    @property
+    def space(self) -> dict[str, Any]:
+        """The resolved fields of the space."""
+        for holder in (mapping(self.config.get("config")), self.config):
+            if isinstance(holder.get("space"), dict):
+                return holder["space"]
+        return {}
+
+    def name(self, what: str) -> str:
+        """The name of the "method", "space" or "dataset", "" where unknown."""
+        for holder in (self.config, mapping(self.config.get("config"))):
+            value = holder.get(what)
+            if isinstance(value, Mapping):
+                value = value.get("name")
+            if isinstance(value, str):
+                return value
+        if what == "space":
+            return next(
+                (str(t.arch["space"]) for t in self.trials if isinstance(t.arch, dict) and "space" in t.arch), ""
+            )
+        return ""
+
+    def limit(self, what: str) -> float | None:
+        """The budget's "trials", "wall_s" or "cost_s", None = no such limit."""
+        inner = mapping(self.config.get("config"))
+        for holder in (self.config, self.config.get("budget"), inner, inner.get("budget"), inner.get("search")):
+            if (value := number(mapping(holder).get(what))) is not None:
+                return value
+        return None
+
+    @property
+    def state(self) -> str:
+        """ "finished", "running" or "unfinished"."""
+        last = self.metrics[-1] if self.metrics else {}
+        if self.trials and "epoch" in last:  # by gradients: the derived cell is the end
+            return "finished"
+        if self.limit("trials") == 0 and self.trained:
+            return "finished"  # only a supernet was asked for
+        if "epoch" not in last and last.get("done") is True:
+            return "finished"  # nothing was left to try
+        spent = {"trials": float(len(self.trials)), "wall_s": wall(self.metrics), "cost_s": self.cost_s}
+        if any((limit := self.limit(what)) and spent[what] >= limit - 1e-3 for what in spent):  # wall_s is rounded
+            return "finished"
+        return "running" if self.running else "unfinished"
+
+
+def number(value: Any) -> float | None:
+    """`value` as a finite float, None if it is not one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
+        return None
+    return float(value)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """`value` if it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def wall(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds at the last line of a .jsonl file of metrics."""
+    return max((number(row.get("wall_s")) or 0.0 for row in rows), default=0.0)
+
+
+def _count(value: Any) -> int | None:
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def trial(row: dict[str, Any], order: int) -> Trial:
+    """One line of trials.jsonl, the `order`-th to complete; whatever is damaged counts as missing."""
+    fitness = row.get("fitness")
+    values = [number(v) for v in (fitness if isinstance(fitness, Sequence) and fitness else [fitness])]
+    score = None if None in values else values[0]  # NaN in any objective = failed
+    status = row.get("status")
+    if not isinstance(status, str) or (status == "ok") != (score is not None):
+        status = "failed" if score is None else "ok"
+    trial_id = _count(row.get("id"))
+    return Trial(
+        id=order - 1 if trial_id is None else trial_id,
+        order=order,
+        arch=row.get("arch"),
+        fitness=score if status == "ok" else None,
+        objectives=tuple(value for value in values if value is not None) if status == "ok" else (),
+        result=number(row.get("result")),
+        cost_s=number(row.get("cost_s")),
+        params=_count(row.get("params")),
+        macs=_count(row.get("macs")),
+        status=status,
+        error=str(row.get("error") or ""),
+        hash=str(row.get("hash") or ""),
+    )
