@@ -37,8 +37,9 @@ nasjax.register(space=nasjax.SiteSpace("linear", {"scale": (0.5, 1.0)}), build=b
 @pytest.fixture(autouse=True)
 def clean():
     """Takes back what a test registered. A user's JAX broadcasts ranks, as it does by default."""
-    with jax.numpy_rank_promotion("allow"):
-        yield
+    jax.config.update("jax_numpy_rank_promotion", "allow")  # children are compiled in other threads, too
+    yield
+    jax.config.update("jax_numpy_rank_promotion", "raise")
     for kind in ("method", "space", "task", "data"):
         for name in list(catalog._OWN[kind]):
             catalog.forget(kind, name)
