@@ -34,10 +34,12 @@ def read_mask(path: Path) -> np.ndarray:
     mask = pixels[..., :1]
     if (pixels != mask).any():
         raise ValueError(f"{path} is a coloured mask; write 0 for background and 255 for foreground")
-    values = np.unique(mask)
+    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     if (values > 0).sum() > 1:
         shown = ", ".join(map(str, values[:4].tolist())) + (", ..." if len(values) > 4 else "")
-        raise ValueError(f"{path} is no mask of two values, it holds {shown}; write 0 for background and 255 for the rest")
+        raise ValueError(
+            f"{path} is no mask of two values, it holds {shown}; write 0 for background and 255 for the rest"
+        )
     return (mask > 0).astype(np.uint8)
 
 

@@ -33,9 +33,9 @@ def _signature(dataset: Any) -> Signature:
 
 
 def augment(key: Key, x: jax.Array, y: jax.Array, cfg: Augment) -> tuple[jax.Array, jax.Array]:
-    """Images [B, H, W, C] and masks [B, H, W, 1] cropped, flipped and turned together; colours and holes are the image's.
+    """Images [B, H, W, C] and masks [B, H, W, 1] cropped, flipped and turned together.
 
-    An enlarged mask of integers is cut at 1/2; padding is background.
+    Changes of colour and cutouts are the image's alone. An enlarged mask of integers is cut at 1/2; padding is background.
     """
     both = geometry(key, jnp.concatenate([x, y.astype(x.dtype)], -1), cfg)
     image, mask = both[..., : x.shape[-1]], both[..., x.shape[-1] :]
@@ -54,8 +54,7 @@ def loss(outputs: PyTree, y: jax.Array, recipe: Recipe) -> jax.Array:
     if recipe.label_smoothing or recipe.auxiliary_weight:
         raise ValueError("label_smoothing and auxiliary_weight are for classification; set both to 0 for segmentation")
     heads = outputs if isinstance(outputs, tuple) else (outputs,)
-    total = sum((_one_loss(logits, y) for logits in heads), jnp.float32(0))
-    return total / len(heads)
+    return jnp.stack([_one_loss(logits, y) for logits in heads]).mean()
 
 
 def _one_loss(logits: jax.Array, y: jax.Array) -> jax.Array:
@@ -110,18 +109,18 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
         for name, image, p in zip(names[begin : begin + batch], part, found, strict=True):
             stem = Path(name).stem
             file = out / f"{stem if stems[stem] == 1 else name}.png"  # a.jpg and a.png have masks of their own
-            _write(file, p[..., 0], image.shape[:2])
+            _write(file, p[..., 0], *image.shape[:2])
             files.append(file)
     return files
 
 
-def _write(file: Path, p: np.ndarray, size: tuple[int, ...]) -> None:
+def _write(file: Path, p: np.ndarray, height: int, width: int) -> None:
     from PIL import Image
 
     if not math.isfinite(float(p.sum())):
         raise ValueError(f"the network gives NaN for the image of {file.name}; train it again with a smaller rate")
-    if p.shape != size:
-        p = np.asarray(Image.fromarray(p.astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR))
+    if p.shape != (height, width):
+        p = np.asarray(Image.fromarray(p.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
     Image.fromarray(np.where(p > 0.5, 255, 0).astype(np.uint8)).save(file)
 
 

@@ -92,7 +92,7 @@ def augment(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None
 
 
 def geometry(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
-    """What moves pixels: crop and flip in one pass, then the turn. Arguments as in `augment`; any number of channels."""
+    """What moves pixels: crop and flip in one pass, then the turn. x may have any number of channels."""
     if cfg.crop != "none":
         bits = _words(key, x, index)[:, -1]
         x = _crop(bits, x, cfg.crop, cfg.crop_size, bits % 2 == 1 if cfg.flip else None)
@@ -102,7 +102,7 @@ def geometry(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = Non
 
 
 def appearance(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
-    """What leaves pixels where they are: the change of colour, then the cutout. Arguments as in `augment`."""
+    """What leaves pixels where they are: the change of colour, then the cutout."""
     if cfg.colour:
         x = random_colour(key, x, cfg.colour, index)
     return cutout(key, x, cfg.cutout, index) if cfg.cutout else x
