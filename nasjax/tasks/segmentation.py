@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,8 @@ def _signature(dataset: Any) -> Signature:
 def augment(key: Key, x: jax.Array, y: jax.Array, cfg: Augment) -> tuple[jax.Array, jax.Array]:
     """Images [B, H, W, C] and masks [B, H, W, 1] cropped, flipped and turned together.
 
-    Changes of colour and cutouts are the image's alone. An enlarged mask of integers is cut at 1/2; padding is background.
+    Changes of colour and cutouts are the image's alone. An enlarged mask of integers is cut at 1/2; padding is
+    background.
     """
     both = geometry(key, jnp.concatenate([x, y.astype(x.dtype)], -1), cfg)
     image, mask = both[..., : x.shape[-1]], both[..., x.shape[-1] :]
@@ -69,7 +69,7 @@ def _one_loss(logits: jax.Array, y: jax.Array) -> jax.Array:
 
 def prediction(outputs: PyTree) -> jax.Array:
     """The logits [B, H, W, 1] that count: of several heads their mean."""
-    return sum(outputs[1:], outputs[0]) / len(outputs) if isinstance(outputs, tuple) else outputs
+    return jnp.stack(outputs).mean(0) if isinstance(outputs, tuple) else outputs
 
 
 def overlap(outputs: PyTree, y: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -100,28 +100,29 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
         raise ValueError(f"the masks would lie among the images in {out}; give another folder")
     names, images = open_images(source, model.shape, model.dtype)
     stems = Counter(Path(name).stem for name in names)
-    apply = jax.jit(lambda variables, x: jax.nn.sigmoid(prediction(model.apply(variables, x))))
+    apply = jax.jit(lambda variables, x: prediction(model.apply(variables, x)))
     files, batch = [], max(1, _PIXELS // (height * width))
     for begin in range(0, len(names), batch):
         part = list(itertools.islice(images, batch))
         x = np.concatenate([resize(image[None], height, width) for image in part])
         found = np.asarray(apply(model.variables, x))
-        for name, image, p in zip(names[begin : begin + batch], part, found, strict=True):
+        for name, image, logits in zip(names[begin : begin + batch], part, found, strict=True):
             stem = Path(name).stem
             file = out / f"{stem if stems[stem] == 1 else name}.png"  # a.jpg and a.png have masks of their own
-            _write(file, p[..., 0], *image.shape[:2])
+            _write(file, logits[..., 0], *image.shape[:2])
             files.append(file)
     return files
 
 
-def _write(file: Path, p: np.ndarray, height: int, width: int) -> None:
+def _write(file: Path, logits: np.ndarray, height: int, width: int) -> None:
     from PIL import Image
 
-    if not math.isfinite(float(p.sum())):
+    if not np.isfinite(logits).all():
         raise ValueError(f"the network gives NaN for the image of {file.name}; train it again with a smaller rate")
+    p = np.tanh(logits.astype(np.float32) / 2)  # twice the probability, less 1
     if p.shape != (height, width):
-        p = np.asarray(Image.fromarray(p.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
-    Image.fromarray(np.where(p > 0.5, 255, 0).astype(np.uint8)).save(file)
+        p = np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.BILINEAR))
+    Image.fromarray(np.where(p > 0, 255, 0).astype(np.uint8)).save(file)
 
 
 @functools.cache
