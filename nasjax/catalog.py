@@ -36,11 +36,15 @@ SPACES = {
 }
 TASKS = {
     "classification": "one class per image",
+    "segmentation": "a mask per image",
+    "language": "the next word of a text",
 }
 DATA = {
     "digits": "1,797 handwritten digits of 8x8 pixels, embedded",
     "cifar10": "CIFAR-10; --data_dir=FOLDER",
     "imagenet": "counts only, no loader",
+    "nuclei": "300 generated pictures of 48x48 pixels that look like cell nuclei, embedded",
+    "nuclei_folder": "images and masks; --data_dir=FOLDER with images/ and masks/",
 }
 
 _KINDS: dict[str, tuple[str, dict[str, str], str, str]] = {  # kind: what it is called, names, room, attribute

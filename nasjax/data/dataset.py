@@ -23,11 +23,12 @@ class DataConfig:
 
     Attributes:
       name: of the catalog, e.g. "digits" (embedded, 8x8) or "cifar10"; or the path of an .npz with x and y.
-      data_dir: where the data lie (cifar10: the original python format, or a TFDS folder; "" = the TFDS default), and
-        what a relative .npz path is relative to.
-      valid_size: validation samples; None = 300 of digits, 5,000 of cifar10 (as published), else a tenth or a sixth.
+      data_dir: where the data lie (cifar10: the original python format, or a TFDS folder; "" = the TFDS default;
+        nuclei_folder: a folder with images/ and masks/), and what a relative .npz path is relative to.
+      valid_size: validation samples; None = 300 of digits, 5,000 of cifar10 (as published), a fifth of images with
+        masks, else a tenth or a sixth.
       train_limit, valid_limit: use at most so many samples of the part; None = all.
-      resize: area-averaged to resize x resize; None = as they are.
+      resize: area-averaged to resize x resize; None = as they are (a folder of images and masks: 96).
       split_seed: draws the split. It draws the test part, too, where the source has none of its own.
     """
 
@@ -121,7 +122,7 @@ def _order(config: DataConfig, n: int) -> np.ndarray:
 
 def _take(config: DataConfig, part: Split, index: np.ndarray) -> Split:
     x, y = part.x[index], part.y[index]
-    if config.resize is None or x.ndim != 4:
+    if config.resize is None or x.ndim != 4 or x.shape[1:3] == (config.resize, config.resize):
         return Split(x, y)
     size = config.resize
     return Split(resize(x, size, size), nearest(y, size, size) if y.ndim == 4 else y)

@@ -38,4 +38,5 @@ class DataSource(NamedTuple):
     outputs: int | None = None  # likewise
     size: int | None = None  # samples to train and validate on, likewise
     photographs: bool = False  # crops of 5/4 and mirror images are the same picture; false for digits
+    directionless: bool = False  # quarter turns, mirror images and other colours are the same picture, as in microscopy
     folder: bool = False  # --data_dir says where it lies

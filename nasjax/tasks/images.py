@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from nasjax.data import image_file
 from nasjax.data.dataset import resize
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+from nasjax.data.image_file import SUFFIXES, read_image
 
 
 def image_files(source: Path) -> list[Path]:
@@ -18,37 +19,20 @@ def image_files(source: Path) -> list[Path]:
       ValueError: there is no such file or folder, or no image in it.
     """
     if source.is_dir():
-        files = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
+        files = image_file.image_files(source)
         if not files:
             raise ValueError(f"--input={source} has no image files ({', '.join(SUFFIXES)})")
         return files
-    if not source.is_file():
-        raise ValueError(f"--input={source}: no such file or folder; give an image, a folder of images or an .npz")
+    _present(source)
     if source.suffix.lower() not in SUFFIXES:
         raise ValueError(f"--input={source} is no image ({', '.join(SUFFIXES)}) and no .npz with an array x")
     return [source]
 
 
-def read_image(path: Path, channels: int) -> np.ndarray:
-    """An image file as uint8[H, W, channels], gray or RGB. Raises ValueError for what cannot be read so."""
-    from PIL import Image
+def open_images(source: Path, shape: tuple[int, ...], dtype: str) -> tuple[list[str], Iterator[np.ndarray]]:
+    """Names and images [H, W, C] of a file, of all files of a folder, or of an .npz with x [N, H, W] or [N, H, W, C].
 
-    if channels not in (1, 3):
-        raise ValueError(f"{path}: this model reads {channels} channels; give an .npz with x, an image has 1 or 3")
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-                raise ValueError(f"it has mode {image.mode}; convert it to 8 bits a channel")
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def read_images(source: Path, shape: tuple[int, ...], dtype: str) -> tuple[list[str], np.ndarray]:
-    """Names and images [N, *shape] of a file, a folder, or an .npz with an array x [N, H, W] or [N, H, W, C].
-
-    Image files are resized to the model's size by area, as the training images were.
+    Images of files have their own size, arrays the model's. They are read one by one.
 
     Args:
       source: where the images lie.
@@ -58,26 +42,42 @@ def read_images(source: Path, shape: tuple[int, ...], dtype: str) -> tuple[list[
     Raises:
       ValueError: nothing can be read there, or it does not fit the model.
     """
-    height, width, channels = shape
-    if source.suffix == ".npz" and source.is_file():
-        return _arrays(source, shape, dtype)
+    if source.suffix == ".npz" and not source.is_dir():
+        x = _arrays(source, shape, dtype)
+        return [str(i) for i in range(len(x))], iter(x)
+    files = image_files(source)
     if dtype != "uint8":
         raise ValueError(f"--input={source}: this model was trained on {dtype} arrays; give --input=FILE.npz with x")
-    files = image_files(source)
-    images = [resize(read_image(path, channels)[None], height, width)[0] for path in files]
-    return [path.name for path in files], np.stack(images)
+    return [path.name for path in files], (read_image(path, shape[2]) for path in files)
 
 
-def _arrays(source: Path, shape: tuple[int, ...], dtype: str) -> tuple[list[str], np.ndarray]:
+def read_images(source: Path, shape: tuple[int, ...], dtype: str) -> tuple[list[str], np.ndarray]:
+    """Names and images [N, *shape] as `open_images` finds them, resized by area, as the training images were."""
+    height, width, _ = shape
+    names, images = open_images(source, shape, dtype)
+    return names, np.concatenate([resize(image[None], height, width) for image in images])
+
+
+def _present(source: Path) -> None:
+    if not source.is_file():
+        raise ValueError(f"--input={source}: no such file or folder; give an image, a folder of images or an .npz")
+
+
+def _arrays(source: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    _present(source)
     try:
         with np.load(source, allow_pickle=False) as arrays:
             x = arrays["x"]
     except Exception as error:  # no archive, no member x, object arrays
-        raise ValueError(f"--input={source} cannot be read as an .npz with an array x: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"--input={source} cannot be read as an .npz with an array x: {reason}") from error
     if x.ndim == 3:
         x = x[..., None]
-    if x.ndim != 4 or x.shape[1:] != tuple(shape) or (x.dtype == np.uint8) != (dtype == "uint8"):
+    fits = x.dtype == np.uint8 if dtype == "uint8" else x.dtype.kind == "f"
+    if x.ndim != 4 or x.shape[1:] != tuple(shape) or not fits or not len(x):
         raise ValueError(
             f"--input={source}: x must be {dtype} [N, {', '.join(map(str, shape))}], got {x.dtype} {x.shape}"
         )
-    return [str(i) for i in range(len(x))], x.astype(dtype)
+    if not np.isfinite(x).all():
+        raise ValueError(f"--input={source}: x holds NaN or infinite values")
+    return x.astype(dtype)

@@ -1,4 +1,4 @@
-"""Whitening, random crops, flips and cutout of an image batch, inside jit.
+"""Whitening, random crops, flips, turns, colours and cutout of an image batch, inside jit.
 
 Zoph & Le 2017, section 4.1: whiten, upsample, crop 32x32 at random, flip at random. Whitening comes first, so that the
 zeros of padding are the mean colour. All randomness of image i is a function of (key, index[i]) alone: any batch size
@@ -16,6 +16,7 @@ import numpy as np
 from nasjax.types import Key
 
 CROPS = ("upsample", "pad", "none")
+_TURN, _COLOUR = 0x7475726E, 0x636F6C72  # what a key is folded with, for randomness of their own
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,19 @@ class Augment:
         of the height (40 of 32: our choice, the paper gives no size), or 1/8 of it (4 of 32).
       flip: mirror half of the images left to right; switch it off for digits.
       cutout: side of a square that is set to 0, in pixels; 0 = none (DeVries & Taylor 2017; 16 of 32 in DARTS).
+      rotate: turn by 0, 90, 180 or 270 degrees, each as likely; images that are not square by 0 or 180.
+      colour: strength c of a change of one of hue and saturation, brightness, contrast (each as likely; the first
+        for three channels only); 0 = none. Hue turns by up to 180 c degrees about the gray axis and saturation is
+        times 1 - c .. 1 + c; brightness adds up to c standard deviations; contrast is times 1 - c .. 1 + c. All act on
+        the whitened image.
     """
 
     crop: str = "upsample"
     crop_size: int | None = None
     flip: bool = True
     cutout: int = 0
+    rotate: bool = False
+    colour: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop not in CROPS:
@@ -42,6 +50,8 @@ class Augment:
             raise ValueError(f"crop_size is in pixels and must not be negative, got {self.crop_size}")
         if self.cutout < 0:
             raise ValueError(f"cutout is in pixels and must not be negative, got {self.cutout}")
+        if not 0 <= self.colour <= 1:
+            raise ValueError(f"colour is a strength in [0, 1], got {self.colour}")
 
 
 def whiten(x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
@@ -60,9 +70,9 @@ def whiten(x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
 
 
 def augment(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
-    """A random crop, a random flip and a random cutout of every image.
+    """A random crop, flip, turn, change of colour and cutout of every image, as far as `cfg` has them.
 
-    Equals `cutout(key, random_flip(key, random_crop(key, x, ...)), ...)`, crop and flip in one pass.
+    Equals `appearance(key, geometry(key, x, cfg), cfg)`. A mask beside the image takes part in the first of them.
 
     Args:
       key: consumed; fold the step in.
@@ -78,11 +88,23 @@ def augment(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None
       >>> augment(jax.random.key(0), x, Augment(crop="pad", flip=False)).shape
       (2, 8, 8, 1)
     """
+    return appearance(key, geometry(key, x, cfg, index), cfg, index)
+
+
+def geometry(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
+    """What moves pixels: crop and flip in one pass, then the turn. x may have any number of channels."""
     if cfg.crop != "none":
         bits = _words(key, x, index)[:, -1]
         x = _crop(bits, x, cfg.crop, cfg.crop_size, bits % 2 == 1 if cfg.flip else None)
     elif cfg.flip:
         x = random_flip(key, x, index)
+    return random_turn(key, x, index) if cfg.rotate else x
+
+
+def appearance(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
+    """What leaves pixels where they are: the change of colour, then the cutout."""
+    if cfg.colour:
+        x = random_colour(key, x, cfg.colour, index)
     return cutout(key, x, cfg.cutout, index) if cfg.cutout else x
 
 
@@ -98,6 +120,35 @@ def random_flip(key: Key, x: jax.Array, index: jax.Array | None = None) -> jax.A
     """Mirrors every image of [B, H, W, C] left to right with probability 1/2."""
     flip = _words(key, x, index)[:, -1] % 2 == 1
     return jnp.where(flip[:, None, None, None], x[:, :, ::-1], x)
+
+
+def random_turn(key: Key, x: jax.Array, index: jax.Array | None = None) -> jax.Array:
+    """Turns every image of [B, H, W, C] by a random number of quarter turns; by half turns where H is not W."""
+    word = _words(jax.random.fold_in(key, _TURN), x, index)[:, -1]
+    turns = (word % 4 if x.shape[1] == x.shape[2] else word % 2 * 2)[:, None, None, None]
+    if x.shape[1] == x.shape[2]:
+        x = jnp.where(turns % 2 == 1, x.swapaxes(1, 2), x)
+    x = jnp.where((turns == 1) | (turns == 2), x[:, ::-1], x)
+    return jnp.where(turns >= 2, x[:, :, ::-1], x)
+
+
+def random_colour(key: Key, x: jax.Array, strength: float, index: jax.Array | None = None) -> jax.Array:
+    """Changes one of hue and saturation, brightness, contrast in every image of [B, H, W, C]; see `Augment.colour`."""
+    words = _words(jax.random.fold_in(key, _COLOUR), x, index)
+    amounts = strength * ((words >> 8).astype(x.dtype) / 2**23 - 1)  # in [-strength, strength)
+    first, second = (amounts[:, i, None, None, None] for i in (0, -1))
+    coloured = x.shape[-1] == 3
+    # The low bits choose, the high ones are the amounts.
+    kind = (words[:, -1] % 255 % 3 if coloured else 1 + words[:, -1] % 2)[:, None, None, None]
+    middle = x.mean((1, 2, 3), keepdims=True)
+    changed = jnp.where(kind == 1, x + first, middle + (x - middle) * (1 + first))
+    if not coloured:
+        return changed
+    gray = x.mean(-1, keepdims=True)
+    off, angle = x - gray, jnp.pi * second  # Rodrigues' formula for a turn about (1, 1, 1)
+    across = (jnp.roll(off, 1, -1) - jnp.roll(off, -1, -1)) / np.sqrt(3).astype(x.dtype)
+    tinted = gray + (1 + first) * (off * jnp.cos(angle) + across * jnp.sin(angle))
+    return jnp.where(kind == 0, tinted, changed)
 
 
 def cutout(key: Key, x: jax.Array, size: int, index: jax.Array | None = None) -> jax.Array:

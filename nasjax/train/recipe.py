@@ -43,7 +43,7 @@ class Recipe:
       bn_momentum, bn_eps: of batch norm; running = bn_momentum * running + (1 - bn_momentum) * batch.
       refresh_epochs: further passes that move no weight and make the running statistics the plain mean over their
         batches; the last validation accuracy is then that of the refreshed network.
-      augment: crops and flips.
+      augment: random changes of training images.
       dtype: of the large multiplications: "float32", "tf32" (NVIDIA), "bfloat16".
 
     Raises:

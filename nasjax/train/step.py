@@ -5,6 +5,7 @@ Everything is a function of (key, state, choice); `vmap` over the three trains a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from nasjax.types import Key, Network, PyTree, Signature, Task
 
 _UNDECAYED = ("gamma", "beta", "bias")  # what `Recipe.decay_on` "kernels" leaves out
 _EVAL_BATCH = 512  # samples of a validation at a time; the streams of a contiguous task are as many as in training
+_EVAL_PIXELS = 2**18  # of masks at a time: a network that answers every pixel keeps its maps at full size
 
 
 class Data(NamedTuple):
@@ -211,8 +213,9 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         return lax.fori_loop(begin, end, body, state)
 
     def measure(variables: PyTree, choice: Any, x: PyTree, y: PyTree, mean: jax.Array, std: jax.Array) -> jax.Array:
-        count = len(jax.tree.leaves(y)[0])
-        pieces = -(-count // min(_EVAL_BATCH, recipe.batch_size if task.contiguous else _EVAL_BATCH))
+        count, *sides = jax.tree.leaves(y)[0].shape
+        most = recipe.batch_size if task.contiguous else max(1, _EVAL_PIXELS // math.prod(sides))
+        pieces = -(-count // min(_EVAL_BATCH, most))
         size = -(-count // pieces)
         dtype = jax.tree.leaves(variables["params"])[0].dtype
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from nasjax import catalog
 from nasjax.data.dataset import DataConfig, Dataset
+from nasjax.data.sources import DataSource
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.drive.search import Summary, scalar_fitness
 from nasjax.train.augment import Augment
@@ -88,7 +89,10 @@ def refusal(config: Any) -> Callable[[dict[str, Any]], str | None]:
 
 def default_augment(dataset: str) -> Augment:
     """The augmentation that suits a data set: mirrored digits are other digits, and small images want small shifts."""
-    return Augment() if catalog.source(dataset).photographs else Augment(crop="pad", crop_size=1, flip=False)
+    source: DataSource = catalog.source(dataset)
+    if source.directionless:
+        return Augment(crop="none", rotate=True, colour=0.2)
+    return Augment() if source.photographs else Augment(crop="pad", crop_size=1, flip=False)
 
 
 def next_line(config: Config, path: Path, mode: str) -> str:

@@ -1,0 +1,181 @@
+"""Generated nuclei, and a user's folder of images and masks: what is read, how it is split, and what is refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasjax import catalog
+from nasjax.data.dataset import DataConfig, known_signature, load, load_test
+from nasjax.data.nuclei import picture
+from nasjax.experiments.families.config import default_augment
+from nasjax.train.augment import Augment
+
+
+def test_generated_nuclei_never_change():
+    # Recorded once: another machine, or another NumPy, must generate the same pictures.
+    data = load(DataConfig("nuclei"))
+    assert data.sha256 == "de4b36351ce2a384817be7d8fd12026f663543318b6cb298fb60ed28b3ac07e3"
+    assert (data.classes, data.class_names) == (1, ("nucleus",))
+    assert data.train.x.shape == (180, 48, 48, 3) and data.valid.y.shape == (60, 48, 48, 1)
+    assert data.train.x.dtype == data.train.y.dtype == np.uint8 and set(np.unique(data.train.y)) == {0, 1}
+    covered = np.concatenate([data.train.y, data.valid.y]).mean((1, 2, 3))
+    assert 0.02 < covered.min() < 0.1 < covered.mean() < 0.25 < covered.max() < 0.5
+    # Nuclei differ from their ground: brighter where it is dark, darker where it is pale.
+    inside, outside = (
+        np.array([x[m[..., 0] == value].mean() for x, m in zip(data.train.x, data.train.y, strict=True)])
+        for value in (1, 0)
+    )
+    dark = outside < 128
+    assert 0.6 < dark.mean() < 0.9 and (inside[dark] > outside[dark]).all() and (inside[~dark] < outside[~dark]).all()
+
+
+def test_the_parts_of_the_generated_nuclei_are_disjoint():
+    data, test = load(DataConfig("nuclei")), load_test(DataConfig("nuclei"))
+    rows = [image.tobytes() for part in (data.train, data.valid, test) for image in part.x]
+    assert len(test.y) == 60 and len(set(rows)) == 300
+    assert set(rows) == {picture(n)[0].tobytes() for n in range(300)}
+
+
+def test_what_is_known_without_reading():
+    assert known_signature(DataConfig("nuclei")).inputs.shape == (48, 48, 3)
+    for config, side in ((DataConfig("nuclei_folder"), 96), (DataConfig("nuclei_folder", resize=64), 64)):
+        signature = known_signature(config)
+        assert (signature.inputs.shape, signature.outputs) == ((side, side, 3), 1)
+    for name in ("nuclei", "nuclei_folder"):
+        assert catalog.source(name).task == "segmentation"
+        assert default_augment(name) == Augment("none", flip=True, rotate=True, colour=0.2)
+    assert default_augment("digits") == Augment("pad", 1, False) and default_augment("cifar10") == Augment()
+
+
+def save(path, pixels, mode=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    (image if mode is None else image.convert(mode)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pairs of different sizes: pair i is gray 20 i; the left half of its mask is foreground."""
+    for i in range(10):
+        height, width = 8 + 2 * (i % 3), 12 + 4 * (i % 2)
+        image = np.full((height, width), 20 * i, np.uint8)
+        mask = np.zeros((height, width), np.uint8)
+        mask[:, : width // 2] = 255 if i % 2 else 1
+        save(tmp_path / f"images/{i}.png", image, "RGB" if i % 4 == 0 else None)
+        save(tmp_path / f"masks/{i}.png", mask)
+    return tmp_path
+
+
+def config(folder, **changes):
+    return DataConfig("nuclei_folder", data_dir=str(folder), resize=4, **changes)
+
+
+def test_a_folder_is_read_and_split(folder):
+    data, test = load(config(folder)), load_test(config(folder))
+    assert [len(part.y) for part in (data.train, data.valid, test)] == [6, 2, 2]
+    x = np.concatenate([data.train.x, data.valid.x, test.x])
+    y = np.concatenate([data.train.y, data.valid.y, test.y])
+    assert sorted(x[:, 0, 0, 0].tolist()) == [20 * i for i in range(10)]
+    assert x.shape == (10, 4, 4, 3) and (x == x[:, :1, :1, :1]).all()
+    expected = np.broadcast_to([1, 1, 0, 0], (10, 4, 4))
+    np.testing.assert_array_equal(y[..., 0], expected)
+    assert load(DataConfig("nuclei_folder", data_dir=str(folder))).train.x.shape == (6, 96, 96, 3)
+    assert [len(part.y) for part in load(config(folder, valid_size=1))[3:5]] == [7, 1]
+
+
+def test_images_are_averaged_and_masks_take_the_nearest(folder):
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (12, 8, 3), np.uint8), rng.integers(0, 2, (12, 8), np.uint8)
+    for i in range(10):
+        save(folder / f"images/{i}.png", image)
+        save(folder / f"masks/{i}.png", mask * 255, ["L", "1", "P", "RGBA"][i % 4])
+    data = load(config(folder))
+    blocks = image.reshape(4, 3, 4, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(data.train.x[0], blocks, atol=0.51)
+    for y in (*data.train.y, *data.valid.y):
+        np.testing.assert_array_equal(y[..., 0], mask[1::3, 1::2])
+
+
+def test_other_suffixes_and_hidden_files(folder):
+    (folder / "images/3.png").unlink()
+    save(folder / "images/3.bmp", np.zeros((8, 16), np.uint8))
+    (folder / "images/._3.png").write_bytes(b"not an image")
+    (folder / "masks/notes.txt").write_text("not a mask")
+    assert len(load(config(folder)).train.y) == 6
+
+
+def deep(channels):
+    """A PNG of 8x16 black pixels with 16 bits a channel: gray or RGB."""
+    import struct
+    import zlib
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    rows = (b"\0" + bytes(16 * 2 * channels)) * 8
+    head = struct.pack(">IIBBBBB", 16, 8, 16, 0 if channels == 1 else 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def rename(folder):
+    (folder / "masks/3.png").rename(folder / "masks/x3.png")
+
+
+def remove(folder):
+    for i in range(6):
+        (folder / f"masks/{i}.png").unlink()
+        (folder / f"images/{i}.png").unlink()
+
+
+def empty(folder):
+    for path in (folder / "masks").iterdir():
+        path.unlink()
+
+
+def truncate(folder):
+    save(folder / "images/3.png", np.random.default_rng(0).integers(0, 256, (8, 16), np.uint8))
+    whole = (folder / "images/3.png").read_bytes()
+    (folder / "images/3.png").write_bytes(whole[: len(whole) // 2])
+
+
+BAD = [
+    (rename, r"images/3\.png has no partner in .*masks; pairs have the same name"),
+    (lambda f: (f / "images/3.png").unlink(), r"masks/3\.png has no partner in .*images"),
+    (lambda f: [(f / f"images/{i}.png").unlink() for i in (3, 4, 5)], r"no partner in .*images \(and 2 others\)"),
+    (lambda f: save(f / "masks/3.bmp", np.zeros((8, 16), np.uint8)), r"3\.bmp and .*3\.png have the same name"),
+    (remove, "has 4 images; five are the fewest"),
+    (empty, "masks has no image files"),
+    (
+        lambda f: save(f / "masks/3.png", np.zeros((8, 8), np.uint8)),
+        r"masks/3\.png is of 8x8 pixels, its image of 8x16",
+    ),
+    (lambda f: save(f / "masks/3.png", np.arange(128, dtype=np.uint8).reshape(8, 16)), "no mask of two values"),
+    (lambda f: save(f / "masks/3.png", np.full((8, 16, 3), (0, 9, 9), np.uint8)), "is a coloured mask"),
+    (lambda f: (f / "masks/3.png").write_bytes(deep(1)), r"masks/3\.png cannot be read .* convert it to 8 bits"),
+    (lambda f: (f / "images/3.png").write_bytes(deep(1)), r"images/3\.png cannot be read .* convert it to 8 bits"),
+    (lambda f: (f / "images/3.png").write_bytes(deep(3)), "16 bits a channel; convert it to 8 bits"),
+    (lambda f: (f / "images/3.png").write_bytes(b"nothing"), r"images/3\.png cannot be read as an image"),
+    (truncate, r"images/3\.png cannot be read as an image"),
+    (lambda f: (f / "images/3.png").write_bytes(b""), r"images/3\.png cannot be read as an image"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD, ids=[message[:30] for _, message in BAD])
+def test_a_bad_folder_is_named_in_one_line(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(ValueError, match=message) as error:
+        load(config(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="--data_dir is missing; give --data_dir=FOLDER with images/ and masks/"
+    ):
+        load(DataConfig("nuclei_folder"))
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ValueError, match="images has no image files"):
+        load(config(tmp_path))
+    save(tmp_path / "images/1.png", np.zeros((8, 16), np.uint8))
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*masks; give --data_dir"):
+        load(config(tmp_path))

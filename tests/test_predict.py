@@ -1,0 +1,215 @@
+"""--mode=predict for classification: a file, a folder, arrays; and one clear line for everything else."""
+
+import csv
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasjax import commands, launch, model
+from nasjax.building.conv_chain import BUILDER
+from nasjax.data.dataset import DataConfig, load, resize
+from nasjax.spaces.conv_chain import ConvChain
+from nasjax.tasks.classification import TASK
+
+SPACE = ConvChain(2, 2, (1, 3), (3,), (2, 4))
+
+
+def trained(path, data):
+    """A workdir with a network; its weights are random."""
+    tree = SPACE.encode(np.asarray(SPACE.sample(jax.random.key(0))))
+    signature = TASK.signature(data)
+    network = BUILDER.build(SPACE, BUILDER.form, tree, signature).network(bn_eps=1e-5, dtype="float32")
+    variables = jax.jit(network.init, static_argnums=1)(jax.random.key(1), None, np.zeros((1, *data.train.x.shape[1:])))
+    variables["params"] = jax.tree.map(lambda leaf: 3 * leaf, variables["params"])  # so that classes differ
+
+    class Config:
+        space, network_form, plugin = SPACE, BUILDER.form, ""
+
+    path.mkdir()
+    model.save(path, variables, model.describe(Config, "classification", tree, data, 1e-5))
+    return path
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load(DataConfig())
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, digits):
+    return trained(tmp_path_factory.mktemp("predict") / "run", digits)
+
+
+@pytest.fixture(scope="module")
+def floats(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("floats")
+    x = np.random.default_rng(0).normal(size=(30, 8, 8, 1))
+    np.savez(folder / "set.npz", x=x, y=np.arange(30) % 3)
+    return trained(folder / "run", load(DataConfig(str(folder / "set.npz"))))
+
+
+def read(file):
+    rows = list(csv.DictReader(file.open()))
+    return [row["input"] for row in rows], [row["class"] for row in rows], np.array(
+        [[float(value) for name, value in row.items() if name.startswith("p(")] for row in rows]
+    )  # fmt: skip
+
+
+def expected(path, x):
+    found = model.load(path)
+    p = np.asarray(jax.nn.softmax(found.apply(found.variables, x)))
+    return [found.names[i] for i in p.argmax(1)], p
+
+
+def test_arrays_a_file_and_a_folder_give_the_same(workdir, digits, tmp_path):
+    x = digits.valid.x[:5]
+    classes, p = expected(workdir, x)
+    assert len(set(classes)) > 1
+    np.savez(tmp_path / "x.npz", x=x)
+    np.savez(tmp_path / "flat.npz", x=x[..., 0])
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, image in enumerate(x):
+        Image.fromarray(image[..., 0]).convert("RGB" if i % 2 else "L").save(folder / f"{i}.png")
+    (folder / "notes.txt").write_text("no image")
+    for source, names in (
+        (tmp_path / "x.npz", list("01234")),
+        (tmp_path / "flat.npz", list("01234")),
+        (folder, [f"{i}.png" for i in range(5)]),
+    ):
+        (file,) = commands.predict(workdir, source, tmp_path / "out")
+        assert file == tmp_path / "out/predictions.csv"
+        found = read(file)
+        assert found[:2] == (names, classes)
+        np.testing.assert_allclose(found[2], p, atol=2e-6)
+        assert found[2].shape == (5, 10)
+    (file,) = commands.predict(workdir, folder / "3.png")
+    assert file == workdir / "predict/predictions.csv"
+    assert read(file)[:2] == (["3.png"], classes[3:4])
+
+
+def test_an_image_of_another_size_is_resized_by_area(workdir, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    (file,) = commands.predict(workdir, tmp_path / "wide.png", tmp_path)
+    gray = np.asarray(Image.fromarray(pixels).convert("L"))[None, ..., None]
+    classes, p = expected(workdir, resize(gray, 8, 8))
+    assert read(file)[1] == classes
+    np.testing.assert_allclose(read(file)[2], p, atol=2e-6)
+
+
+def test_a_model_of_floats_reads_arrays_of_floats(floats, tmp_path):
+    x = np.random.default_rng(1).normal(size=(300, 8, 8, 1))
+    np.savez(tmp_path / "x.npz", x=x)
+    (file,) = commands.predict(floats, tmp_path / "x.npz", tmp_path)
+    classes, p = expected(floats, x.astype(np.float32))
+    assert read(file)[1] == classes and len(classes) == 300  # more than one batch
+    np.testing.assert_allclose(read(file)[2], p, atol=2e-5)
+
+
+def write(name):
+    """Bad inputs by name, as functions of a folder; each returns what --input is."""
+
+    def arrays(folder, **named):
+        np.savez(folder / "x.npz", **named)
+        return folder / "x.npz"
+
+    def image(folder, pixels, file="a.png"):
+        Image.fromarray(pixels).save(folder / file)
+        return folder / file
+
+    def text(folder, file, content):
+        (folder / file).write_text(content)
+        return folder / file
+
+    def both(folder):
+        image(folder, np.zeros((8, 8), np.uint8))
+        text(folder, "b.png", "no image")
+        return folder
+
+    ok = np.zeros((2, 8, 8, 1), np.uint8)
+    return {
+        "missing": lambda folder: folder / "none.png",
+        "missing arrays": lambda folder: folder / "none.npz",
+        "empty": lambda folder: folder,
+        "text": lambda folder: text(folder, "a.txt", "hello"),
+        "damaged": lambda folder: text(folder, "a.png", "hello"),
+        "one of two": both,
+        "16 bits": lambda folder: image(folder, np.zeros((8, 8), np.uint16)),
+        "no archive": lambda folder: text(folder, "x.npz", "hello"),
+        "no x": lambda folder: arrays(folder, images=ok),
+        "objects": lambda folder: arrays(folder, x=np.array([None, "a"])),
+        "shape": lambda folder: arrays(folder, x=ok[:, :7]),
+        "one image": lambda folder: arrays(folder, x=ok[0, ..., 0]),
+        "channels": lambda folder: arrays(folder, x=ok.repeat(3, -1)),
+        "no images": lambda folder: arrays(folder, x=ok[:0]),
+        "float": lambda folder: arrays(folder, x=ok / 255),
+        "uint8": lambda folder: arrays(folder, x=ok),
+        "int64": lambda folder: arrays(folder, x=ok.astype(int)),
+        "strings": lambda folder: arrays(folder, x=ok.astype(str)),
+        "NaN": lambda folder: arrays(folder, x=ok * np.nan),
+        "image": lambda folder: image(folder, np.zeros((8, 8), np.uint8)),
+    }[name]
+
+
+SHAPE = r"x must be uint8 \[N, 8, 8, 1\], got"
+WRONG = {
+    "missing": "no such file or folder; give an image, a folder of images or an .npz",
+    "missing arrays": "no such file or folder",
+    "empty": r"has no image files \(\.png, ",
+    "text": "is no image",
+    "damaged": "cannot be read as an image",
+    "one of two": r"b\.png cannot be read as an image",
+    "16 bits": "convert it to 8 bits a channel",
+    "no archive": "cannot be read as an .npz with an array x",
+    "no x": "cannot be read as an .npz with an array x",
+    "objects": "cannot be read as an .npz with an array x",
+    "shape": rf"{SHAPE} uint8 \(2, 7, 8, 1\)",
+    "one image": SHAPE,
+    "channels": SHAPE,
+    "no images": rf"{SHAPE} uint8 \(0, 8, 8, 1\)",
+    "float": f"{SHAPE} float64",
+    "int64": f"{SHAPE} int64",
+}
+FLOAT_SHAPE = r"x must be float32 \[N, 8, 8, 1\], got"
+WRONG_FLOATS = {
+    "missing": "no such file or folder",
+    "missing arrays": "no such file or folder",
+    "image": "was trained on float32 arrays; give --input=FILE.npz with x",
+    "uint8": f"{FLOAT_SHAPE} uint8",
+    "int64": f"{FLOAT_SHAPE} int64",
+    "strings": f"{FLOAT_SHAPE} <U1",
+    "NaN": "x holds NaN or infinite values",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_input_is_one_line(workdir, tmp_path, name):
+    with pytest.raises(ValueError, match=WRONG[name]) as error:
+        commands.predict(workdir, write(name)(tmp_path), tmp_path / "out")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", WRONG_FLOATS)
+def test_a_wrong_input_of_a_model_of_floats_is_one_line(floats, tmp_path, name):
+    with pytest.raises(ValueError, match=WRONG_FLOATS[name]) as error:
+        commands.predict(floats, write(name)(tmp_path), tmp_path / "out")
+    assert "\n" not in str(error.value)
+
+
+def test_the_command(workdir, digits, tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", x=digits.valid.x[:3])
+    flags = ["nasjax", "--mode=predict", f"--workdir={workdir}", "--compile_cache=off"]
+    assert launch.main([*flags, f"--input={tmp_path}/x.npz"]) == 0
+    assert capsys.readouterr().out.strip() == f"{workdir}/predict/predictions.csv"
+    for more, message in (
+        ([f"--input={tmp_path}/none.png"], "no such file or folder"),
+        ([], "--input=FILE|FOLDER belongs to --mode=predict, which needs it"),
+    ):
+        assert launch.main([*flags, *more]) == 2
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == 1 and message in told[0]
+    assert launch.main([*flags[:2], f"--workdir={tmp_path}", f"--input={tmp_path}/x.npz"]) == 2
+    assert "holds no trained network; run --mode=retrain" in capsys.readouterr().err
