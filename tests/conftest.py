@@ -1,13 +1,36 @@
-"""Strictness for every test: implicit rank promotion is an error (pyproject makes warnings errors).
+"""What holds for every test, and for the processes that tests start: strictness, and little time in the compiler.
 
-XLA takes most of the tests' time, so programs that name no compiler options are compiled without optimisation.
+Implicit rank promotion is an error (pyproject makes warnings errors). XLA takes most of the tests' time, so everything
+is compiled in the quickest way, and each worker keeps what it compiled, for its own tests and for their processes,
+until the session ends. Workers do not share: JAX writes an entry in place, and another could read half of it.
 """
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1 --xla_llvm_disable_expensive_passes=true",
+)
+_MADE = "NASJAX_TEST_PROGRAMS" not in os.environ
+if _MADE:
+    os.environ["NASJAX_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="nasjax-xla-")
+_WORKER = Path(os.environ["NASJAX_TEST_PROGRAMS"]) / os.environ.get("PYTEST_XDIST_WORKER", "main")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_WORKER)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
-import jax
+import jax  # noqa: E402 - after its settings
+
+from nasjax.train import compiling  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+compiling._QUICK["xla_backend_optimization_level"] = 0  # the library's own programs as well
+
+
+def pytest_unconfigure():
+    if _MADE:
+        shutil.rmtree(os.environ["NASJAX_TEST_PROGRAMS"], ignore_errors=True)

@@ -1,17 +1,13 @@
 """The command as a user meets it: tiny searches, resuming after a kill, and one clear line for every mistake."""
 
 import json
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-from nasjax import launch
+from tools.commands import here, killed, start
 
 TINY = [
     "--set=space.min_layers=2",
@@ -26,33 +22,16 @@ TINY = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return f"--compile_cache={tmp_path_factory.mktemp('xla')}"
-
-
-def start(cache, *args, prefix=()):
-    command = [*prefix, sys.executable, "-m", "nasjax.launch", cache, *args]
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-
-
-def run(cache, *args, prefix=()):
-    process = start(cache, *args, prefix=prefix)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
 def rows(path):
     lines = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "cost_s"} for line in lines]
 
 
 @pytest.fixture(scope="module")
-def searched(cache, tmp_path_factory):
+def searched(tmp_path_factory):
     """An uninterrupted REINFORCE search of 12 trials."""
     path = tmp_path_factory.mktemp("run") / "whole"
-    code, out, err = run(cache, "--method=reinforce", "--trials=12", f"--workdir={path}", *TINY)
+    code, out, err = here("--method=reinforce", "--trials=12", f"--workdir={path}", *TINY)
     assert code == 0, err
     return path, out, err
 
@@ -70,21 +49,14 @@ def test_search_leaves_its_results(searched):
     assert "trial 12/12: best" in err
 
 
-def test_kill_and_resume_equals_uninterrupted(cache, searched, tmp_path):
+def test_kill_and_resume_equals_uninterrupted(searched, tmp_path):
     """kill -9 in the middle; the same command again ends with the same trials and the same controller, bit for bit."""
     path = tmp_path / "killed"
     args = ["--method=reinforce", "--trials=12", f"--workdir={path}", *TINY]
-    process = start(cache, *args)
-    deadline = time.monotonic() + 240
-    while not (path / "checkpoints").is_dir() or not any(p.name.isdigit() for p in (path / "checkpoints").iterdir()):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    done = [p.name for p in (path / "checkpoints").iterdir() if p.name.isdigit()]
-    assert "00000012" not in done, "the search ended before it could be killed"
-    code, _, err = run(cache, *args)
+    killed(*args, write=3)  # the second round's trials
+    saved = [folder.name for folder in (path / "checkpoints").iterdir() if folder.name.isdigit()]
+    assert len(rows(path)) == 8 and saved == ["00000004"]
+    code, _, err = here(*args)
     assert code == 0, err
     assert rows(path) == rows(searched[0])
     trees = [restored(folder) for folder in (path, searched[0])]
@@ -109,33 +81,33 @@ def restored(path):
     return {jax.tree_util.keystr(where): np.asarray(leaf) for where, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def test_finished_run_prints_its_summary_again(cache, searched):
+def test_finished_run_prints_its_summary_again(searched):
     before = (searched[0] / "trials.jsonl").read_bytes()
-    code, out, _ = run(cache, "--method=reinforce", "--trials=12", f"--workdir={searched[0]}", *TINY)
+    code, out, _ = here("--method=reinforce", "--trials=12", f"--workdir={searched[0]}", *TINY)
     assert code == 0 and "12 trials" in out
     assert (searched[0] / "trials.jsonl").read_bytes() == before
 
 
-def test_other_settings_in_the_same_workdir_are_refused(searched, capsys):
-    code = launch.main(["nasjax", "--method=reinforce", f"--workdir={searched[0]}", *TINY, "--set=recipe.epochs=2"])
+def test_other_settings_in_the_same_workdir_are_refused(searched):
+    code, _, err = here("--method=reinforce", f"--workdir={searched[0]}", *TINY, "--set=recipe.epochs=2")
     assert code == 2
-    assert "recipe.epochs: 1 -> 2" in capsys.readouterr().err
+    assert "recipe.epochs: 1 -> 2" in err
 
 
-def test_retrain_load_export(searched, cache, capsys):
+def test_retrain_load_export(searched):
     path = searched[0]
     (told,) = [line for line in searched[1].splitlines() if line.startswith("Next: ")]
     printed = told.removeprefix("Next: python -m nasjax.launch ").split()
-    args = ["nasjax", *printed, cache, "--set=retrain_recipe.epochs=2"]
-    assert launch.main(args) == 0
-    out = capsys.readouterr().out
+    args = [*printed, "--set=retrain_recipe.epochs=2"]
+    code, out, err = here(*args)
+    assert code == 0, err
     assert "Test accuracy" in out and "not comparable" in out
     result = json.loads((path / "result.json").read_text())
     assert result["arch"] == json.loads((path / "best.json").read_text())["arch"]
-    wider = [*args, "--set=space.extra_filters=3"]
-    assert launch.main(wider) == 0
+    assert here(*args, "--set=space.extra_filters=3")[0] == 0
     assert json.loads((path / "result.json").read_text())["params"] > result["params"]
-    assert launch.main(args) == 0 and "already trained" in capsys.readouterr().err  # the test set is used once
+    code, _, err = here(*args)
+    assert code == 0 and "already trained" in err  # the test set is used once
     assert json.loads((path / "result.json").read_text()) == result
 
     import nasjax
@@ -146,7 +118,7 @@ def test_retrain_load_export(searched, cache, capsys):
     hits = np.asarray(model.apply(model.variables, test.x)).argmax(-1) == test.y
     assert hits.mean() == pytest.approx(result["test_accuracy"], abs=1e-6)
 
-    assert launch.main(["nasjax", "--mode=export", f"--workdir={path}"]) == 0
+    assert here("--mode=export", f"--workdir={path}")[0] == 0
     import jax.export
 
     exported = jax.export.deserialize((path / "export/model.jax").read_bytes())
@@ -155,9 +127,9 @@ def test_retrain_load_export(searched, cache, capsys):
     assert sum(weights[n].size for n in weights if n.startswith("params/")) == result["params"]
 
 
-def test_interrupt_saves_and_says_so(cache, tmp_path):
+def test_interrupt_saves_and_says_so(tmp_path):
     path = tmp_path / "run"
-    process = start(cache, "--method=random", "--trials=400", f"--workdir={path}", *TINY)
+    process = start("--method=random", "--trials=400", f"--workdir={path}", *TINY)
     deadline = time.monotonic() + 240
     while not (path / "trials.jsonl").exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
@@ -168,7 +140,7 @@ def test_interrupt_saves_and_says_so(cache, tmp_path):
     assert "interrupted" in err and "Traceback" not in err
 
 
-def test_own_images_with_every_token_from_search_to_export(cache, tmp_path, capsys):
+def test_own_images_with_every_token_from_search_to_export(tmp_path):
     """A user's .npz of float images and odd labels; types, strides and the learning-rate token; both strategies."""
     y = np.random.default_rng(0).integers(0, 3, 160)
     x = np.random.default_rng(1).normal(size=(160, 6, 7, 2)).astype(np.float32) + y[:, None, None, None]
@@ -179,37 +151,39 @@ def test_own_images_with_every_token_from_search_to_export(cache, tmp_path, caps
     for strategy in ("exact", "vmap"):
         path = tmp_path / strategy
         args = ["--method=random", "--trials=2", f"--workdir={path}", f"--set=strategy={strategy}", *TINY, *tokens]
-        assert launch.main(["nasjax", cache, *args, "--set=width=2"]) == 0, capsys.readouterr().err
+        code, _, err = here(*args, "--set=width=2")
+        assert code == 0, err
         fitness.append([row["fitness"] for row in rows(path)])
     np.testing.assert_allclose(*fitness, atol=0.05)  # one epoch of 80 images: rounding may flip an image
-    assert launch.main(["nasjax", cache, "--mode=retrain", f"--workdir={path}", "--set=retrain_recipe.epochs=1"]) == 0
+    assert here("--mode=retrain", f"--workdir={path}", "--set=retrain_recipe.epochs=1")[0] == 0
     result = json.loads((path / "result.json").read_text())
     assert result["recipe"]["learning_rate"] == result["arch"]["learning_rate"]
-    assert launch.main(["nasjax", "--mode=export", f"--workdir={path}"]) == 0
+    assert here("--mode=export", f"--workdir={path}")[0] == 0
     assert json.loads((path / "model/model.json").read_text())["names"] == ["5", "9", "11"]
 
 
-def inspect(capsys, *args):
-    assert launch.main(["nasjax", "--mode=inspect", *args]) == 0
-    return json.loads(capsys.readouterr().out)
+def inspect(*args):
+    code, out, err = here("--mode=inspect", *args)
+    assert code == 0, err
+    return json.loads(out)
 
 
-def test_inspect_gives_the_published_counts(capsys, tmp_path):
+def test_inspect_gives_the_published_counts(tmp_path):
     paper = ["--method=reinforce", "--preset=paper"]
-    found = inspect(capsys, *paper, "--arch=NAS_RL_V1")
+    found = inspect(*paper, "--arch=NAS_RL_V1")
     assert (found["params"], found["macs"]) == (4201630, 4300665312)
     chain = found["arch"]
     for i, layer in enumerate(chain["layers"]):
         layer["inputs"] = [i - 1] if i else []
     (tmp_path / "chain.json").write_text(json.dumps(chain))
-    assert inspect(capsys, *paper, f"--arch={tmp_path / 'chain.json'}")["params"] == 809134
-    fifteen = inspect(capsys, *paper, "--set=space.min_layers=15", "--set=space.max_layers=15")
+    assert inspect(*paper, f"--arch={tmp_path / 'chain.json'}")["params"] == 809134
+    fifteen = inspect(*paper, "--set=space.min_layers=15", "--set=space.max_layers=15")
     assert fifteen["space_size"] == str(64**15 * 2**105) and fifteen["sites"] == 1 + 15 * 3 + 105
     assert fifteen["params"] == 19_880 + 3 * 144 + 2_485 + 35 + 3 * 4 * 35  # LSTM, heads, attention, start, embeddings
 
 
-def test_every_published_variant_is_a_preset(capsys):
-    found = [inspect(capsys, "--method=reinforce", f"--preset={name}") for name in ("paper", "paper_v2", "paper_v3")]
+def test_every_published_variant_is_a_preset():
+    found = [inspect("--method=reinforce", f"--preset={name}") for name in ("paper", "paper_v2", "paper_v3")]
     sizes = [sum(tokens**n * 2 ** (n * (n - 1) // 2) for n in depths) for tokens, depths in
              ((64, range(6, 21)), (576, range(6, 21)), (64, [13]))]  # fmt: skip
     assert [int(one["space_size"]) for one in found] == sizes
@@ -254,16 +228,16 @@ def test_every_published_variant_is_a_preset(capsys):
         (["--method=random", "--mode=inspect", f"--arch={__file__}"], "is not valid JSON"),
     ],
 )
-def test_mistakes_are_one_clear_line(args, message, capsys, monkeypatch, tmp_path):
+def test_mistakes_are_one_clear_line(args, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert launch.main(["nasjax", *args]) == 2
-    err = capsys.readouterr().err.strip()
+    code, _, err = here(*args)
+    assert code == 2
     assert message in err and "Traceback" not in err
-    assert len(err.splitlines()) == 1
+    assert len(err.strip().splitlines()) == 1
     assert not list(tmp_path.rglob("nasjax-error.log"))
 
 
-def test_impossible_architectures_are_refused(capsys):
+def test_impossible_architectures_are_refused():
     layer = {"filter_height": 3, "filter_width": 3, "num_filters": 6, "inputs": []}
     for change, message in (
         ({"filter_height": 4}, "filter_height = 4 is not in this space"),
@@ -274,26 +248,26 @@ def test_impossible_architectures_are_refused(capsys):
         ({"inputs": [0, 0]}, "distinct earlier layers"),
     ):
         arch = {"space": "conv_chain", "layers": [layer, {**layer, **change}]}
-        assert launch.main(["nasjax", "--method=random", "--mode=inspect", f"--arch={json.dumps(arch)}"]) == 2
-        assert message in capsys.readouterr().err
+        code, _, err = here("--method=random", "--mode=inspect", f"--arch={json.dumps(arch)}")
+        assert code == 2 and message in err
 
 
-def test_foreign_and_damaged_workdirs(tmp_path, capsys):
+def test_foreign_and_damaged_workdirs(tmp_path):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign/thesis.tex").write_text("mine")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged/config.json").write_text('{"config": ')
     for name, message in (("foreign", "is no workdir"), ("damaged", "config.json is damaged")):
-        assert launch.main(["nasjax", "--method=random", f"--workdir={tmp_path / name}", *TINY]) == 2
-        assert message in capsys.readouterr().err
+        code, _, err = here("--method=random", f"--workdir={tmp_path / name}", *TINY)
+        assert code == 2 and message in err
     assert (tmp_path / "foreign/thesis.tex").read_text() == "mine"
     assert sorted(p.name for p in (tmp_path / "foreign").iterdir()) == ["thesis.tex"]
 
 
-def test_nan_learning_rate_is_a_failed_run_with_its_reason(cache, tmp_path):
+def test_nan_learning_rate_is_a_failed_run_with_its_reason(tmp_path):
     path = tmp_path / "run"
     args = ["--method=random", "--trials=4", f"--workdir={path}", *TINY, "--set=recipe.learning_rate=1e30"]
-    code, _, err = run(cache, *args)
+    code, _, err = here(*args)
     assert code == 1 and "every candidate failed" in err and "NaN" in err and "Traceback" not in err
     assert "NaN" in (path / "report.html").read_text()
     assert [row["status"] for row in rows(path)] == ["failed"] * 4
@@ -304,38 +278,36 @@ def test_full_disk_is_one_line(tmp_path):
     path = tmp_path / "run"
     args = ["--method=random", "--trials=8", f"--workdir={path}", *TINY]
     limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 3; exec "$@"', "limited"]
-    code, _, err = run("--compile_cache=off", *args, prefix=limited)
-    assert code == 1
+    process = start(*args, prefix=limited)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
     assert [line for line in err.splitlines() if line.startswith("error:")] == [err.splitlines()[-1]]
     assert "File too large" in err and "Traceback" not in err
 
 
-def test_what_cannot_fit_is_refused_before_it_starts(capsys, tmp_path):
-    args = ["nasjax", "--method=random", "--preset=paper", "--dataset=digits", f"--workdir={tmp_path / 'run'}"]
-    assert launch.main([*args, "--set=space.filter_counts=6000000", "--set=strategy=exact"]) == 2
-    assert "GiB are usable" in capsys.readouterr().err
+def test_what_cannot_fit_is_refused_before_it_starts(tmp_path):
+    args = ["--method=random", "--preset=paper", "--dataset=digits", f"--workdir={tmp_path / 'run'}"]
+    code, _, err = here(*args, "--set=space.filter_counts=6000000", "--set=strategy=exact")
+    assert code == 2 and "GiB are usable" in err
     assert not (tmp_path / "run").exists()
 
 
-def test_a_finished_search_keeps_its_settings(searched, capsys):
+def test_a_finished_search_keeps_its_settings(searched):
     path = searched[0]
     best = f"--arch={path / 'best.json'}"
-    assert (
-        inspect(capsys, f"--workdir={path}", best)["params"] == json.loads((path / "best.json").read_text())["params"]
-    )
-    assert launch.main(["nasjax", "--mode=retrain", f"--workdir={path}", "--dataset=cifar10"]) == 2
-    assert "was searched with --dataset=digits" in capsys.readouterr().err
+    assert inspect(f"--workdir={path}", best)["params"] == json.loads((path / "best.json").read_text())["params"]
+    code, _, err = here("--mode=retrain", f"--workdir={path}", "--dataset=cifar10")
+    assert code == 2 and "was searched with --dataset=digits" in err
 
 
-def test_damaged_results_are_told(cache, searched, tmp_path, capsys):
-    import shutil
-
+def test_damaged_results_are_told(searched, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(searched[0], path)
     lines = (path / "trials.jsonl").read_text().splitlines()
     (path / "trials.jsonl").write_text("\n".join([lines[0], "rubbish", *lines[2:]]) + "\n")
-    assert launch.main(["nasjax", cache, "--method=reinforce", "--trials=16", f"--workdir={path}", *TINY]) == 2
-    assert "line 2 is not JSON" in capsys.readouterr().err
+    more = ["--method=reinforce", "--trials=16", f"--workdir={path}", *TINY]
+    code, _, err = here(*more)
+    assert code == 2 and "line 2 is not JSON" in err
     (path / "trials.jsonl").unlink()
-    assert launch.main(["nasjax", cache, "--method=reinforce", "--trials=16", f"--workdir={path}", *TINY]) == 2
-    assert "trials.jsonl is missing" in capsys.readouterr().err
+    code, _, err = here(*more)
+    assert code == 2 and "trials.jsonl is missing" in err

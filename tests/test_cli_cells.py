@@ -4,13 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from test_cli import run
+from tools.commands import here
 
 import nasjax
 from nasjax import launch
 
 TINY = [
     "--set=search.channels=2",
+    "--set=search.layers=3",
     "--set=search.epochs=1",
     "--set=search.batch_size=16",
     "--set=data.train_limit=32",
@@ -23,15 +24,14 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cells")
-    path, cache = folder / "run", f"--compile_cache={folder / 'xla'}"
-    code, out, err = run(cache, "--method=msr_darts", f"--workdir={path}", *TINY)
+    path = tmp_path_factory.mktemp("cells") / "run"
+    code, out, err = here("--method=msr_darts", f"--workdir={path}", *TINY)
     assert code == 0, err
-    return path, cache, out
+    return path, out
 
 
 def test_a_search_derives_a_cell(searched):
-    path, _, out = searched
+    path, out = searched
     best = json.loads((path / "best.json").read_text())
     assert best["arch"]["space"] == "darts_cell" and len(best["arch"]["normal"]) == len(best["arch"]["reduce"]) == 8
     assert "--mode=retrain" in out
@@ -41,20 +41,20 @@ def test_a_search_derives_a_cell(searched):
 
 
 def test_a_finished_search_says_so_again(searched):
-    path, cache, out = searched
-    code, again, err = run(cache, "--method=msr_darts", f"--workdir={path}", *TINY)
+    path, out = searched
+    code, again, err = here("--method=msr_darts", f"--workdir={path}", *TINY)
     assert (code, again) == (0, out), err
 
 
 def test_retrain_load_and_export(searched):
-    path, cache, _ = searched
-    code, out, err = run(cache, "--mode=retrain", "--method=msr_darts", f"--workdir={path}")
+    path, _ = searched
+    code, out, err = here("--mode=retrain", "--method=msr_darts", f"--workdir={path}")
     assert code == 0, err
     assert "MSR-DARTS" in out and "not comparable" in out
     result, model = json.loads((path / "result.json").read_text()), nasjax.load(path)
     assert result["params"] == json.loads((path / "best.json").read_text())["params"]
     assert model.apply(model.variables, np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)
-    code, out, err = run(cache, "--mode=export", "--method=msr_darts", f"--workdir={path}")
+    code, out, err = here("--mode=export", "--method=msr_darts", f"--workdir={path}")
     assert code == 0 and (path / "export" / "weights.npz").is_file(), err
 
 

@@ -1,16 +1,12 @@
 """The one-shot methods as a user meets them: three phases, kills in the first two, mistakes, published counts."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
+from tools.commands import here, killed
 
 import nasjax
 from nasjax import launch
@@ -37,34 +33,6 @@ FAIRNAS += ["--set=search.calibration_batch_size=16"]
 BN_NAS = ["--method=bn_nas", *MOBILE, "--set=space.depths=3", "--set=search.top_k=2"]
 BN_NAS += ["--set=search.mutants=2", "--set=search.crossovers=2"]
 
-# Dies in the middle of the n-th write of lines: they are there, but the checkpoint that belongs to them is not.
-DYING = """
-import os, signal, sys
-from nasjax import launch
-from nasjax.store import checkpoint
-append, left = checkpoint.append_lines, [int(sys.argv.pop(1))]
-def dying(path, rows):
-    append(path, rows)
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.append_lines = dying
-sys.exit(launch.main(sys.argv))
-"""
-
-
-def run(*args, dying=0):
-    """A command of its own; with `dying` one that is killed at its n-th write."""
-    start = ["-c", DYING, str(dying)] if dying else ["-m", "nasjax.launch"]
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, *start, *args], env=env, capture_output=True, text=True, timeout=300)
-    return done.returncode, done.stdout, done.stderr
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return f"--compile_cache={tmp_path_factory.mktemp('xla')}"
-
 
 def lines(path):
     """A file's rows, without what is measured in seconds."""
@@ -81,9 +49,9 @@ def states(folder):
 
 
 @pytest.fixture(scope="module")
-def spos(cache, tmp_path_factory):
+def spos(tmp_path_factory):
     path = tmp_path_factory.mktemp("spos") / "run"
-    code, out, err = run(cache, *SPOS, f"--workdir={path}")
+    code, out, err = here(*SPOS, f"--workdir={path}")
     assert code == 0, err
     return path, out, err
 
@@ -100,14 +68,13 @@ def test_both_phases_leave_their_results(spos):
     assert "<html" in (path / "report.html").read_text()
 
 
-def test_kills_in_both_phases_change_nothing(cache, spos, tmp_path):
+def test_kills_in_both_phases_change_nothing(spos, tmp_path):
     """kill -9 after the second epoch's line, then after the first generation's trials, then to the end."""
     path = tmp_path / "killed"
     for dying in (2, 3):  # the second run writes the third epoch, then the trials
-        code, out, _ = run(cache, *SPOS, f"--workdir={path}", dying=dying)
-        assert code == -signal.SIGKILL and not out
+        killed(*SPOS, f"--workdir={path}", write=dying)
         assert (path / "trials.jsonl").exists() == (dying == 3)
-    code, out, err = run(cache, *SPOS, f"--workdir={path}")
+    code, _, err = here(*SPOS, f"--workdir={path}")
     assert code == 0, err
     for name in ("trials.jsonl", "metrics.jsonl", "supernet/metrics.jsonl"):
         assert lines(path / name) == lines(spos[0] / name), name
@@ -117,12 +84,10 @@ def test_kills_in_both_phases_change_nothing(cache, spos, tmp_path):
         assert [where for where in found if found[where] != expected[where]] == []
 
 
-def test_retrain_the_best_two_and_judge_the_ranking(cache, spos):
+def test_retrain_the_best_two_and_judge_the_ranking(spos):
     """retrain.top_k and retrain.sample; then the model is there to load."""
     path = spos[0]
-    code, out, err = run(
-        cache, "--mode=retrain", f"--workdir={path}", "--set=retrain.top_k=2", "--set=retrain.sample=2"
-    )
+    code, out, err = here("--mode=retrain", f"--workdir={path}", "--set=retrain.top_k=2", "--set=retrain.sample=2")
     assert code == 0, err
     assert "Test accuracy" in out
     alone = lines(path / "standalone.jsonl")
@@ -135,15 +100,9 @@ def test_retrain_the_best_two_and_judge_the_ranking(cache, spos):
     assert model.apply(model.variables, np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)
 
 
-def here(capsys, cache, *args):
-    """A command in this process: exit code, output, errors."""
-    code = launch.main(["nasjax", cache, *args])
-    return code, *capsys.readouterr()
-
-
-def test_fairnas_weighs_accuracy_against_cost(cache, capsys, tmp_path):
+def test_fairnas_weighs_accuracy_against_cost(tmp_path):
     path = tmp_path / "run"
-    code, _, err = here(capsys, cache, *FAIRNAS, f"--workdir={path}")
+    code, _, err = here(*FAIRNAS, f"--workdir={path}")
     assert code == 0, err
     for row in lines(path / "trials.jsonl"):
         score, macs, params = row["fitness"]
@@ -152,14 +111,14 @@ def test_fairnas_weighs_accuracy_against_cost(cache, capsys, tmp_path):
     assert scores.shape == (3, 2, 2) and np.all(scores[-1] != 1)  # every operator was trained
 
 
-def test_bn_nas_trains_first_and_searches_later(cache, capsys, tmp_path):
+def test_bn_nas_trains_first_and_searches_later(tmp_path):
     """--trials=0 ends after the supernet; the next command with trials finds it trained, and the optimum."""
     path = tmp_path / "run"
-    code, out, err = here(capsys, cache, *BN_NAS, f"--workdir={path}", "--trials=0")
+    code, out, err = here(*BN_NAS, f"--workdir={path}", "--trials=0")
     assert code == 0 and "The supernet is trained" in out, err
     assert not (path / "trials.jsonl").exists()
     trained = (path / "supernet/metrics.jsonl").read_bytes()
-    code, out, err = here(capsys, cache, *BN_NAS, f"--workdir={path}", "--trials=8")
+    code, out, err = here(*BN_NAS, f"--workdir={path}", "--trials=8")
     assert code == 0 and "8 trials" in out and "supernet epoch" not in err, err
     assert (path / "supernet/metrics.jsonl").read_bytes() == trained
     scores = np.array(lines(path / "supernet/metrics.jsonl")[-1]["scores"])

@@ -1,14 +1,10 @@
 """The learner of supernets: what a step moves and what it leaves alone, strict fairness, batch norms only."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tools.four_devices import on_four_devices
 from tools.tiny_choice_chains import THREE, images, quick, shaken, tiniest, tiny
 
 from nasjax.learners import samplers
@@ -344,17 +340,7 @@ LEARNERS = {
 
 def test_one_device_equals_four():
     """A step of each method's learner in float64: batch norm sees the statistics of the whole batch."""
-    root = Path(__file__).parents[1]
-    env = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_ENABLE_X64": "1",
-        "PYTHONPATH": os.pathsep.join([str(root / "tests"), str(root), os.environ.get("PYTHONPATH", "")]),
-    }
-    out = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True)
-    assert out.returncode == 0, out.stderr[-3000:]
-    assert out.stdout.split() == list(LEARNERS)
+    assert on_four_devices(__file__, float64=True) == list(LEARNERS)
 
 
 def compare_devices():

@@ -1,14 +1,10 @@
 """The search network: counts, agreement with the evaluation network where one operator is chosen, and its options."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tools.four_devices import on_four_devices
 
 from nasjax.experiments.families.gradients import discrete_choice
 from nasjax.learners.passes import gradient_pass
@@ -17,7 +13,6 @@ from nasjax.nets.darts_search import darts_search, operator_edges, shuffle_chann
 from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, DartsCell, Genotype
 from nasjax.spaces.darts_plan import DartsPlan, SearchPlan, stride_of
 from nasjax.train import losses
-from nasjax.train.compiling import options
 
 CONVS = OPERATORS[3:]  # skip and the four convolutions: what both networks compute alike
 PAIRS = {
@@ -42,10 +37,6 @@ PAIRS = {
         ("dil_conv_3x3", 4),
     ),
 }
-
-
-def quick(f):
-    return jax.jit(f, compiler_options=options())
 
 
 def mixing(operators=8, edges=False):
@@ -126,7 +117,7 @@ def test_a_single_choice_is_the_evaluation_network():
             logits, _ = network.apply({**blank, "params": kernels(params)}, None, x, train=True)
             return jnp.square(logits).sum(), logits
 
-        pairs = [quick(jax.grad(f, has_aux=True))(variables["params"]) for f in (by_search, by_evaluation)]
+        pairs = [jax.jit(jax.grad(f, has_aux=True))(variables["params"]) for f in (by_search, by_evaluation)]
         for a, b in zip(*(jax.tree.leaves(pair) for pair in pairs), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-9)
 
@@ -148,12 +139,12 @@ def one_cell():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 8, 8, 1)), jnp.float32)
     choice = mixing(3, edges=True)
     variables = network.init(jax.random.key(0), choice, x)
-    return network, variables, choice, x, quick(lambda x: network.apply(variables, choice, x, train=True))
+    return network, variables, choice, x, jax.jit(lambda x: network.apply(variables, choice, x, train=True))
 
 
 def test_every_mixing_weight_counts_but_that_of_none(small):
     network, variables, choice, x = small
-    train = quick(lambda choice, x: network.apply(variables, choice, x, train=True))
+    train = jax.jit(lambda choice, x: network.apply(variables, choice, x, train=True))
     base, _ = train(choice, x)
     for cell in CELLS:
         for operator in range(8):
@@ -166,7 +157,7 @@ def test_every_mixing_weight_counts_but_that_of_none(small):
 
 def test_evaluation_uses_the_running_statistics(one_cell):
     network, variables, choice, x, train = one_cell
-    evaluate = quick(lambda variables, x: network.apply(variables, choice, x)[0])
+    evaluate = jax.jit(lambda variables, x: network.apply(variables, choice, x)[0])
     _, after = train(x)
     whole = evaluate(after, x)
     np.testing.assert_allclose(evaluate(after, x[:2]), whole[:2], atol=1e-5)  # samples do not mix
@@ -177,7 +168,9 @@ def test_dropout_behind_skips_needs_a_key(one_cell):
     network, variables, choice, x, train = one_cell
     with pytest.raises(ValueError, match="key"):
         network.apply(variables, choice, x, train=True, drop_rate=0.5)
-    dropped, _ = quick(lambda: network.apply(variables, choice, x, key=jax.random.key(0), train=True, drop_rate=0.5))()
+    dropped, _ = jax.jit(
+        lambda: network.apply(variables, choice, x, key=jax.random.key(0), train=True, drop_rate=0.5)
+    )()
     assert not np.allclose(dropped, train(x)[0], atol=1e-4)
 
 
@@ -212,7 +205,9 @@ def test_part_by_part_is_the_network_itself():
             )
             return losses.cross_entropy(logits, y), after["batch_stats"]
 
-        (loss, stats), expected = quick(jax.value_and_grad(loss_of, (0, 1), has_aux=True))(variables["params"], choice)
+        (loss, stats), expected = jax.jit(jax.value_and_grad(loss_of, (0, 1), has_aux=True))(
+            variables["params"], choice
+        )
         found = gradient_pass(network, 1)(*variables_of(variables), choice, key, 0.3, (x, y))
         for a, b in zip(
             jax.tree.leaves((loss, expected, stats)),
@@ -244,27 +239,23 @@ def test_an_edge_that_was_not_kept_passes_nothing():
     assert set(discrete_choice(tree, names, {cell: like[cell] for cell in CELLS})) == set(CELLS)
 
 
-FOUR = """
-import jax, numpy as np
-jax.config.update("jax_enable_x64", True)
-from nasjax.learners.passes import gradient_pass
-from nasjax.nets.darts_search import darts_search
-x = np.random.default_rng(0).standard_normal((8, 8, 8, 1)); y = np.arange(8, dtype=np.int32) % 5
-network = darts_search(channels=2, layers=3, classes=5)
-choice = {cell: np.full((14, 8), 0.1) for cell in ("normal", "reduce")}
-variables = network.init(jax.random.key(0), choice, x)
-fixed = (variables["params"], variables["batch_stats"], choice, jax.random.key(1), 0.3, (x, y))
-one, four = (gradient_pass(network, devices)(*fixed) for devices in (1, 4))
-for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
-print("equal", jax.local_device_count())
-"""
-
-
 @pytest.mark.slow
 def test_four_devices_equal_one():
-    """Gradients of weights and mixing weights, loss and running statistics, with dropout; about two minutes."""
-    flags = "--xla_force_host_platform_device_count=4"
-    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", FOUR], env=env, capture_output=True, text=True)
-    assert done.stdout.strip() == "equal 4", done.stderr[-2000:]
+    """Gradients of weights and mixing weights, loss and running statistics, with dropout."""
+    assert on_four_devices(__file__, float64=True) == ["equal"]
+
+
+def compare_devices():
+    assert jax.local_device_count() == 4
+    x, y = np.random.default_rng(0).standard_normal((8, 8, 8, 1)), np.arange(8, dtype=np.int32) % 5
+    network, choice = darts_search(channels=2, layers=3, classes=5), {cell: np.full((14, 8), 0.1) for cell in CELLS}
+    variables = network.init(jax.random.key(0), choice, x)
+    fixed = (*variables_of(variables), choice, jax.random.key(1), 0.3, (x, y))
+    one, four = (gradient_pass(network, devices)(*fixed) for devices in (1, 4))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+    print("equal")
+
+
+if __name__ == "__main__":
+    compare_devices()

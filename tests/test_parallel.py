@@ -1,15 +1,11 @@
 """Programs divided among devices, in a subprocess that has four; and the plain case."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from tools.four_devices import on_four_devices
 
 from nasjax.nets.conv_chain import conv_chain
 from nasjax.ops.collective import sample_index
@@ -49,16 +45,7 @@ def test_too_many_devices():
 
 
 def test_four_devices():
-    env = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    command = [sys.executable, "-W", "error", __file__]
-    out = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert out.returncode == 0, out.stderr[-3000:]
-    assert out.stdout.strip() == "agree"
+    assert on_four_devices(__file__) == ["agree"]
 
 
 def trained(devices):

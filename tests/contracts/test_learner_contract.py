@@ -1,19 +1,15 @@
 """What every learner promises. To add one, add a line to tools/learner_cases.py."""
 
-import os
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from tools.four_devices import on_four_devices
 from tools.learner_cases import CASES, EPOCHS, one_step
 from tools.toy_search_network import toy_batch
 
 BATCH = toy_batch(0)
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -82,16 +78,7 @@ def test_epochs_are_counted_and_validated(trained):
 
 def test_one_device_equals_four():
     """In float64, so that only rounding is left: state and metrics after a step, every learner, in one subprocess."""
-    env = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_ENABLE_X64": "1",
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]),
-    }
-    out = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True)
-    assert out.returncode == 0, out.stderr[-3000:]
-    assert out.stdout.split() == list(CASES)
+    assert on_four_devices(__file__, float64=True) == list(CASES)
 
 
 def compare_devices():

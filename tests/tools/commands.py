@@ -1,0 +1,57 @@
+"""The command line in this process, which shares the tests' compiled programs, or in a process that may be killed."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from nasjax import launch
+
+TESTS = Path(__file__).parents[1]
+NEVER_WRITE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}  # a killed process would leave half an entry
+
+# Dies in the middle of the n-th write of lines: they are there, but the checkpoint that belongs to them is not.
+DYING = """
+import os, signal, sys
+import conftest  # compiles as the tests do, so the numbers are the same to the bit
+from nasjax import launch
+from nasjax.store import checkpoint
+append, left = checkpoint.append_lines, [int(sys.argv.pop(1))]
+def dying(path, rows):
+    append(path, rows)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.append_lines = dying
+sys.exit(launch.main(sys.argv))
+"""
+
+
+def here(*args):
+    """A command in this process: exit code, output, errors."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = launch.main(["nasjax", "--compile_cache=off", *args])
+    return code, out.getvalue(), err.getvalue()
+
+
+def start(*args, command=("-m", "nasjax.launch"), prefix=()):
+    """A command in a process of its own."""
+    folders = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [*prefix, sys.executable, *command, "--compile_cache=off", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **NEVER_WRITE, "PYTHONPATH": folders},
+    )
+
+
+def killed(*args, write):
+    """Runs a command that is killed (-9) in the middle of its `write`-th write of lines."""
+    process = start(*args, command=("-c", DYING, str(write)))
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL and not out, err
