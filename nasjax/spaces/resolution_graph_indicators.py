@@ -48,15 +48,18 @@ def drawing(nodes: int, edges: Iterable[Pair], rounds: int = 300) -> np.ndarray:
     """Positions f64[nodes, 2] whose distances are close to the numbers of edges between the nodes.
 
     The energy of Kamada & Kawai 1989, sum over pairs of (|p - q| / d - 1)^2 with d the shortest path, ignoring
-    directions; minimised from a circle by majorisation (Gansner et al. 2004), so that the same graph gives the same
-    drawing. (The paper's is a force-directed one from a random start.)
+    directions; minimised by majorisation (Gansner et al. 2004) from classical scaling, so that the same graph gives the
+    same drawing. (The paper's is a force-directed one from a random start.)
     """
     far = _distances(nodes, edges)
     weight = np.divide(1.0, far**2, out=np.zeros_like(far), where=far > 0)
     laplacian = np.diag(weight.sum(1)) - weight
     inverse = np.linalg.pinv(laplacian)
+    centre = np.eye(nodes) - 1 / nodes
+    values, vectors = np.linalg.eigh(-0.5 * centre @ far**2 @ centre)
     angle = 2 * np.pi * np.arange(nodes) / nodes
-    points = np.stack([np.cos(angle), np.sin(angle)], 1) * max(far.max(), 1) / 2
+    apart = 1e-6 * np.stack([np.cos(angle), np.sin(angle)], 1)  # no two nodes at the same place
+    points = vectors[:, -2:] * np.sqrt(np.maximum(values[-2:], 0)) + apart
     for _ in range(rounds):
         gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)
         pull = np.divide(weight * far, gaps, out=np.zeros_like(far), where=gaps > 1e-12)
