@@ -1,6 +1,6 @@
 """Known numbers of graphs over resolutions: parameters, multiply-adds, indicators.
 
-UNet++ of the public PyTorch code on nuclei: 9,163,329 parameters, as counted by hand per block. Indicators: Janik & Nowak
+UNet++ of the public PyTorch code on nuclei: 9,163,329 parameters, counted by hand per block. Indicators: Janik & Nowak
 2020 (arXiv:2002.08104) and its code.
 """
 
