@@ -1,16 +1,21 @@
-"""Known numbers of graphs over resolutions: parameters, multiply-adds, indicators.
+"""Known numbers of graphs over resolutions (parameters, multiply-adds, indicators) and of aging evolution.
 
 UNet++ of the public PyTorch code on nuclei: 9,163,329 parameters, counted by hand per block. Indicators: Janik & Nowak
 2020 (arXiv:2002.08104) and its code.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasjax.drive.scan import scan
+from nasjax.searchers.aging import aging
 from nasjax.spaces.resolution_graph_form import from_tree
 from nasjax.spaces.resolution_graph_indicators import bottlenecks, drawing, elongation, indicators, pairs, widths
 from nasjax.spaces.resolution_graph_named import NAMED
 from nasjax.spaces.resolution_graph_plan import Counts, GraphPlan, convolutions, edge_counts, merge
+from nasjax.types import Evaluation, Evaluator, Site
 
 UNETPP_BLOCKS = {  # X^{level, column}
     (0, 0): 10_272, (1, 0): 55_680, (2, 0): 221_952, (3, 0): 886_272, (4, 0): 3_542_016,
@@ -127,3 +132,46 @@ def test_elongation():
     assert elongation(drawing(8, ring)) == pytest.approx(0, abs=1e-6)
     graph = from_tree(NAMED["UNETPP"])
     assert 0.5 < indicators(graph)["elongation"] == indicators(graph)["elongation"] < 0.9
+
+
+class Bits:
+    """Strings of bits; a mutation flips one."""
+
+    sites = tuple(Site(f"bit{i}", (0, 1), "bit", i) for i in range(100))
+
+    def sample(self, key):
+        return jax.random.bernoulli(key, shape=(100,)).astype(jnp.int32)
+
+    def mutate(self, key, arch):
+        bit = jax.random.randint(key, (), 0, 100)
+        return arch.at[bit].set(1 - arch[bit])
+
+
+def counted(key, proposal, inherited):
+    """Fitness is the fraction of ones with noise, clipped."""
+    true = proposal.arch.mean(-1)
+    noise = jax.vmap(lambda trial: jax.random.normal(jax.random.fold_in(key, trial)))(proposal.id)
+    fitness = jnp.clip(true + 0.01 * noise, 0, 1)
+    return Evaluation(fitness, jnp.ones_like(true), jnp.zeros(len(true), jnp.int8), {"true": true}), None
+
+
+@pytest.mark.parametrize(
+    "size, best, spread, last", [(2, 0.729, 0.025, 0.685), (10, 0.897, 0.019, 0.865), (25, 0.945, 0.021, 0.920)]
+)
+def test_aging_evolution_on_strings_of_bits(size, best, spread, last):
+    """The notebook published with Real et al. 2019: 100 bits, population 100, 1,000 trials; 60 seeds.
+
+    Best true fitness of the history, and mean true fitness of the last population; random search reaches 0.662.
+    """
+    searcher = aging(Bits(), population=100, sample_size=size)
+
+    def run(key):
+        return scan(key, searcher, Evaluator(counted), trials=1000).info["true"]
+
+    true = np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 60)))
+    error = spread / 60**0.5
+    assert true.max(1).mean() == pytest.approx(best, abs=spread)
+    assert abs(true.max(1).mean() - best) < 4 * error  # 60 seeds of ours against 60 of the reference
+    assert true.max(1).std() == pytest.approx(spread, rel=0.5)
+    assert true[:, -100:].mean() == pytest.approx(last, abs=spread)
+    assert true[:, :100].mean() == pytest.approx(0.5, abs=0.005)
