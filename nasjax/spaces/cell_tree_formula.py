@@ -22,7 +22,8 @@ def formula(cell: Cell) -> list[str]:
       a1 = relu(c')
       h' = sigmoid(b0 * a1)
     """
-    lines, names = [], {}
+    lines: list[str] = []
+    names: dict[int, str] = {}
     root = len(cell.nodes) - 1
     for node, (combination, activation) in enumerate(cell.nodes):
         children = cell.children(node)
