@@ -1,5 +1,6 @@
 """Recurrent networks: the cell as data and as a program, the window's backward pass, published numbers, references."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -13,12 +14,13 @@ from nasjax.nets.cell_tree import masked_step, step
 from nasjax.nets.recurrent import layer, one_step
 from nasjax.nets.recurrent_flax import TreeCell
 from nasjax.nets.recurrent_model import recurrent_model
-from nasjax.spaces.cell_tree import ACTIVATIONS, COMBINATIONS, CellTree, widen
+from nasjax.spaces.cell_tree import ACTIVATIONS, COMBINATIONS, CellTree
 from nasjax.spaces.cell_tree_named import NAMED, program
 from nasjax.spaces.cell_tree_plan import RecurrentForm, plan
 
 FULL = CellTree(4, COMBINATIONS, ACTIVATIONS)
 FORM = RecurrentForm(hidden=5, embedding=4, bias=True, softmax_bias=True, init_scale=0.5)
+ONE = dataclasses.replace(FORM, layers=1)
 V, T, B = 11, 6, 3
 
 
@@ -180,9 +182,9 @@ def loss_of(network, drop_rate=0.0):
     return loss
 
 
-def members(space, count, seed=0):
-    archs = jax.vmap(space.sample)(jax.random.split(jax.random.key(seed), count))
-    network = recurrent_model(plan(space.base, FORM, V), space)
+def members(space, count, form=FORM):
+    archs = jax.vmap(space.sample)(jax.random.split(jax.random.key(5), count))
+    network = recurrent_model(plan(space.base, form, V), space)
     variables = jax.vmap(lambda key: network.init(key, None, None))(jax.random.split(jax.random.key(9), count))
     return network, archs, variables
 
@@ -190,15 +192,15 @@ def members(space, count, seed=0):
 def test_a_population_of_cells_equals_each_cell_alone(batch):
     """Outputs, states and gradients, in float64, masked and vmapped against the program of each cell."""
     with jax.enable_x64(True):
-        network, archs, variables = members(FULL, 6)
+        network, archs, variables = members(FULL, 4, ONE)
         archs = archs.at[0, -2:].set(6).at[1, -1].set(6)  # injected into the root; read from it, too
         variables = double(variables)
         state = jax.tree.map(lambda leaf: 0.3 * jax.random.normal(jax.random.key(5), leaf.shape), network.carry(B))
         state = double(state)
         together = jax.jit(jax.vmap(jax.value_and_grad(loss_of(network), has_aux=True), (0, 0, None, None, None)))
         found = together(variables, archs, *batch, state)
-        for n in range(6):
-            own = recurrent_model(plan(FULL.cell(np.asarray(archs[n])), FORM, V))
+        for n in range(4):
+            own = recurrent_model(plan(FULL.cell(np.asarray(archs[n])), ONE, V))
             alone = jax.jit(jax.value_and_grad(loss_of(own), has_aux=True))
             expected = alone(jax.tree.map(lambda leaf, n=n: leaf[n], variables), None, *batch, state)
             for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -365,15 +367,12 @@ def test_recurrent_dropout_multiplies_h_inside_the_cell():
 
 
 def test_bfloat16_products_are_close_and_states_stay_float32(batch):
-    space = widen(CellTree(), NAMED["NASCELL"])
     outputs = []
     for dtype in ("float32", "bfloat16"):
-        network = recurrent_model(plan(8, FORM, V), space, dtype=dtype)
+        network = recurrent_model(plan("lstm", FORM, V), dtype=dtype)
         variables = network.init(jax.random.key(0), None, None)
-        choice = jnp.asarray(space.decode(NAMED["NASCELL"]))
-        grad, (logits, state) = jax.jit(jax.grad(loss_of(network), has_aux=True))(
-            variables, choice, *batch, network.carry(B)
-        )
+        run = jax.jit(jax.grad(loss_of(network), has_aux=True))
+        grad, (logits, state) = run(variables, None, *batch, network.carry(B))
         assert {leaf.dtype for leaf in jax.tree.leaves((grad, logits, state))} == {jnp.dtype("float32")}
         outputs.append(logits)
     np.testing.assert_allclose(*outputs, atol=0.02)
