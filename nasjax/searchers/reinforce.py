@@ -81,6 +81,7 @@ def reinforce(
     policy: Literal["lstm", "independent"] | Policy = "lstm",
     learning_rate: float = 6e-4,
     samples_per_update: int = 8,
+    accumulate: int = 1,
     baseline_decay: float = 0.95,
     baseline_init: Literal["first_batch"] | float = "first_batch",
     reward: Reward = cube,
@@ -103,6 +104,9 @@ def reinforce(
       policy: "lstm" is the paper's controller, "independent" one table of logits; or a Policy of your own.
       learning_rate: of Adam; 6e-4 is the paper's for CNNs, 5e-4 for recurrent cells.
       samples_per_update: the paper's m.
+      accumulate: batches of m whose gradients become one step of Adam. The paper's recurrent cells have m = 1 and 10:
+        its parameter server waits for the gradients of 10 of the 400 replicas. The baseline moves with every batch,
+        and `updates` and `staleness` count batches.
       baseline_decay: d in b <- d b + (1 - d) mean R, applied after the update has used b (our value).
       baseline_init: b before the first update, or "first_batch": the mean reward of that batch (our choice).
       reward: of the fitness; the baseline averages the same quantity.
@@ -120,8 +124,9 @@ def reinforce(
       >>> searcher = reinforce(variant("v1"))
     """
     m = samples_per_update
-    if m < 1 or capacity < 1:
-        raise ValueError(f"samples_per_update and capacity must be at least 1, got {m} and {capacity}")
+    if m < 1 or capacity < 1 or accumulate < 1:
+        given = f"{m}, {accumulate} and {capacity}"
+        raise ValueError(f"samples_per_update, accumulate and capacity must be at least 1, got {given}")
     if not 0 <= baseline_decay <= 1:
         raise ValueError(f"baseline_decay must be between 0 and 1, got {baseline_decay}")
     if isinstance(baseline_init, str) and baseline_init != "first_batch":
@@ -137,7 +142,10 @@ def reinforce(
     schedule = paper_schedule() if depth_schedule is None else depth_schedule
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
     # One flat vector instead of some twenty leaves: the update compiles in three quarters of the time.
-    optimizer = optax.flatten(optax.chain(clip, optax.adam(learning_rate)))
+    steps_of = optax.chain(clip, optax.adam(learning_rate))
+    if accumulate > 1:
+        steps_of = optax.MultiSteps(steps_of, accumulate).gradient_transformation()
+    optimizer = optax.flatten(steps_of)
 
     def empty() -> Buffer:
         shape = (m, len(space.sites))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from nasjax.spaces import choice_chain
+from nasjax.spaces.cell_tree import ACTIVATIONS, COMBINATIONS, CellTree
 from nasjax.spaces.choice_chain import MOBILE, SHUFFLE, ChoiceChain
 from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
 from nasjax.spaces.darts_cell import OPERATORS, DartsCell
@@ -20,6 +21,7 @@ from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Space, canonical
 
 TINY = {
+    "cell_tiny": CellTree(2, activations=("tanh",)),
     "conv_tiny": ConvChain(1, 3, filter_heights=(1, 3), filter_widths=(1,), filter_counts=(4,)),
     "conv_tiny_types": ConvChain(
         1, 2, filter_heights=(1,), filter_widths=(1, 3), filter_counts=(4, 8), types=("conv", "avg_pool", "batch_norm")
@@ -45,6 +47,8 @@ TINY = {
 }
 SPACES = {
     **TINY,
+    "cell_tree": CellTree(),
+    "cell_all_options": CellTree(4, COMBINATIONS, ACTIVATIONS),
     "conv_v1": variant("v1"),
     "conv_v2": variant("v2"),
     "conv_v3": variant("v3"),

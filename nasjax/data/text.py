@@ -1,0 +1,260 @@
+"""Texts as windows of token numbers, for language models: what to read, how it is split, and the vocabulary.
+
+Three sources: `pydoc`, the English help texts that every CPython carries; the Penn Treebank files; any folder with a
+training, a validation and a test text. `load_text` never opens the test part, `load_test_text` is for retraining.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+EOS, UNK = "<eos>", "<unk>"
+_NEWLINE = "\n"  # ends a line where tokens are characters
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Which text, and in what pieces.
+
+    Attributes:
+      name: "pydoc" (embedded), "ptb" (the files ptb.train.txt, ptb.valid.txt, ptb.test.txt), or "folder" (any three
+        files with train, valid and test as a part of their names between dots).
+      data_dir: the folder; not used for pydoc.
+      level: "word": what white space separates, every line ends in <eos>. "char": characters, lines end in a newline.
+      window: T, tokens of a window, over which a gradient reaches back.
+      min_count: words that the training text has less often become <unk>; 1 keeps all. None = 2 for pydoc, else 1.
+      max_words: the most frequent words to keep, <eos> and <unk> included; None = all.
+      train_limit, valid_limit: tokens to use of a part, from its beginning; None = all.
+    """
+
+    name: Literal["pydoc", "ptb", "folder"] = "pydoc"
+    data_dir: str = ""
+    level: Literal["word", "char"] = "word"
+    window: int = 35
+    min_count: int | None = None
+    max_words: int | None = None
+    train_limit: int | None = None
+    valid_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for field, choices in (("name", ("pydoc", "ptb", "folder")), ("level", ("word", "char"))):
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field} must be one of {', '.join(choices)}; got {getattr(self, field)!r}")
+        if self.name != "pydoc" and not self.data_dir:
+            raise ValueError(f"{self.name} needs data_dir, the folder with the training, validation and test text")
+        for field in ("window", "min_count", "train_limit", "valid_limit"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ValueError(f"{field} must be at least 1, got {value}")
+        if self.max_words is not None and self.max_words < 4:
+            raise ValueError(f"max_words must be at least 4 ({EOS}, {UNK} and two words), got {self.max_words}")
+
+
+class Windows(NamedTuple):
+    """A text as consecutive windows: y[n, t] is the token after x[n, t], x[n + 1, 0] = y[n, T - 1]."""
+
+    x: np.ndarray  # i32[N, T]
+    y: np.ndarray  # i32[N, T]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words and their numbers. Plain values: `Vocabulary(**json)` of `dataclasses.asdict` is the same one.
+
+    Attributes:
+      words: word number n is words[n]; the most frequent first, equal ones in alphabetical order.
+      level: "word" or "char".
+    """
+
+    words: tuple[str, ...]
+    level: Literal["word", "char"] = "word"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "words", tuple(self.words))
+        if len(self.words) < 2:
+            raise ValueError(f"a vocabulary needs at least 2 words, this one has {', '.join(self.words) or 'none'}")
+        if len(set(self.words)) != len(self.words):
+            raise ValueError("a word is in the vocabulary twice")
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, text: str) -> tuple[np.ndarray, int]:
+        """The numbers of a text's tokens, i32[n], and how many of its tokens are not in the vocabulary, now <unk>.
+
+        Raises:
+          ValueError: a token is not in the vocabulary, and neither is <unk>.
+        """
+        return self.numbers(tokens_of(text, self.level))
+
+    def numbers(self, tokens: Iterable[str]) -> tuple[np.ndarray, int]:
+        """The same for a text that has been cut into tokens."""
+        number = {word: n for n, word in enumerate(self.words)}
+        unknown = number.get(UNK, -1)
+        found, missing = [], []
+        for token in tokens:
+            found.append(number.get(token, unknown))
+            if token not in number:
+                missing.append(token)
+        if missing and unknown < 0:
+            raise ValueError(
+                f"{len(missing)} tokens are not in the vocabulary of {len(self)}, the first is {missing[0]!r}, "
+                f"and it has no {UNK}; set min_count=2 so that rare words of the training text become {UNK}"
+            )
+        return np.array(found, np.int32), len(missing)
+
+    def decode(self, numbers: Iterable[int]) -> str:
+        """The text of token numbers; <eos> is a line's end."""
+        words = [self.words[int(n)] for n in numbers]
+        if self.level == "char":
+            return "".join(words)
+        return re.sub(f" ?{EOS} ?", _NEWLINE, " ".join(words))
+
+
+class Text(NamedTuple):
+    """What a search may see of a text."""
+
+    name: str
+    vocabulary: Vocabulary
+    train: Windows
+    valid: Windows
+    unknown: dict[str, int]  # tokens that became <unk>, by part
+    sha256: str  # of both parts as token numbers, and of the vocabulary
+
+
+def load_text(config: TextConfig) -> Text:
+    """Reads the training and the validation part.
+
+    Example:
+      >>> text = load_text(TextConfig())
+      >>> text.train.x.shape[1]
+      35
+
+    Raises:
+      ValueError, FileNotFoundError: in one line, what is wrong and what to do.
+    """
+    read = _reader(config)
+    tokens = tokens_of(read("train"), config.level)
+    vocabulary = _vocabulary(config, tokens)
+    train, rare = vocabulary.numbers(tokens)
+    valid, unknown = _numbers(vocabulary, read, "valid")
+    digest = hashlib.sha256("\0".join(vocabulary.words).encode())
+    for part in (train, valid):
+        digest.update(np.ascontiguousarray(part, "<i4"))
+    return Text(
+        config.name,
+        vocabulary,
+        windows(train[: config.train_limit], config.window, "the training text"),
+        windows(valid[: config.valid_limit], config.window, "the validation text"),
+        {"train": rare, "valid": unknown},
+        digest.hexdigest(),
+    )
+
+
+def load_test_text(config: TextConfig, vocabulary: Vocabulary) -> Windows:
+    """Reads the test part in the words of `vocabulary`. For retraining, once."""
+    return windows(_numbers(vocabulary, _reader(config), "test")[0], config.window, "the test text")
+
+
+def windows(tokens: np.ndarray, window: int, what: str = "the text") -> Windows:
+    """Cuts tokens i32[n] into (n - 1) // window consecutive windows; what is left at the end is not used."""
+    count = (len(tokens) - 1) // window
+    if count < 1:
+        raise ValueError(f"{what} has {len(tokens)} tokens; a window of {window} and its targets need {window + 1}")
+    used = count * window
+    return Windows(tokens[:used].reshape(count, window), tokens[1 : used + 1].reshape(count, window))
+
+
+def tokens_of(text: str, level: str) -> list[str]:
+    """A text as tokens. Lines without words are not counted; white space within a line is one space."""
+    lines = [words for line in text.splitlines() if (words := line.split())]
+    if level == "char":
+        return [character for words in lines for character in " ".join(words) + _NEWLINE]
+    return [token for words in lines for token in (*words, EOS)]
+
+
+def _vocabulary(config: TextConfig, tokens: list[str]) -> Vocabulary:
+    """The words of the training text by their number of occurrences."""
+    counts = Counter(tokens)
+    least = config.min_count or (2 if config.name == "pydoc" else 1)
+    always = {EOS, UNK, _NEWLINE} & set(counts)
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    words = [word for word in ranked if word not in always and counts[word] >= least]
+    if len(words) < 2:
+        raise ValueError(f"the training text has {len(words)} words to tell apart; a language model needs at least 2")
+    if config.max_words is not None:
+        words = words[: config.max_words - len(always | {UNK})]
+    kept = always.union(words)
+    words = [word for word in ranked if word in kept]
+    if len(words) < len(counts) and UNK not in kept:
+        words.append(UNK)
+    return Vocabulary(tuple(words), config.level)
+
+
+def _numbers(vocabulary: Vocabulary, read: Callable[[str], str], part: str) -> tuple[np.ndarray, int]:
+    try:
+        return vocabulary.encode(read(part))
+    except ValueError as error:
+        raise ValueError(f"{part} text: {error}") from None
+
+
+def _reader(config: TextConfig) -> Callable[[str], str]:
+    """part ("train", "valid", "test") -> its text, read when asked."""
+    if config.name == "pydoc":
+        return lambda part: _pydoc(config.level)[part]
+    folder = Path(config.data_dir).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data_dir {folder} is no folder")
+
+    def read(part: str) -> str:
+        if config.name == "ptb":
+            files = [folder / f"ptb.{part}.txt"]
+            if not files[0].is_file():
+                raise FileNotFoundError(f"{files[0]} is missing; ptb needs ptb.train.txt, ptb.valid.txt, ptb.test.txt")
+        else:
+            files = sorted(file for file in folder.iterdir() if file.is_file() and part in file.name.split("."))
+            if len(files) != 1:
+                found = ", ".join(file.name for file in files) or "none"
+                raise FileNotFoundError(f"{folder} must have one {part} text such as {part}.txt; found {found}")
+        return _read(files[0])
+
+    return read
+
+
+def _read(file: Path) -> str:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    if "\0" in text:
+        raise ValueError(f"{file} is not a text: it contains zero bytes")
+    if not text.split():
+        raise ValueError(f"{file} is empty")
+    return text
+
+
+def _pydoc(level: str) -> dict[str, str]:
+    """CPython's help topics, a paragraph a line, in lower case; punctuation marks are words of their own.
+
+    Of every twenty paragraphs sixteen are for training, two for validation, two for the test. Many topics share
+    paragraphs; each counts once, where it first occurs. Lines under headings are left out. The text differs between
+    versions of Python.
+    """
+    from pydoc_data.topics import topics
+
+    tokens = re.compile(r"\w+|[^\w\s]" if level == "word" else r"\S+")
+    paragraphs: dict[str, None] = {}
+    for _, topic in sorted(topics.items()):
+        for paragraph in re.split(r"\n\s*\n", re.sub(r"(?m)^([*=~^-])\1+$", "", topic.lower())):
+            paragraphs[" ".join(tokens.findall(paragraph))] = None
+    lines = [line for line in paragraphs if line]
+    share = {"train": range(16), "valid": range(16, 18), "test": range(18, 20)}
+    return {part: "\n".join(line for n, line in enumerate(lines) if n % 20 in own) for part, own in share.items()}

@@ -1,0 +1,392 @@
+"""Recurrent networks: the cell as data and as a program, the window's backward pass, published numbers, references."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from nasjax.nets.cell_tree import masked_step, step
+from nasjax.nets.recurrent import layer, one_step
+from nasjax.nets.recurrent_flax import TreeCell
+from nasjax.nets.recurrent_model import recurrent_model
+from nasjax.spaces.cell_tree import ACTIVATIONS, COMBINATIONS, CellTree
+from nasjax.spaces.cell_tree_named import NAMED, program
+from nasjax.spaces.cell_tree_plan import RecurrentForm, plan
+
+FULL = CellTree(4, COMBINATIONS, ACTIVATIONS)
+FORM = RecurrentForm(hidden=5, embedding=4, bias=True, softmax_bias=True, init_scale=0.5)
+ONE = dataclasses.replace(FORM, layers=1)
+V, T, B = 11, 6, 3
+
+
+def double(tree):
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
+
+
+# -- published numbers -----------------------------------------------------------------------------------------
+
+
+def test_one_step_of_nascell():
+    """One unit with x = 1, h = 0.5, c = 0.25 and small weights, by hand."""
+    weights = {"kernel": 0.1 * jnp.arange(1, 9.0)[None], "recurrent_kernel": 0.05 * jnp.arange(1, 9.0)[None]}
+    state = jnp.array([[0.25]]), jnp.array([[0.5]])
+    as_data = functools.partial(masked_step(CellTree()), jnp.asarray(CellTree().decode(NAMED["NASCELL"])))
+    for form in (step(program(NAMED["NASCELL"])), lambda _, *rest: as_data(*rest)):
+        c, h = jax.jit(functools.partial(one_step, form))(weights, jnp.ones((1, 1)), state)
+        np.testing.assert_allclose([c[0, 0], h[0, 0]], [0.204060, 0.166472], atol=1e-6)
+
+
+def test_one_step_of_the_worked_example():
+    weights = {"kernel": jnp.array([[0.3, 0.5]]), "recurrent_kernel": jnp.array([[-0.4, 0.6]])}
+    c, h = one_step(step(program(NAMED["BASE2"])), weights, jnp.ones((1, 1)), (jnp.array([[0.2]]), jnp.array([[0.5]])))
+    np.testing.assert_allclose([c[0, 0], h[0, 0]], [0.15, 0.511236], atol=1e-6)
+
+
+# -- cells of Flax ---------------------------------------------------------------------------------------------
+
+
+def flax_cell(cell, gates):
+    """Output of five steps of a cell of Flax, and its weights in our order of columns."""
+    x = jax.random.normal(jax.random.key(1), (B, 5, 4))
+    module = nn.RNN(cell, return_carry=True)
+    params = module.init(jax.random.key(2), x)["params"]
+    params = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(3), leaf.shape) * 0.5, params)
+    if "in" in params["cell"]:  # Flax's GRU has biases of the input products as well
+        for gate in ("ir", "iz", "in"):
+            params["cell"][gate]["bias"] *= 0
+    after, y = module.apply({"params": params}, x)
+    parts = params["cell"]
+    weights = {
+        "kernel": jnp.concatenate([parts[f"i{gate}"]["kernel"] for gate in gates], 1),
+        "recurrent_kernel": jnp.concatenate([parts[f"h{gate}"]["kernel"] for gate in gates], 1),
+    }
+    biases = [parts[f"h{gate}"].get("bias", jnp.zeros(parts[f"h{gate}"]["kernel"].shape[1])) for gate in gates]
+    return x, weights | {"bias": jnp.concatenate(biases)}, y, after
+
+
+def run(cell, weights, x):
+    hidden = weights["recurrent_kernel"].shape[0]
+    zeros = jnp.zeros((len(x), hidden))
+    h, state = layer(step(cell), weights, None, x.swapaxes(0, 1), (zeros, zeros))
+    return h.swapaxes(0, 1), state
+
+
+def spread(weights, columns, leaves):
+    """The weights of a tree whose leaf columns[k] has, times its sign, product k of `weights`; the others have 0."""
+    hidden = weights["recurrent_kernel"].shape[0]
+
+    def place(leaf):
+        blocks = np.zeros((*leaf.shape[:-1], leaves, hidden), np.float32)
+        given = np.asarray(leaf).reshape(*leaf.shape[:-1], -1, hidden)
+        for (k, place), (sign, _) in columns.items():
+            blocks[..., place, :] = sign * given[..., k, :]
+        return jnp.asarray(blocks.reshape(*leaf.shape[:-1], -1))
+
+    return jax.tree.map(place, weights)
+
+
+def test_an_lstm_is_that_of_flax_as_a_reference_and_as_a_tree():
+    x, weights, y, (c, h) = flax_cell(nn.OptimizedLSTMCell(6), "ifgo")
+    ours, state = run("lstm", weights, x)
+    for a, b in zip((ours, *state), (y, c, h), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+    # Input gate, candidate, forget gate and output gate are leaves 0, 1, 2 and 4; the other leaves have no weights.
+    tree = spread(weights, {(0, 0): (1, 0), (2, 1): (1, 0), (1, 2): (1, 0), (3, 4): (1, 0)}, 8)
+    ours, state = run(program(NAMED["LSTM_TREE"]), tree, x)
+    for a, b in zip((ours, *state), (y, c, h), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_a_gru_is_that_of_flax_as_a_reference_and_as_a_tree():
+    x, weights, y, h = flax_cell(nn.GRUCell(6), "rzn")
+    ours, state = run("gru", weights, x)
+    np.testing.assert_allclose(ours, y, atol=2e-6)
+    np.testing.assert_allclose(state[1], h, atol=2e-6)
+    # The reset gate is leaf 4, the update gate leaf 8 and, negative, leaf 0. The candidate's input product is leaf 6,
+    # its recurrent product leaf 5: each has only one of the two matrices.
+    columns = {(0, 4): (1, 0), (1, 8): (1, 0), (1, 0): (-1, 0)}
+    tree = spread(weights, columns, 16)
+    whole = spread(weights, columns | {(2, 5): (1, 0), (2, 6): (1, 0)}, 16)
+    own = np.arange(16 * 6) // 6
+    tree["kernel"] += jnp.where(own == 6, whole["kernel"], 0)
+    tree["recurrent_kernel"] += jnp.where(own == 5, whole["recurrent_kernel"], 0)
+    tree["bias"] += jnp.where(own == 5, whole["bias"], 0)
+    ours, state = run(program(NAMED["GRU_TREE"]), tree, x)
+    np.testing.assert_allclose(ours, y, atol=2e-6)
+    np.testing.assert_allclose(state[0], h, atol=2e-6)  # c is h
+
+
+def test_a_plain_recurrent_network():
+    x = jax.random.normal(jax.random.key(0), (B, 5, 4))
+    weights = {name: 0.3 * jax.random.normal(jax.random.key(1), (n, 6)) for name, n in KERNELS}
+    ours, _ = run("rnn", weights, x)
+    h = np.zeros((B, 6), np.float32)
+    for t in range(5):
+        h = np.tanh(x[:, t] @ weights["kernel"] + h @ weights["recurrent_kernel"])
+        np.testing.assert_allclose(ours[:, t], h, atol=2e-6)
+    tree, _ = run(program(NAMED["RNN_TREE"]), spread(weights, {(0, 1): (1, 0)}, 2), x)
+    np.testing.assert_allclose(tree, ours, atol=2e-6)
+
+
+KERNELS = (("kernel", 4), ("recurrent_kernel", 6))
+
+
+@pytest.mark.parametrize("name", ["NASCELL", "LSTM"])
+def test_found_cells_are_cells_of_flax(name):
+    x = jax.random.normal(jax.random.key(0), (B, 5, 4))
+    module = nn.RNN(TreeCell.of(NAMED[name], 6))
+    y, variables = module.init_with_output(jax.random.key(1), x)
+    ours, _ = run(program(NAMED[name]), variables["params"]["cell"], x)
+    np.testing.assert_allclose(y, ours, atol=2e-6)
+    assert TreeCell.of(NAMED[name], 6).num_feature_axes == 1
+    blocks = np.split(np.asarray(variables["params"]["cell"]["recurrent_kernel"]), 8 if name == "NASCELL" else 4, 1)
+    for block in blocks:  # each is orthogonal
+        np.testing.assert_allclose(block @ block.T, np.eye(6), atol=1e-5)
+
+
+def test_found_cells_are_modules_of_nnx():
+    x = jax.random.normal(jax.random.key(0), (B, 4))
+    linen = TreeCell.of(NAMED["NASCELL"], 6)
+    carry = linen.initialize_carry(jax.random.key(0), x.shape)
+    cell = nnx.bridge.ToNNX(linen, rngs=nnx.Rngs(0)).lazy_init(carry, x)
+    (c, h), y = cell(carry, x)
+    assert y.shape == c.shape == (B, 6) and np.array_equal(h, y)
+    weights = {name: cell.__dict__[name][...] for name in ("kernel", "recurrent_kernel", "bias")}
+    np.testing.assert_allclose(y, one_step(step(linen.cell), weights, x, carry)[1], atol=2e-6)
+
+
+# -- the cell as data ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def batch():
+    tokens = jax.random.randint(jax.random.key(0), (B, T), 0, V)
+    targets = jax.random.randint(jax.random.key(1), (B, T), 0, V)
+    return tokens, targets
+
+
+def loss_of(network, drop_rate=0.0):
+    def loss(variables, choice, tokens, targets, state, key=None):
+        train = key is not None
+        (logits, after), _ = network.apply(
+            variables, choice, (tokens, state), key=key, train=train, drop_rate=drop_rate
+        )
+        taken = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)
+        return -taken.mean(), (logits, after)
+
+    return loss
+
+
+def members(space, count, form=FORM):
+    archs = jax.vmap(space.sample)(jax.random.split(jax.random.key(5), count))
+    network = recurrent_model(plan(space.base, form, V), space)
+    variables = jax.vmap(lambda key: network.init(key, None, None))(jax.random.split(jax.random.key(9), count))
+    return network, archs, variables
+
+
+def test_a_population_of_cells_equals_each_cell_alone(batch):
+    """Outputs, states and gradients, in float64, masked and vmapped against the program of each cell."""
+    with jax.enable_x64(True):
+        network, archs, variables = members(FULL, 4, ONE)
+        archs = archs.at[0, -2:].set(6).at[1, -1].set(6)  # injected into the root; read from it, too
+        variables = double(variables)
+        state = jax.tree.map(lambda leaf: 0.3 * jax.random.normal(jax.random.key(5), leaf.shape), network.carry(B))
+        state = double(state)
+        together = jax.jit(jax.vmap(jax.value_and_grad(loss_of(network), has_aux=True), (0, 0, None, None, None)))
+        found = together(variables, archs, *batch, state)
+        for n in range(4):
+            own = recurrent_model(plan(FULL.cell(np.asarray(archs[n])), ONE, V))
+            alone = jax.jit(jax.value_and_grad(loss_of(own), has_aux=True))
+            expected = alone(jax.tree.map(lambda leaf, n=n: leaf[n], variables), None, *batch, state)
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+                assert a.dtype == jnp.float64
+                np.testing.assert_allclose(a[n], b, rtol=0, atol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def population():
+    """Three cells in one program, their weights, and the program: outputs and gradients."""
+    network, archs, variables = members(FULL, 3)
+    run = jax.jit(jax.vmap(jax.grad(loss_of(network), has_aux=True), (0, 0, None, None, None)))
+    return network, archs, variables, run
+
+
+def test_changing_one_member_leaves_the_others_bit_equal(batch, population):
+    network, archs, variables, run = population
+    before = run(variables, archs, *batch, network.carry(B))
+    after = run(variables, archs.at[1].set((archs[1] + 1) % 2), *batch, network.carry(B))
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        np.testing.assert_array_equal(a[np.array([0, 2])], b[np.array([0, 2])])
+    assert not np.array_equal(before[1][0][1], after[1][0][1])
+
+
+def test_a_cell_that_diverges_stays_alone(batch, population):
+    """A product of four sums with large weights overflows within the window."""
+    network, archs, variables, run = population
+    square = FULL.decode(
+        {
+            "space": "cell_tree",
+            "nodes": [["add", "identity"]] * 4 + [["elem_mult", "identity"]] * 3,
+            "inject": ["add", "identity"],
+            "indices": [6, 4],
+        }
+    )
+    healthy = run(variables, archs, *batch, network.carry(B))
+    large = jax.tree.map(lambda leaf: leaf.at[1].multiply(1e6), variables)
+    ill = run(large, archs.at[1].set(square), *batch, network.carry(B))
+    assert not np.isfinite(ill[1][0][1]).all()
+    for a, b in zip(jax.tree.leaves(healthy), jax.tree.leaves(ill), strict=True):
+        assert np.isfinite(b[np.array([0, 2])]).all()
+        np.testing.assert_array_equal(a[np.array([0, 2])], b[np.array([0, 2])])
+
+
+def test_what_a_cell_does_not_use_cannot_spoil_its_gradient():
+    """An infinite product that goes into a tanh: the way not taken (its product, its square) would be 0 * inf."""
+    space = CellTree(2, COMBINATIONS, ACTIVATIONS)
+    cell = space.cell(space.decode({**NAMED["BASE2"], "nodes": [["add", "tanh"]] * 2 + [["add", "identity"]]}))
+    u = jnp.full((1, 2, 1), jnp.inf)
+    states = jnp.ones((1, 1)), jnp.ones((1, 1))
+
+    def gradient(choose, choice):
+        run = jax.grad(lambda u, w: sum(choose(choice, u, w, *states)).sum(), (0, 1))
+        return jax.jit(run)(u, jnp.ones((1, 2, 1)))
+
+    fixed, masked = gradient(step(cell), None), gradient(masked_step(space), jnp.asarray(space.arch(cell)))
+    new = np.asarray(masked[0])[0, :, 0]
+    assert np.isfinite(np.asarray(masked)).all() and new[0] == 0  # node 1 is c' and passes its gradient
+    np.testing.assert_array_equal(np.asarray(fixed), np.asarray(masked))
+
+
+# -- the window ------------------------------------------------------------------------------------------------
+
+
+def test_the_backward_pass_of_a_window_is_that_of_a_plain_loop():
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 8)
+        shapes = {"kernel": (4, 4 * 5), "recurrent_kernel": (5, 4 * 5), "bias": (20,)}
+        weights = {name: jax.random.normal(k, s) * 0.4 for k, (name, s) in zip(keys, shapes.items(), strict=False)}
+        x, mask = jax.random.normal(keys[3], (T, B, 4)), 2.0 * jax.random.bernoulli(keys[4], shape=(B, 5))
+        state = jax.random.normal(keys[5], (B, 5)), jax.random.normal(keys[6], (B, 5))
+
+        def plain(weights, x, state):
+            out = []
+            for t in range(T):
+                u = (x[t] @ weights["kernel"]).reshape(B, 4, 5)
+                w = ((state[1] * mask) @ weights["recurrent_kernel"] + weights["bias"][None]).reshape(B, 4, 5)
+                state = step("lstm")(None, u, w, *state)
+                out.append(state[1])
+            return jnp.stack(out), state
+
+        def total(run):
+            def value(*args):
+                h, (c, last) = run(*args)
+                return (h**2).sum() + (c * 3).sum() + last.sum()
+
+            return jax.jit(jax.value_and_grad(value, (0, 1, 2)))
+
+        ours = total(lambda weights, x, state: layer(step("lstm"), weights, None, x, state, mask))(weights, x, state)
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(total(plain)(weights, x, state)), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_two_windows_are_one_and_the_state_ends_the_gradient(batch):
+    network = recurrent_model(plan(program(NAMED["NASCELL"]), FORM, V))
+    variables = network.init(jax.random.key(0), None, None)
+    apply = jax.jit(lambda tokens, state: network.apply(variables, None, (tokens, state))[0])
+    tokens = batch[0]
+    whole, after = apply(tokens, network.carry(B))
+    first, state = apply(tokens[:, : T // 2], network.carry(B))
+    second, end = apply(tokens[:, T // 2 :], state)
+    np.testing.assert_allclose(np.concatenate([first, second], 1), whole, atol=1e-6)
+    for a, b in zip(end, after, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    gradient = jax.jit(jax.grad(lambda state: network.apply(variables, None, (tokens, state))[0][0].sum()))(state)
+    assert all((leaf == 0).all() for leaf in gradient)
+
+
+def test_tied_weights_and_the_counts_of_the_plan():
+    for form in (RecurrentForm(hidden=4, tied=True), RecurrentForm(hidden=4, tied=True, softmax_bias=True), FORM):
+        for cell in ("gru", 2, program(NAMED["BASE2"])):
+            made = plan(cell, form, V)
+            network = recurrent_model(made, CellTree(2) if cell == 2 else None)
+            leaves = jax.eval_shape(network.init, jax.random.key(0), None, None)
+            assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(leaves)) == made.params
+            assert ("softmax" in leaves["params"]) == (not form.tied or form.softmax_bias)
+
+
+def test_initial_weights_do_not_depend_on_the_cell():
+    one = recurrent_model(plan(program(NAMED["BASE2"]), FORM, V)).init(jax.random.key(3), None, None)
+    all_ = recurrent_model(plan(2, FORM, V), CellTree(2)).init(jax.random.key(3), jnp.zeros(10, jnp.int32), None)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(all_), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.abs(one["params"]["embedding"]).max() <= FORM.init_scale
+
+
+def test_dropout_has_one_mask_for_the_window():
+    """An identity of h' = u: what each place drops shows in the logits of a network of ones."""
+    form = RecurrentForm(hidden=4, layers=1, embedding_dropout=0.5, input_dropout=0.0, recurrent_dropout=0.0)
+    network = recurrent_model(plan("rnn", form, 8))
+    params = jax.tree.map(jnp.zeros_like, network.init(jax.random.key(0), None, None)["params"])
+    params["embedding"] += 1
+    params["layer0"]["kernel"] = jnp.eye(4)
+    params["softmax"]["kernel"] = jnp.eye(4, 8)
+    tokens = jnp.tile(jnp.arange(8, dtype=jnp.int32), (64, 2))  # every word twice
+
+    def logits(rate, seed=0, train=True):
+        x = tokens, network.carry(64)
+        return network.apply({"params": params}, None, x, key=jax.random.key(seed), train=train, drop_rate=rate)[0][0]
+
+    np.testing.assert_allclose(logits(0.5, train=False)[..., :4], np.tanh(1.0), rtol=1e-5)
+    words = np.asarray(logits(0.0))[..., 0]
+    assert ((words == 0) | np.isclose(words, np.tanh(2.0))).all() and 0 < (words == 0).mean() < 1
+    np.testing.assert_array_equal(words, np.broadcast_to(words[0], words.shape))  # the same words in every stream
+    np.testing.assert_array_equal(words[:, :8], words[:, 8:])
+    units = np.asarray(logits(0.75))[..., :4]
+    seen = units != 0
+    expected = (words != 0)[..., None] & seen.any(1, keepdims=True)
+    np.testing.assert_array_equal(seen, expected)  # a unit is dropped at all steps of a stream, or at none
+    assert 0.15 < seen.any(1).mean() < 0.35 and len(np.unique(seen.any(1), axis=0)) > 4
+    np.testing.assert_allclose(units[seen], 4 * np.tanh(2.0), rtol=1e-5)
+    assert not np.array_equal(logits(0.75, 1)[..., :4] != 0, seen)
+
+
+def test_recurrent_dropout_multiplies_h_inside_the_cell():
+    form = RecurrentForm(hidden=4, layers=1, embedding_dropout=0.0, input_dropout=0.0, output_dropout=0.0)
+    network = recurrent_model(plan("rnn", form, 8))
+    variables = network.init(jax.random.key(0), None, None)
+    x = jnp.zeros((16, 3), jnp.int32), network.carry(16)
+    run = jax.jit(lambda key, rate: network.apply(variables, None, x, key=key, train=True, drop_rate=rate)[0][0])
+    dropped, none = run(jax.random.key(0), 0.5), run(jax.random.key(0), 0.0)
+    np.testing.assert_array_equal(dropped[:, 0], none[:, 0])  # h is 0 at first
+    assert len(np.unique(np.asarray(dropped[:, 2, 0]))) > 4 and len(np.unique(np.asarray(none[:, 2, 0]))) == 1
+
+
+def test_bfloat16_products_are_close_and_states_stay_float32(batch):
+    outputs = []
+    for dtype in ("float32", "bfloat16"):
+        network = recurrent_model(plan("lstm", FORM, V), dtype=dtype)
+        variables = network.init(jax.random.key(0), None, None)
+        run = jax.jit(jax.grad(loss_of(network), has_aux=True))
+        grad, (logits, state) = run(variables, None, *batch, network.carry(B))
+        assert {leaf.dtype for leaf in jax.tree.leaves((grad, logits, state))} == {jnp.dtype("float32")}
+        outputs.append(logits)
+    np.testing.assert_allclose(*outputs, atol=0.02)
+    assert not np.array_equal(*outputs)
+
+
+def test_wrong_use_says_what_to_write(batch):
+    with pytest.raises(ValueError, match="pass the space exactly where"):
+        recurrent_model(plan(8, FORM, V))
+    with pytest.raises(ValueError, match="base 8 with a space of base 4"):
+        recurrent_model(plan(8, FORM, V), FULL)
+    with pytest.raises(ValueError, match="unknown dtype"):
+        recurrent_model(plan("lstm", FORM, V), dtype="float16")
+    network = recurrent_model(plan("lstm", FORM, V))
+    variables = network.init(jax.random.key(0), None, None)
+    with pytest.raises(ValueError, match="needs a key"):
+        network.apply(variables, None, (batch[0], network.carry(B)), train=True, drop_rate=0.5)
