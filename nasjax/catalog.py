@@ -19,6 +19,8 @@ from typing import Any
 METHODS = {
     "random": "random search, the yardstick",
     "reinforce": "an LSTM controller trained with REINFORCE",
+    "reinforce_rnn": "the same controller over recurrent cells",
+    "evolution": "aging evolution, over segmentation graphs by default",
     "topk": "evolution among the best k, in any space",
     "darts": "a softmax over operators, trained with the weights",
     "pc_darts": "DARTS through a part of the channels",
@@ -33,6 +35,8 @@ SPACES = {
     "tabular_cell": "operations of a cell whose results a table holds",
     "darts_cell": "operators and inputs of a normal and a reduction cell",
     "choice_chain": "an operator per layer of a chain of blocks",
+    "resolution_graph": "nodes and edges of a graph over resolutions, for segmentation",
+    "cell_tree": "the cell of a recurrent language model, a binary tree",
 }
 TASKS = {
     "classification": "one class per image",
@@ -43,6 +47,9 @@ DATA = {
     "digits": "1,797 handwritten digits of 8x8 pixels, embedded",
     "cifar10": "CIFAR-10; --data_dir=FOLDER",
     "imagenet": "counts only, no loader",
+    "pydoc": "the help texts of CPython, embedded; a language model's text",
+    "ptb": "the Penn Treebank; --data_dir=FOLDER",
+    "text_folder": "your own train, valid and test text; --data_dir=FOLDER",
     "nuclei": "300 generated pictures of 48x48 pixels that look like cell nuclei, embedded",
     "nuclei_folder": "images and masks; --data_dir=FOLDER with images/ and masks/",
 }

@@ -316,7 +316,7 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
     if published := result["published"]:
         data = published["dataset"]
         yield (
-            f"Published on {data}, {published['model']}: {1 - published['test_error']:.2%} with "
+            f"Published on {data}, {published['model']}: {_figure(published, metric)} with "
             f"{published['params'] / 1e6:.1f}M parameters ({published['source']})"
             f"{'' if config.data.name == data else '; other data, not comparable'}."
         )
@@ -324,6 +324,12 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
     flag, argument = (f" --plugin={run}", ", run_plugin=True") if run else ("", "")
     yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
     yield f"Next: python -m nasjax.launch{flag} --mode=export --workdir={path}, or nasjax.load({str(path)!r}{argument})"
+
+
+def _figure(published: dict[str, Any], metric: Metric) -> str:
+    """A published result in the metric's unit; of classifiers it is an error."""
+    value = 1 - published["test_error"] if "test_error" in published else published[f"test_{metric.name}"]
+    return metric.text(metric.value(value))
 
 
 def export(path: str | Path) -> list[Path]:

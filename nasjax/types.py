@@ -249,6 +249,7 @@ class Builder(NamedTuple):
     named: Mapping[str, dict[str, Any]] = {}  # architectures known by name, as JSON
     masked: Callable[[Any, Any, Signature], Masked] | None = None
     small: tuple[Any, Any] | None = None  # space and form for a demo, where the default is too large for one
+    recipe: Any = None  # the `Recipe` that its networks are trained by, where it is not that of image classifiers
 
 
 class Watch(NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -30,6 +30,8 @@ class DataConfig:
       train_limit, valid_limit: use at most so many samples of the part; None = all.
       resize: area-averaged to resize x resize; None = as they are (a folder of images and masks: 96).
       split_seed: draws the split. It draws the test part, too, where the source has none of its own.
+      window, level, max_words: of texts: tokens of a sample, over which a gradient reaches back; what a token is; and
+        the most frequent words to keep, None = all.
     """
 
     name: str = "digits"
@@ -39,10 +41,13 @@ class DataConfig:
     valid_limit: int | None = None
     resize: int | None = None
     split_seed: int = 0
+    window: int = 35
+    level: Literal["word", "char"] = "word"
+    max_words: int | None = None
 
     def __post_init__(self) -> None:
         catalog.source(self.name)  # refuses an unknown name
-        for field in ("valid_size", "train_limit", "valid_limit", "resize"):
+        for field in ("valid_size", "train_limit", "valid_limit", "resize", "window"):
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"{field} must be at least 1, got {value}; leave it out for the default")
@@ -99,10 +104,14 @@ def load(config: DataConfig) -> Dataset:
 def known_signature(config: DataConfig) -> Signature | None:
     """What networks read and write on these data, where that is known without reading them."""
     source: DataSource = catalog.source(config.name)
-    if source.shape is None or source.outputs is None:
+    other = config.level != "word" or config.max_words is not None  # other words than the source counts
+    if source.shape is None or source.outputs is None or (len(source.shape) == 1 and other):
         return None
     shape, size, images = source.shape, config.resize, len(source.shape) == 3
-    shape = (size, size, shape[2]) if size and images else shape
+    if images:
+        shape = (size, size, shape[2]) if size else shape
+    else:
+        shape = (config.window,)
     return Signature(jax.ShapeDtypeStruct(shape, np.float32 if images else np.int32), source.outputs)
 
 

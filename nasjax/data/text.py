@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
+from nasjax.data.sources import Source, Split
 
 EOS, UNK = "<eos>", "<unk>"
 _NEWLINE = "\n"  # ends a line where tokens are characters
@@ -258,3 +260,23 @@ def _pydoc(level: str) -> dict[str, str]:
     lines = [line for line in paragraphs if line]
     share = {"train": range(16), "valid": range(16, 18), "test": range(18, 20)}
     return {part: "\n".join(line for n, line in enumerate(lines) if n % 20 in own) for part, own in share.items()}
+
+
+def text_source(name: Literal["pydoc", "ptb", "folder"], config: Any) -> Source:
+    """A text as a data set: its samples are windows, its outputs words. `config` is a `DataConfig`."""
+    own = TextConfig(
+        name=name, data_dir=config.data_dir, level=config.level, window=config.window, max_words=config.max_words
+    )
+    text = load_text(own)
+
+    def split(part: Windows) -> Split:
+        return Split(part.x, part.y)
+
+    return Source(
+        class_names=text.vocabulary.words,
+        pool=lambda: split(text.train),
+        test=lambda: split(load_test_text(own, text.vocabulary)),
+        test_size=0,
+        valid_size=0,
+        valid=lambda: split(text.valid),
+    )

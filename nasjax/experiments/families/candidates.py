@@ -254,6 +254,12 @@ def preset(
         recipe=Recipe(epochs=4, learning_rate=0.1, augment=augment),
         retrain_recipe=Recipe(epochs=20, learning_rate=0.1, augment=augment),
     )
+    if builder.recipe is not None:
+        own = builder.recipe
+        short, long = (dataclasses.replace(own, epochs=epochs) for epochs in (4, 20))
+        if name in PAPER:
+            return dataclasses.replace(config, recipe=own, retrain_recipe=own, trials=12_800)
+        return dataclasses.replace(config, recipe=short, retrain_recipe=long)
     if name in PAPER:
         paper = Recipe(augment=augment)
         config = dataclasses.replace(
@@ -272,7 +278,8 @@ def default_dataset(builder: Builder, paper: bool) -> str:
     """The data set of a preset: the published one, or the first of the catalog that the networks are for."""
     if not builder.tasks or "classification" in builder.tasks:
         return "cifar10" if paper else "digits"
-    return next((name for name in catalog.DATA if catalog.source(name).task in builder.tasks), "digits")
+    fitting = [name for name in catalog.DATA if catalog.source(name).task in builder.tasks]
+    return next((name for name in fitting if catalog.source(name).folder == paper), fitting[0])
 
 
 # Zoph & Le 2017, Table 1

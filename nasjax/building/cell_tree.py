@@ -1,0 +1,77 @@
+"""How the cells of `cell_tree` become language models, and the known cells by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nasjax.nets.recurrent_model import recurrent_model
+from nasjax.spaces.cell_tree import CellTree, widen
+from nasjax.spaces.cell_tree_named import NAMED, program
+from nasjax.spaces.cell_tree_plan import RecurrentForm, plan, training_bytes
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
+from nasjax.types import Builder, Built, Masked, MaskedCost, Network, PyTree, Signature
+
+
+def _build(space: CellTree, form: RecurrentForm, tree: dict[str, Any], signature: Signature) -> Built:
+    """A cell of the space, or {"space": "cell_tree", "reference": "lstm"} and its like, which are not of it."""
+    cell = program(tree)
+    if not isinstance(cell, str):
+        tree = space.encode(space.decode(tree))
+    model, (window,) = plan(cell, form, signature.outputs), signature.inputs.shape
+    return Built(
+        arch=tree,
+        params=model.params,
+        macs=model.macs * window,  # a sample is a window of words
+        plan=model,
+        network=lambda *, bn_eps, dtype: recurrent_model(model, dtype=dtype),
+        layers=form.layers,
+        bytes=lambda batch: training_bytes(model, batch, window),
+    )
+
+
+def _masked(space: CellTree, form: RecurrentForm, signature: Signature) -> Masked:
+    model, (window,) = plan(space.base, form, signature.outputs), signature.inputs.shape
+
+    def network(size: int, *, bn_eps: float, dtype: str) -> Network:
+        return recurrent_model(model, space, dtype=dtype)
+
+    def own(arch: np.ndarray, variables: PyTree, size: int) -> PyTree:
+        return variables  # all cells of a base number have the same arrays
+
+    def cost(batch: int) -> MaskedCost:
+        return MaskedCost(model.macs * window, training_bytes(model, batch, window), form.layers, False)
+
+    return Masked(network, lambda arch: 0, own, cost)
+
+
+def _widen(space: CellTree, tree: dict[str, Any]) -> CellTree:
+    return space if "reference" in tree else widen(space, tree)
+
+
+# The plain recipe of Zaremba et al. 2014 for small models: SGD from 1, halved each epoch late in the training.
+RECIPE = Recipe(
+    epochs=35,
+    batch_size=20,
+    learning_rate=1.0,
+    momentum=0.0,
+    nesterov=False,
+    weight_decay=0.0,
+    clip=5.0,
+    drops=(0.5, 0.65, 0.8, 0.9),
+    drop_factor=0.5,
+    augment=Augment(crop="none", flip=False),
+)
+BUILDER = Builder(
+    CellTree(),
+    _build,
+    ("language",),
+    form=RecurrentForm(hidden=538),
+    widen=_widen,
+    named=NAMED,
+    masked=_masked,
+    small=(CellTree(base=4), RecurrentForm(hidden=32)),
+    recipe=RECIPE,
+)

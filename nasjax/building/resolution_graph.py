@@ -1,0 +1,45 @@
+"""How the graphs of `resolution_graph` become networks, and UNet, UNet++ and its supervised form by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nasjax.nets.resolution_graph import resolution_graph
+from nasjax.spaces.resolution_graph import ResolutionGraph
+from nasjax.spaces.resolution_graph_form import check, from_tree, to_tree
+from nasjax.spaces.resolution_graph_named import NAMED
+from nasjax.spaces.resolution_graph_plan import GraphPlan
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
+from nasjax.types import Builder, Built, Signature
+
+
+def _build(space: ResolutionGraph, form: None, tree: dict[str, Any], signature: Signature) -> Built:
+    """Any valid graph, of this space or not: the baselines have operators that a search does not choose."""
+    graph = from_tree(tree)
+    check(graph)
+    plan = GraphPlan(graph, signature.inputs.shape, signature.outputs)
+    return Built(
+        arch=to_tree(graph),
+        params=plan.params,
+        macs=plan.macs,
+        plan=plan,
+        network=lambda *, bn_eps, dtype: resolution_graph(plan, bn_eps=bn_eps, dtype=dtype),
+        learning_rate=graph.learning_rate,
+        layers=len(graph.nodes) + len(graph.edges),
+    )
+
+
+SMALL = ResolutionGraph(
+    levels=3, max_nodes=16, max_edges=40, channels=(8,), min_params=5_000, max_params=60_000, extra_nodes=2
+)
+RECIPE = Recipe(
+    epochs=100,
+    batch_size=16,
+    learning_rate=1e-3,
+    nesterov=False,
+    schedule="cosine",
+    final_rate=1e-5,
+    augment=Augment(crop="none", rotate=True, colour=0.1),
+)
+BUILDER = Builder(ResolutionGraph(), _build, ("segmentation",), named=NAMED, small=(SMALL, None), recipe=RECIPE)

@@ -1,0 +1,8 @@
+"""The Penn Treebank in Mikolov's form: ptb.train.txt, ptb.valid.txt and ptb.test.txt in --data_dir."""
+
+from __future__ import annotations
+
+from nasjax.data.sources import DataSource
+from nasjax.data.text import text_source
+
+SOURCE = DataSource(lambda config: text_source("ptb", config), "language", shape=(35,), outputs=10_000, folder=True)

@@ -1,0 +1,11 @@
+"""The embedded text: the help pages that CPython brings (pydoc_data.topics), in words or in characters.
+
+It differs between versions of Python, so no published number rests on it; config.json holds its sha256.
+"""
+
+from __future__ import annotations
+
+from nasjax.data.sources import DataSource
+from nasjax.data.text import text_source
+
+SOURCE = DataSource(lambda config: text_source("pydoc", config), "language", shape=(35,))

@@ -1,0 +1,8 @@
+"""A user's text: a folder with train, valid and test text, for example a.train.txt, a.valid.txt, a.test.txt."""
+
+from __future__ import annotations
+
+from nasjax.data.sources import DataSource
+from nasjax.data.text import text_source
+
+SOURCE = DataSource(lambda config: text_source("folder", config), "language", shape=(35,), folder=True)

@@ -1,0 +1,52 @@
+"""Aging evolution: the oldest member leaves, however good it is; parents win a tournament.
+
+Real et al. 2019, "Regularized Evolution for Image Classifier Architecture Search", arXiv:1802.01548, section 3; over
+graphs for segmentation by default.
+Command: python -m nasjax.launch --method=evolution [--space=conv_chain]
+Minutes: demo about 2 on two CPU cores. Expected: on NAS-Bench-201 93.92 +- 0.30 % test accuracy (Dong & Yang 2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nasjax.experiments.families import candidates as base
+from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.searchers.aging import aging
+from nasjax.types import Experiment, Signature
+
+published = base.published
+
+
+@dataclass(frozen=True)
+class EvolutionConfig:
+    """Sizes of the evolution.
+
+    Attributes:
+      population: members; so many trials are random at first.
+      sample_size: of the tournament.
+      ages: False = the paper's variant in which the worst of a sample leaves.
+    """
+
+    population: int = 100
+    sample_size: int = 25
+    ages: bool = True
+
+
+def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
+    """The preset `name` for a data set and a space."""
+    searches = {"demo": EvolutionConfig(population=6, sample_size=3), "paper": EvolutionConfig()}
+    return base.preset("evolution", name, dataset, space, searches, "resolution_graph")
+
+
+def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, Any]:
+    """What --mode=inspect shows without --arch: evolution has no network of its own."""
+    return {"describes": "no controller", "params": 0, "macs": 0}
+
+
+def make(config: CandidateConfig) -> Experiment:
+    """The evolution on the problem of `config`."""
+    search: EvolutionConfig = config.search
+    searcher = aging(config.space, population=search.population, sample_size=search.sample_size, ages=search.ages)
+    return base.experiment(config, searcher)

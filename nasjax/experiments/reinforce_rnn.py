@@ -1,0 +1,38 @@
+"""The controller of REINFORCE over recurrent cells for language models.
+
+Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning", arXiv:1611.01578, sections 3.4 and 4.2.
+Command: python -m nasjax.launch --method=reinforce_rnn [--preset=paper --dataset=ptb --data_dir=FOLDER]
+Minutes: demo about 2 on two CPU cores; the paper's 15,000 cells took 400 CPUs.
+Expected: 62.4 test perplexity on the Penn Treebank with 54M parameters; the demo shows the machine, not learning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from nasjax.experiments import reinforce
+from nasjax.experiments.families import candidates as base
+from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.experiments.reinforce import ReinforceConfig
+
+make = reinforce.make
+describe = reinforce.describe
+
+
+def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
+    """The preset `name` for a data set and a space."""
+    searches = {"demo": ReinforceConfig(learning_rate=0.01), "paper": ReinforceConfig(learning_rate=5e-4)}
+    config = base.preset("reinforce_rnn", name, dataset, space, searches, "cell_tree")
+    return dataclasses.replace(config, trials=15_000) if name == "paper" else config
+
+
+def published(config: CandidateConfig) -> dict[str, Any]:
+    """The figure to put beside our own: the found cell with shared embeddings, on the Penn Treebank."""
+    return {
+        "dataset": "ptb",
+        "model": "found cell, base 8, shared embeddings",
+        "params": 54_000_000,
+        "test_perplexity": 62.4,
+        "source": "Zoph & Le 2017, Table 2",
+    }
