@@ -69,7 +69,7 @@ def main() -> None:
                 commands.search(config, path)
                 best = json.loads((path / "best.json").read_text())
                 gap = best["search_accuracy"], best["fitness"]
-            result = commands.retrain(config, path, arch)
+            result = commands.retrain(config, path, arch).result
             skips = sum(operator == "skip_connect" for operator, _ in result["arch"]["normal"])
             results.append(
                 {k: result[k] for k in ("test_accuracy", "train_loss", "params", "seconds")}

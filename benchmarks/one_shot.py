@@ -44,6 +44,7 @@ from nasjax.nets.choice_frame import frame_steps
 from nasjax.nets.choice_supernet import choice_supernet
 from nasjax.spaces.choice_chain import variant
 from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.tasks.classification import TASK
 from nasjax.train.compiling import compile_lowered
 from nasjax.train.step import Data
 
@@ -228,7 +229,7 @@ def scoring(args: argparse.Namespace, plan: ChoicePlan, net: TorchNet | None) ->
     data = Data(*map(jnp.asarray, (*train, *valid, 0 * ones, ones)))
     archs = jax.vmap(space.sample)(jax.random.split(jax.random.key(0), 16))
     variables = supernet.init(jax.random.key(0), archs[0], data.train_x[:1])
-    accuracy = path_accuracy(supernet, data, calibration_batches=CALIBRATION, batch_size=args.batch)
+    accuracy = path_accuracy(supernet, data, TASK, calibration_batches=CALIBRATION, batch_size=args.batch)
     many = jax.vmap(space.sample)(jax.random.split(jax.random.key(1), 1_000_000))
     table = supernet.scores(variables["params"])
     total = jax.jit(score_sum(space, table))

@@ -33,15 +33,16 @@ from nasjax import commands
 from nasjax.data.dataset import load
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.evaluators.supernet import score_sum
-from nasjax.experiments import method
 from nasjax.experiments.families import supernets_run as one_shot_search
+from nasjax.experiments.families.supernets import parts
 from nasjax.learners.one_shot import kendall_tau
 from nasjax.nets.choice_supernet import choice_supernet
 from nasjax.settings import override
 from nasjax.spaces.choice_plan import ChoicePlan
 from nasjax.store import checkpoint
+from nasjax.tasks.classification import TASK
 from nasjax.train.fit import resident
-from nasjax.types import Proposal
+from nasjax.types import Proposal, Watch
 
 ROWS = {"spos": "SPOS", "fairnas": "FairNAS", "bn_nas": "BN-NAS", "bn_nas_tenth": "BN-NAS, a tenth of the steps"}
 VALID = 2000  # of 10,000 validation images: those the supernets see; paths trained alone are judged on the others
@@ -89,13 +90,13 @@ def measured(name: str, args: argparse.Namespace, archs: np.ndarray, step_s: flo
       step_s: seconds of a step, for a supernet of one epoch, which cannot tell them from those of compiling.
     """
     config, path = configuration(name, args), folder(name, args)
-    summary, result = commands.search(config, path), commands.retrain(config, path)
+    summary, result = commands.search(config, path), commands.retrain(config, path).result
     walls = [row["wall_s"] for row in checkpoint.read_lines(path / "supernet" / "metrics.jsonl")]
-    experiment = method(config.method).make(config)
+    experiment = parts(config)
     steps = experiment.batches.epoch_steps
     if len(walls) > 1:
         step_s = float(np.median(np.diff(walls))) / steps
-    state = one_shot_search.supernet(experiment, path)
+    state = one_shot_search.supernet(experiment, path, Watch())
     proposal = Proposal(jnp.arange(len(archs)), jnp.asarray(archs), jnp.full(len(archs), -1))
     scores = np.asarray(experiment.evaluator(state).evaluate(jax.random.key(0), proposal, None)[0].fitness)
     found = {
@@ -120,7 +121,7 @@ def alone(args: argparse.Namespace, archs: np.ndarray) -> tuple[np.ndarray, floa
     data = resident(load(dataclasses.replace(config.data, valid_limit=None)))
     data = data._replace(valid_x=data.valid_x[VALID:], valid_y=data.valid_y[VALID:])
     network = choice_supernet(ChoicePlan(config.space, (args.size, args.size, 3), 10))
-    evaluator = trained_alone(network, data, recipe=config.retrain_recipe)
+    evaluator = trained_alone(network, data, TASK, recipe=config.retrain_recipe)
     digest = hashlib.sha256(repr((config.space, config.data, config.retrain_recipe)).encode()).hexdigest()[:8]
     found = []
     for seed in range(2):
@@ -144,7 +145,7 @@ def drawn(args: argparse.Namespace, archs: np.ndarray) -> list[dict[str, Any]]:
     results = []
     for n in (np.arange(DRAWN) + DRAWN * args.seed) % len(archs):
         arch = json.dumps(config.space.encode(archs[n]))
-        results.append(commands.retrain(config, folder(f"drawn{n}", args), arch))
+        results.append(commands.retrain(config, folder(f"drawn{n}", args), arch).result)
     return results
 
 

@@ -25,12 +25,15 @@ import jax
 import numpy as np
 import torch
 
+from nasjax import catalog
+from nasjax.building.built import builds
 from nasjax.data.dataset import DataConfig, Dataset, load, resize
 from nasjax.data.sources import Split
 from nasjax.evaluators.child import child
 from nasjax.evaluators.cost_model import choose_strategy
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.conv_plan import IMAGE, Plan, plan
+from nasjax.tasks.classification import TASK
 from nasjax.train.recipe import DTYPES, Recipe
 from nasjax.types import Proposal
 
@@ -179,7 +182,10 @@ def main() -> None:
     archs = np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(0), args.children)))
     plans = [plan(space, arch, image, 10) for arch in archs]
     proposal = Proposal(np.arange(args.children), archs, np.full(args.children, -1))
-    auto, estimates = choose_strategy(space, image, 10, recipe, len(data.train.y), jax.default_backend())
+    builder, signature = catalog.builder(space.name), TASK.signature(data)
+    build, masked = builds(builder, space, builder.form, signature), builder.masked(space, builder.form, signature)
+    builts = [build(arch) for arch in archs]
+    auto, estimates = choose_strategy(builts, masked, recipe, len(data.train.y), jax.default_backend())
     train, memory_format = torch_side(plans, data, args.dtype, args.threads, clock)
     seconds: dict[str, dict[str, float]] = {
         name: {"cold": np.inf, "warm": np.inf} for name in args.strategies.split(",")
@@ -187,7 +193,8 @@ def main() -> None:
     reference = np.inf
     for _ in range(args.rounds):
         for name, best in seconds.items():
-            evaluator = child(space, data, recipe=recipe, strategy=name, chunk=args.chunk)
+            own = masked if name == "vmap" else None
+            evaluator = child(build, data, TASK, recipe=recipe, masked=own, chunk=args.chunk)
             for kind in ("cold", "warm"):
                 if kind == "cold":
                     jax.clear_caches()

@@ -196,7 +196,7 @@ def test_every_published_variant_is_a_preset():
         ([], "--method is missing"),
         (["--method=random", "--dataset=cifar"], "did you mean cifar10"),
         (["--method=random", "--preset=big"], "choose demo, paper, paper_v2, paper_v3"),
-        (["--method=random", "--space=cells"], "choose conv_chain or tabular_cell"),
+        (["--method=random", "--space=cells"], "choose from conv_chain, tabular_cell, darts_cell, choice_chain"),
         (["--method=random", "--mode=serch"], "unknown mode"),
         (["--method=random", "--wokdir=x"], "Unknown command line flag"),
         (["--method=random", "--trials=x"], "trials"),
