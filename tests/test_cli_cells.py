@@ -46,6 +46,7 @@ def test_a_finished_search_says_so_again(searched):
     assert (code, again) == (0, out), err
 
 
+@pytest.mark.slow
 def test_retrain_load_and_export(searched):
     path, _ = searched
     code, out, err = here("--mode=retrain", "--method=msr_darts", f"--workdir={path}")
