@@ -1,6 +1,7 @@
 """--mode=predict for classification: a file, a folder, arrays; and one clear line for everything else."""
 
 import csv
+import json
 
 import jax
 import numpy as np
@@ -21,8 +22,10 @@ def trained(path, data):
     tree = SPACE.encode(np.asarray(SPACE.sample(jax.random.key(0))))
     signature = TASK.signature(data)
     network = BUILDER.build(SPACE, BUILDER.form, tree, signature).network(bn_eps=1e-5, dtype="float32")
-    variables = jax.jit(network.init, static_argnums=1)(jax.random.key(1), None, np.zeros((1, *data.train.x.shape[1:])))
-    variables["params"] = jax.tree.map(lambda leaf: 3 * leaf, variables["params"])  # so that classes differ
+    variables = network.init(jax.random.key(1), None, np.zeros((1, *data.train.x.shape[1:])))
+    x = TASK.inputs(data.valid.x, data.mean, data.std)
+    logits = network.apply(variables, None, x)[0]
+    variables["params"]["head"]["bias"] = -np.asarray(logits.mean(0))  # so that classes differ
 
     class Config:
         space, network_form, plugin = SPACE, BUILDER.form, ""
@@ -51,7 +54,7 @@ def floats(tmp_path_factory):
 
 
 def read(file):
-    rows = list(csv.DictReader(file.open()))
+    rows = list(csv.DictReader(file.read_text().splitlines()))
     return [row["input"] for row in rows], [row["class"] for row in rows], np.array(
         [[float(value) for name, value in row.items() if name.startswith("p(")] for row in rows]
     )  # fmt: skip
@@ -180,7 +183,7 @@ WRONG_FLOATS = {
     "image": "was trained on float32 arrays; give --input=FILE.npz with x",
     "uint8": f"{FLOAT_SHAPE} uint8",
     "int64": f"{FLOAT_SHAPE} int64",
-    "strings": f"{FLOAT_SHAPE} <U1",
+    "strings": f"{FLOAT_SHAPE} <U",
     "NaN": "x holds NaN or infinite values",
 }
 
@@ -201,6 +204,8 @@ def test_a_wrong_input_of_a_model_of_floats_is_one_line(floats, tmp_path, name):
 
 def test_the_command(workdir, digits, tmp_path, capsys):
     np.savez(tmp_path / "x.npz", x=digits.valid.x[:3])
+    settings = commands._record(commands.configure("random"), {})  # as a search leaves them
+    (workdir / "config.json").write_text(json.dumps(settings))
     flags = ["nasjax", "--mode=predict", f"--workdir={workdir}", "--compile_cache=off"]
     assert launch.main([*flags, f"--input={tmp_path}/x.npz"]) == 0
     assert capsys.readouterr().out.strip() == f"{workdir}/predict/predictions.csv"
@@ -211,5 +216,9 @@ def test_the_command(workdir, digits, tmp_path, capsys):
         assert launch.main([*flags, *more]) == 2
         told = capsys.readouterr().err.splitlines()
         assert len(told) == 1 and message in told[0]
-    assert launch.main([*flags[:2], f"--workdir={tmp_path}", f"--input={tmp_path}/x.npz"]) == 2
-    assert "holds no trained network; run --mode=retrain" in capsys.readouterr().err
+    for name, message in (("new", "needs the --workdir=DIR of a retrained search"), ("searched", "run --mode=retrain")):
+        if name == "searched":
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "config.json").write_text(json.dumps(settings))
+        assert launch.main([*flags[:2], f"--workdir={tmp_path / name}", f"--input={tmp_path}/x.npz", flags[3]]) == 2
+        assert message in capsys.readouterr().err

@@ -110,8 +110,8 @@ def test_two_steps(name):
     network = linear()
     train = trainer(network, dataclasses.replace(PLAIN, **changes), 8, network.init(None, None, None), TASK)
     state, update = train.start({"params": {"w": jnp.asarray(W)}}), jax.jit(train.update)
-    for t in range(2):  # both before the first drop of the rate
-        state = update(state, None, jnp.float32(RATE), X[t], Y[t], jax.random.key(0), jnp.int32(t) * 0)
+    for t in range(2):  # both as step 0, before the first drop of the rate
+        state = update(state, None, jnp.float32(RATE), X[t], Y[t], jax.random.key(0), jnp.int32(0))
     np.testing.assert_allclose(state.params.reshape(2, 3), by_hand(W.astype(float)), rtol=1e-4, atol=1e-5)
 
     optimiser = OPTAX[name]
