@@ -262,6 +262,29 @@ def test_what_a_cell_does_not_use_cannot_spoil_its_gradient():
     np.testing.assert_array_equal(np.asarray(fixed), np.asarray(masked))
 
 
+def test_a_population_learns_in_one_program():
+    """Words in a circle: after some steps both cells know the next; the state goes along."""
+    space = CellTree(2)
+    form = RecurrentForm(hidden=8, layers=1, init_scale=0.3)
+    network = recurrent_model(plan(2, form, 3), space)
+    gated = {"nodes": [["add", "sigmoid"], ["add", "tanh"], ["elem_mult", "tanh"]], "inject": ["add", "tanh"]}
+    archs = [space.decode(tree) for tree in (NAMED["RNN_TREE"], {"space": "cell_tree", **gated, "indices": [2, 1]})]
+    variables = jax.vmap(lambda key: network.init(key, None, None))(jax.random.split(jax.random.key(0), 2))
+    circle = jnp.tile(jnp.arange(3, dtype=jnp.int32), (2, 3))  # two streams of 9 words, and the next ones
+    loss = jax.value_and_grad(loss_of(network), has_aux=True)
+
+    def train(variables, arch):
+        def body(_, carried):
+            variables, state, _ = carried
+            (value, (_, state)), grads = loss(variables, arch, circle, (circle + 1) % 3, state)
+            return jax.tree.map(lambda p, g: p - 0.5 * g, variables, grads), state, value
+
+        return jax.lax.fori_loop(0, 150, body, (variables, network.carry(2), jnp.float32(0)))[2]
+
+    last = np.asarray(jax.jit(jax.vmap(train))(variables, jnp.stack(archs)))
+    assert (last < 0.1 * np.log(3)).all(), last
+
+
 # -- the window ------------------------------------------------------------------------------------------------
 
 
