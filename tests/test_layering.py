@@ -23,7 +23,7 @@ ALLOWED = {
     "types": set(),
     "settings": set(),
     "catalog": set(),
-    "ops": set(),
+    "ops": {"types"},
     "report": set(),  # it reads the files of a workdir, whoever wrote them
     "spaces": {"types"},
     "searchers": {"types"},
@@ -33,16 +33,17 @@ ALLOWED = {
     "train": {"types", "ops"},
     "store": {"types", "settings", "__init__"},
     "tasks": {"types", "data", "train"},
-    "building": {"types", "spaces", "nets"},
+    "building": {"types", "spaces", "nets", "train"},
     "learners": {"types", "spaces", "ops", "nets", "train"},
-    "evaluators": {"types", "spaces", "data", "train"},
+    "evaluators": {"types", "spaces", "nets", "data", "train"},
     "drive": {"types", "settings", "store", "train", "runtime"},
-    "model": {"types", "settings", "catalog", "store", "train"},
+    "model": {"types", "settings", "catalog", "ops", "store", "train"},
     "experiments": {
         *("types", "settings", "catalog", "spaces", "searchers", "nets", "learners", "building", "data", "train"),
         *("evaluators", "store", "drive"),
     },
     "commands": {"types", "settings", "catalog", "data", "building", "store", "drive", "model", "report"},
+    "plugins": {"types", "catalog", "spaces", "data", "building", "experiments", "store"},
     "launch": {"settings", "catalog", "store", "commands"},
 }
 
@@ -98,7 +99,7 @@ def _dotted(path: Path) -> str:
 
 def test_only_the_catalog_and_the_public_names_import_by_name():
     users = {str(path.relative_to(ROOT)) for path in FILES if "import_module" in path.read_text()}
-    assert users == {"catalog.py", "__init__.py"}
+    assert users == {"catalog.py", "__init__.py", "report/networks.py"}  # the last one finds a space's drawing
     assert not any("__import__" in path.read_text() for path in FILES)
 
 
@@ -165,7 +166,7 @@ def test_flax_only_in_nets_and_flags_only_in_launch():
 
 
 def test_import_is_light():
-    heavy = ("jax", "flax", "numpy", "matplotlib", "tensorflow_datasets")
+    heavy = ("jax", "flax", "numpy", "vl_convert", "tensorflow_datasets")
     code = f"import sys, nasjax; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
