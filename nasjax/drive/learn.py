@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,7 +121,7 @@ def learn(
             wall_s = time.monotonic() - began
             row = {"epoch": record["epochs"], "stage": stage, "done": done, "wall_s": round(wall_s, 3), **means}
             row |= history(stage, facts, record["state"])
-            with _told(workdir):
+            with checkpoint.writing(workdir):
                 checkpoint.append_lines(lines, [row])
             record_line(row)
             save()
@@ -166,17 +165,8 @@ def _read_facts(workdir: Path) -> list[Any]:
 
 
 def _write_facts(workdir: Path, all_facts: list[Any]) -> None:
-    with _told(workdir):
+    with checkpoint.writing(workdir):
         checkpoint.write_json(workdir / "stages.json", {"facts": all_facts})
-
-
-@contextmanager
-def _told(workdir: Path) -> Iterator[None]:
-    """A full disk or a lost permission as one line for the user."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"cannot write to {workdir}: {error.strerror or error}") from error
 
 
 def _summed(pending: list[dict[str, Any]], names: tuple[str, ...]) -> np.ndarray:

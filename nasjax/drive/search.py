@@ -238,7 +238,7 @@ def _write(
     record: Callable[[dict[str, Any]], None],
 ) -> None:
     """Appends the round to the workdir's files."""
-    try:
+    with checkpoint.writing(workdir):
         checkpoint.append_lines(workdir / "trials.jsonl", new)
         values = {
             name: _plain(np.asarray(value)) for name, value in (metrics(summary.state) if metrics else {}).items()
@@ -247,7 +247,5 @@ def _write(
         checkpoint.append_lines(workdir / "metrics.jsonl", [line])
         if summary.best is not None:
             checkpoint.write_json(workdir / "best.json", summary.best)
-    except OSError as error:
-        raise RunError(f"cannot write to {workdir}: {error.strerror or error}") from error
     for row in (*new, line):
         record(row)

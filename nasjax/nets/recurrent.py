@@ -2,7 +2,7 @@
 
 The products of the input, for all steps, are one matrix product in front of the loop; the gradient of the recurrent
 matrices is one behind it, where automatic differentiation would add a product to it in every step. What is kept for the
-way back is the products and the states, [T, B, 2 P H + 2 H] numbers; the step itself is computed again.
+backward pass is the products and the states, [T, B, 2 P H + 2 H] numbers; the step itself is computed again.
 """
 
 from __future__ import annotations

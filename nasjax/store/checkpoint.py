@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ from nasjax.types import PyTree
 
 class RunError(Exception):
     """The run cannot go on; the message is one line for the user (exit code 1)."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """A full disk or a lost permission as a RunError, one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def save(folder: Path, name: str, tree: PyTree, *, keep: int = 2) -> None:

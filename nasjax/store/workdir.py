@@ -66,10 +66,8 @@ def opened(path: Path, record: dict[str, Any], *, changed_plugin: bool = False) 
             raise ValueError(f"{path} is in use by another run; wait for it or choose another --workdir") from None
         if file.exists():
             _compare(path, read(path), record, (*MAY_CHANGE, *(("plugin",) if changed_plugin else ())))
-        try:
+        with checkpoint.writing(path):
             checkpoint.write_json(file, record)
-        except OSError as error:
-            raise checkpoint.RunError(f"cannot write to {path}: {error.strerror or error}") from error
         yield path
 
 

@@ -79,11 +79,9 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
         "error": None if scores["derived"] is not None else "the derived cell's logits are NaN",
         "search_accuracy": scores["search"],
     }
-    try:
+    with checkpoint.writing(path):
         checkpoint.append_lines(path / "trials.jsonl", [row])
         checkpoint.write_json(path / "best.json", row)
-    except OSError as error:
-        raise checkpoint.RunError(f"cannot write to {path}: {error.strerror or error}") from error
     watch.record(row)
     return row
 

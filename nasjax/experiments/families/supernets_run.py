@@ -160,10 +160,8 @@ def _optimum(experiment: OneShot, state: PyTree, path: Path) -> None:
     arch = np.where(np.isin(np.arange(space.layers), space.removed), -1, found)
     row = {**experiment.describe(arch), "fitness": score}
     assert row["macs"] == macs
-    try:
+    with checkpoint.writing(path):
         checkpoint.write_json(path / "optimum.json", row)
-    except OSError as error:
-        raise checkpoint.RunError(f"cannot write to {path}: {error.strerror or error}") from error
 
 
 def _told(watch: Watch) -> Callable[[Progress], None]:
