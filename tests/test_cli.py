@@ -42,10 +42,13 @@ def test_search_leaves_its_results(searched):
     assert all(row["status"] == "ok" and 0 <= row["fitness"] <= 1 for row in rows(path))
     config = json.loads((path / "config.json").read_text())
     assert config["strategy"] in ("exact", "vmap") and config["dataset"]["sha256"] and config["versions"]["jax"]
+    assert (config["format"], config["task"], config["metric"]["name"]) == (2, "classification", "accuracy")
+    assert config["dataset"].items() >= {"shape": [8, 8, 1], "outputs": 10, "train": 128, "valid": 64}.items()
     best = json.loads((path / "best.json").read_text())
     assert best["fitness"] == max(row["fitness"] for row in rows(path))
     assert "<html" in (path / "report.html").read_text()
     assert "12 trials (0 failed)" in out and "--mode=retrain" in out
+    assert f"Best: trial {best['id']}, accuracy {best['fitness']:.2%}, {best['params']:,} parameters." in out
     assert "trial 12/12: best" in err
 
 
@@ -101,7 +104,7 @@ def test_retrain_load_export(searched):
     args = [*printed, "--set=retrain_recipe.epochs=2"]
     code, out, err = here(*args)
     assert code == 0, err
-    assert "Test accuracy" in out and "not comparable" in out
+    assert "Test accuracy" in out and "on 297 samples of digits" in out and "not comparable" in out
     result = json.loads((path / "result.json").read_text())
     assert result["arch"] == json.loads((path / "best.json").read_text())["arch"]
     assert here(*args, "--set=space.extra_filters=3")[0] == 0
@@ -257,7 +260,10 @@ def test_foreign_and_damaged_workdirs(tmp_path):
     (tmp_path / "foreign/thesis.tex").write_text("mine")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged/config.json").write_text('{"config": ')
-    for name, message in (("foreign", "is no workdir"), ("damaged", "config.json is damaged")):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/config.json").write_text('{"config": {}}')
+    kinds = (("foreign", "is no workdir"), ("damaged", "config.json is damaged"), ("old", "older version"))
+    for name, message in kinds:
         code, _, err = here("--method=random", f"--workdir={tmp_path / name}", *TINY)
         assert code == 2 and message in err
     assert (tmp_path / "foreign/thesis.tex").read_text() == "mine"
