@@ -232,7 +232,7 @@ def test_the_grid_takes_the_smallest_perplexity_and_skips_what_failed(dataset, t
         "grid_bn_eps": (1e-5,),
         "grid_decays": (0.5,),
     }
-    rates, said = (1e-6, 1e38, 0.05), []
+    rates, said = (0.05, 1e38, 1e-6), []
     built = toy_tasks.built(toy_tasks.table())
     _, result, _ = retrain(job(dataset, [built], grid_learning_rates=rates, **grid), tmp_path, Watch(say=said.append))
     rows = [json.loads(line) for line in next(tmp_path.rglob("grid.jsonl")).read_text().splitlines()]
