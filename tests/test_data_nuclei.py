@@ -83,6 +83,19 @@ def test_a_folder_is_read_and_split(folder):
     assert [len(part.y) for part in load(config(folder, valid_size=1))[3:5]] == [7, 1]
 
 
+def test_the_seed_protocol_tests_on_what_it_validates_on(folder):
+    usual, leaky = load(config(folder)), load(config(folder, seed_protocol=True))
+    test = load_test(config(folder, seed_protocol=True))
+    np.testing.assert_array_equal(leaky.train.x, usual.train.x)
+    for part in zip(leaky.valid, test, strict=True):
+        np.testing.assert_array_equal(*part)
+    np.testing.assert_array_equal(test.x, np.concatenate([load_test(config(folder)).x, usual.valid.x]))
+    with pytest.raises(ValueError, match="seed_protocol draws a test part that validates, too: leave out valid_size"):
+        load(config(folder, seed_protocol=True, valid_size=2))
+    with pytest.raises(ValueError, match="seed_protocol"):
+        load_test(DataConfig("cifar10", seed_protocol=True))
+
+
 def test_images_are_averaged_and_masks_take_the_nearest(folder):
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (12, 8, 3), np.uint8), rng.integers(0, 2, (12, 8), np.uint8)

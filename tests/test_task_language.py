@@ -87,9 +87,9 @@ def test_loss_score_and_finish():
         TASK.loss(jnp.asarray(logits), jnp.asarray(y), dataclasses.replace(RECIPE, label_smoothing=0.1))
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 4, 512])
+@pytest.mark.parametrize("batch_size", [1, 4, 512])
 def test_the_perplexity_is_that_of_one_pass_over_the_streams(dataset, batch_size):
-    """11 validation windows: one stream, streams of 4, 4, 3 or 3, 3, 3, 2, and one window each."""
+    """11 validation windows: one stream, streams of 3, 3, 3, 2, and one window each."""
     data, network = resident(dataset), toy_tasks.recurrent()
     variables = network.init(jax.random.key(0), None, None)
     recipe = dataclasses.replace(RECIPE, batch_size=batch_size)
@@ -138,7 +138,7 @@ def test_the_gradient_stops_at_the_window(dataset):
         (logits, _), _ = network.apply({"params": params}, None, (x, carry))
         return TASK.loss(logits, y, plain)
 
-    gradient = jax.tree.leaves(jax.grad(loss)(variables["params"]))
+    gradient = jax.tree.leaves(jax.jit(jax.grad(loss))(variables["params"]))
     expected = np.concatenate([np.ravel(g) for g in gradient])
     np.testing.assert_allclose(state.params - after.params, 0.5 * expected, rtol=1e-4, atol=1e-6)
 
@@ -232,7 +232,7 @@ def test_the_grid_takes_the_smallest_perplexity_and_skips_what_failed(dataset, t
         "grid_bn_eps": (1e-5,),
         "grid_decays": (0.5,),
     }
-    rates, said = (1e-6, 1e38, 0.05), []
+    rates, said = (0.05, 1e38, 1e-6), []
     built = toy_tasks.built(toy_tasks.table())
     _, result, _ = retrain(job(dataset, [built], grid_learning_rates=rates, **grid), tmp_path, Watch(say=said.append))
     rows = [json.loads(line) for line in next(tmp_path.rglob("grid.jsonl")).read_text().splitlines()]

@@ -61,7 +61,7 @@ def test_the_loss_of_a_batch_and_of_several_heads():
 
 def test_the_loss_of_large_logits_is_finite():
     logits, target = jnp.array([3e4, -3e4, 3e4]).reshape(1, 1, 3, 1), jnp.array([1, 1, 0]).reshape(1, 1, 3, 1)
-    value, gradient = jax.value_and_grad(lambda z: TASK.loss(z, target, PLAIN))(logits)
+    value, gradient = jax.jit(jax.value_and_grad(lambda z: TASK.loss(z, target, PLAIN)))(logits)
     assert np.isfinite(value) and np.isfinite(gradient).all()
     for change in ({"label_smoothing": 0.1}, {"auxiliary_weight": 0.4}):
         with pytest.raises(ValueError, match="set both to 0 for segmentation"):
@@ -76,8 +76,8 @@ def pair(intersection, union, size=12):
 
 
 def metric(task, *pairs):
-    logits, masks = (jnp.concatenate(arrays) for arrays in zip(*pairs, strict=True))
-    value, weight = task.score(logits, masks)
+    logits, masks = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+    value, weight = task.score(jnp.asarray(logits), jnp.asarray(masks))
     assert value.shape == weight.shape == (len(pairs),)
     return float(task.finish(value.sum(), weight.sum()))
 
@@ -199,8 +199,8 @@ def test_the_metric_is_the_same_in_pieces(dataset, monkeypatch):
 
 def test_a_population_trains_as_each_child_alone(dataset):
     network = toy_tasks.masks()
-    builts = [toy_tasks.built(toy_tasks.chosen(network, [i]), str(i)) for i in range(3)]
-    proposal = Proposal(jnp.arange(3), jnp.arange(3)[:, None], jnp.full(3, -1))
+    builts = [toy_tasks.built(toy_tasks.chosen(network, [i]), str(i)) for i in range(2)]
+    proposal = Proposal(jnp.arange(2), jnp.arange(2)[:, None], jnp.full(2, -1))
     recipe = dataclasses.replace(RECIPE, epochs=2)
     found = []
     for masked in (None, toy_tasks.masked(network)):
@@ -210,7 +210,7 @@ def test_a_population_trains_as_each_child_alone(dataset):
         found.append(evaluation)
     np.testing.assert_allclose(found[0].fitness, found[1].fitness, atol=2e-3)
     np.testing.assert_allclose(found[0].info["train_loss"], found[1].info["train_loss"], atol=1e-3)
-    assert len(set(found[0].fitness.tolist())) == 3 and (found[0].fitness > 0).all()
+    assert len(set(found[0].fitness.tolist())) == 2 and (found[0].fitness > 0).all()
 
 
 @pytest.fixture
