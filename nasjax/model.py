@@ -135,6 +135,12 @@ def _updated(tree: dict[str, Any]) -> dict[str, Any]:
     return {**tree, **new}
 
 
+def _sized(two: jax.Array, three: jax.Array, size: Any) -> jax.ShapeDtypeStruct:
+    """The form of an array for a batch of any size, from its forms for 2 and for 3."""
+    axes = zip(two.shape, three.shape, strict=True)
+    return jax.ShapeDtypeStruct(tuple(a if a == b else size for a, b in axes), two.dtype)
+
+
 def export(path: str | Path) -> list[Path]:
     """Writes the retrained network of a workdir for use without this library.
 
@@ -143,9 +149,9 @@ def export(path: str | Path) -> list[Path]:
 
     Returns:
       `export/weights.npz` (arrays named by their path, "params/layer0/kernel"), `export/arch.json`,
-      `export/model.jax`, a `jax.export` artifact for CPUs, GPUs and TPUs: deserialise it and call it on
-      x [B, H, W, C], any B; and `export/model.json`: what that takes and gives, and which versions of JAX read it
-      (`ops.portable.facts`).
+      `export/model.jax`, a `jax.export` artifact for CPUs, GPUs and TPUs: deserialise it and call it on x [B, ...], any
+      B (a network that carries state: on (x, state)); and `export/model.json`: what that takes and gives, and which
+      versions of JAX read it (`ops.portable.facts`).
     """
     from nasjax.ops import portable
 
@@ -157,9 +163,14 @@ def export(path: str | Path) -> list[Path]:
     named = {"/".join(str(part.key) for part in where): np.asarray(leaf) for where, leaf in leaves}
     np.savez(out / "weights.npz", **named)  # type: ignore[arg-type]
     checkpoint.write_json(out / "arch.json", model.arch)
-    sample = jax.ShapeDtypeStruct(model.shape, jnp.dtype(model.dtype))
+
+    def of_batch(size: Any) -> Any:
+        x = jax.ShapeDtypeStruct((size, *model.shape), jnp.dtype(model.dtype))
+        state = jax.tree.map(lambda two, three: _sized(two, three, size), model.carry(2), model.carry(3))
+        return (x, state) if jax.tree.leaves(state) else x
+
     try:
-        exported = portable.batched(model.apply, model.variables, sample)
+        exported = portable.batched(model.apply, model.variables, of_batch)
     except Exception as error:
         if not catalog.is_own("space", model.arch["space"]):
             raise

@@ -58,8 +58,11 @@ def test_a_convolution_in_pieces_has_any_batch_and_gradients():
 @pytest.fixture(scope="module")
 def depthwise():
     variables = {"w": jnp.ones((3, 3, 5))}
-    sample = jax.ShapeDtypeStruct((6, 6, 5), jnp.float32)
-    return portable.batched(lambda variables, x: depthwise_conv2d(x, variables["w"]), variables, sample)
+
+    def images(size):
+        return jax.ShapeDtypeStruct((size, 6, 6, 5), jnp.float32)
+
+    return portable.batched(lambda variables, x: depthwise_conv2d(x, variables["w"]), variables, images)
 
 
 def test_an_artifact_holds_each_platforms_own_form(depthwise):
@@ -73,7 +76,7 @@ def test_an_artifact_holds_each_platforms_own_form(depthwise):
 def test_facts_tell_who_reads_an_artifact(depthwise, monkeypatch):
     monkeypatch.setattr(portable, "version", lambda name: "0.10.2")
     facts = json.loads(json.dumps(portable.facts(depthwise)))
-    assert facts["input"] == {"shape": ["b", 6, 6, 5], "dtype": "float32"}
+    assert facts["inputs"] == [{"shape": ["b", 6, 6, 5], "dtype": "float32"}]
     assert facts["platforms"] == ["cpu", "cuda", "tpu"]
     assert facts["jax"] == jax.__version__
     low, high = facts["calling_convention_versions_read"]
@@ -106,7 +109,7 @@ def test_export_writes_the_facts_beside_the_artifact(tmp_path, monkeypatch):
     assert [path.name for path in written] == ["weights.npz", "arch.json", "model.jax", "model.json"]
     facts = json.loads((tmp_path / "export" / "model.json").read_text())
     assert facts["class_names"] == ["cat", "dog"]
-    assert facts["input"] == {"shape": ["b", 2, 2, 1], "dtype": "uint8"}
+    assert facts["inputs"] == [{"shape": ["b", 2, 2, 1], "dtype": "uint8"}]
     exported = jax.export.deserialize((tmp_path / "export" / "model.jax").read_bytes())
     x = np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1)
     np.testing.assert_allclose(exported.call(x), apply(variables, x))

@@ -20,7 +20,7 @@ _BUILT = {"0.10.2": datetime.date(2026, 6, 17)}
 _MONTHS = 6
 
 
-def batched(apply: Callable[[PyTree, jax.Array], PyTree], variables: PyTree, sample: jax.ShapeDtypeStruct) -> Any:
+def batched(apply: Callable[[PyTree, Any], PyTree], variables: PyTree, of_batch: Callable[[Any], PyTree]) -> Any:
     """`x -> apply(variables, x)` as one `jax.export.Exported` for all `PLATFORMS`.
 
     The artifact branches on the platform once, around the whole function, so that it holds the weights once and a
@@ -30,21 +30,21 @@ def batched(apply: Callable[[PyTree, jax.Array], PyTree], variables: PyTree, sam
     Args:
       apply: (variables, x) -> outputs; takes any batch size.
       variables: become constants of the artifact.
-      sample: shape and dtype of one sample, without the batch.
+      of_batch: size of a batch -> shapes and dtypes of x, a pytree of ShapeDtypeStruct; the size is a symbol.
     """
     (batch,) = export.symbolic_shape("b")
 
-    def of(form: str) -> Callable[[PyTree, jax.Array], PyTree]:
-        def run(variables: PyTree, x: jax.Array) -> PyTree:
+    def of(form: str) -> Callable[[PyTree, Any], PyTree]:
+        def run(variables: PyTree, x: Any) -> PyTree:
             with backend.forced(form):
                 return apply(variables, x)
 
         return run
 
-    def call(x: jax.Array) -> PyTree:
+    def call(x: Any) -> PyTree:
         return lax.platform_dependent(variables, x, **{name: of(form) for name, form in _FORM_OF.items()})
 
-    return export.export(jax.jit(call), platforms=PLATFORMS)(jax.ShapeDtypeStruct((batch, *sample.shape), sample.dtype))
+    return export.export(jax.jit(call), platforms=PLATFORMS)(of_batch(batch))
 
 
 def facts(exported: Any) -> dict[str, Any]:
@@ -54,7 +54,6 @@ def facts(exported: Any) -> dict[str, Any]:
     built up to six months before its own, or up to three weeks after. "read_by_versions_built_until" is that day,
     perhaps an earlier one where this library does not know the version's own; None where it cannot tell.
     """
-    (x,) = exported.in_avals
     built = _built(version("jaxlib"))
     return {
         "jax": jax.__version__,
@@ -67,7 +66,10 @@ def facts(exported: Any) -> dict[str, Any]:
         "written": datetime.date.today().isoformat(),
         "read_by_versions_built_until": _months_later(built, _MONTHS).isoformat() if built else None,
         "platforms": list(exported.platforms),
-        "input": {"shape": [n if isinstance(n, int) else str(n) for n in x.shape], "dtype": str(x.dtype)},
+        "inputs": [
+            {"shape": [n if isinstance(n, int) else str(n) for n in x.shape], "dtype": str(x.dtype)}
+            for x in exported.in_avals
+        ],
     }
 
 

@@ -122,8 +122,8 @@ def hidden_for(params: int, *, matrices: int = 8, layers: int = 2, vocabulary: i
 def training_bytes(plan: RecurrentPlan, batch: int, steps: int, *, itemsize: int = 4) -> int:
     """Memory of one child in a training step of `batch` streams of `steps` words, an upper estimate.
 
-    A layer keeps its input and recurrent products [T, B, P H] and both states for the backward pass; its gradient of the
-    products is as large again; the softmax keeps logits, their probabilities and their gradient.
+    A layer keeps its input and recurrent products [T, B, P H] and both states for the backward pass; its gradient of
+    the products is as large again; the softmax keeps logits, their probabilities and their gradient.
     """
     form = plan.form
     words = batch * steps

@@ -81,7 +81,10 @@ def difference(case, network, seed):
     def apply(variables, x):
         return network.apply(variables, None, x)[0]
 
-    artifact = portable.batched(apply, variables, jax.ShapeDtypeStruct(case.image, jnp.float32)).serialize()
+    def images(size):
+        return jax.ShapeDtypeStruct((size, *case.image), jnp.float32)
+
+    artifact = portable.batched(apply, variables, images).serialize()
     exported = jax.export.deserialize(artifact)
     assert [str(n) for n in exported.in_avals[0].shape] == ["b", *map(str, case.image)]
     expected = quick(apply)(variables, x)
