@@ -135,6 +135,8 @@ def _opening(config: Any, path: Path, record: dict[str, Any]) -> str:
     if (estimates := record.get("estimates")) is None:
         return line
     seconds, memory = (estimates[what].get(record["strategy"]) for what in ("seconds", "bytes"))
+    if seconds is None:
+        return line
     trials = getattr(config, "trials", None)
     room = f" and {memory / 2**20:,.0f} MiB" if memory else ""
     whole = f", {_duration(seconds * trials)} in all" if trials else ""
