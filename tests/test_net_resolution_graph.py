@@ -292,7 +292,7 @@ def squares(y):
     return jax.tree.map(lambda logits: 2 * logits, y)
 
 
-@pytest.mark.parametrize("name", ["every", "supervised"])
+@pytest.mark.parametrize("name", ["every", pytest.param("supervised", marks=pytest.mark.slow)])
 def test_parts_are_the_whole(name, request):
     subject = request.getfixturevalue(name)
     network, variables, x = subject.network, subject.variables, subject.x
@@ -333,7 +333,7 @@ def test_a_graph_never_seen_before_compiles_nothing():
     space = dataclasses.replace(SPACE, node_ops=("resnet",), down_ops=("maxpool",), up_ops=("upsample",))
     rng, programs, known, new, later = np.random.default_rng(2), Programs(), set(), 0, 0
     x = jnp.ones((2, 4, 4, 3))
-    while later < 3:
+    while later < 2:
         graph = space._any(rng)
         for _ in range(6):
             graph = space._mutant(rng, graph)
