@@ -232,14 +232,14 @@ def retrain(
             f"--space={next(name for name in catalog.SPACES if catalog.builder(name).tasks)}"
         )
     trees = _to_train(config, path, arch)
+    before = method.make(config).before_retrain if config.retrain.sample else None
+    if config.retrain.sample and before is None:
+        raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
     record = workdir.read(path) if (path / "config.json").exists() else _record(config, {})
     with workdir.opened(path, record, changed_plugin=changed_plugin):
         plugin.keep(path, config.plugin)
-        if config.retrain.sample:
-            experiment = method.make(config)
-            if experiment.before_retrain is None:
-                raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
-            experiment.before_retrain(path, watch)
+        if before is not None:
+            before(path, watch)
         data = load(config.data)
         task = catalog.task(catalog.source(config.data.name).task)
         form = task.signature(data)
