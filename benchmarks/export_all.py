@@ -2,8 +2,8 @@
 
     python benchmarks/export_all.py --count=50
 
-Prints a line per space: tried, exported with logits equal to 1e-4, the largest difference, and the first failure; an
-architecture whose images are too small for it is drawn anew. The last line is JSON.
+Prints a line per space: tried, exported with logits equal to 1e-4 of the largest, the largest such difference, and the
+first failure; an architecture whose images are too small for it is drawn anew. The last line is JSON.
 """
 
 from __future__ import annotations
