@@ -40,7 +40,7 @@ def configure(name: str | None, preset: str | None = None, dataset: str | None =
     return catalog.method(name).configure(preset or "demo", dataset, space)
 
 
-def config_of(path: Path) -> Any:
+def config_of(path: Path, *, changed_plugin: bool = False) -> Any:
     """The settings a workdir was made with. Raises ValueError if it is none."""
     record = workdir.read(path)
     tree = record["config"]
@@ -49,7 +49,7 @@ def config_of(path: Path) -> Any:
             f"{path} was made by nasjax {record.get('versions', {}).get('nasjax', '?')} (format "
             f"{record.get('format', 1)}); this version reads format {FORMAT}: search again in another --workdir"
         )
-    plugin.require(path, tree.get("plugin", ""))
+    plugin.require(path, tree.get("plugin", ""), changed_plugin)
     base = configure(tree.get("method"), tree.get("preset"), tree["data"]["name"], tree["space"]["name"])
     try:
         return from_json(base, tree)
@@ -184,13 +184,14 @@ def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
 
 def signature(config: Any) -> Signature:
     """What networks read and write on the configured data; the data are read only where nothing else tells."""
+    from nasjax.building.built import task_of
     from nasjax.data.dataset import known_signature, load
 
+    task = task_of(config, catalog.builder(config.space.name))
     known = known_signature(config.data)
     if known is not None:
         return known
-    source = catalog.source(config.data.name)
-    return catalog.task(source.task).signature(load(config.data))
+    return task.signature(load(config.data))
 
 
 def _read_arch(config: Any, text: str) -> dict[str, Any]:
@@ -220,6 +221,7 @@ def retrain(
 
     Raises ValueError where there is nothing to train, RunError where training fails.
     """
+    from nasjax.building.built import task_of
     from nasjax.data.dataset import load, load_test
     from nasjax.drive.retrain import Job, finished
     from nasjax.drive.retrain import retrain as train
@@ -231,17 +233,19 @@ def retrain(
             f"--space={config.space.name} has results but no networks to retrain; search another space, for example "
             f"--space={next(name for name in catalog.SPACES if catalog.builder(name).tasks)}"
         )
+    task = task_of(config, catalog.builder(config.space.name))
     trees = _to_train(config, path, arch)
     before = method.make(config).before_retrain if config.retrain.sample else None
     if config.retrain.sample and before is None:
         raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
-    record = workdir.read(path) if (path / "config.json").exists() else _record(config, {})
+    record = _record(config, {})
+    if (path / "config.json").exists():
+        record = {**workdir.read(path), "config": record["config"]}
     with workdir.opened(path, record, changed_plugin=changed_plugin):
         plugin.keep(path, config.plugin)
         if before is not None:
             before(path, watch)
         data = load(config.data)
-        task = catalog.task(catalog.source(config.data.name).task)
         form = task.signature(data)
         builts = [_built(config, tree, form) for tree in trees]
         facts = {"data": as_json(config.data), "plugin": config.plugin}
@@ -284,7 +288,10 @@ def _to_train(config: Any, path: Path, arch: str | None) -> list[dict[str, Any]]
 
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"]
     rows = sorted(rows, key=lambda row: (-scalar_fitness(row), row["id"]))
-    return list({row["hash"]: row["arch"] for row in rows[::-1]}.values())[::-1][: config.retrain.top_k]
+    best: dict[str, Any] = {}
+    for row in rows:
+        best.setdefault(row["hash"], row["arch"])  # an architecture that was tried twice counts by its better trial
+    return list(best.values())[: config.retrain.top_k]
 
 
 def _save(config: Any, task: str, data: Any, winner: Any, folder: Path, path: Path, result: dict[str, Any]) -> None:

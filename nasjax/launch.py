@@ -151,8 +151,14 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
     from nasjax import commands
 
     asked = {name: getattr(given, name) for name in ("method", "preset", "dataset", "space")}
+    if given.mode == "retrain" and not workdirs and given.method is not None:
+        usual = commands.default_workdir(commands.configure(*asked.values()))
+        if given.seed is None and (usual / "config.json").exists():
+            workdirs = [usual]
+    if workdirs and (given.mode in ("export", "predict") or (given.mode == "retrain" and given.method is None)):
+        commands.config_of(workdirs[0], changed_plugin=given.changed_plugin)  # says what is wrong with it
     if given.mode != "search" and workdirs and (workdirs[0] / "config.json").exists():
-        config = commands.config_of(workdirs[0])
+        config = commands.config_of(workdirs[0], changed_plugin=given.changed_plugin)
         own = {
             "method": config.method,
             "preset": config.preset,
@@ -172,8 +178,6 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
     config = dataclasses.replace(commands.configure(*asked.values()), plugin=plugin)
     config = _apply(given, config)
     workdir = workdirs[0] if workdirs else commands.default_workdir(config)
-    if given.mode == "retrain" and not workdirs and (workdir / "config.json").exists():
-        return _apply(given, commands.config_of(workdir)), workdir
     return config, workdir
 
 
@@ -206,11 +210,21 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "data_dir": tabular or not catalog.source(config.data.name).folder,
         "max_params": tabular,
         "max_macs": tabular,
+        "dataset": tabular,
         "arch": given.mode in ("search", "export", "predict"),
+        "trials": given.mode in ("retrain", "export", "predict"),
     }
+    if given.changed_plugin and given.plugin is None:
+        raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
+    if given.set and given.mode in ("export", "predict"):
+        raise ValueError(f"--set has no effect with --mode={given.mode}; leave it out")
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:
-            what = f"--mode={given.mode}" if name == "arch" else f"--space={config.space.name} on {config.data.name}"
+            what = (
+                f"--mode={given.mode}"
+                if name in ("arch", "trials")
+                else f"--space={config.space.name} on {config.data.name}"
+            )
             raise ValueError(f"--{name} has no effect with {what}; leave it out")
     return config
 

@@ -91,9 +91,13 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
         wanted = tree["plugin"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
-    if wanted and run_plugin:
-        plugin.use(path / "plugin.py")
+    if wanted and run_plugin and plugin.use(path / "plugin.py") != wanted:
+        raise ValueError(f"{path}/plugin.py is another file than the network was trained with; retrain it")
     if tree["space"]["name"] not in catalog.SPACES:
+        if not wanted:
+            raise ValueError(
+                f"the space {tree['space']['name']!r} of {path} was registered in a program: register it again first"
+            )
         raise ValueError(
             f"{path} needs its plugin: nasjax.load({str(path)!r}, run_plugin=True) runs {path}/plugin.py, so look at "
             f"it first (the command: --plugin={path}/plugin.py)"

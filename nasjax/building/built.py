@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nasjax.types import Builder, Built, Signature
+from nasjax import catalog
+from nasjax.types import Builder, Built, Signature, Task
 
 
 def builds(builder: Builder, space: Any, form: Any, signature: Signature) -> Callable[[np.ndarray], Built]:
@@ -59,3 +60,14 @@ def read_arch(text: str, named: Mapping[str, dict[str, Any]], space: str) -> dic
     if not isinstance(tree, dict) or "space" not in tree:
         raise ValueError(f'an architecture is an object with "space", for example {{"space": "{space}", ...}}')
     return tree
+
+
+def task_of(config: Any, builder: Builder) -> Task:
+    """The task of the configured data. Raises ValueError where the space's networks do not serve it."""
+    task: Task = catalog.task(catalog.source(config.data.name).task)
+    if task.name not in builder.tasks:
+        raise ValueError(
+            f"--space={config.space.name} is for {' and '.join(builder.tasks)}, --dataset={config.data.name} for "
+            f"{task.name}; choose another space or data set"
+        )
+    return task

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,6 +41,7 @@ def own_builder(
       named: architectures with a name, as JSON.
       guard: what the user's functions are wrapped in.
     """
+    source = _source_of(build or traced)  # a network of the same choices by other code is another network
     build = guard(build) if build else None
     traced = guard(traced) if traced else None
 
@@ -71,7 +74,7 @@ def own_builder(
             arch=space.encode(arch),
             params=params,
             macs=macs,
-            plan=(space.name, space.identity(arch), signature),
+            plan=(space.name, space.identity(arch), signature, params, macs, source),
             network=lambda *, bn_eps, dtype: network,
         )
 
@@ -91,6 +94,15 @@ def own_builder(
         named=named,
         masked=masked if traced else None,
     )
+
+
+def _source_of(function: Callable[..., Any] | None) -> str:
+    """A digest of a function's source, where it can be had."""
+    try:
+        text = inspect.getsource(function) if function else ""
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _plain(pair: tuple[Callable[..., PyTree], Callable[..., PyTree]], choices: Callable[..., Any]) -> Network:

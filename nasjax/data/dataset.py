@@ -83,6 +83,7 @@ def load(config: DataConfig) -> Dataset:
     """
     source = _open(config)
     pool = source.pool()
+    _refuse_idle(config, pool.x.ndim == 4, source.valid is not None)
     order = _order(config, len(pool.y))
     rest = order[source.test_size :]
     if config.seed_protocol:
@@ -120,6 +121,16 @@ def known_signature(config: DataConfig) -> Signature | None:
     else:
         shape = (config.window,)
     return Signature(jax.ShapeDtypeStruct(shape, np.float32 if images else np.int32), source.outputs)
+
+
+def _refuse_idle(config: DataConfig, images: bool, own_valid: bool) -> None:
+    """Raises ValueError for a setting that would do nothing with these data."""
+    plain = DataConfig()
+    of_texts, of_images = ("window", "level", "max_words"), ("resize",)
+    idle = [*(of_texts if images else of_images), *(("valid_size", "split_seed") if own_valid else ())]
+    for name in idle:
+        if getattr(config, name) != getattr(plain, name):
+            raise ValueError(f"data.{name} has no effect on {config.name}; leave it out")
 
 
 def load_test(config: DataConfig) -> Split:

@@ -190,6 +190,8 @@ def _train(
         what = f"epoch {epoch}/{recipe.epochs}: loss {float(state.train_loss[at]):.4f}"
         if epoch > recipe.epochs:
             what = "running statistics refreshed"
+        curves = {"train_loss": state.train_loss, valid_name(task): state.valid_metric}
+        watch.record({"epoch": epoch, **{name: float(curve[at]) for name, curve in curves.items()}})
         watch.say(f"{what}, validation {metric.name} {metric.text(metric.sign * float(state.valid_metric[at]))}")
         clock()
         if time.monotonic() - saved > _SAVE_S or epoch == recipe.epochs + recipe.refresh_epochs:
@@ -199,9 +201,9 @@ def _train(
     variables, history = fit(
         key, network, data, recipe, task, state=found[1] if found else None, devices=None, on_epoch=on_epoch
     )
-    if not np.isfinite(history["train_loss"][-1]):
+    if not all(np.isfinite(curve[-1]) for curve in history.values()):
         raise RunError(
-            f"the loss became NaN in epoch {len(history['train_loss'])}; "
+            f"the loss or the {metric.name} became NaN in epoch {len(history['train_loss'])}; "
             f"try a smaller rate, --set retrain.use_token=false --set "
             f"retrain_recipe.learning_rate={recipe.learning_rate / 10:g}"
         )
@@ -238,7 +240,7 @@ def _grid(
             short = dataclasses.replace(recipe, epochs=grid.grid_epochs, **changes)
             network = built.network(bn_eps=eps, dtype=recipe.dtype)
             _, history = fit(key, network, data, short, job.task)
-            done[name] = history[valid][-1] if np.isfinite(history["train_loss"][-1]) else None
+            done[name] = history[valid][-1] if all(np.isfinite(curve[-1]) for curve in history.values()) else None
             checkpoint.append_lines(file, [{"setting": json.loads(name), valid: done[name]}])
             clock()
             total = np.prod([len(axis) for axis in axes])

@@ -12,6 +12,7 @@ from typing import Any
 
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.searchers.policy import depth_column
 from nasjax.searchers.random import random_search
 from nasjax.types import Experiment, Signature
 
@@ -39,5 +40,6 @@ def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, 
 
 def make(config: CandidateConfig) -> Experiment:
     """Random search on the problem of `config`."""
-    depth = base.scheduled(config.space, config.search) if config.search.depth_first else None
+    has_depth = depth_column(config.space) is not None
+    depth = base.scheduled(config.space, config.search) if config.search.depth_first and has_depth else None
     return base.experiment(config, random_search(config.space, depth_schedule=depth))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 from nasjax import catalog
 from nasjax.experiments.families import candidates as base
@@ -22,7 +23,7 @@ from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.reinforce import cube, inverse_square_perplexity, metrics, reinforce
-from nasjax.types import Experiment, Searcher, Signature
+from nasjax.types import Experiment, Searcher, Signature, Space, arch_size
 
 published = base.published
 
@@ -59,6 +60,7 @@ def configure(name: str, dataset: str | None, space: str | None) -> CandidateCon
 def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, Any]:
     """Size of the policy: its parameters, and the multiply-adds of emitting one architecture of the largest depth."""
     space, lstm = config.space, config.search.policy == "lstm"
+    _emittable(space)
     policy = lstm_policy(space) if lstm else independent_policy(space)
     params = jax.eval_shape(policy.init, jax.random.key(0))
     hidden = 35
@@ -76,18 +78,31 @@ def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, 
     }
 
 
+def _plain(fitness: jax.Array) -> jax.Array:
+    """The fitness; where smaller is better 1 / (1 + metric), because a failure counts as reward 0."""
+    return jnp.where(fitness < 0, 1 / (1 - fitness), fitness)
+
+
+def _emittable(space: Space) -> None:
+    if arch_size(space) != len(space.sites):
+        raise ValueError(f"{space.name} has identifiers that a policy cannot emit; use evolution, topk or random")
+
+
 def reward_of(config: CandidateConfig) -> Callable[[jax.Array], jax.Array]:
     """The paper's reward for the metric of the configured data: cubed accuracy, c / perplexity^2, else the fitness."""
     kind = config.search.reward
+    if not catalog.builder(config.space.name).tasks:  # a table's results, whatever the data set is called
+        kind = "cube" if kind == "auto" else kind
     if kind == "auto":
         metric = catalog.task(catalog.source(config.data.name).task).metric
         kind = "cube" if metric.unit == "fraction" else "perplexity" if metric.name == "perplexity" else "fitness"
-    return {"cube": cube, "perplexity": inverse_square_perplexity(), "fitness": lambda fitness: fitness}[kind]
+    return {"cube": cube, "perplexity": inverse_square_perplexity(), "fitness": _plain}[kind]
 
 
 def searcher(config: CandidateConfig) -> Searcher:
     """The controller that `config` describes."""
     search: ReinforceConfig = config.search
+    _emittable(config.space)
     return reinforce(
         config.space,
         policy=search.policy,

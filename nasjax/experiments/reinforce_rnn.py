@@ -15,6 +15,7 @@ from nasjax.experiments import reinforce
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.reinforce import ReinforceConfig
+from nasjax.spaces.cell_tree import CellTree
 
 make = reinforce.make
 describe = reinforce.describe
@@ -27,8 +28,10 @@ def configure(name: str, dataset: str | None, space: str | None) -> CandidateCon
     return dataclasses.replace(config, trials=15_000) if name == "paper" else config
 
 
-def published(config: CandidateConfig) -> dict[str, Any]:
+def published(config: CandidateConfig) -> dict[str, Any] | None:
     """The figure to put beside our own: the found cell with shared embeddings, on the Penn Treebank."""
+    if not isinstance(config.space, CellTree):
+        return base.published(config)
     return {
         "dataset": "ptb",
         "model": "found cell, base 8, shared embeddings",

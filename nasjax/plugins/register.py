@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from nasjax import catalog
@@ -18,7 +19,7 @@ from nasjax.data.sources import DataSource, Source, Split
 from nasjax.experiments.families import candidates
 from nasjax.spaces.site_space import SiteSpace
 from nasjax.store.plugin import where
-from nasjax.types import Space, Task
+from nasjax.types import Searcher, Space, Task
 
 _SPACE = ("active", "sample", "mutate", "encode", "decode", "validate", "identity", "size")
 
@@ -82,7 +83,8 @@ def register(
     if task is not None:
         if not isinstance(task, Task):
             raise ValueError(f"register(task=...) must be a nasjax.Task, got {type(task).__name__}")
-        catalog.add("task", task.name, task)
+        whole_task = task._replace(signature=_guard(task.signature), predict=_guard(task.predict))
+        catalog.add("task", task.name, whole_task)
     if space is not None:
         whole = _space(space)
         for name in tasks:
@@ -142,6 +144,9 @@ def _data_source(name: str, load: Callable[..., Any], task: str) -> DataSource:
             return arrays
         if not isinstance(arrays, Mapping) or not {"x", "y"} <= set(arrays):
             raise ValueError(f"--dataset={name}: load must return a dict with x and y, got {_form(arrays)}")
+        for part in ("_test", "_valid"):
+            if ("x" + part in arrays) != ("y" + part in arrays):
+                raise ValueError(f"--dataset={name}: load returned one of x{part} and y{part}; give both or neither")
         if task == "classification":
             return arrays_source({key: np.asarray(value) for key, value in arrays.items()}, name)
         return _any_source(name, arrays)
@@ -187,7 +192,12 @@ def _method(name: str, make: Callable[..., Any], settings: Any) -> Any:
 
     def experiment(config: Any) -> Any:
         options = {field.name: getattr(config.search, field.name) for field in dataclasses.fields(config.search)}
-        return candidates.experiment(config, _guard(make)(config.space, **options))
+        found = _guard(make)(config.space, **options)
+        if not isinstance(found, Searcher):
+            raise ValueError(f"--method={name}: make must return a nasjax.Searcher, got {type(found).__name__}")
+        found = Searcher(*[_guard(function) for function in found])
+        jax.eval_shape(lambda key: found.ask(key, found.init(key), 2), jax.random.key(0))  # now rather than in the run
+        return candidates.experiment(config, found)
 
     def describe(config: Any, signature: Any) -> dict[str, Any]:
         return {"describes": f"searcher {name}", "params": 0, "macs": 0}

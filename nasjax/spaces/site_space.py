@@ -13,6 +13,11 @@ import numpy as np
 from nasjax.types import Key, Site, digest
 
 
+def _frozen(value: Any) -> Any:
+    """A JSON value that can be compared and hashed: lists as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
 class SiteSpace:
     """Every site is drawn uniformly. A subclass may override `active` for sites that count only sometimes.
 
@@ -32,7 +37,11 @@ class SiteSpace:
 
     def __init__(self, name: str, sites: Mapping[str, Sequence[Any]] | Sequence[Site]) -> None:
         if isinstance(sites, Mapping):
-            sites = [Site(site, tuple(choices), site, layer) for layer, (site, choices) in enumerate(sites.items())]
+            named = enumerate(sites.items())
+            sites = [Site(site, tuple(choices), f"site/{site}", layer) for layer, (site, choices) in named]
+        sites = [site._replace(choices=tuple(map(_frozen, site.choices))) for site in sites]
+        if reserved := {site.group for site in sites} & {"depth", "anchor"}:
+            raise ValueError(f"space {name!r}: the site group {sorted(reserved)[0]!r} is taken; choose another")
         if not sites or len({site.name for site in sites}) != len(sites):
             raise ValueError(f"space {name!r} needs at least one site, and a name of its own for each")
         for site in sites:
@@ -134,8 +143,7 @@ class SiteSpace:
         arch = np.full(len(self.sites), -1, np.int32)
         for column, site in enumerate(self.sites):
             if site.name in choices:
-                value = choices[site.name]
-                value = tuple(value) if isinstance(value, list) else value
+                value = _frozen(choices[site.name])
                 if value not in site.choices:
                     raise ValueError(f"{site.name} = {value!r} is not in this space; choose from {site.choices}")
                 arch[column] = site.choices.index(value)

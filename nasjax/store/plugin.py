@@ -23,8 +23,9 @@ def use(file: str | Path) -> str:
     except OSError as error:
         raise ValueError(f"--plugin={file}: {error.strerror or error}") from error
     digest = hashlib.sha256(source).hexdigest()
-    if digest in _RUN:
+    if next(reversed(_RUN), None) == digest:
         return digest
+    _RUN.pop(digest, None)  # another file may have registered the same names since: run it again
     name = f"nasjax_plugin_{digest[:12]}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -63,9 +64,16 @@ def keep(workdir: Path, digest: str) -> None:
     copy.write_bytes(source)
 
 
-def require(workdir: Path, digest: str) -> None:
-    """Raises ValueError where a workdir needs a plugin that was not run."""
+def require(workdir: Path, digest: str, changed: bool = False) -> None:
+    """Raises ValueError where a workdir needs a plugin that was not run; `changed`: any that was run will do."""
+    if changed and _RUN:
+        return
     if digest and digest not in _RUN:
+        if _RUN:
+            raise ValueError(
+                f"{workdir} was made with another plugin than the one given; give --plugin={workdir}/plugin.py, or "
+                "--changed_plugin to go on with yours"
+            )
         raise ValueError(
             f"{workdir} was made with a plugin; add --plugin={workdir}/plugin.py (look at it first: it is run)"
         )

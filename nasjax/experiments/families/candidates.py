@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.built import builds, describer
+from nasjax.building.built import builds, describer, task_of
 from nasjax.data.dataset import DataConfig, load
 from nasjax.drive.progress import progress
 from nasjax.drive.search import search
@@ -26,7 +26,6 @@ from nasjax.experiments.families.config import (
     dataset_facts,
     default_augment,
     refusal,
-    task_of,
 )
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.spaces.conv_chain import ConvChain, variant
@@ -239,6 +238,8 @@ def preset(
     if name not in ("demo", *PAPER):
         raise ValueError(f"unknown preset {name!r}; choose demo, {', '.join(PAPER)}")
     builder: Builder = catalog.builder(space or default)
+    if name in ("paper_v2", "paper_v3") and not isinstance(builder.default, ConvChain):
+        raise ValueError("the presets paper_v2 and paper_v3 are of conv_chain; choose demo or paper")
     dataset = dataset or default_dataset(builder, name != "demo")
     augment = default_augment(dataset)
     chosen, form = builder.default, builder.form
@@ -279,6 +280,8 @@ def default_dataset(builder: Builder, paper: bool) -> str:
     if not builder.tasks or "classification" in builder.tasks:
         return "cifar10" if paper else "digits"
     fitting = [name for name in catalog.DATA if catalog.source(name).task in builder.tasks]
+    if not fitting:
+        raise ValueError(f"no known data set is for {' or '.join(builder.tasks)}; give --dataset")
     return next((name for name in fitting if catalog.source(name).folder == paper), fitting[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from nasjax.drive.retrain import RetrainConfig
 from nasjax.drive.search import Summary, scalar_fitness
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
-from nasjax.types import Builder, Metric, Outcome, Task
+from nasjax.types import Metric, Outcome, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +50,6 @@ class Config:
     def network_form(self) -> Any:
         """The settings of an architecture's network beside the space, as its Builder takes them."""
         return catalog.builder(self.space.name).form
-
-
-def task_of(config: Config, builder: Builder) -> Task:
-    """The task of the configured data. Raises ValueError where the space's networks do not serve it."""
-    task: Task = catalog.task(catalog.source(config.data.name).task)
-    if task.name not in builder.tasks:
-        raise ValueError(
-            f"--space={config.space.name} is for {' and '.join(builder.tasks)}, --dataset={config.data.name} for "
-            f"{task.name}; choose another space or data set"
-        )
-    return task
 
 
 def dataset_facts(data: Dataset, task: Task) -> dict[str, Any]:
@@ -97,8 +87,11 @@ def default_augment(dataset: str) -> Augment:
 
 def next_line(config: Config, path: Path, mode: str) -> str:
     """What to type next, plugin included."""
-    plugin = f" --plugin={path}/plugin.py" if config.plugin else ""
-    return f"Next: python -m nasjax.launch{plugin} --mode={mode} --workdir={path}"
+    place = shlex.quote(str(path))
+    if catalog.is_own("space", config.space.name) and not config.plugin:  # registered in a program, no file of its own
+        return f"Next: nasjax.{mode}(config, {str(path)!r})"
+    plugin = f" --plugin={place}/plugin.py" if config.plugin else ""
+    return f"Next: python -m nasjax.launch{plugin} --mode={mode} --workdir={place}"
 
 
 def closing(config: Config, path: Path, summary: Summary, metric: Metric, trainable: bool = True) -> Outcome:

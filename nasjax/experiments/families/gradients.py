@@ -12,9 +12,10 @@ import jax
 import numpy as np
 
 from nasjax import catalog
+from nasjax.building.built import task_of
 from nasjax.building.darts_cell import SMALL, EvalConfig
 from nasjax.data.dataset import DataConfig, load
-from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets, task_of
+from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
 from nasjax.learners.derivation import CELLS
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.spaces.darts_cell import EDGES, OPERATORS, DartsCell

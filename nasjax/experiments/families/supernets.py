@@ -10,10 +10,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from nasjax import catalog
+from nasjax.building.built import task_of
 from nasjax.building.choice_chain import PathConfig
 from nasjax.data.dataset import DataConfig, Dataset, load
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
-from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets, task_of
+from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
