@@ -220,11 +220,8 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         raise ValueError(f"--set has no effect with --mode={given.mode}; leave it out")
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:
-            what = (
-                f"--mode={given.mode}"
-                if name in ("arch", "trials")
-                else f"--space={config.space.name} on {config.data.name}"
-            )
+            by_mode = name in ("arch", "trials")
+            what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
             raise ValueError(f"--{name} has no effect with {what}; leave it out")
     return config
 
