@@ -29,6 +29,7 @@ from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.conv_plan import plan
 from nasjax.spaces.darts_cell import CELLS, OPERATORS, Genotype
 from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.tasks.classification import TASK
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, trainer
 from nasjax.types import Evaluation
@@ -54,7 +55,7 @@ def training(network, recipe, image, t=1):
     """A step and a validation as the child trainer (`exact`) and the retraining run them."""
     data = data_of(image)
     variables = network.init(KEY, None, jnp.zeros((1, *image), jnp.float64))
-    train = trainer(network, recipe, len(data.train_y), variables)
+    train = trainer(network, recipe, len(data.train_y), variables, TASK)
     state = train.start(variables)
     step = (state, None, jnp.float32(0.1), data.train_x, data.train_y, KEY, jnp.int32(t))
     return [(train.update, step), (train.validate, (state, None, data, jnp.int32(t)))]
@@ -90,7 +91,7 @@ def child_vmap():
     keys = jax.random.split(KEY, 2)
     archs = jax.vmap(space.sample)(keys)
     variables = jax.vmap(network.init, (0, 0, None))(keys, archs, jnp.zeros(1, jnp.float64))
-    train = trainer(network, Recipe(epochs=1, batch_size=4), 4, jax.tree.map(lambda leaf: leaf[0], variables))
+    train = trainer(network, Recipe(epochs=1, batch_size=4), 4, jax.tree.map(lambda leaf: leaf[0], variables), TASK)
     state = jax.vmap(train.start)(variables)
     run = jax.vmap(train.run, (0, 0, 0, 0, None, None, None))
     return [(run, (keys, state, archs, jnp.full(2, 0.1, jnp.float32), data, jnp.int32(0), jnp.int32(1)))]

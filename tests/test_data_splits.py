@@ -150,7 +150,7 @@ X, Y = numbered(20), np.arange(20) % 2
         ({"x": X, "y": Y[:, None]}, r"y must be integers of shape \[N\], got int64 \[20, 1\]"),
         ({"x": X, "y": Y / 2}, "y must be integers"),
         ({"x": X, "y": Y * 0}, "fewer than two classes"),
-        ({"x": X.astype(int), "y": Y}, r"use x.astype\('uint8'\)"),
+        ({"x": X.astype(int), "y": Y}, r"x must be uint8 or float, got int64; use .astype\('uint8'\)"),
         ({"x": np.where(X == 3, np.nan, X), "y": Y}, "x holds NaN"),
         ({"x": X.astype(object), "y": Y}, "x as a plain array .*allow_pickle"),
         ({"x": X[:2], "y": Y[:2]}, "leaves none to train"),
@@ -179,7 +179,9 @@ def test_files_that_are_not_there_or_not_npz(tmp_path):
 def test_wrong_config_says_what_to_write(hundred):
     with pytest.raises(ValueError, match=r"unknown dataset 'digit'; did you mean digits\?"):
         DataConfig("digit")
-    with pytest.raises(ValueError, match=r"choose from digits, cifar10, imagenet or the path of an .npz"):
+    with pytest.raises(
+        ValueError, match=r"choose from digits, cifar10, imagenet, .*nuclei_folder or the path of an .npz"
+    ):
         DataConfig("faces")
     with pytest.raises(ValueError, match="imagenet has no loader here: use --mode=inspect"):
         load(DataConfig("imagenet"))

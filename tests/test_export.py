@@ -14,6 +14,7 @@ from nasjax import model
 from nasjax.ops import portable
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
+from nasjax.types import no_carry
 
 
 def exports(name, seeds):
@@ -103,12 +104,14 @@ def test_export_writes_the_facts_beside_the_artifact(tmp_path, monkeypatch):
     def apply(variables, x):
         return jnp.tensordot(x.astype(jnp.float32), variables["params"]["w"], 3)[:, None] * jnp.ones((1, 2))
 
-    trained = model.Model(apply, variables, (2, 2, 1), "uint8", ("cat", "dog"), {"space": "none"})
+    trained = model.Model(
+        apply, variables, (2, 2, 1), "uint8", ("cat", "dog"), {"space": "none"}, "classification", no_carry
+    )
     monkeypatch.setattr(model, "load", lambda path: trained)
     written = model.export(tmp_path)
     assert [path.name for path in written] == ["weights.npz", "arch.json", "model.jax", "model.json"]
     facts = json.loads((tmp_path / "export" / "model.json").read_text())
-    assert facts["class_names"] == ["cat", "dog"]
+    assert facts["names"] == ["cat", "dog"]
     assert facts["inputs"] == [{"shape": ["b", 2, 2, 1], "dtype": "uint8"}]
     exported = jax.export.deserialize((tmp_path / "export" / "model.jax").read_bytes())
     x = np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1)

@@ -33,7 +33,7 @@ ALLOWED = {
     "train": {"types", "ops"},
     "store": {"types", "settings", "__init__"},
     "tasks": {"types", "data", "train"},
-    "building": {"types", "spaces", "nets", "train"},
+    "building": {"types", "catalog", "spaces", "nets", "train"},
     "learners": {"types", "spaces", "ops", "nets", "train"},
     "evaluators": {"types", "spaces", "nets", "data", "train"},
     "drive": {"types", "settings", "store", "train", "runtime"},

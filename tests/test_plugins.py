@@ -259,6 +259,7 @@ def test_a_mistake_is_one_line(tmp_path, capsys, name):
         ("lambda folder: {'x': 1}", "must return a dict with x and y, got one with x"),
         ("lambda folder: 1 / 0", r"mine.py:2 in <lambda>: ZeroDivisionError"),
         ("lambda folder: {'x': [[1.0]], 'y': [0]}", r"y holds fewer than two classes"),
+        ("lambda folder: {'x': [[[1]]], 'y': [0], 'x_test': [[[1]]]}", r"one of x_test and y_test; give both"),
         ("lambda folder: {'x': [[1.0]] * 9, 'y': [0, 1, 0] * 3}", r"x must be \[N, H, W\]"),
     ],
 )
@@ -266,6 +267,29 @@ def test_data_that_do_not_fit_are_one_line(tmp_path, capsys, load, expected):
     (tmp_path / "mine.py").write_text(f"import nasjax\nnasjax.register(data='d', load={load})\n")
     assert command(f"--plugin={tmp_path}/mine.py", "--method=random", "--dataset=d", f"--workdir={tmp_path}/run") == 2
     assert re.search(expected, capsys.readouterr().err)
+
+
+def test_a_policy_chooses_every_site():
+    """Also one that a user calls depth, a word that a chain's schedule sets."""
+    exec(BLOCKS["mlp"], {"__name__": "cell"})
+    space = catalog.builder("mlp").default
+    searcher = nasjax.reinforce(space, policy="independent")
+    _, proposal = searcher.ask(jax.random.key(0), searcher.init(jax.random.key(1)), 64)
+    assert {tuple(row) for row in np.asarray(proposal.arch).tolist()} == {(a, b) for a in range(3) for b in range(3)}
+    with pytest.raises(ValueError, match="group 'depth' is taken"):
+        nasjax.SiteSpace("s", [nasjax.Site("a", (1, 2), "depth", 0)])
+
+
+def test_choices_may_be_lists():
+    space = nasjax.SiteSpace("s", {"kernel": ([3, 3], [5, [5]])})
+    tree = json.loads(json.dumps(space.encode(np.array([1]))))
+    assert tree["choices"] == {"kernel": [5, [5]]} and space.decode(tree).tolist() == [1]
+
+
+def test_a_searcher_that_is_none_is_one_line(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("import nasjax\nnasjax.register(searcher='s', make=lambda space: None)\n")
+    assert command(f"--plugin={tmp_path}/mine.py", "--method=s", f"--workdir={tmp_path}/run") == 2
+    assert "make must return a nasjax.Searcher" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_name_and_sites_are_enough():

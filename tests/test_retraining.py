@@ -87,6 +87,18 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
         np.testing.assert_array_equal(a, b)
 
 
+def test_an_architecture_tried_twice_counts_by_its_better_trial(tmp_path):
+    trials = [("a", 0.9), ("b", 0.8), ("c", 0.7), ("a", 0.1)]
+    rows = [
+        {"id": n, "hash": name, "arch": name, "fitness": fitness, "status": "ok"}
+        for n, (name, fitness) in enumerate(trials)
+    ]
+    checkpoint.append_lines(tmp_path / "trials.jsonl", rows)
+    checkpoint.write_json(tmp_path / "best.json", rows[0])
+    wanted = config(retrain=RetrainConfig(top_k=2))
+    assert commands._to_train(wanted, tmp_path, None) == ["a", "b"]
+
+
 @pytest.fixture
 def path_config():
     """A chain of one layer, trained by SPOS's recipe made short, and a path of it."""

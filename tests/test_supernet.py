@@ -1,5 +1,7 @@
 """The supernet against the stand-alone network of a path, blocks against the papers, and the tables of a supernet."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -216,7 +218,7 @@ def test_blocks_are_those_of_the_papers(operator, shape, main, branch):
     with jax.enable_x64(True):
         steps = block({"mbconv": "mobile"}.get(family, family), operator, LayerShape(*shape))
         shapes = step_shapes(named_steps(steps), True)
-        v = shaken(initialise(jax.random.key(0), "mobile", shapes, jnp.float64), spread=0.9)
+        v = shaken(initialise(jax.random.key(0), variant("fairnas_digits"), shapes, jnp.float64), spread=0.9)
         x = jax.random.normal(jax.random.key(1), (3, 5, 5, c_in), jnp.float64)
         y, _ = through(steps, v, x, Mode(True, 0.9, 1e-5, "float32"))
     x, params = np.asarray(x), jax.tree.map(np.asarray, v["params"])
@@ -276,7 +278,13 @@ def test_weights_start_as_released():
     assert last["main2"]["pointwise"].shape == (2, 384, 64)
     assert np.std(last["main2"]["pointwise"]) == pytest.approx((2 / 64) ** 0.5, rel=0.05)
     assert np.std(last["main1"]["depthwise"]) == pytest.approx((2 / (25 * 384)) ** 0.5, rel=0.05)
-    assert 0.99 * 10**-0.5 < np.abs(params["head"]["dense"]).max() <= 10**-0.5
+    assert 0.99 * 256**-0.5 < np.abs(params["head"]["dense"]).max() <= 256**-0.5  # by the classifier's inputs
+    assert (variant("fairnas").classifier, variant("bn_nas").classifier) == ("classes", "inputs")
+    released = dataclasses.replace(variant("fairnas_cifar"), classifier="classes")
+    head = choice_supernet(ChoicePlan(released, (32, 32, 3), 10)).init(
+        jax.random.key(0), None, jnp.zeros((1, 32, 32, 3))
+    )
+    assert 0.99 * 10**-0.5 < np.abs(head["params"]["head"]["dense"]).max() <= 10**-0.5
     assert np.all(last["main2"]["gamma"] == 1) and not np.any(last["main2"]["beta"])
 
 

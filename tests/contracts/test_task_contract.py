@@ -46,7 +46,46 @@ def classification():
     )
 
 
-CASES: dict[str, Callable[[], Case]] = {"classification": classification}
+def segmentation():
+    """Images that are bright where their mask is, each mask another block away from the centre."""
+    y = np.zeros((N, 8, 8, 1), np.uint8)
+    for i in range(N):
+        y[i, i % 3 : i % 3 + 2, i // 3 : i // 3 + 3] = 1
+    x = np.random.default_rng(0).normal(size=(N, 8, 8, 3)).astype(np.float32)
+    x[..., 0] = 2.0 * y[..., 0] - 1
+    split = Split(x, y)
+    dataset = Dataset("tiny", 1, ("blob",), split, split, np.zeros(3, np.float32), np.ones(3, np.float32), "")
+    return Case(
+        dataset,
+        outputs=lambda key, y: jax.random.normal(key, y.shape),
+        perfect=lambda y: 40.0 * y - 20,
+        best="100.00%",
+        belong=lambda x, y: ((np.asarray(x)[..., :1] > 0) == (np.asarray(y) > 0)).all((1, 2, 3)),
+        augment=Augment("none", flip=True, rotate=True),
+    )
+
+
+def language():
+    """Windows in which every token is one more than the last."""
+    words, window = 17, 5
+    x = ((np.arange(N)[:, None] + np.arange(window)) % words).astype(np.int32)
+    split, none = Split(x, (x + 1) % words), np.zeros(0, np.float32)
+    dataset = Dataset("tiny", words, tuple(map(str, range(words))), split, split, none, none, "")
+    return Case(
+        dataset,
+        outputs=lambda key, y: jax.random.normal(key, (*y.shape, words)),
+        perfect=lambda y: 20 * jax.nn.one_hot(y, words),
+        best="1.0000",
+        belong=lambda x, y: ((np.asarray(x) + 1) % words == np.asarray(y)).all(1),
+        moves=False,
+    )
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "classification": classification,
+    "segmentation": segmentation,
+    "language": language,
+}
 
 
 class Subject(NamedTuple):
