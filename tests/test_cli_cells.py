@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 from tools.commands import here
+from tools.toy_search_network import toy_conv_network, toy_layout
 
 import nasjax
 from nasjax import launch
+from nasjax.experiments import msr_darts
 
 TINY = [
     "--set=search.channels=2",
-    "--set=search.layers=3",
     "--set=search.epochs=1",
     "--set=search.batch_size=16",
     "--set=data.train_limit=32",
@@ -22,12 +23,17 @@ TINY = [
 ]
 
 
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory):
+@pytest.fixture(scope="module", params=["toy", pytest.param("real", marks=pytest.mark.slow)])
+def searched(request, tmp_path_factory):
+    """A finished search; a toy in place of the search network compiles in a tenth of the time."""
     path = tmp_path_factory.mktemp("cells") / "run"
-    code, out, err = here("--method=msr_darts", f"--workdir={path}", *TINY)
-    assert code == 0, err
-    return path, out
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "toy":
+            patch.setattr(msr_darts, "darts_search", lambda *, classes, **form: toy_conv_network(classes=classes))
+            patch.setattr(msr_darts, "search_layout", lambda plan: toy_layout())
+        code, out, err = here("--method=msr_darts", f"--workdir={path}", *TINY)
+        assert code == 0, err
+        yield path, out
 
 
 def test_a_search_derives_a_cell(searched):

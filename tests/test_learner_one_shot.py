@@ -235,6 +235,7 @@ def test_an_operator_never_sampled_scores_exactly_one(norms_only):
     assert not np.any(scores[:, 3])
 
 
+@pytest.mark.slow
 def test_no_gradient_of_frozen_weights_is_computed():
     """Of forward, forward again, gradient by images, gradient by weights the compiled step lacks the last."""
     plan = tiny(stem=16, first=16, channels=(32,), tail=64, depths=(2,), operators=THREE[:2])

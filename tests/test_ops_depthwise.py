@@ -60,7 +60,10 @@ def agree(results, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * float(jnp.abs(b).max()))
 
 
-@pytest.mark.parametrize("image", [(6, 6), (7, 6), (5, 9)])
+IMAGES = [(7, 6), *(pytest.param(image, marks=pytest.mark.slow) for image in [(6, 6), (5, 9)])]
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=str)  # one has an even and an odd side
 @pytest.mark.parametrize("derivatives", [first_order, second_order])
 def test_equals_lax(image, derivatives):
     def all_cases(op):
