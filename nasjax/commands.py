@@ -239,8 +239,9 @@ def retrain(
     if config.retrain.sample and before is None:
         raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
     record = _record(config, {})
-    if (path / "config.json").exists():
-        record = {**workdir.read(path), "config": record["config"]}
+    if (path / "config.json").exists():  # the search's record stays, but for the plugin
+        record = workdir.read(path)
+        record["config"] = {**record["config"], "plugin": config.plugin}
     with workdir.opened(path, record, changed_plugin=changed_plugin):
         plugin.keep(path, config.plugin)
         if before is not None:

@@ -155,8 +155,15 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
         usual = commands.default_workdir(commands.configure(*asked.values()))
         if given.seed is None and (usual / "config.json").exists():
             workdirs = [usual]
-    if workdirs and (given.mode in ("export", "predict") or (given.mode == "retrain" and given.method is None)):
-        commands.config_of(workdirs[0], changed_plugin=given.changed_plugin)  # says what is wrong with it
+    if workdirs and not (workdirs[0] / "config.json").exists():
+        if given.mode in ("export", "predict"):
+            raise ValueError(
+                f"--mode={given.mode} needs the --workdir=DIR of a retrained search; {workdirs[0]} is none"
+            )
+        if given.mode == "retrain" and given.method is None:
+            raise ValueError(
+                f"{workdirs[0]} is no workdir (no config.json); give that of a search, or --method as well"
+            )
     if given.mode != "search" and workdirs and (workdirs[0] / "config.json").exists():
         config = commands.config_of(workdirs[0], changed_plugin=given.changed_plugin)
         own = {

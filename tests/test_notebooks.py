@@ -25,6 +25,9 @@ TINY = {
 }
 
 
+MARKS = dict.fromkeys(("darts", "one_shot"), pytest.mark.slow)  # they compile a search network, a supernet
+
+
 def cells(name):
     notebook = json.loads((FOLDER / f"{name}.ipynb").read_text())
     sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
@@ -35,7 +38,7 @@ def test_every_notebook_is_run():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(TINY)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in TINY])
 def test_the_cells_run_in_order(name, tmp_path, monkeypatch, capsys):
     def tiny(*args, **options):
         return override(commands.configure(*args, **options), *DATA, *TINY[name])
