@@ -238,10 +238,11 @@ def retrain(
     before = method.make(config).before_retrain if config.retrain.sample else None
     if config.retrain.sample and before is None:
         raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
-    record = _record(config, {})
     if (path / "config.json").exists():  # the search's record stays, but for the plugin
         record = workdir.read(path)
         record["config"] = {**record["config"], "plugin": config.plugin}
+    else:
+        record = _record(config, {})
     with workdir.opened(path, record, changed_plugin=changed_plugin):
         plugin.keep(path, config.plugin)
         if before is not None:
@@ -328,10 +329,9 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
             f"{published['params'] / 1e6:.1f}M parameters ({published['source']})"
             f"{'' if config.data.name == data else '; other data, not comparable'}."
         )
-    run = f"{path}/plugin.py" if config.plugin else ""
-    flag, argument = (f" --plugin={run}", ", run_plugin=True") if run else ("", "")
+    argument = ", run_plugin=True" if config.plugin else ""
     yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
-    yield f"Next: python -m nasjax.launch{flag} --mode=export --workdir={path}, or nasjax.load({str(path)!r}{argument})"
+    yield f"Next: {plugin.command(path, config.plugin, 'export')}, or nasjax.load({str(path)!r}{argument})"
 
 
 def _figure(published: dict[str, Any], metric: Metric) -> str:

@@ -155,16 +155,13 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
         usual = commands.default_workdir(commands.configure(*asked.values()))
         if given.seed is None and (usual / "config.json").exists():
             workdirs = [usual]
-    if workdirs and not (workdirs[0] / "config.json").exists():
-        if given.mode in ("export", "predict"):
-            raise ValueError(
-                f"--mode={given.mode} needs the --workdir=DIR of a retrained search; {workdirs[0]} is none"
-            )
-        if given.mode == "retrain" and given.method is None:
-            raise ValueError(
-                f"{workdirs[0]} is no workdir (no config.json); give that of a search, or --method as well"
-            )
-    if given.mode != "search" and workdirs and (workdirs[0] / "config.json").exists():
+    searched = bool(workdirs) and (workdirs[0] / "config.json").exists()
+    if given.mode in ("export", "predict") and not searched:
+        what = f"; {workdirs[0]} is none" if workdirs else ""
+        raise ValueError(f"--mode={given.mode} needs the --workdir=DIR of a retrained search{what}")
+    if given.mode == "retrain" and workdirs and not searched and given.method is None:
+        raise ValueError(f"{workdirs[0]} is no workdir (no config.json); give that of a search, or --method as well")
+    if given.mode != "search" and searched:
         config = commands.config_of(workdirs[0], changed_plugin=given.changed_plugin)
         own = {
             "method": config.method,
@@ -180,8 +177,6 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
         if plugin:
             config = dataclasses.replace(config, plugin=plugin)
         return _apply(given, config), workdirs[0]
-    if given.mode in ("export", "predict"):
-        raise ValueError(f"--mode={given.mode} needs the --workdir=DIR of a retrained search")
     config = dataclasses.replace(commands.configure(*asked.values()), plugin=plugin)
     config = _apply(given, config)
     workdir = workdirs[0] if workdirs else commands.default_workdir(config)

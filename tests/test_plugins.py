@@ -280,6 +280,25 @@ def test_a_policy_chooses_every_site():
         nasjax.SiteSpace("s", [nasjax.Site("a", (1, 2), "depth", 0)])
 
 
+def test_sites_that_count_only_sometimes():
+    """b counts where a is 2, c where b counts and is 2: what falls silent silences what hangs on it."""
+
+    class Chained(nasjax.SiteSpace):
+        def active(self, arch):
+            a, b, _ = arch
+            return jax.numpy.stack([a >= 0, a == 1, b == 1])
+
+    space = Chained("s", {"a": (1, 2), "b": (1, 2), "c": (1, 2)})
+    keys = jax.random.split(jax.random.key(0), 200)
+    archs = jax.jit(jax.vmap(space.sample))(keys)
+    children = jax.jit(jax.vmap(space.mutate))(keys, archs)
+    crossed = jax.jit(jax.vmap(space.crossover))(keys, archs, children)
+    for arch in np.concatenate([archs, children, crossed]):
+        space.validate(arch)
+    assert {tuple(row) for row in np.asarray(archs).tolist()} == {(0, -1, -1), (1, 0, -1), (1, 1, 0), (1, 1, 1)}
+    assert space.size() is None
+
+
 def test_choices_may_be_lists():
     space = nasjax.SiteSpace("s", {"kernel": ([3, 3], [5, [5]])})
     tree = json.loads(json.dumps(space.encode(np.array([1]))))

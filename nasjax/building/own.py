@@ -15,6 +15,7 @@ import numpy as np
 
 from nasjax.building.counting import count
 from nasjax.nets.own import own_network, plain
+from nasjax.spaces.site_space import values_of
 from nasjax.train.step import example
 from nasjax.types import Builder, Built, Masked, Network, PyTree, Signature
 
@@ -48,17 +49,11 @@ def own_builder(
     def numbers(arch: Any) -> dict[str, jax.Array]:
         return {site.name: jnp.asarray(arch)[column] for column, site in enumerate(space.sites)}
 
-    def values(arch: np.ndarray) -> dict[str, Any]:
-        return {
-            site.name: site.choices[int(at)] if at >= 0 else None
-            for site, at in zip(space.sites, arch[: len(space.sites)], strict=True)
-        }
-
     def network_of(arch: np.ndarray, signature: Signature) -> Network:
         if build is not None:
-            return own_network(build(values(arch), signature))
+            return own_network(build(values_of(space.sites, arch), signature))
         assert traced is not None
-        whole = _plain(traced(signature), numbers)
+        whole = plain(traced(signature), numbers)
         return Network(
             lambda key, choice, x: whole.init(key, arch, x),
             lambda variables, choice, x, **options: whole.apply(variables, arch, x, **options),
@@ -80,7 +75,7 @@ def own_builder(
 
     def masked(space: Any, form: None, signature: Signature) -> Masked:
         assert traced is not None
-        whole = _plain(traced(signature), numbers)
+        whole = plain(traced(signature), numbers)
         return Masked(
             network=lambda size, *, bn_eps, dtype: whole,
             size=lambda arch: 0,
@@ -103,11 +98,6 @@ def _source_of(function: Callable[..., Any] | None) -> str:
     except (OSError, TypeError):
         return ""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _plain(pair: tuple[Callable[..., PyTree], Callable[..., PyTree]], choices: Callable[..., Any]) -> Network:
-    init, apply = pair
-    return plain(init, apply, choices)
 
 
 def _check_outputs(outputs: Any, signature: Signature, network: Network) -> None:

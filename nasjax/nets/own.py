@@ -34,7 +34,7 @@ def own_network(made: Any) -> Network:
     if isinstance(made, nn.Module):
         return _linen(made)
     if isinstance(made, tuple) and len(made) == 2 and all(map(callable, made)):
-        return plain(*made)
+        return plain(made)
     raise ValueError(
         f"build must return a Flax Linen module, a pair of functions (init, apply) or a nasjax.Network, got "
         f"{type(made).__name__}; an NNX module comes in as flax.nnx.bridge.to_linen(Module, ...)"
@@ -42,13 +42,14 @@ def own_network(made: Any) -> Network:
 
 
 def plain(
-    init: Callable[..., PyTree], apply: Callable[..., PyTree], choices: Callable[..., Any] | None = None
+    pair: tuple[Callable[..., PyTree], Callable[..., PyTree]], choices: Callable[..., Any] | None = None
 ) -> Network:
     """A Network of init(key, x) -> params and apply(params, x) -> outputs.
 
     With `choices` (Arch -> what the user's functions are given) they are init(key, choice, x) and
     apply(params, choice, x).
     """
+    init, apply = pair
 
     def given(choice: Any) -> tuple[Any, ...]:
         return () if choices is None else (choices(choice),)

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.types import Array, Key, Site, digest
+from nasjax.spaces.uniform_sites import UniformSites
+from nasjax.types import Array, Site, digest
 
 SHUFFLE = ("shuffle_k3", "shuffle_k5", "shuffle_k7", "shuffle_xception")
 MOBILE = ("mbconv_k3_e3", "mbconv_k3_e6", "mbconv_k5_e3", "mbconv_k5_e6", "mbconv_k7_e3", "mbconv_k7_e6")
@@ -40,7 +41,7 @@ class LayerShape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ChoiceChain:
+class ChoiceChain(UniformSites):
     """Chains of L layers. An Arch is int32[L], or int32[2 L] with channel search.
 
     Entry l is the operator of layer l, len(operators) = identity where the search may choose it, -1 where the layer is
@@ -174,42 +175,6 @@ class ChoiceChain:
         """bool[S], the sites that count: not removed layers, and not the channels of a layer that is identity."""
         present = jnp.asarray(self._present)
         return jnp.concatenate([present, present & (self.path(arch) >= 0)]) if self.channel_factors else present
-
-    def sample(self, key: Key) -> jax.Array:
-        """Every site drawn uniformly and independently."""
-        drawn = self._drawn(key)
-        return self._repaired(drawn, drawn)
-
-    def mutate(self, key: Key, arch: jax.Array) -> jax.Array:
-        """Changes exactly one active site to another value; a channel factor that becomes active is drawn."""
-        key_site, key_step, key_spare = jax.random.split(key, 3)
-        arch, counts = jnp.asarray(arch, jnp.int32), self._counts()
-        site = jax.random.categorical(key_site, jnp.where(self.active(arch) & (counts > 1), 0.0, -jnp.inf))
-        step = jax.random.randint(key_step, (), 1, jnp.maximum(counts[site], 2), jnp.int32)
-        return self._repaired(arch.at[site].set((arch[site] + step) % counts[site]), self._drawn(key_spare))
-
-    def mutate_genes(self, key: Key, arch: jax.Array, rate: float | jax.Array) -> jax.Array:
-        """Draws every active site anew with probability `rate`; the old value may come again, as in SPOS's release."""
-        key_which, key_value = jax.random.split(key)
-        fresh = self._drawn(key_value)
-        return self._repaired(jnp.where(jax.random.bernoulli(key_which, rate, fresh.shape), fresh, arch), fresh)
-
-    def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
-        """Takes every site from one parent or the other."""
-        child = jnp.where(jax.random.bernoulli(key, shape=jnp.shape(a)), a, b)
-        return self._repaired(child, jnp.maximum(a, b))
-
-    def _counts(self) -> jax.Array:
-        return jnp.array([len(site.choices) for site in self.sites], jnp.int32)
-
-    def _drawn(self, key: Key) -> jax.Array:
-        """A value for every site, active or not."""
-        counts = self._counts()
-        return jax.random.randint(key, counts.shape, 0, counts, jnp.int32)
-
-    def _repaired(self, arch: jax.Array, spare: jax.Array) -> jax.Array:
-        """-1 exactly where a site is inactive; `spare` [S] replaces the -1 of sites that have become active."""
-        return jnp.where(self.active(arch), jnp.where(arch < 0, spare, arch), -1)
 
     # -- host side ---------------------------------------------------------------------------------------------
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.types import Key, Site, digest
+from nasjax.spaces.uniform_sites import UniformSites
+from nasjax.types import Site, digest
 
 
 def _frozen(value: Any) -> Any:
@@ -18,7 +18,12 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
-class SiteSpace:
+def values_of(sites: Sequence[Site], arch: np.ndarray) -> dict[str, Any]:
+    """{site: its choice} of an Arch, None where the site is inactive; columns behind the sites do not count."""
+    return {site.name: site.choices[int(at)] if at >= 0 else None for site, at in zip(sites, arch, strict=False)}
+
+
+class SiteSpace(UniformSites):
     """Every site is drawn uniformly. A subclass may override `active` for sites that count only sometimes.
 
     Args:
@@ -59,58 +64,11 @@ class SiteSpace:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self.sites)} sites)"
 
-    # -- pure functions of an Arch (traceable) -----------------------------------------------------------------
-
-    def active(self, arch: jax.Array) -> jax.Array:
-        """bool[S]: which sites count; whether one does may depend on earlier ones. Here all do."""
-        return jnp.ones(len(self.sites), bool)
-
-    def sample(self, key: Key) -> jax.Array:
-        """Every site drawn uniformly and independently."""
-        drawn = self._drawn(key)
-        return self._repaired(drawn, drawn)
-
-    def mutate(self, key: Key, arch: jax.Array) -> jax.Array:
-        """Gives one active site, drawn uniformly, another choice; sites that become active are drawn."""
-        key_site, key_step, key_spare = jax.random.split(key, 3)
-        arch, counts = jnp.asarray(arch, jnp.int32), self._counts()
-        site = jax.random.categorical(key_site, jnp.where(self.active(arch) & (counts > 1), 0.0, -jnp.inf))
-        step = jax.random.randint(key_step, (), 1, jnp.maximum(counts[site], 2), jnp.int32)
-        return self._repaired(arch.at[site].set((arch[site] + step) % counts[site]), self._drawn(key_spare))
-
-    def mutate_genes(self, key: Key, arch: jax.Array, rate: float | jax.Array) -> jax.Array:
-        """Draws every active site anew with probability `rate`; it may come out as it was."""
-        key_which, key_value = jax.random.split(key)
-        fresh = self._drawn(key_value)
-        return self._repaired(jnp.where(jax.random.bernoulli(key_which, rate, fresh.shape), fresh, arch), fresh)
-
-    def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
-        """Takes every site from one parent or the other."""
-        child = jnp.where(jax.random.bernoulli(key, shape=jnp.shape(a)), a, b)
-        return self._repaired(child, jnp.maximum(a, b))
-
-    def _counts(self) -> jax.Array:
-        return jnp.array([len(site.choices) for site in self.sites], jnp.int32)
-
-    def _drawn(self, key: Key) -> jax.Array:
-        counts = self._counts()
-        return jax.random.randint(key, counts.shape, 0, counts, jnp.int32)
-
-    def _repaired(self, arch: jax.Array, spare: jax.Array) -> jax.Array:
-        """-1 where a site is inactive; `spare` replaces the -1 of sites that have become active.
-
-        One pass per site, because whether a site counts may depend on one that was just filled in.
-        """
-        filled = jnp.where(arch < 0, jnp.maximum(spare, 0), arch)
-        return jnp.where(self.active(filled), filled, -1)
-
     # -- host side ---------------------------------------------------------------------------------------------
 
     def values(self, arch: np.ndarray) -> dict[str, Any]:
         """{site: its choice}, None where the site is inactive."""
-        return {
-            site.name: site.choices[int(at)] if at >= 0 else None for site, at in zip(self.sites, arch, strict=True)
-        }
+        return values_of(self.sites, arch)
 
     def validate(self, arch: np.ndarray) -> None:
         """Raises ValueError unless `arch` is an Arch of this space."""
@@ -156,5 +114,5 @@ class SiteSpace:
 
     def size(self) -> int | None:
         """Exact number of architectures; None where sites count only sometimes."""
-        always = type(self).active is SiteSpace.active
+        always = type(self).active is UniformSites.active
         return math.prod(len(site.choices) for site in self.sites) if always else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sys
 import traceback
 from importlib.util import module_from_spec, spec_from_file_location
@@ -77,3 +78,10 @@ def require(workdir: Path, digest: str, changed: bool = False) -> None:
         raise ValueError(
             f"{workdir} was made with a plugin; add --plugin={workdir}/plugin.py (look at it first: it is run)"
         )
+
+
+def command(workdir: Path, digest: str, mode: str) -> str:
+    """What to type for a mode on a workdir, with its plugin where it has one."""
+    place = shlex.quote(str(workdir))
+    flag = f" --plugin={place}/plugin.py" if digest else ""
+    return f"python -m nasjax.launch{flag} --mode={mode} --workdir={place}"

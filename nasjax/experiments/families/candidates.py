@@ -240,36 +240,26 @@ def preset(
     builder: Builder = catalog.builder(space or default)
     if name in ("paper_v2", "paper_v3") and not isinstance(builder.default, ConvChain):
         raise ValueError("the presets paper_v2 and paper_v3 are of conv_chain; choose demo or paper")
-    dataset = dataset or default_dataset(builder, name != "demo")
-    augment = default_augment(dataset)
+    paper = name in PAPER
+    dataset = dataset or default_dataset(builder, paper)
     chosen, form = builder.default, builder.form
-    if name == "demo" and builder.small:
+    if paper and isinstance(chosen, ConvChain):
+        chosen = variant(PAPER[name])
+    if not paper and builder.small:
         chosen, form = builder.small
+    recipe = builder.recipe or Recipe(augment=default_augment(dataset))
+    long = 300 if builder.recipe is None else recipe.epochs  # epochs of the paper's last training
     config = CandidateConfig(
         method=method,
         preset=name,
-        search=search["paper" if name in PAPER else name],
+        search=search["paper" if paper else name],
         space=chosen,
         form=form,
         data=DataConfig(name=dataset),
-        recipe=Recipe(epochs=4, learning_rate=0.1, augment=augment),
-        retrain_recipe=Recipe(epochs=20, learning_rate=0.1, augment=augment),
+        recipe=recipe if paper else dataclasses.replace(recipe, epochs=4),
+        retrain_recipe=dataclasses.replace(recipe, epochs=long if paper else 20),
+        trials=12_800 if paper else 32,
     )
-    if builder.recipe is not None:
-        own = builder.recipe
-        short, long = (dataclasses.replace(own, epochs=epochs) for epochs in (4, 20))
-        if name in PAPER:
-            return dataclasses.replace(config, recipe=own, retrain_recipe=own, trials=12_800)
-        return dataclasses.replace(config, recipe=short, retrain_recipe=long)
-    if name in PAPER:
-        paper = Recipe(augment=augment)
-        config = dataclasses.replace(
-            config,
-            space=variant(PAPER[name]) if isinstance(chosen, ConvChain) else chosen,
-            recipe=paper,
-            retrain_recipe=dataclasses.replace(paper, epochs=300),
-            trials=12_800,
-        )
     if not builder.tasks:
         return dataclasses.replace(config, trials=110 if name == "demo" else None, cost_s=12_000.0)
     return config

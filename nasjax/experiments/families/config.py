@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from nasjax.data.dataset import DataConfig, Dataset
 from nasjax.data.sources import DataSource
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.drive.search import Summary, scalar_fitness
+from nasjax.store import plugin
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.types import Metric, Outcome, Task
@@ -87,11 +87,9 @@ def default_augment(dataset: str) -> Augment:
 
 def next_line(config: Config, path: Path, mode: str) -> str:
     """What to type next, plugin included."""
-    place = shlex.quote(str(path))
     if catalog.is_own("space", config.space.name) and not config.plugin:  # registered in a program, no file of its own
         return f"Next: nasjax.{mode}(config, {str(path)!r})"
-    plugin = f" --plugin={place}/plugin.py" if config.plugin else ""
-    return f"Next: python -m nasjax.launch{plugin} --mode={mode} --workdir={place}"
+    return f"Next: {plugin.command(path, config.plugin, mode)}"
 
 
 def closing(config: Config, path: Path, summary: Summary, metric: Metric, trainable: bool = True) -> Outcome:
