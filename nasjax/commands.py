@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from nasjax import catalog
 from nasjax.settings import as_json, from_json
 from nasjax.store import checkpoint, plugin, workdir
-from nasjax.types import Built, Metric, Outcome, Signature, Watch
+from nasjax.types import Built, Experiment, Metric, Outcome, Runtime, Signature, Watch
 
-FORMAT = 2  # of config.json; raised when older workdirs can no longer be read
+FORMAT = 3  # of config.json; raised when older workdirs can no longer be read
 Record = Callable[[dict[str, Any]], None]
 
 
@@ -50,11 +50,15 @@ def config_of(path: Path, *, changed_plugin: bool = False) -> Any:
             f"{record.get('format', 1)}); this version reads format {FORMAT}: search again in another --workdir"
         )
     plugin.require(path, tree.get("plugin", ""), changed_plugin)
-    base = configure(tree.get("method"), tree.get("preset"), tree["data"]["name"], tree["space"]["name"])
     try:
-        return from_json(base, tree)
+        return _from_tree(tree)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path / 'config.json'} does not fit this version: {error}") from error
+
+
+def _from_tree(tree: dict[str, Any]) -> Any:
+    """The settings that were written as `tree`."""
+    return from_json(configure(tree["method"], tree["preset"], tree["data"]["name"], tree["space"]["name"]), tree)
 
 
 def default_workdir(config: Any) -> Path:
@@ -91,11 +95,71 @@ def search(
     """
     path, watch = Path(path), _watch(progress, on_record)
     experiment = catalog.method(config.method).make(config)
-    record = _record(config, {"command": command, **experiment.facts})
-    with workdir.opened(path, record, changed_plugin=changed_plugin), _reported(path):
-        plugin.keep(path, config.plugin)
-        watch.say(_opening(config, path, record))
-        return experiment.run(path, watch)
+    with _workers(config, path, experiment) as (runtime, facts):
+        record = _record(config, {"command": command, **facts})
+        with workdir.opened(path, record, changed_plugin=changed_plugin), _reported(path):
+            plugin.keep(path, config.plugin)
+            watch.say(_opening(config, path, record))
+            return experiment.run(path, watch, runtime)
+
+
+@contextmanager
+def _workers(config: Any, path: Path, experiment: Experiment) -> Iterator[tuple[Runtime | None, dict[str, Any]]]:
+    """The runtime of config.workers processes, and the facts of the first one; without any, those of this process."""
+    if not getattr(config, "workers", 0):
+        yield None, experiment.facts()
+        return
+    from nasjax.runtime.process import process
+
+    if not config.plugin and any(catalog.is_own(kind, name) for kind, name in _names(config)):
+        raise ValueError("worker processes do not know what was registered in a program; put it in a file (--plugin)")
+    source = str(plugin.file_of(config.plugin).absolute()) if config.plugin else ""
+    arguments = (as_json(config), str(path.absolute()), source, _compile_cache())
+    logs = path / workdir.WORKERS
+    runtime, facts = process(work_of, arguments, workers=config.workers, logs=logs)
+    try:
+        yield runtime, facts
+    finally:
+        runtime.close()
+
+
+def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """What a worker process is: the experiment of a config.json's settings, its facts, and its function of a task.
+
+    Args:
+      tree: the settings.
+      path: the workdir.
+      source: the plugin's file, "" = none.
+      cache: folder of compiled programs, "" = none.
+    """
+    from nasjax.drive.work import worker
+    from nasjax.runtime.compile_cache import own_cache
+
+    publish = own_cache(Path(cache)) if cache else lambda: None
+    if source:
+        plugin.use(source)
+    config = _from_tree(tree)
+    experiment = catalog.method(config.method).make(config)
+    assert experiment.evaluator is not None
+    facts, work = {**experiment.facts(), **workdir.environment()}, worker(experiment.evaluator(), Path(path))
+
+    def published(task: Any) -> Any:
+        try:
+            return work(task)
+        finally:
+            publish()
+
+    return facts, published
+
+
+def _compile_cache() -> str:
+    import jax
+
+    return getattr(jax.config, "jax_compilation_cache_dir", None) or ""
+
+
+def _names(config: Any) -> list[tuple[str, str]]:
+    return [("method", config.method), ("space", config.space.name), ("data", config.data.name)]
 
 
 def _watch(progress: bool, on_record: Record | None) -> Watch:
@@ -113,8 +177,8 @@ def _record(config: Any, more: dict[str, Any]) -> dict[str, Any]:
         "method": config.method,
         "preset": config.preset,
         "seed": config.seed,
-        **more,
         **workdir.environment(),
+        **more,
         "config": as_json(config),
     }
     return json.loads(json.dumps(whole))
@@ -164,6 +228,8 @@ def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
       config: settings of a method.
       arch: an architecture as NAME, JSON or FILE; None describes the method's search network or controller.
     """
+    from nasjax.building.built import signature
+
     space = config.space
     size = space.size()
     facts: dict[str, Any] = {
@@ -182,27 +248,15 @@ def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
     return {**facts, "arch": built.arch, "params": built.params, "macs": built.macs}
 
 
-def signature(config: Any) -> Signature:
-    """What networks read and write on the configured data; the data are read only where nothing else tells."""
-    from nasjax.building.built import task_of
-    from nasjax.data.dataset import known_signature, load
-
-    task = task_of(config, catalog.builder(config.space.name))
-    known = known_signature(config.data)
-    if known is not None:
-        return known
-    return task.signature(load(config.data))
-
-
 def _read_arch(config: Any, text: str) -> dict[str, Any]:
     from nasjax.building.built import read_arch
 
     return read_arch(text, catalog.builder(config.space.name).named, config.space.name)
 
 
-def _built(config: Any, tree: dict[str, Any], signature: Signature) -> Built:
+def _built(config: Any, tree: dict[str, Any], form: Signature) -> Built:
     builder = catalog.builder(config.space.name)
-    return builder.build(builder.widen(config.space, tree), config.network_form, tree, signature)
+    return builder.build(builder.widen(config.space, tree), config.network_form, tree, form)
 
 
 def retrain(
@@ -286,7 +340,7 @@ def _to_train(config: Any, path: Path, arch: str | None) -> list[dict[str, Any]]
         raise ValueError(f"{path} has no best.json; run --mode=search first, or give --arch=NAME|JSON|FILE")
     if config.retrain.top_k == 1:
         return [_read_arch(config, str(path / "best.json"))]
-    from nasjax.drive.search import scalar_fitness
+    from nasjax.drive.rows import scalar_fitness
 
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"]
     rows = sorted(rows, key=lambda row: (-scalar_fitness(row), row["id"]))

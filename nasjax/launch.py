@@ -43,8 +43,10 @@ def define() -> flags.FlagValues:
         ("trials", "number of candidates"),
         ("max_params", "refuse candidates with more parameters"),
         ("max_macs", "refuse candidates with more multiply-adds"),
+        ("workers", "processes that evaluate candidates; 0 = this one"),
     ):
         flags.DEFINE_integer(name, None, help, flag_values=values)
+    flags.DEFINE_float("trial_timeout", None, "seconds for a candidate, with --workers", flag_values=values)
     text("dtype", "float32 | tf32 | bfloat16")
     text("arch", "an architecture: NAME, JSON or FILE")
     text("input", "a file or folder for --mode=predict")
@@ -133,6 +135,10 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
     if given.mode == "inspect":
         print(json.dumps(commands.inspect(config, given.arch)))
     elif given.mode == "search":
+        if getattr(config, "workers", 0):
+            import jax
+
+            jax.config.update("jax_platforms", "cpu")  # the accelerator is the workers'
         command = shlex.join(["python", "-m", "nasjax.launch", *argv[1:]])
         found = commands.search(config, workdir, command, changed_plugin=given.changed_plugin)
         print("\n".join(found.lines))
@@ -187,7 +193,7 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     """The flags that change single settings, then every --set; flags that would do nothing are refused."""
     from nasjax.settings import override
 
-    for name in ("seed", "trials", "max_params", "max_macs"):
+    for name in ("seed", "trials", "max_params", "max_macs", "workers", "trial_timeout"):
         if getattr(given, name) is not None:
             if not hasattr(config, name):
                 raise ValueError(f"--{name} has no effect with --method={config.method}; leave it out")
@@ -215,6 +221,8 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "dataset": tabular,
         "arch": given.mode in ("search", "export", "predict"),
         "trials": given.mode in ("retrain", "export", "predict"),
+        "workers": given.mode != "search",
+        "trial_timeout": given.mode != "search",
     }
     if given.changed_plugin and given.plugin is None:
         raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
@@ -222,7 +230,7 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         raise ValueError(f"--set has no effect with --mode={given.mode}; leave it out")
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:
-            by_mode = name in ("arch", "trials")
+            by_mode = name in ("arch", "trials", "workers", "trial_timeout")
             what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
             raise ValueError(f"--{name} has no effect with {what}; leave it out")
     return config

@@ -271,21 +271,6 @@ class Outcome(NamedTuple):
     lines: tuple[str, ...] = ()  # what to tell the user
 
 
-class Experiment(NamedTuple):
-    """A method on its data, ready to run in a workdir.
-
-    run(path, watch) -> Outcome      runs or goes on
-    evaluate(key, Proposal, inherited) -> (Evaluation, artifacts)      one batch of candidates, where the method has any
-    before_retrain(path, watch)      what the method does with a finished search before its best is retrained
-    """
-
-    config: Any
-    facts: dict[str, Any]  # for config.json: data, metric, strategy, estimates
-    run: Callable[[Path, Watch], Outcome]
-    evaluate: Callable[..., tuple[Evaluation, Any]] | None = None
-    before_retrain: Callable[[Path, Watch], None] | None = None
-
-
 class Failure(NamedTuple):
     """A task that did not return."""
 
@@ -300,17 +285,40 @@ def one_line(error: BaseException) -> str:
 
 
 class Runtime(NamedTuple):
-    """Where tasks run.
+    """Where tasks run, at most `workers` at a time; what a task is and does was settled when the runtime was made.
 
-    submit(fn, *args, timeout_s=None) -> ticket
-    wait(tickets, timeout_s=None) -> ([(ticket, result | Failure)], pending)
+    submit(task, timeout_s=None) -> ticket, a number     for a worker that is free
+    wait() -> [(ticket, result | Failure)], at least one unless none runs; a late result of a ticket that was already
+      answered may follow
     cancel(ticket);  close()
+    worker(ticket) -> the number of its worker, from 0
+    clock() -> seconds
     """
 
-    submit: Callable[..., Any]
-    wait: Callable[..., Any]
-    cancel: Callable[[Any], None]
+    submit: Callable[..., int]
+    wait: Callable[[], list[tuple[int, Any]]]
+    cancel: Callable[[int], None]
     close: Callable[[], None]
+    worker: Callable[[int], int]
+    workers: int
+    clock: Callable[[], float]
+
+
+class Experiment(NamedTuple):
+    """A method on its data. Its functions load data and build evaluators when they are called, not before.
+
+    facts() -> for config.json: data, metric, strategy, estimates. Raises ValueError or FileNotFoundError.
+    run(path, watch, runtime) -> Outcome      runs or goes on in an opened workdir; with a runtime the candidates are
+      evaluated there, by the `evaluator` of its workers, else in this process
+    evaluator() -> what judges candidates, where the method has any that do not depend on its other phases
+    before_retrain(path, watch)      what the method does with a finished search before its best is retrained
+    """
+
+    config: Any
+    facts: Callable[[], dict[str, Any]]
+    run: Callable[[Path, Watch, Runtime | None], Outcome]
+    evaluator: Callable[[], Evaluator] | None = None
+    before_retrain: Callable[[Path, Watch], None] | None = None
 
 
 @runtime_checkable

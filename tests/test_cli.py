@@ -42,7 +42,7 @@ def test_search_leaves_its_results(searched):
     assert all(row["status"] == "ok" and 0 <= row["fitness"] <= 1 for row in rows(path))
     config = json.loads((path / "config.json").read_text())
     assert config["strategy"] in ("exact", "vmap") and config["dataset"]["sha256"] and config["versions"]["jax"]
-    assert (config["format"], config["task"], config["metric"]["name"]) == (2, "classification", "accuracy")
+    assert (config["format"], config["task"], config["metric"]["name"]) == (3, "classification", "accuracy")
     assert config["dataset"].items() >= {"shape": [8, 8, 1], "outputs": 10, "train": 128, "valid": 64}.items()
     best = json.loads((path / "best.json").read_text())
     assert best["fitness"] == max(row["fitness"] for row in rows(path))
@@ -56,31 +56,29 @@ def test_kill_and_resume_equals_uninterrupted(searched, tmp_path):
     """kill -9 in the middle; the same command again ends with the same trials and the same controller, bit for bit."""
     path = tmp_path / "killed"
     args = ["--method=reinforce", "--trials=12", f"--workdir={path}", *TINY]
-    killed(*args, write=3)  # the second round's trials
-    saved = [folder.name for folder in (path / "checkpoints").iterdir() if folder.name.isdigit()]
-    assert len(rows(path)) == 8 and saved == ["00000004"]
+    killed(*args, write=8)  # the ledger has the second round's results, trials.jsonl has not
+    assert len(rows(path)) == 4
+    killed(*args, write=4)  # "resumed", "asked", "started"; the third round's results are in the ledger
+    assert len(rows(path)) == 8
     code, _, err = here(*args)
     assert code == 0, err
     assert rows(path) == rows(searched[0])
-    trees = [restored(folder) for folder in (path, searched[0])]
+    trees = [replayed(folder) for folder in (path, searched[0])]
     assert trees[0].keys() == trees[1].keys() and len(trees[0]) > 10
     for name in trees[0]:
         assert trees[0][name].tobytes() == trees[1][name].tobytes(), name
 
 
-def restored(path):
-    """The last checkpoint of a search but its clock, {name: array}."""
+def replayed(path):
+    """The searcher's state as the ledger gives it, {name: array}."""
     import jax
 
     from nasjax import commands
+    from nasjax.drive.recorded import Recorded
     from nasjax.experiments import reinforce
-    from nasjax.store import checkpoint
 
     config = commands.config_of(path)
-    searcher = reinforce.searcher(config)
-    like = {"state": searcher.init(jax.random.key(0)), "told": 0, "rounds": 0, "wall_s": 0.0}
-    _, tree = checkpoint.latest(path / "checkpoints", like)
-    del tree["wall_s"]
+    tree = Recorded(jax.random.key(config.seed), reinforce.searcher(config), path, lambda: 0.0).summary().state
     return {jax.tree_util.keystr(where): np.asarray(leaf) for where, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
@@ -307,13 +305,17 @@ def test_a_finished_search_keeps_its_settings(searched):
 
 
 def test_damaged_results_are_told(searched, tmp_path):
+    """What follows from the ledger is written again; without a whole ledger nothing is touched."""
     path = tmp_path / "run"
     shutil.copytree(searched[0], path)
-    lines = (path / "trials.jsonl").read_text().splitlines()
-    (path / "trials.jsonl").write_text("\n".join([lines[0], "rubbish", *lines[2:]]) + "\n")
-    more = ["--method=reinforce", "--trials=16", f"--workdir={path}", *TINY]
+    same, more = (["--method=reinforce", f"--trials={n}", f"--workdir={path}", *TINY] for n in (12, 16))
+    whole = (path / "trials.jsonl").read_bytes()
+    (path / "trials.jsonl").write_bytes(whole[:100] + b"rubbish")
+    assert here(*same)[0] == 0 and (path / "trials.jsonl").read_bytes() == whole
+    lines = (path / "ledger.jsonl").read_text().splitlines()
+    (path / "ledger.jsonl").write_text("\n".join([lines[0], "rubbish", *lines[2:]]) + "\n")
     code, _, err = here(*more)
     assert code == 2 and "line 2 is not JSON" in err
-    (path / "trials.jsonl").unlink()
+    (path / "ledger.jsonl").unlink()
     code, _, err = here(*more)
-    assert code == 2 and "trials.jsonl is missing" in err
+    assert code == 2 and "ledger.jsonl is missing" in err and (path / "trials.jsonl").read_bytes() == whole

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from nasjax.drive import search as drive
+from nasjax.drive.work import worker
 from nasjax.report.workdir import read
+from nasjax.runtime.inline import inline
 from nasjax.searchers.random import random_search
 from nasjax.spaces.conv_chain import ConvChain
+from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
 from nasjax.types import Budget, Evaluation, Evaluator, Status
 
@@ -51,7 +54,7 @@ def run(path, trials=12, width=4, toy=None, searcher=None, **options):
     return drive.search(
         jax.random.key(5),
         searcher or random_search(SPACE),
-        toy.evaluator(),
+        inline(worker(toy.evaluator(), path)),
         workdir=path,
         budget=budget,
         width=width,
@@ -160,6 +163,6 @@ def test_full_disk_is_one_line(tmp_path, monkeypatch):
     def full(path, rows):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(drive.checkpoint, "append_lines", full)
+    monkeypatch.setattr(checkpoint, "append_lines", full)
     with pytest.raises(RunError, match="No space left on device"):
         run(tmp_path / "a")

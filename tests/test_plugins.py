@@ -196,7 +196,7 @@ def test_a_killed_run_with_a_plugin_goes_on(tmp_path):
 
     killed = start(tmp_path / "killed")
     deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "checkpoints").is_dir():
+    while not (tmp_path / "killed" / "trials.jsonl").is_file():
         assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)

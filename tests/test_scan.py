@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from nasjax.drive import search as drive
+from nasjax.drive.work import worker
+from nasjax.runtime.inline import inline
 from nasjax.drive.scan import History, incumbent, scan
 from nasjax.evaluators.table import Table, load_table, table
 from nasjax.searchers.random import random_search
@@ -113,7 +115,7 @@ def test_it_is_the_search_of_the_host_loop(tmp_path):
     summary = drive.search(
         key,
         searcher,
-        EVALUATOR,
+        inline(worker(EVALUATOR, tmp_path)),
         workdir=tmp_path,
         budget=Budget(trials=7),
         width=3,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nasjax import catalog
+from nasjax.data.dataset import known_signature, load
 from nasjax.types import Builder, Built, Signature, Task
 
 
@@ -60,6 +61,13 @@ def read_arch(text: str, named: Mapping[str, dict[str, Any]], space: str) -> dic
     if not isinstance(tree, dict) or "space" not in tree:
         raise ValueError(f'an architecture is an object with "space", for example {{"space": "{space}", ...}}')
     return tree
+
+
+def signature(config: Any) -> Signature:
+    """What networks read and write on the configured data; the data are read only where nothing else tells."""
+    task = task_of(config, catalog.builder(config.space.name))
+    found = known_signature(config.data)
+    return task.signature(load(config.data)) if found is None else found
 
 
 def task_of(config: Any, builder: Builder) -> Task:

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from nasjax.drive.search import Summary, scalar_fitness
+from nasjax.drive.recorded import Summary
+from nasjax.drive.rows import scalar_fitness
 from nasjax.types import Budget, Metric, Watch
 
 
 @contextmanager
 def progress(budget: Budget, metric: Metric, watch: Watch) -> Iterator[Callable[[Summary], None]]:
-    """A function to call after every round; it shows trials, the best so far and the time left."""
+    """A function to call after every result; it shows trials, the best so far and the time left."""
     if watch.bar:
         from tqdm import tqdm
 
@@ -41,7 +42,8 @@ def progress(budget: Budget, metric: Metric, watch: Watch) -> Iterator[Callable[
 def _state(summary: Summary, metric: Metric) -> str:
     best = f"best {metric.text(scalar_fitness(summary.best))}" if summary.best else "no success yet"
     failed = f", {summary.failed} failed" if summary.failed else ""
-    return f"{best}{failed}"
+    busy = f", {summary.busy} of {summary.workers} workers busy" if summary.workers > 1 else ""
+    return f"{best}{failed}{busy}"
 
 
 def ticking(watch: Watch, every_s: float = 20.0) -> Callable[[int, int], None]:

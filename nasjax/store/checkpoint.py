@@ -155,6 +155,17 @@ def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
+def replace_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Makes one JSON line per row all that a file holds, atomically; a file that holds just that is left alone."""
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+    if text and (not path.exists() or path.read_bytes() != text):
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(text)
+        os.replace(temporary, path)
+    elif not text:
+        path.unlink(missing_ok=True)
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """All whole lines; a torn last line is left out. Raises ValueError if an earlier line is not JSON."""
     if not path.exists():

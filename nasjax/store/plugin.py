@@ -65,6 +65,11 @@ def keep(workdir: Path, digest: str) -> None:
     copy.write_bytes(source)
 
 
+def file_of(digest: str) -> Path:
+    """The file of a plugin that was run in this process."""
+    return _RUN[digest]
+
+
 def require(workdir: Path, digest: str, changed: bool = False) -> None:
     """Raises ValueError where a workdir needs a plugin that was not run; `changed`: any that was run will do."""
     if changed and _RUN:

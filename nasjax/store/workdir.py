@@ -18,7 +18,8 @@ from nasjax.settings import differences
 from nasjax.store import checkpoint
 
 # Settings a resumed search may alter.
-MAY_CHANGE = ("trials", "wall_s", "cost_s", "retrain", "retrain_recipe", "retrain_dropout")
+WORKERS = "workers"  # folder of what worker processes print
+MAY_CHANGE = ("workers", "trial_timeout", "trials", "wall_s", "cost_s", "retrain", "retrain_recipe", "retrain_dropout")
 
 
 def environment() -> dict[str, Any]:
@@ -54,7 +55,7 @@ def opened(path: Path, record: dict[str, Any], *, changed_plugin: bool = False) 
     file = path / "config.json"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if not file.exists() and any(p.name not in (".lock", "config.tmp") for p in path.iterdir()):
+        if not file.exists() and any(p.name not in (".lock", "config.tmp", WORKERS) for p in path.iterdir()):
             raise ValueError(f"{path} is not empty and is no workdir (no config.json); choose another --workdir")
         lock = (path / ".lock").open("w")
     except OSError as error:

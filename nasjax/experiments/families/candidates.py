@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.built import builds, describer, task_of
+from nasjax.building.built import builds, describer, signature, task_of
 from nasjax.data.dataset import DataConfig, load
 from nasjax.drive.progress import progress
 from nasjax.drive.search import search
+from nasjax.drive.work import worker
 from nasjax.evaluators.child import STRATEGIES, child
 from nasjax.evaluators.cost_model import choose_strategy, chunk_size, usable_bytes
 from nasjax.evaluators.table import load_table, table
@@ -27,11 +29,25 @@ from nasjax.experiments.families.config import (
     default_augment,
     refusal,
 )
+from nasjax.runtime.inline import inline
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.spaces.conv_chain import ConvChain, variant
 from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.store import workdir
 from nasjax.train.recipe import Recipe
-from nasjax.types import Budget, Builder, Built, Evaluator, Experiment, Metric, Outcome, PyTree, Searcher, Watch
+from nasjax.types import (
+    Budget,
+    Builder,
+    Built,
+    Evaluator,
+    Experiment,
+    Metric,
+    Outcome,
+    PyTree,
+    Runtime,
+    Searcher,
+    Watch,
+)
 
 _SAMPLES = 16  # architectures whose mean stands for the space in the estimate of time and memory
 
@@ -56,7 +72,10 @@ class CandidateConfig(Config):
       recipe: how a candidate is trained.
       table: where its results are looked up instead.
       strategy: "auto", "vmap" or "exact".
-      width: candidates in flight.
+      width: candidates that are evaluated together, and told together.
+      workers: processes that evaluate, each one candidate at a time (with strategy "vmap" `width` of them); 0 = none,
+        this process does.
+      trial_timeout: seconds after which a worker is stopped and its candidates have failed.
       last_epochs: fitness = the best validation metric of the last epochs.
       trials, wall_s, cost_s: the budget; the first limit reached counts.
       max_params, max_macs: candidates beyond are refused before training.
@@ -67,6 +86,8 @@ class CandidateConfig(Config):
     table: TableConfig = TableConfig()
     strategy: str = "auto"
     width: int = 8
+    workers: int = 0
+    trial_timeout: float | None = None
     last_epochs: int = 5
     trials: int | None = 32
     wall_s: float | None = None
@@ -78,7 +99,7 @@ class CandidateConfig(Config):
         super().__post_init__()
         if self.trials is None and self.wall_s is None and self.cost_s is None:
             raise ValueError("a search needs a budget: trials, wall_s or cost_s")
-        for name in ("trials", "wall_s", "cost_s", "max_params", "max_macs"):
+        for name in ("trials", "wall_s", "cost_s", "max_params", "max_macs", "trial_timeout"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
@@ -86,8 +107,10 @@ class CandidateConfig(Config):
             raise ValueError(f"unknown strategy {self.strategy!r}; choose {', '.join(STRATEGIES)}")
         if self.last_epochs < 1:
             raise ValueError(f"last_epochs must be at least 1, got {self.last_epochs}")
-        if self.width < 1:
-            raise ValueError(f"width (candidates in flight) must be at least 1, got {self.width}")
+        if self.width < 1 or self.workers < 0:
+            raise ValueError(f"width must be at least 1 and workers not negative, got {self.width} and {self.workers}")
+        if self.trial_timeout is not None and not self.workers:
+            raise ValueError("trial_timeout needs worker processes, which can be stopped; add --workers=1")
 
     @property
     def network_form(self) -> Any:
@@ -99,8 +122,6 @@ class Problem(NamedTuple):
     """A space and how its candidates are judged."""
 
     evaluator: Evaluator
-    describe: Callable[[np.ndarray], dict[str, Any]]  # Arch -> arch (JSON), hash, params, macs
-    metric: Metric
     facts: dict[str, Any]  # for config.json: data, metric, chosen strategy, estimates
 
 
@@ -111,26 +132,40 @@ def experiment(
 
     Raises ValueError or FileNotFoundError that says what to write instead.
     """
-    found, budget = problem(config), Budget(config.trials, config.wall_s, config.cost_s)
+    budget = Budget(config.trials, config.wall_s, config.cost_s)
+    found = functools.cache(lambda: problem(config))
 
-    def run(path: Path, watch: Watch) -> Outcome:
-        with progress(budget, found.metric, watch) as on_round:
+    def run(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
+        describe, metric = known(config)
+        # Children of one program train side by side; others wait for none.
+        width = config.width if runtime is None or workdir.read(path)["strategy"] == "vmap" else 1
+        with progress(budget, metric, watch) as on_told:
             summary = search(
                 jax.random.key(config.seed),
                 searcher,
-                found.evaluator,
+                runtime or inline(worker(found().evaluator, path)),
                 workdir=path,
                 budget=budget,
-                width=config.width,
-                describe=found.describe,
+                describe=describe,
+                width=width,
                 refuse=refusal(config),
                 metrics=metrics,
-                on_round=on_round,
+                timeout_s=config.trial_timeout,
+                on_told=on_told,
                 record=watch.record,
             )
-        return closing(config, path, summary, found.metric, bool(catalog.builder(config.space.name).tasks))
+        return closing(config, path, summary, metric, bool(catalog.builder(config.space.name).tasks))
 
-    return Experiment(config, found.facts, run, found.evaluator.evaluate)
+    return Experiment(config, lambda: found().facts, run, lambda: found().evaluator)
+
+
+def known(config: CandidateConfig) -> tuple[Callable[[np.ndarray], dict[str, Any]], Metric]:
+    """What needs no evaluator: Arch -> arch (JSON), hash, params, macs; and the metric."""
+    space, builder = config.space, catalog.builder(config.space.name)
+    if not builder.tasks:
+        counts = {"params": None, "macs": None}
+        return lambda arch: {"arch": space.encode(arch), "hash": space.identity(arch), **counts}, Metric("accuracy")
+    return describer(builder, space, config.form, signature(config)), task_of(config, builder).metric
 
 
 def problem(config: CandidateConfig) -> Problem:
@@ -140,9 +175,9 @@ def problem(config: CandidateConfig) -> Problem:
         return _tabular(config, space)
     task = task_of(config, builder)
     data = load(config.data)
-    signature = task.signature(data)
-    masked = builder.masked(space, config.form, signature) if builder.masked else None
-    build = builds(builder, space, config.form, signature)
+    form = task.signature(data)
+    masked = builder.masked(space, config.form, form) if builder.masked else None
+    build = builds(builder, space, config.form, form)
     builts = _sample(config, build)
     size = len(data.train.y)
     chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend())
@@ -169,7 +204,7 @@ def problem(config: CandidateConfig) -> Problem:
         chunk=chunk,
     )
     facts = {**dataset_facts(data, task), "strategy": chosen, "chunk": chunk, "estimates": estimates}
-    return Problem(evaluator, describer(builder, space, config.form, signature), task.metric, facts)
+    return Problem(evaluator, facts)
 
 
 def _sample(config: CandidateConfig, build: Callable[[np.ndarray], Built]) -> list[Built]:
@@ -193,17 +228,13 @@ def _tabular(config: CandidateConfig, space: TabularCell) -> Problem:
         names.path, space, fitness=names.fitness, cost=names.cost, result=names.result, cost_scale=names.cost_scale
     )
 
-    def describe(arch: np.ndarray) -> dict[str, Any]:
-        return {"arch": space.encode(arch), "hash": space.identity(arch), "params": None, "macs": None}
-
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in rows)).hexdigest()
-    metric = Metric("accuracy")
     facts = {
         "dataset": {"name": "table", "path": names.path, "sha256": digest},
-        "metric": metric._asdict(),
+        "metric": known(config)[1]._asdict(),
         "strategy": "table",
     }
-    return Problem(table(space, rows), describe, metric, facts)
+    return Problem(table(space, rows), facts)
 
 
 def scheduled(space: Any, search: Any) -> DepthSchedule:

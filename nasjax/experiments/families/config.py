@@ -10,8 +10,9 @@ from typing import Any
 from nasjax import catalog
 from nasjax.data.dataset import DataConfig, Dataset
 from nasjax.data.sources import DataSource
+from nasjax.drive.recorded import Summary
 from nasjax.drive.retrain import RetrainConfig
-from nasjax.drive.search import Summary, scalar_fitness
+from nasjax.drive.rows import scalar_fitness
 from nasjax.store import plugin
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe

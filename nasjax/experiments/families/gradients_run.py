@@ -16,18 +16,19 @@ from nasjax.experiments.families.config import demo_line, next_line
 from nasjax.experiments.families.gradients import METRICS, Learning, discrete_choice
 from nasjax.learners.passes import validation
 from nasjax.store import checkpoint
-from nasjax.types import Experiment, Network, Outcome, PyTree, Watch
+from nasjax.types import Experiment, Network, Outcome, PyTree, Runtime, Watch
 
 
 def experiment(parts: Learning) -> Experiment:
     """The search that `parts` make up."""
 
-    def run(path: Path, watch: Watch) -> Outcome:
+    def run(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
+        del runtime  # there are no candidates to evaluate
         row = search(parts, path, watch)
         failed = int(row["status"] != "ok")
         return Outcome(row, parts.task.metric, 1, failed, row["cost_s"], tuple(_lines(parts, path, row)))
 
-    return Experiment(parts.config, parts.facts, run)
+    return Experiment(parts.config, lambda: parts.facts, run)
 
 
 def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:

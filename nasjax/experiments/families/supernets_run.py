@@ -14,11 +14,14 @@ import numpy as np
 
 from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import progress, ticking
-from nasjax.drive.search import scalar_fitness, search
+from nasjax.drive.rows import scalar_fitness
+from nasjax.drive.search import search
+from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.config import closing, refusal
 from nasjax.experiments.families.supernets import METRICS, OneShot, OneShotConfig, describe, parts
 from nasjax.nets.choice_supernet import choice_supernet
+from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
@@ -33,8 +36,8 @@ def make(config: OneShotConfig) -> Experiment:
     built = parts(config)
     return Experiment(
         config,
-        built.facts,
-        run=lambda path, watch: run(built, path, watch),
+        lambda: built.facts,
+        run=lambda path, watch, runtime: run(built, path, watch),
         before_retrain=lambda path, watch: standalone(built, path, config.retrain.sample, watch),
     )
 
@@ -57,17 +60,17 @@ def run(experiment: OneShot, path: Path, watch: Watch) -> Outcome:
     if config.search.score == "indicator":
         _optimum(experiment, state, path)
     budget = Budget(trials=config.trials)
-    with progress(budget, experiment.metric, watch) as on_round:
+    with progress(budget, experiment.metric, watch) as on_told:
         summary = search(
             jax.random.fold_in(seed, 1),
             experiment.searcher,
-            experiment.evaluator(state),
+            inline(worker(experiment.evaluator(state), path)),
             workdir=path,
             budget=budget,
             width=config.search.population,
             describe=experiment.describe,
             refuse=refusal(config),
-            on_round=on_round,
+            on_told=on_told,
             record=watch.record,
         )
     return closing(config, path, summary, experiment.metric)

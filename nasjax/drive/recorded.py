@@ -1,0 +1,212 @@
+"""A search between its events: the ledger, the searcher's state that follows from it, and the files that follow.
+
+Live and replayed searches take events in the same way, so a ledger gives the same state, trials.jsonl and metrics.jsonl
+whenever it is read.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.drive.account import Account, Group
+from nasjax.drive.rows import Candidate, plain, scalar_fitness
+from nasjax.drive.work import Answer, Work
+from nasjax.store import artifacts, checkpoint, ledger
+from nasjax.store.checkpoint import RunError
+from nasjax.store.ledger import Event
+from nasjax.types import Failure, Key, Proposal, PyTree, Searcher
+
+
+class Summary(NamedTuple):
+    """Where a search stands."""
+
+    trials: int
+    failed: int  # failed, timed out, lost or rejected
+    best: dict[str, Any] | None  # the row of trials.jsonl with the largest fitness
+    last: dict[str, Any] | None  # the newest row
+    wall_s: float  # all resumed parts together
+    cost_s: float  # sum of the trials' costs
+    resumed: int  # trials that were already there
+    busy: int  # workers that were at work before the last result
+    workers: int
+    state: PyTree  # of the searcher
+
+
+class Recorded:
+    """The search in `workdir` as far as its ledger goes; reading it brings the other files to where it ends.
+
+    Raises ValueError where the ledger is damaged. Arguments as of `drive.search`.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        searcher: Searcher,
+        workdir: Path,
+        clock: Callable[[], float],
+        metrics: Callable[[PyTree], dict[str, Any]] | None = None,
+    ) -> None:
+        key_init, self._key_ask, key_work = jax.random.split(key, 3)
+        self._key_work = np.asarray(jax.random.key_data(key_work))
+        self._searcher, self._workdir, self._clock, self._metrics = searcher, workdir, clock, metrics
+        self._ask, self._tell = jax.jit(searcher.ask, static_argnums=2), jax.jit(searcher.tell)
+        self._state = searcher.init(key_init)
+        self._began: float | None = None  # the clock at second 0 of the ledger, once something new happens
+        self._idle_at = -1  # trials told when there last was nothing to ask
+        self._failed, self._cost_s, self._best = 0, 0.0, None
+        self.account = Account()
+        self._replay()
+        self._resumed = len(self.account.rows)
+
+    def _replay(self) -> None:
+        lines, differs = [], False
+        events = ledger.read(self._workdir)
+        if not events and (self._workdir / "trials.jsonl").exists():
+            raise ValueError(
+                f"{self._workdir}/{ledger.NAME} is missing, so its search cannot go on; choose another --workdir"
+            )
+        for event in events:
+            if event["event"] == "asked":
+                self._state, proposal = self._ask(self._key_ask, self._state, len(event["ids"]))
+                asked = _asked(proposal)
+                differs |= any(asked[name] != event[name] for name in asked)
+            lines += self._take(event)
+        if differs:
+            print(
+                f"warning: the searcher would now propose other candidates than {self._workdir}/{ledger.NAME} says "
+                "(another machine or other versions?); what it says counts",
+                file=sys.stderr,
+            )
+        with checkpoint.writing(self._workdir):
+            checkpoint.replace_lines(self._workdir / "trials.jsonl", self.account.rows)
+            checkpoint.replace_lines(self._workdir / "metrics.jsonl", lines)
+            if self._best is not None:
+                checkpoint.write_json(self._workdir / "best.json", self._best)
+        if self.account.weights:  # nothing is at work now: what no trial may inherit was left by a killed run
+            self.account.weights = self._inheritable()
+            kept = set(self.account.weights.values())
+            artifacts.delete(self._workdir, artifacts.stored(self._workdir) - kept)
+
+    def summary(self, busy: int = 0, workers: int = 1) -> Summary:
+        """Where the search stands."""
+        rows = self.account.rows
+        return Summary(
+            trials=len(rows),
+            failed=self._failed,
+            best=self._best,
+            last=rows[-1] if rows else None,
+            wall_s=self.account.told_at,
+            cost_s=self._cost_s,
+            resumed=self._resumed,
+            busy=busy,
+            workers=workers,
+            state=self._state,
+        )
+
+    def ask(self, n: int) -> Group | None:
+        """The searcher's next n candidates; None where it has none before more results are told."""
+        if self._idle_at == len(self.account.rows):
+            return None
+        state, proposal = self._ask(self._key_ask, self._state, n)
+        asked = _asked(proposal)
+        if max(asked["ids"]) < 0:
+            self._idle_at = len(self.account.rows)
+            return None
+        self._state, task = state, self.account.tasks
+        self.happened("asked", task=task, **asked)
+        return self.account.groups[task]
+
+    def work(self, group: Group, candidates: list[Candidate]) -> Work:
+        """The task of evaluating those candidates of a group that nothing speaks against."""
+        positions = [one.position for one in candidates if not one.reason]
+        ids = np.full_like(group.ids, -1)
+        ids[positions] = group.ids[positions]
+        known = self.account.weights
+        weights = {parent: known[parent] for parent in group.parents[positions].tolist() if parent in known}
+        return Work(self._key_work, ids, group.archs, group.parents, weights)
+
+    def happened(self, event: str, **facts: Any) -> list[dict[str, Any]]:
+        """Writes an event down and takes it into account; returns the new lines of metrics.jsonl."""
+        if self._began is None:
+            self._began = self._clock() - self.account.at
+            if self.account.tasks:
+                self.happened("resumed")
+        whole = {"event": event, **facts, "at": round(self._clock() - self._began, 6)}
+        ledger.append(self._workdir, whole)
+        return self._take(whole)
+
+    def tell(
+        self, group: Group, rows: list[dict[str, Any]], result: Answer | Failure | None, origin: dict[str, int]
+    ) -> list[dict[str, Any]]:
+        """Rows have their final state; returns the new lines of trials.jsonl and metrics.jsonl.
+
+        Args:
+          group: theirs.
+          rows: what became of some or all of its open trials.
+          result: where they come from.
+          origin: attempt and worker.
+        """
+        objectives, weights = self.account.objectives, {}
+        if isinstance(result, Answer):
+            objectives = sum(np.shape(result.evaluation.fitness)[1:])
+            weights = {str(row["id"]): result.weights[row["id"]] for row in rows if row["id"] in result.weights}
+        before = self._best
+        facts = {"task": group.task, **origin, "rows": rows, "objectives": objectives, "weights": weights}
+        lines = self.happened("told", **facts)
+        with checkpoint.writing(self._workdir):
+            checkpoint.append_lines(self._workdir / "trials.jsonl", rows)
+            checkpoint.append_lines(self._workdir / "metrics.jsonl", lines)
+            if self._best is not before:
+                checkpoint.write_json(self._workdir / "best.json", self._best)
+        if self.account.weights:
+            dead, self.account.weights = set(self.account.weights.values()), self._inheritable()
+            artifacts.delete(self._workdir, dead - set(self.account.weights.values()))
+        return [*rows, *lines]
+
+    def exhausted(self) -> dict[str, Any]:
+        """Ends a search that has nothing left to ask: the last line of metrics.jsonl, which tells the report.
+
+        Raises RunError where there never was anything.
+        """
+        if not self.account.rows:
+            raise RunError("the searcher found nothing to ask: no architecture keeps to the limits")
+        line = {"trials": len(self.account.rows), "wall_s": round(self.account.told_at, 3), "done": True}
+        with checkpoint.writing(self._workdir):
+            checkpoint.append_lines(self._workdir / "metrics.jsonl", [line])
+        return line
+
+    def _take(self, event: Event) -> list[dict[str, Any]]:
+        """The account, the searcher and what is counted after an event; the new lines of metrics.jsonl."""
+        group = self.account.add(event)
+        for row in event.get("rows", ()):
+            self._failed += row["status"] != "ok"
+            self._cost_s += row["cost_s"]
+            if row["status"] == "ok" and (self._best is None or scalar_fitness(row) > scalar_fitness(self._best)):
+                self._best = row
+        if group is None:
+            return []
+        evaluation = jax.tree.map(jnp.asarray, self.account.evaluation(group))
+        self._state = self._tell(self._state, group.proposal, evaluation)
+        values = self._metrics(self._state) if self._metrics else {}
+        found = {name: plain(np.asarray(value)) for name, value in values.items()}
+        return [{"trials": len(self.account.rows), "wall_s": round(event["at"], 3), **found}]
+
+    def _inheritable(self) -> dict[int, str]:
+        """The artifacts that a later trial may inherit from, and the best trial's."""
+        wanted = set(np.asarray(self._searcher.live(self._state)).tolist())
+        wanted |= {parent for group in self.account.groups.values() for parent in group.parents.tolist()}
+        if self._best is not None:
+            wanted.add(self._best["id"])
+        return {trial: digest for trial, digest in self.account.weights.items() if trial in wanted}
+
+
+def _asked(proposal: Proposal) -> dict[str, Any]:
+    """A proposal as the ledger has it."""
+    return {f"{name}s": np.asarray(value).tolist() for name, value in proposal._asdict().items()}

@@ -1,0 +1,92 @@
+"""The rows of trials.jsonl: what is known of a candidate before it is evaluated, and what became of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nasjax.drive.account import Group
+from nasjax.drive.work import Answer
+from nasjax.types import Failure, Status
+
+Describe = Callable[[np.ndarray], dict[str, Any]]
+Refuse = Callable[[dict[str, Any]], str | None]
+
+_WHY = {
+    Status.FAILED: "fitness is NaN",
+    Status.TIMEOUT: "timed out",
+    Status.LOST: "its worker died",
+    Status.REJECTED: "the evaluator does not know it",  # absent from a table, say
+}
+
+
+class Candidate(NamedTuple):
+    """What is known before an evaluation."""
+
+    position: int  # in its group
+    known: dict[str, Any]  # arch (JSON), params, macs, ...
+    status: Status = Status.OK
+    reason: str = ""  # why it is not evaluated
+
+
+def candidate(group: Group, position: int, describe: Describe, refuse: Refuse) -> Candidate:
+    """Describes a candidate; one that cannot be built failed, one beyond a limit is rejected."""
+    try:
+        known = describe(group.archs[position])
+    except ValueError as error:
+        nothing = {"arch": group.archs[position].tolist(), "params": None, "macs": None}
+        return Candidate(position, nothing, Status.FAILED, str(error))
+    reason = refuse(known)
+    return Candidate(position, known, Status.REJECTED if reason else Status.OK, reason or "")
+
+
+def rows(group: Group, candidates: list[Candidate], result: Answer | Failure | None) -> list[dict[str, Any]]:
+    """The rows of candidates, by id; `result` is None where none was evaluated."""
+    found = []
+    for position, known, status, reason in sorted(candidates, key=lambda one: group.ids[one.position]):
+        fitness, cost, info = None, 0.0, {}
+        if reason:
+            pass
+        elif isinstance(result, Failure):
+            status, reason = result.status, result.error
+        elif result is not None:
+            values = np.asarray(result.evaluation.fitness[position], float)
+            cost = float(result.evaluation.cost[position])
+            status = Status(int(result.evaluation.status[position]))
+            info = dict(result.evaluation.info)
+            reason = info.pop("error", {position: ""})[position]
+            if status == Status.OK and not np.isfinite(values).all():
+                status = Status.FAILED
+            fitness = values.tolist() if status == Status.OK else None
+        found.append(
+            {
+                "id": int(group.ids[position]),
+                "parent": int(group.parents[position]),
+                **known,
+                "fitness": fitness,
+                "cost_s": cost,
+                "status": status.name.lower(),
+                "error": reason or _WHY.get(status),
+                **{name: plain(np.asarray(values)[position]) for name, values in info.items() if name not in known},
+            }
+        )
+    return found
+
+
+def plain(value: np.ndarray) -> Any:
+    """An array as JSON: NaN and infinities as null."""
+    if value.ndim:
+        return [plain(v) for v in value]
+    number = value.item()
+    return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+def scalar_fitness(row: dict[str, Any]) -> float:
+    """A row's fitness for ranking: the first objective; -inf if it failed."""
+    fitness = row["fitness"]
+    if fitness is None:
+        return -math.inf
+    return float(fitness[0] if isinstance(fitness, list) else fitness)

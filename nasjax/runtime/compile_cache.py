@@ -1,0 +1,55 @@
+"""XLA's cache of compiled programs, shared by processes.
+
+JAX writes an entry in place, so that a process that is killed leaves a torn one. Each worker therefore writes to a
+folder of its own and gives whole entries to the others by a hard link.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+_OWN = "worker-"
+_ENTRY = "*-cache"
+
+
+def own_cache(shared: Path) -> Callable[[], None]:
+    """Lets this process compile into a folder of its own, which begins with what `shared` has.
+
+    Returns:
+      publish(): gives the shared folder what was compiled since; to be called while nothing compiles.
+    """
+    import jax
+
+    for left in shared.glob(f"{_OWN}*"):  # by workers that were killed
+        if not _alive(int(left.name.removeprefix(_OWN))):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = shared / f"{_OWN}{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    _link(shared, folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return lambda: _link(folder, shared)
+
+
+def _link(source: Path, target: Path) -> None:
+    known = {entry.name for entry in target.glob(_ENTRY)}
+    for entry in source.glob(_ENTRY):
+        if entry.name not in known:
+            try:
+                os.link(entry, target / entry.name)
+            except OSError:  # another process was faster, or the file system has no links: then it is compiled again
+                continue
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

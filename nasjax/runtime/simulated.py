@@ -1,0 +1,58 @@
+"""Runtime `simulated`: workers on a virtual clock, with given durations, to test and study asynchronous searches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from nasjax.types import Failure, Runtime, Status, one_line
+
+
+def simulated(work: Callable[[Any], Any], duration: Callable[[Any, Any], float], workers: int = 1) -> Runtime:
+    """A Runtime whose tasks take virtual time: a search over it runs as on `workers` machines, in a moment.
+
+    Args:
+      work: task -> result; it runs when the task is submitted, in this process.
+      duration: (task, result) -> virtual seconds. A task that would take longer than its time-out ends there.
+      workers: how many tasks run at a time.
+
+    Example:
+      >>> runtime = simulated(abs, lambda task, result: float(result), workers=2)
+      >>> runtime.submit(-5), runtime.submit(-3)
+      (0, 1)
+      >>> runtime.wait(), runtime.clock()
+      ([(1, 3)], 3.0)
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    tickets, now = itertools.count(), 0.0
+    running: dict[int, tuple[float, int, Any]] = {}  # ticket -> end, worker, result
+    served: dict[int, int] = {}
+
+    def submit(task: Any, timeout_s: float | None = None) -> int:
+        ticket, busy = next(tickets), {worker for _, worker, _ in running.values()}
+        result: Any
+        try:
+            result = work(task)
+        except Exception as error:
+            result = Failure(Status.FAILED, one_line(error))
+        seconds = duration(task, result)
+        if timeout_s is not None and seconds > timeout_s:
+            seconds, result = timeout_s, Failure(Status.TIMEOUT, f"took longer than {timeout_s:g} s")
+        served[ticket] = min(set(range(workers)) - busy)
+        running[ticket] = (now + seconds, served[ticket], result)
+        return ticket
+
+    def wait() -> list[tuple[int, Any]]:
+        nonlocal now
+        if not running:
+            return []
+        ticket = min(running, key=lambda ticket: (running[ticket][0], ticket))
+        now, _, result = running.pop(ticket)
+        return [(ticket, result)]
+
+    def cancel(ticket: int) -> None:
+        running.pop(ticket, None)
+
+    return Runtime(submit, wait, cancel, running.clear, served.__getitem__, workers, lambda: now)

@@ -1,0 +1,79 @@
+"""Weights of trials as content-addressed files: equal weights are one file, and a name says whether it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasjax.store import checkpoint
+
+NAME = "artifacts"
+_END = ".npz"
+
+
+def save(workdir: Path, tree: dict[str, Any]) -> str:
+    """Writes nested dicts of arrays to `workdir`/artifacts, atomically, and returns the sha256 of their content.
+
+    Raises:
+      RunError: they cannot be written.
+    """
+    arrays = dict(sorted(_flat(tree)))
+    content = hashlib.sha256()
+    for name, array in arrays.items():
+        content.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        content.update(np.ascontiguousarray(array).tobytes())
+    digest = content.hexdigest()
+    folder = workdir / NAME
+    with checkpoint.writing(workdir):
+        folder.mkdir(exist_ok=True)
+        handle, temporary = tempfile.mkstemp(".tmp", dir=folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, folder / (digest + _END))
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    return digest
+
+
+def load(workdir: Path, digest: str) -> dict[str, Any]:
+    """The nested dicts of arrays with this sha256. Raises FileNotFoundError where they are gone."""
+    tree: dict[str, Any] = {}
+    with np.load(workdir / NAME / (digest + _END)) as arrays:
+        for name in arrays.files:
+            *path, last = name.split("/")
+            place = tree
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = arrays[name]
+    return tree
+
+
+def delete(workdir: Path, digests: Iterable[str]) -> None:
+    """Deletes those that are there."""
+    for digest in digests:
+        (workdir / NAME / (digest + _END)).unlink(missing_ok=True)
+
+
+def stored(workdir: Path) -> set[str]:
+    """What is there; pieces that a killed run was writing are deleted. For a time at which nothing writes."""
+    folder = workdir / NAME
+    for torn in folder.glob("*.tmp"):
+        torn.unlink(missing_ok=True)
+    return {file.stem for file in folder.glob("*" + _END)}
+
+
+def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{name}/")
+        else:
+            yield f"{path}{name}", np.asarray(value)
