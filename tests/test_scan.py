@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from nasjax.drive import search as drive
-from nasjax.drive.work import worker
-from nasjax.runtime.inline import inline
 from nasjax.drive.scan import History, incumbent, scan
+from nasjax.drive.work import worker
 from nasjax.evaluators.table import Table, load_table, table
+from nasjax.runtime.inline import inline
 from nasjax.searchers.random import random_search
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Budget, Evaluation, Evaluator, Proposal, Searcher
