@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-_PITCH, _BOX, _HIGH, _BAND, _FOOT = 66, 54, 36, 62, 58  # pixels: between leaves, a node, above a node, below leaves
-_PILL, _SIDE, _TOP = 32, 10, 34  # pixels: width of a state, margin, room above the root's band
+_PITCH, _BOX, _HIGH, _BAND, _FOOT = 72, 58, 36, 62, 58  # pixels: between leaves, a node, above a node, below leaves
+_PILL, _TOP, _WIDTH = 32, 34, 520  # pixels: width of a state, room above the root's band, the least width
 _SIGNS = {"add": "+", "elem_mult": "×", "max": "max"}
 _BROAD = 640
 
@@ -28,10 +28,12 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
     units, inject, new_from, inject_at = _cell(arch)
     leaves = (len(units) + 1) // 2
     depth = leaves.bit_length() - 1
+    width = max(_WIDTH, _PITCH * leaves + 48)
+    left = (width - _PITCH * leaves) / 2
     places: list[tuple[float, float]] = []
     for node in range(len(units)):
         if node < leaves:
-            places.append((_SIDE + _PITCH * (node + 0.5), _TOP + _BAND + depth * (_HIGH + _BAND)))
+            places.append((left + _PITCH * (node + 0.5), _TOP + _BAND + depth * (_HIGH + _BAND)))
         else:
             (a, y), (b, _) = places[2 * (node - leaves)], places[2 * (node - leaves) + 1]
             places.append(((a + b) / 2, y - _HIGH - _BAND))
@@ -52,12 +54,11 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
             wires.append(f'<path class="state" d="M{x - 20} {y}V{y - 6}"/>')
             boxes.append(_state(x - 22, y - 16, _PILL - 2, "c", "t", "state"))
         if node == inject_at:
-            wires.append(f'<path class="state" d="M{x + 16} {y - 38}H{x + 4}"/>')
-            boxes.append(_box(x, y - 50, 46, 24, [f"{_sign(inject[0])} {inject[1]}"], "inject"))
-            boxes.append(_state(x + 44, y - 38, _PILL, "c", "t−1", "state"))
+            wires.append(f'<path class="state" d="M{x + 34} {y - 38}H{x + 30}"/>')
+            boxes.append(_box(x, y - 50, 60, 24, [f"{_sign(inject[0])} {inject[1]}"], "inject"))
+            boxes.append(_state(x + 49, y - 38, _PILL, "c", "t−1", "state"))
         css = "read" if node == new_from else "box"
         boxes.append(_box(x, y, _BOX, _HIGH, [_sign(unit[0]), unit[1]], css))
-    width = 2 * _SIDE + _PITCH * leaves + 24
     high = _TOP + _BAND + depth * (_HIGH + _BAND) + _HIGH + _FOOT
     alt = f"Cell of {leaves} leaves: " + "; ".join(f"node {n}: {' '.join(unit)}" for n, unit in enumerate(units))
     alt += f"; c of the last step enters after node {inject_at}: {' '.join(inject)}; c is node {new_from}"

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-_LEFT, _COLUMN, _ROW, _TOP, _R = 86, 24, 84, 40, 7  # pixels: labels, between columns, levels, above the first; a node
+_LEFT, _COLUMN, _R = 86, 24, 7  # pixels: labels, between columns, a node's radius
+_ROW, _DENSE, _MANY = 84, 112, 60  # pixels between levels, and from so many edges on
 _LEGEND, _WIDTH, _BROAD = 22, 520, 640  # pixels: a line of the legend, the least width, from where on it is broad
 _WAYS = {1: "down", 0: "same", -1: "up"}
 _LEARNT = {"mbv2_s2", "transconv"}  # operators of edges with weights: dashed
@@ -48,13 +49,15 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
     """
     nodes, edges = _layout(arch)
     depth, columns = max(n.level for n in nodes.values()), 1 + max(n.column for n in nodes.values())
+    row = _DENSE if len(edges) > _MANY else _ROW
+    top = row / 2 + 4
     step = max(_COLUMN, (_WIDTH - _LEFT - 30) / columns)
     width = round(_LEFT + step * columns + 10)
-    places = {i: (_LEFT + step * (n.column + 0.5), _TOP + _ROW * n.level) for i, n in nodes.items()}
+    places = {i: (_LEFT + step * (n.column + 0.5), top + row * n.level) for i, n in nodes.items()}
     ways: dict[str, list[str]] = {"same": [], "down": [], "up": []}
     for number, (src, dst, op) in enumerate(edges):
         learnt = ' class="learnt"' if op in _LEARNT else ""
-        path = _path(places[src], places[dst], number)
+        path = _path(places[src], places[dst], number, row)
         ways[_WAYS[nodes[dst].level - nodes[src].level]].append(f'<path{learnt} d="{path}"/>')
     wires = "".join(f'<g class="{way}">{"".join(paths)}</g>' for way, paths in ways.items())
     order = list(nodes)
@@ -66,11 +69,11 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
         marks.append(ring + _mark(*places[i], node.op, css, f"node {i}: {node.told}"))
     channels = int(arch.get("channels", 16))
     labels = "".join(
-        f'<text class="strong" x="0" y="{_TOP + _ROW * level - 2}">{_side(level)}</text>'
-        f'<text x="0" y="{_TOP + _ROW * level + 13}">{channels << level} channels</text>'
+        f'<text class="strong" x="0" y="{top + row * level - 2:.0f}">{_side(level)}</text>'
+        f'<text x="0" y="{top + row * level + 13:.0f}">{channels << level} channels</text>'
         for level in range(depth + 1)
     )
-    below = _TOP + _ROW * depth + 34
+    below = round(top + row * depth + 34)
     legend, lines = _legend(nodes, edges, width, below, bool(heads))
     told = " and ".join(f"{len(ways[way])} {way}" for way in ("down", "up"))
     alt = f"Graph of {len(nodes)} nodes and {len(edges)} edges on {depth + 1} levels: {told}, {len(ways['same'])} along"
@@ -148,16 +151,16 @@ def _layout(arch: Mapping[str, Any]) -> tuple[dict[int, _Node], list[tuple[int, 
     return nodes, edges
 
 
-def _path(start: tuple[float, float], stop: tuple[float, float], number: int) -> str:
+def _path(start: tuple[float, float], stop: tuple[float, float], number: int, row: float) -> str:
     """Along a level an arc above what lies between; between levels a curve that soon leaves its level."""
     (x0, y0), (x1, y1) = start, stop
     far = (x1 - x0) / _COLUMN
     if y0 == y1:
-        lift = 0 if far < 2.2 and number % 2 == 0 else min(10 + 2.2 * far, 34)
-        return f"M{x0:.0f} {y0}Q{(x0 + x1) / 2:.0f} {y0 - 2 * lift:.0f} {x1:.0f} {y1}"
+        lift = min(8 + 2 * far, 0.42 * row)
+        return f"M{x0:.0f} {y0:.0f}Q{(x0 + x1) / 2:.0f} {y0 - 2 * lift:.0f} {x1:.0f} {y1:.0f}"
     middle = (y0 + y1) / 2 + (y1 - y0) * (0.3 * ((number * 0.618) % 1) - 0.15)  # no two edges on one another
     bend = min(0.18 * (x1 - x0), 40)
-    return f"M{x0:.0f} {y0}C{x0 + bend:.0f} {middle:.0f} {x1 - bend:.0f} {middle:.0f} {x1:.0f} {y1}"
+    return f"M{x0:.0f} {y0:.0f}C{x0 + bend:.0f} {middle:.0f} {x1 - bend:.0f} {middle:.0f} {x1:.0f} {y1:.0f}"
 
 
 def _mark(x: float, y: float, op: str | None, css: str, told: str) -> str:
