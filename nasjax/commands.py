@@ -222,7 +222,7 @@ def report(paths: list[Path]) -> Path:
 
 
 def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
-    """Counts without data or training: params, macs, space_size, sites.
+    """Counts without data or training: params, macs, space_size, sites, and the indicators of a graph.
 
     Args:
       config: settings of a method.
@@ -245,7 +245,8 @@ def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
         space.validate(space.decode(tree))
         return {**facts, "arch": tree, "params": None, "macs": None}
     built = _built(config, tree, signature(config))
-    return {**facts, "arch": built.arch, "params": built.params, "macs": built.macs}
+    more = {"indicators": dict(built.indicators)} if built.indicators else {}
+    return {**facts, "arch": built.arch, "params": built.params, "macs": built.macs, **more}
 
 
 def _read_arch(config: Any, text: str) -> dict[str, Any]:

@@ -181,6 +181,7 @@ class Task(NamedTuple):
     score(outputs, targets) -> (value f32[B], weight f32[B]) of every sample; NaN where an output is not finite
     finish(sum of values, sum of weights) -> f32[], the metric
     predict(model, source, out) -> the files written into the folder `out` for the file or folder `source`
+    pictures(outputs, images, targets) -> {"image", "truth", "prediction"}: arrays for the report; None = nothing to see
     contiguous: samples are windows of one long sequence and keep their order; a batch is that many streams side by side
     """
 
@@ -194,6 +195,7 @@ class Task(NamedTuple):
     finish: Callable[..., jax.Array]
     predict: Callable[[Any, Path, Path], list[Path]]
     contiguous: bool = False
+    pictures: Callable[..., dict[str, np.ndarray]] | None = None
 
 
 class Built(NamedTuple):
@@ -207,6 +209,7 @@ class Built(NamedTuple):
     learning_rate: float | None = None  # that the architecture brings
     layers: int = 1  # that follow each other; the estimate of seconds counts them
     bytes: Callable[[int], int] | None = None  # memory of one child's training, of the batch size; None = not known
+    indicators: Mapping[str, float] = {}  # what else is logged of every candidate: numbers of its graph, by name
 
 
 class Masked(NamedTuple):

@@ -20,12 +20,13 @@ def builds(builder: Builder, space: Any, form: Any, signature: Signature) -> Cal
 
 
 def describer(builder: Builder, space: Any, form: Any, signature: Signature) -> Callable[[np.ndarray], dict[str, Any]]:
-    """Arch -> its JSON form, identity, parameters and multiply-adds: what of a trial is known without training."""
+    """Arch -> its JSON form, identity, counts and indicators: what of a trial is known without training."""
     build = builds(builder, space, form, signature)
 
     def describe(arch: np.ndarray) -> dict[str, Any]:
         built = build(arch)
-        return {"arch": built.arch, "hash": space.identity(arch), "params": built.params, "macs": built.macs}
+        row = {"arch": built.arch, "hash": space.identity(arch), "params": built.params, "macs": built.macs}
+        return row | ({"indicators": dict(built.indicators)} if built.indicators else {})
 
     return describe
 

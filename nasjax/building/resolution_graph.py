@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from nasjax.nets.resolution_graph import resolution_graph
 from nasjax.spaces.resolution_graph import ResolutionGraph
-from nasjax.spaces.resolution_graph_form import check, from_tree, to_tree
+from nasjax.spaces.resolution_graph_form import Graph, check, from_tree, to_tree
+from nasjax.spaces.resolution_graph_indicators import indicators
 from nasjax.spaces.resolution_graph_named import NAMED
-from nasjax.spaces.resolution_graph_plan import GraphPlan
+from nasjax.spaces.resolution_graph_plan import GraphPlan, edge_counts
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.types import Builder, Built, Signature
@@ -27,7 +29,21 @@ def _build(space: ResolutionGraph, form: None, tree: dict[str, Any], signature: 
         network=lambda *, bn_eps, dtype: resolution_graph(plan, bn_eps=bn_eps, dtype=dtype),
         learning_rate=graph.learning_rate,
         layers=len(graph.nodes) + len(graph.edges),
+        indicators=_indicators(graph),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _indicators(graph: Graph) -> dict[str, float]:
+    """What the report compares graphs by."""
+    shape, counts = indicators(graph), edge_counts(graph)
+    return {
+        "nodes": len(graph.nodes),
+        "edges": len(graph.edges),
+        **{f"{way}_edges": counts[way] for way in ("down", "same", "up")},
+        "bottlenecks": int(shape["n_bottlenecks"]),
+        "elongation": round(shape["elongation"], 6),
+    }
 
 
 SMALL = ResolutionGraph(

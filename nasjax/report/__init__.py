@@ -1,4 +1,4 @@
-"""Draws and tells finished or unfinished workdirs; reads nothing else and needs neither JAX nor numpy."""
+"""Draws and tells finished or unfinished workdirs; reads nothing else and needs no JAX, and numpy for pictures only."""
 
 from typing import Any
 

@@ -37,6 +37,20 @@ def summary(arch: Any, most: int = 160) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def difference(parent: Any, child: Any, most: int = 12) -> list[str]:
+    """What changed from one architecture to another, in words: that of the space's drawing, else field by field."""
+    try:
+        told = list(getattr(_artist(child), "difference", generic.difference)(parent, child))
+    except _DAMAGED:
+        told = generic.difference(parent, child)
+    return told if len(told) <= most else [*told[:most], f"and {len(told) - most} more"]
+
+
+def references(arch: Any) -> Mapping[str, Mapping[str, float]]:
+    """Indicators of published networks of the same space, by their names."""
+    return getattr(_artist(arch), "REFERENCES", {})
+
+
 def _artist(arch: Any) -> ModuleType:
     """The module `nasjax.report.drawings.<space>`; the generic one where there is none."""
     name = arch.get("space") if isinstance(arch, Mapping) else None

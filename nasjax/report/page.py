@@ -9,7 +9,21 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-from nasjax.report import charts, grouping, histories, one_shot, pareto, phases, searching, sections, training
+from nasjax.report import (
+    charts,
+    grouping,
+    histories,
+    one_shot,
+    parents,
+    pareto,
+    phases,
+    pictures,
+    searching,
+    sections,
+    timeline,
+    top_k,
+    training,
+)
 from nasjax.report.elements import count, note, plain, section, swatch, table
 from nasjax.report.grouping import Line
 from nasjax.report.metric import Metric
@@ -54,6 +68,7 @@ def page(runs: Sequence[Run]) -> str:
     lines = grouping.lines(runs, labels)
     of_run = {n: line for line in lines for n, _ in line.members}
     charts_of_all = phases.overview(runs, labels, lines) + section("The search", _searches(runs, lines))
+    charts_of_all += pictures.compared(runs, labels)
     if len(runs) == 1:
         title = _title(runs[0])
         head = f'<p class="meta">{sections.meta(runs[0])}</p>'
@@ -90,13 +105,15 @@ def _searches(runs: Sequence[Run], lines: Sequence[Line]) -> list[str]:
     kinds: dict[Metric, list[Line]] = {}
     for line in lines:
         kinds.setdefault(line.metric, []).append(line)
-    found = [plot(same) for same in kinds.values() for plot in (searching.progress, searching.sizes, pareto.fronts)]
+    plots = (searching.progress, timeline.best_so_far, top_k.curves, searching.sizes, pareto.fronts)
+    found = [plot(same) for same in kinds.values() for plot in plots]
     return [*found, *training.figures(lines, {n: run.metrics for n, run in enumerate(runs)}), searching.costs(lines)]
 
 
 def _told(run: Run, line: Line, number: int, rows: int) -> str:
     """Everything about one run below the charts."""
-    return histories.section(run) + one_shot.section(run, number) + sections.details(run, line, number, rows)
+    told = [parents.section(run, line, number), histories.section(run), one_shot.section(run, number)]
+    return "".join([*told, sections.details(run, line, number, rows)])
 
 
 def _title(run: Run) -> str:

@@ -24,6 +24,9 @@ class Trial(NamedTuple):
     status: str
     error: str
     hash: str
+    parent: int | None = None  # the trial that was mutated; -1 = drawn at random, None = not recorded
+    indicators: Mapping[str, float] = {}  # numbers of its graph
+    inherited: float | None = None  # the fraction of its weights that its parent gave it
 
 
 class Phase(NamedTuple):
@@ -46,6 +49,7 @@ class Run(NamedTuple):
     supernet: list[dict[str, Any]]  # of a one-shot run: an epoch of the supernet's training each
     optimum: dict[str, Any]  # of a one-shot run whose score is a sum: the provably best path
     standalone: list[dict[str, Any]]  # of a one-shot run: paths that were also trained alone
+    ledger: list[dict[str, Any]]  # of an asynchronous search: events of its tasks
     unreadable: int  # damaged lines, a torn last line apart
     running: bool  # a search holds the workdir's lock
     written: float  # last change of the results, seconds since 1970
@@ -204,4 +208,7 @@ def trial(row: dict[str, Any], order: int) -> Trial:
         status=status,
         error=str(row.get("error") or ""),
         hash=str(row.get("hash") or ""),
+        parent=_count(row.get("parent")),
+        indicators={str(k): v for k, told in mapping(row.get("indicators")).items() if (v := number(told)) is not None},
+        inherited=number(row.get("inherited")),
     )

@@ -8,12 +8,15 @@ import shlex
 from datetime import datetime
 from html import escape
 
-from nasjax.report import networks
+from nasjax.report import networks, random_phase
 from nasjax.report.elements import anchor, count, figure, note, plain, section, table
 from nasjax.report.grouping import Line
 from nasjax.report.retrained import retrained
 from nasjax.report.runs import Run, Trial
 from nasjax.report.searching import sentence
+
+
+_EXTREMES = 5  # graphs drawn of either end
 
 
 def meta(run: Run) -> str:
@@ -62,14 +65,29 @@ def details(run: Run, line: Line, page_number: int, rows: int) -> str:
 
 
 def _networks(run: Run) -> str:
-    drawn = []
-    for what, trial in (("Best", run.best), ("Worst", run.worst)):
+    drawn, evolved = [], bool(random_phase.bred(run))
+    for what, trial in _extremes(run):
         if trial is not None and trial.arch is not None:
             drawing, caption = networks.draw(trial.arch, run.space)
             numbers = [f"{sentence(run.metric.title)} {run.metric.text(trial.fitness)}"]
             numbers += [f"{trial.params:,} parameters"] if trial.params is not None else []
+            if evolved:
+                numbers.append("a random individual" if trial.parent == -1 else f"a child of trial {trial.parent}")
             drawn.append(figure(f"{what}: trial {trial.id}", drawing, f"{', '.join(numbers)}. {caption}"))
     return section("Networks", drawn)
+
+
+def _extremes(run: Run) -> list[tuple[str, Trial | None]]:
+    """The best and the worst; of graphs that are logged with indicators the five best and five worst different ones."""
+    if run.best is None or not run.best.indicators:
+        return [("Best", run.best), ("Worst", run.worst)]
+    ranked = sorted(run.done, key=lambda t: t.fitness or 0.0, reverse=True)
+    different = list({t.hash or str(t.arch): t for t in reversed(ranked)}.values())
+    different.sort(key=lambda t: t.fitness or 0.0, reverse=True)
+    best = [run.best, *(t for t in different if t is not run.best)][:_EXTREMES]
+    worst = different[len(best) :][-_EXTREMES:][::-1]
+    groups = {"Best": best, "Worst": worst}
+    return [(f"{what} {n}" if n > 1 else what, t) for what, group in groups.items() for n, t in enumerate(group, 1)]
 
 
 def _trials(run: Run, page_number: int, most: int) -> str:

@@ -20,8 +20,10 @@ def read(folder: Path) -> Run:
     files = [folder / name for name in ("trials.jsonl", "config.json", "supernet/metrics.jsonl")]
     if not any(file.is_file() for file in files[:2]):
         raise ValueError(f"no trials.jsonl or config.json in {folder}; give a workdir of `--mode=search`")
-    names = ("trials.jsonl", "metrics.jsonl", "supernet/metrics.jsonl", "standalone.jsonl")
-    (rows, metrics, supernet, standalone), unreadable = zip(*(_lines(folder / name) for name in names), strict=True)
+    names = ("trials.jsonl", "metrics.jsonl", "supernet/metrics.jsonl", "standalone.jsonl", "ledger.jsonl")
+    (rows, metrics, supernet, standalone, ledger), unreadable = zip(
+        *(_lines(folder / name) for name in names), strict=True
+    )
     return Run(
         folder=folder,
         config=_object(files[1]),
@@ -32,6 +34,7 @@ def read(folder: Path) -> Run:
         supernet=supernet,
         optimum=_object(folder / "optimum.json"),
         standalone=standalone,
+        ledger=ledger,
         unreadable=sum(unreadable),
         running=_locked(folder / ".lock"),
         written=max(file.stat().st_mtime for file in files if file.is_file()),

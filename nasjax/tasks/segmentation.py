@@ -89,6 +89,28 @@ def _image_score(outputs: PyTree, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     return (intersection + _SMOOTH) / (union + _SMOOTH), jnp.ones_like(union)
 
 
+def pictures(outputs: PyTree, images: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """What the report shows of a few samples: the arrays of `pictures/*.npz`.
+
+    Args:
+      outputs: logits [N, H, W, 1], or several heads.
+      images: [N, H, W, C] as the data set holds them, uint8 or fractions; of other than 3 channels the first is shown.
+      targets: masks [N, H, W, 1], 0..1.
+
+    Returns:
+      image u8[N, H, W, 1 or 3], truth u8[N, H, W] (0 or 1), prediction f16[N, H, W], probabilities of foreground.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        images = np.rint(255 * np.clip(images, 0, 1)).astype(np.uint8)
+    logits = np.asarray(prediction(outputs), np.float32)[..., 0]
+    return {
+        "image": images if images.shape[-1] == 3 else images[..., :1],
+        "truth": (np.asarray(targets)[..., 0] > 0.5).astype(np.uint8),
+        "prediction": (0.5 + 0.5 * np.tanh(logits / 2)).astype(np.float16),
+    }
+
+
 def predict(model: Any, source: Path, out: Path) -> list[Path]:
     """Writes a mask NAME.png (0 and 255) of the original size for every image.
 
@@ -147,6 +169,7 @@ def segmentation(*, per_image: bool = False) -> Task:
         score=_image_score if per_image else overlap,
         finish=finish,
         predict=predict,
+        pictures=pictures,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -40,6 +40,30 @@ def summary(arch: Any) -> str:
     if not found:
         return "" if arch is None else _text(arch)
     return "  ".join(f"{site}={_text(value)}" for site, value in found.items())
+
+
+def difference(parent: Any, child: Any) -> list[str]:
+    """Every field of the JSON that differs: "layers 1 num_filters 24 → 36"."""
+    old, new = dict(_leaves(parent)), dict(_leaves(child))
+    return [
+        " ".join(filter(None, [path, f"{_leaf(old, path)} → {_leaf(new, path)}"]))
+        for path in dict.fromkeys([*old, *new])
+        if path not in old or path not in new or old[path] != new[path]
+    ]
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """What a tree of JSON holds, by its path; short lists of plain values count as one."""
+    inner = isinstance(tree, list) and any(isinstance(value, (list, dict)) for value in tree)
+    if not isinstance(tree, Mapping) and not inner:
+        yield path, tree
+        return
+    for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+        yield from _leaves(value, f"{path} {key}".strip())
+
+
+def _leaf(leaves: Mapping[str, Any], path: str) -> str:
+    return _text(leaves[path])[:80] if path in leaves else "nothing"
 
 
 def _sites(arch: Any) -> dict[str, Any]:

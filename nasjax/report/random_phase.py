@@ -1,0 +1,103 @@
+"""The random phase of an evolution and what follows it: the metric over both, and size against metric in the first."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from nasjax.report import charts, correlation, searching
+from nasjax.report.elements import figure
+from nasjax.report.grouping import Line
+from nasjax.report.runs import Run, Trial
+
+EMA_DECAY = 0.98
+RANDOM, BRED = "random", "mutated"
+_COLOURS = ("#6B7580", charts.PALETTE[0])
+
+
+def ema(values: Sequence[float], decay: float = EMA_DECAY) -> list[float]:
+    """e_n = decay e_{n-1} + (1 - decay) x_n from e_0 = x_0, without correction.
+
+    Example:
+      >>> ema([0.80, 0.84, 0.82])
+      [0.8, 0.8008, 0.801184]
+    """
+    found: list[float] = []
+    for value in values:
+        found.append(decay * found[-1] + (1 - decay) * value if found else value)
+    return found
+
+
+def initial(run: Run) -> list[Trial]:
+    """The trials with a result that were drawn at random: those without a parent."""
+    return [t for t in run.done if t.parent == -1]
+
+
+def bred(run: Run) -> list[Trial]:
+    """The trials with a result that a parent was mutated to."""
+    return [t for t in run.done if t.parent is not None and t.parent >= 0]
+
+
+def curve(run: Run, line: Line, number: int) -> str:
+    """The metric trial by trial, coloured by phase, with its moving average; "" where there are not both phases."""
+    groups = {RANDOM: initial(run), BRED: bred(run)}
+    if not all(groups.values()):
+        return ""
+    metric, names = run.metric, list(groups)
+    most = charts.MOST_POINTS // 2
+    dots = [
+        searching.point(line, number, t, x=t.order, y=metric.value(t.fitness or 0.0), phase=name)
+        for name, trials in groups.items()
+        for t in charts.thin(trials, most)
+    ]
+    averages = ema([metric.value(t.fitness or 0.0) for t in run.done])
+    track = [{"x": t.order, "y": y} for t, y in zip(run.done, averages, strict=True)]
+    places = {"x": charts.axis("x", "trials completed", whole=True, end="x"), "y": charts.axis("y", metric.axis)}
+    begin = min(t.order for t in groups[BRED]) - 0.5
+    hovered = charts.hover(("x", "trials completed", ",d"), ("y", f"moving average ({EMA_DECAY})", metric.format))
+    coloured = charts.colours(names, _COLOURS, "phase")
+    marks = [
+        charts.layer("rule", [{"x": begin}], {"x": places["x"]}, color=charts.FAILED, strokeDash=[5, 4]),
+        charts.layer(
+            "circle", dots, places | {"color": coloured, "tooltip": searching.told([line])}, **searching.POINT
+        ),
+        charts.layer("line", charts.thin(track), places | {"tooltip": hovered}, color="#16191d", strokeWidth=2.4),
+    ]
+    spreads = [
+        f"{name}: mean {metric.plain(statistics.fmean(values))}, standard deviation {metric.plain(_spread(values))}"
+        for name, trials in groups.items()
+        if (values := [metric.sign * (t.fitness or 0.0) for t in trials])
+    ]
+    caption = (
+        f"Gray points are random individuals, blue ones mutated; the dashed line is where the first mutated one came "
+        f"back. The curve is the exponential moving average e(n) = {EMA_DECAY} e(n−1) + {1 - EMA_DECAY:.2f} x(n) from "
+        f"the first value, not corrected. {searching.sentence('; '.join(spreads))}."
+    )
+    title = f"{searching.sentence(metric.title)} in the random and the evolution phase"
+    return figure(title, charts.chart(marks, caption), caption)
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.pstdev(values)
+
+
+def sizes(run: Run, line: Line, number: int) -> str:
+    """Parameters against the metric of random individuals only; "" where nothing is bred or fewer than three are."""
+    trials = [t for t in initial(run) if t.params and t.params > 0]
+    if len(trials) < 3 or not bred(run):
+        return ""
+    metric = run.metric
+    pairs = [(float(t.params or 0), metric.value(t.fitness or 0.0)) for t in trials]
+    dots = [
+        searching.point(line, number, t, y=metric.value(t.fitness or 0.0))
+        for t in charts.thin(trials, charts.MOST_POINTS)
+    ]
+    across: dict[str, Any] = {"x": charts.axis("params", "parameters (logarithmic)", log=True)}
+    across |= {"y": charts.axis("y", metric.axis), "tooltip": searching.told([line])}
+    marks = [charts.layer("circle", dots, across, color=_COLOURS[0], **searching.POINT)]
+    caption = (
+        f"A point is a random individual; {metric.better}. Mutated ones are left out: they are larger because "
+        f"mutations add more than they remove, and the bad ones have no children. {correlation.told(pairs)}"
+    )
+    return figure(f"Size and {metric.title}, random individuals only", charts.chart(marks, caption), caption)
