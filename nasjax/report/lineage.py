@@ -72,14 +72,17 @@ def _chart(run: Run, chain: Sequence[Trial], line: Line, number: int) -> str:
         for n, t in enumerate(chain)
         if t.fitness is not None
     ]
-    across: dict[str, Any] = {"x": charts.axis("x", "generation", whole=True, end="x"), "y": charts.axis("y", metric.axis)}
+    across: dict[str, Any] = {
+        "x": charts.axis("x", "generation", whole=True, end="x"),
+        "y": charts.axis("y", metric.axis),
+    }
     across["tooltip"] = searching.told([line])
     look = {"point": {"filled": True, "size": 42}, "cursor": "pointer", "color": line.colour}
     marks = [charts.layer("line", charts.thin(rows), across, **look)]
     first, last = chain[0], chain[-1]
     caption = (
-        f"From left to right trial {first.id} ({metric.text(first.fitness)}), its child, that one's child, to the best, trial "
-        f" {last.id} ({metric.text(last.fitness)}): {len(chain) - 1} mutations. Each point is the {metric.title} "
+        f"From left to right trial {first.id} ({metric.text(first.fitness)}), its child, that one's child, to the best, "
+        f"trial {last.id} ({metric.text(last.fitness)}): {len(chain) - 1} mutations. Each point is the {metric.title} "
         "that was measured once."
     )
     return figure("Lineage of the best", charts.chart(marks, caption), caption)

@@ -15,7 +15,6 @@ from nasjax.report.retrained import retrained
 from nasjax.report.runs import Run, Trial
 from nasjax.report.searching import sentence
 
-
 _EXTREMES = 5  # graphs drawn of either end
 
 
