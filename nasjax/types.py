@@ -252,6 +252,8 @@ class Builder(NamedTuple):
     named: Mapping[str, dict[str, Any]] = {}  # architectures known by name, as JSON
     masked: Callable[[Any, Any, Signature], Masked] | None = None
     small: tuple[Any, Any] | None = None  # space and form for a demo, where the default is too large for one
+    # (child, parent, the child's initial variables, the parent's) -> variables, the part of them that is the parent's
+    inherit: Callable[[Built, Built, PyTree, PyTree], tuple[PyTree, float]] | None = None
     recipe: Any = None  # the `Recipe` that its networks are trained by, where it is not that of image classifiers
 
 

@@ -4,6 +4,7 @@ A case is programs with their arguments. They are traced in a forced form: expor
 that JAX knows how to keep what they call, and run here beside the CPU's form.
 """
 
+import sys
 from functools import cache, partial
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from tools.tiny_choice_chains import images, tiniest, tiny, tiny_shuffle
 
-from nasjax.learners import passes
+from nasjax.learners.mixed_product import mixed_product
 from nasjax.learners.one_shot_update import one_shot_update
 from nasjax.nets.choice_chain import choice_chain
 from nasjax.nets.choice_supernet import choice_supernet
@@ -30,6 +31,8 @@ from nasjax.spaces.conv_plan import plan
 from nasjax.spaces.darts_cell import CELLS, OPERATORS, Genotype
 from nasjax.spaces.darts_plan import DartsPlan
 from nasjax.tasks.classification import TASK
+from nasjax.train import passes
+from nasjax.train.losses import classified
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, trainer
 from nasjax.types import Evaluation
@@ -225,9 +228,9 @@ def search_passes(layers, names):
     ones = jax.tree.map(jnp.ones_like, variables["params"])
     drop = np.float64(0.2)
     return (
-        passes.gradient_pass(network, 1)(*weights, KEY, drop, (x, y)),
-        passes.mixed_product(network, 1)(*weights, KEY, drop, ones, (x, y)),
-        passes.validation(network, 1)(*weights, [(x, y)]),
+        passes.gradient_pass(network, classified, 1)(*weights, KEY, drop, (x, y)),
+        mixed_product(network, classified, 1)(*weights, KEY, drop, ones, (x, y)),
+        passes.validation(network, classified, 1)(*weights, [(x, y)]),
     )
 
 
@@ -246,7 +249,8 @@ def lowered_passes(form, layers, names, monkeypatch):
     def execute(walk):
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), walk(call))
 
-    monkeypatch.setattr(passes, "_execution", lambda network, devices: execute)
+    for module in (passes, sys.modules[mixed_product.__module__]):
+        monkeypatch.setattr(module, "execution", lambda network, devices: execute)
     with jax.enable_x64(True), backend.forced(form):
         search_passes(layers, names)
     return len(seen)

@@ -34,8 +34,8 @@ ALLOWED = {
     "store": {"types", "settings", "__init__"},
     "tasks": {"types", "data", "train"},
     "building": {"types", "catalog", "spaces", "nets", "data", "train"},
-    "learners": {"types", "spaces", "ops", "nets", "train"},
-    "evaluators": {"types", "spaces", "nets", "data", "train"},
+    "learners": {"types", "spaces", "ops", "train"},
+    "evaluators": {"types", "ops", "spaces", "data", "train"},
     "drive": {"types", "settings", "store", "train"},
     "model": {"types", "settings", "catalog", "ops", "store", "train"},
     "experiments": {

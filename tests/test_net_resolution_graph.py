@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nasjax.nets.parts import part_of, through, with_part
 from nasjax.nets.resolution_graph import resolution_graph
+from nasjax.ops.parts import part_of, through, with_part
 from nasjax.spaces.resolution_graph import ResolutionGraph
 from nasjax.spaces.resolution_graph_change import Mutations, mutant
 from nasjax.spaces.resolution_graph_form import from_tree

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from nasjax.nets.resolution_graph import resolution_graph
+from nasjax.nets.resolution_graph_inherit import inherit
 from nasjax.spaces.resolution_graph import ResolutionGraph
 from nasjax.spaces.resolution_graph_form import Graph, check, from_tree, to_tree
 from nasjax.spaces.resolution_graph_indicators import indicators
@@ -13,7 +14,7 @@ from nasjax.spaces.resolution_graph_named import NAMED
 from nasjax.spaces.resolution_graph_plan import GraphPlan, edge_counts
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
-from nasjax.types import Builder, Built, Signature
+from nasjax.types import Builder, Built, PyTree, Signature
 
 
 def _build(space: ResolutionGraph, form: None, tree: dict[str, Any], signature: Signature) -> Built:
@@ -46,6 +47,10 @@ def _indicators(graph: Graph) -> dict[str, float]:
     }
 
 
+def _inherit(child: Built, parent: Built, fresh: PyTree, old: PyTree) -> tuple[PyTree, float]:
+    return inherit(child.plan, parent.plan, fresh, old)
+
+
 SMALL = ResolutionGraph(
     levels=3, max_nodes=16, max_edges=40, channels=(8,), min_params=5_000, max_params=60_000, extra_nodes=2
 )
@@ -58,4 +63,6 @@ RECIPE = Recipe(
     final_rate=1e-5,
     augment=Augment(crop="none", rotate=True, colour=0.1),
 )
-BUILDER = Builder(ResolutionGraph(), _build, ("segmentation",), named=NAMED, small=(SMALL, None), recipe=RECIPE)
+BUILDER = Builder(
+    ResolutionGraph(), _build, ("segmentation",), named=NAMED, small=(SMALL, None), inherit=_inherit, recipe=RECIPE
+)

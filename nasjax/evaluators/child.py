@@ -11,14 +11,18 @@ from typing import Any
 import numpy as np
 
 from nasjax.data.dataset import Dataset
-from nasjax.evaluators.child_exact import Child, Outcome, exact
+from nasjax.evaluators.child_exact import exact
+from nasjax.evaluators.child_parts import parted
 from nasjax.evaluators.child_vmap import vmapped
+from nasjax.evaluators.children import Child, Outcome
 from nasjax.evaluators.cost_model import chunk_size
 from nasjax.train.fit import resident
 from nasjax.train.recipe import Recipe
 from nasjax.types import Built, Evaluation, Evaluator, Key, Masked, Proposal, Status, Task
 
-STRATEGIES = ("auto", "vmap", "exact")
+# (child, parent, the child's initial variables, the parent's) -> variables, the part of them that is the parent's
+Inherit = Callable[[Built, Built, Any, Any], tuple[Any, float]]
+STRATEGIES = ("auto", "vmap", "exact", "parts")
 
 
 def child(
@@ -30,6 +34,8 @@ def child(
     masked: Masked | None = None,
     last_epochs: int = 5,
     chunk: int | None = None,
+    parts: bool = False,
+    inherit: Inherit | None = None,
     keep_weights: bool = False,
 ) -> Evaluator:
     """Trains every proposed architecture from scratch on the training part.
@@ -46,12 +52,17 @@ def child(
         None = one program per distinct architecture ("exact"). The results are the same up to rounding.
       last_epochs: the fitness is the best of so many epochs at the end.
       chunk: children that "vmap" trains at a time; None = as many as fit the memory, or all where that is not known.
-      keep_weights: return {id: variables} of the children that did not fail (of the architecture's own network).
+      parts: train a network part by part ("parts"): one that is made of parts that are known compiles nothing.
+      inherit: how a child begins with its parent's weights; None = all begin afresh.
+      keep_weights: return artifacts of the children that did not fail, {id: {"arch": i32[A], "variables": of the
+        architecture's own network}}.
 
     Returns:
-      Evaluator; evaluate(key, proposal, inherited=None) -> (Evaluation, artifacts). Rows with id -1 are skipped
+      Evaluator; evaluate(key, proposal, inherited=None) -> (Evaluation, artifacts). `inherited` has the artifacts of
+      parents, by their ids; a child whose parent has none begins afresh. Rows with id -1 are skipped
       (fitness NaN, status OK). `info`: params, macs i64[N]; train_loss f32[N] of the last epoch; valid_curve
-      f32[N, epochs], the metric; error, a list of N lines. `artifacts` is None without `keep_weights`.
+      f32[N, epochs], the metric; with `inherit` inherited f32[N], the part of its weights that a child has from its
+      parent; error, a list of N lines. `artifacts` is None without `keep_weights`.
 
     Raises:
       ValueError: a number out of its range.
@@ -63,7 +74,11 @@ def child(
     if last_epochs < 1 or (chunk is not None and chunk < 1):
         raise ValueError(f"last_epochs and chunk must be at least 1, got {last_epochs} and {chunk}")
     data, signature = resident(dataset), task.signature(dataset)
-    if masked is None:
+    if masked is not None and inherit is not None:
+        raise ValueError("children of one program do not inherit weights; use strategy=exact or parts")
+    if parts:
+        train = parted(data, signature, task, recipe, keep_weights=keep_weights)
+    elif masked is None:
         train = exact(data, signature, task, recipe, keep_weights=keep_weights)
     else:
         if chunk is None and masked.cost is not None:
@@ -79,11 +94,21 @@ def child(
                 builts[n] = build(archs[n])
             except ValueError as error:
                 outcomes[n] = Outcome(0.0, error=str(error))
-        children = [Child(int(ids[n]), archs[n], builts[n]) for n in builts]
+        parents = np.asarray(proposal.parent).tolist()
+
+        def bequest(n: int) -> Callable[[Any], tuple[Any, float]] | None:
+            left = (inherited or {}).get(parents[n])
+            if inherit is None or left is None:
+                return None
+            return lambda fresh: inherit(builts[n], build(left["arch"]), fresh, left["variables"])
+
+        children = [Child(int(ids[n]), archs[n], builts[n], bequest(n)) for n in builts]
         outcomes |= zip(builts, train(key, children, len(ids)), strict=True)
-        return _evaluation(ids, builts, outcomes, recipe.epochs, last_epochs, task), (
-            _weights(ids, outcomes) if keep_weights else None
-        )
+        evaluation = _evaluation(ids, builts, outcomes, recipe.epochs, last_epochs, task)
+        if inherit is not None:
+            shares = np.array([outcomes[n].inherited if n in outcomes else 0.0 for n in range(len(ids))], np.float32)
+            evaluation.info["inherited"] = shares
+        return evaluation, _artifacts(ids, archs, outcomes) if keep_weights else None
 
     return Evaluator(evaluate)
 
@@ -116,9 +141,9 @@ def _evaluation(
     return Evaluation(fitness, cost, status, info)
 
 
-def _weights(ids: np.ndarray, outcomes: dict[int, Outcome]) -> dict[int, Any]:
+def _artifacts(ids: np.ndarray, archs: np.ndarray, outcomes: dict[int, Outcome]) -> dict[int, Any]:
     return {
-        int(ids[i]): outcome.variables
+        int(ids[i]): {"arch": archs[i], "variables": outcome.variables}
         for i, outcome in outcomes.items()
         if outcome.curves is not None and not outcome.curves.nan_epoch
     }

@@ -6,51 +6,21 @@ import contextlib
 import ctypes
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from nasjax.evaluators.children import Child, Curves, Outcome, Train, born, network_of, on_host
 from nasjax.train.fit import Run, advance, stepwise
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, Trainer, TrainState, example, trainer
-from nasjax.types import Built, Key, PyTree, Signature, Task, one_line
+from nasjax.train.step import Data, example, trainer
+from nasjax.types import Built, Key, Signature, Task, one_line
 
 _AHEAD = 2  # programs compiled before they are needed
 _KEPT = 64  # programs kept for architectures that come again
-
-
-class Child(NamedTuple):
-    """One child to train."""
-
-    id: int
-    arch: np.ndarray  # i32[S]
-    built: Built
-
-
-class Curves(NamedTuple):
-    """What of a TrainState tells how the training went, on the host."""
-
-    train_loss: Any  # f32[epochs]
-    valid_metric: Any  # f32[epochs]
-    nan_epoch: Any  # i32
-
-
-class Outcome(NamedTuple):
-    """What became of one child."""
-
-    seconds: float
-    curves: Curves | None = None  # None: it raised
-    variables: PyTree = None  # where they are kept
-    error: str = ""  # one line; "" = none
-
-
-# train(key, children, width) -> outcomes; `width` is how many there might have been: compiled shapes follow it, so that
-# a round in which some are refused compiles nothing new.
-Train = Callable[[Key, Sequence[Child], int], list[Outcome]]
 
 
 def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_weights: bool = False) -> Train:
@@ -64,21 +34,17 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
       keep_weights: leave the variables in the outcomes.
 
     Returns:
-      train(key, children, width) -> outcomes. Child i depends on fold_in(key, i) and its architecture, not on its
-      neighbours. Its seconds are its training and the wait for its program. Programs are kept for plans that come
-      again; the learning rate is an argument of them.
+      train(key, children, width) -> outcomes. Child i depends on fold_in(key, i), its architecture and its parent's
+      weights, not on its neighbours. Its seconds are its training and the wait for its program. Programs are kept for
+      plans that come again; the learning rate is an argument of them.
     """
     programs: OrderedDict[Any, Future[Run]] = OrderedDict()
 
-    def start(key: Key, built: Built) -> tuple[Trainer, TrainState]:
-        network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-        variables = network.init(key, None, example(network, signature))
-        train = trainer(network, recipe, len(data.train_y), variables, task)
-        return train, train.start(variables)
-
     def compiled(built: Built) -> Run:
-        train, state = start(jax.random.key(0), built)
-        return stepwise(train, recipe, state, None, data, task)
+        network = network_of(built, recipe)
+        variables = network.init(jax.random.key(0), None, example(network, signature))
+        train = trainer(network, recipe, len(data.train_y), variables, task)
+        return stepwise(train, recipe, train.start(variables), None, data, task)
 
     def program(pool: ThreadPoolExecutor, built: Built) -> Future[Run]:
         plan = built.plan
@@ -94,12 +60,14 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
         try:
             key_init, key_train = jax.random.split(jax.random.fold_in(key, child.id))
             run = ready.result()
-            train, state = start(key_init, child.built)
+            network = network_of(child.built, recipe)
+            variables, inherited = born(key_init, network, child, signature)
+            train = trainer(network, recipe, len(data.train_y), variables, task)
             rate = jnp.float32(child.built.learning_rate or recipe.learning_rate)
-            state = advance(run, key_train, state, None, rate, data, 0, train.steps)
-            variables = train.variables(state) if keep_weights else None
+            state = advance(run, key_train, train.start(variables), None, rate, data, 0, train.steps)
             curves = Curves(state.train_loss, state.valid_metric, state.nan_epoch)
-            return Outcome(time.monotonic() - began, *jax.tree.map(np.asarray, (curves, variables)))
+            curves, kept = on_host((curves, train.variables(state) if keep_weights else None))
+            return Outcome(time.monotonic() - began, curves, kept, inherited=inherited)
         except Exception as error:  # a child that cannot be trained is a result, not the end of the search
             return Outcome(time.monotonic() - began, error=one_line(error))
 

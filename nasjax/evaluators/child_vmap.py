@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.evaluators.child_exact import Child, Curves, Outcome, Train
+from nasjax.evaluators.children import Child, Curves, Outcome, Train
 from nasjax.train.compiling import compile_lowered
 from nasjax.train.fit import Run, advance
 from nasjax.train.recipe import Recipe

@@ -39,7 +39,9 @@ RATES = {
 def choose_strategy(
     builts: Sequence[Built], masked: Masked | None, recipe: Recipe, train_size: int, backend: str
 ) -> tuple[str, dict[str, Any]]:
-    """Chooses "exact" or "vmap".
+    """Chooses "exact", "vmap" or "parts".
+
+    Networks of parts that no program serves together are trained part by part.
 
     Where the cost of the masked network is not known, the CPU trains by "exact" and an accelerator by "vmap".
 
@@ -65,6 +67,10 @@ def choose_strategy(
     estimates: dict[str, Any] = {"steps": steps, "params": params, "macs": macs}
     room = {"exact": int(np.mean(memory))} if memory else {}
     chosen = "exact" if masked is None or backend == "cpu" else "vmap"
+    if masked is None and builts[0].network(bn_eps=recipe.bn_eps, dtype=recipe.dtype).parts:
+        chosen = "parts"
+        seconds = {"parts": steps * per_step, **seconds}  # its few programs are compiled once for all
+        room = {"parts": room["exact"], **room} if room else {}
     if masked is not None and masked.cost is not None:
         cost = masked.cost(batch)
         once = cost.layers * rates.compile_vmap_s * (_TRACED if cost.slow else 1) / _SHARING

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from nasjax.nets.parts import part_of, through, whole
+from nasjax.ops.parts import part_of, through, whole
 from nasjax.types import Array, Evaluation, Evaluator, Key, Network, Part, Proposal, PyTree, Status, one_line
 
 _EXACT = 2**23  # codes per product: sums of so many ones are exact in float32

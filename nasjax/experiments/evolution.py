@@ -12,6 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from nasjax import catalog
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.searchers.aging import aging
@@ -39,8 +40,10 @@ def configure(name: str, dataset: str | None, space: str | None) -> CandidateCon
     """The preset `name` for a data set and a space."""
     searches = {"demo": EvolutionConfig(population=6, sample_size=3), "paper": EvolutionConfig()}
     config = base.preset("evolution", name, dataset, space, searches, "resolution_graph")
-    graphs = name == "demo" and space in (None, "resolution_graph")  # each compiles for some ten seconds
-    return dataclasses.replace(config, trials=12) if graphs else config
+    # A population changes with every result, so a candidate waits for no other.
+    if name == "demo" and config.space.name == "resolution_graph":
+        config = dataclasses.replace(config, trials=24)
+    return dataclasses.replace(config, width=1, inherit=catalog.builder(config.space.name).inherit is not None)
 
 
 def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from nasjax.learners.descent import inner
-from nasjax.learners.passes import Pass
+from nasjax.train.passes import Pass
 from nasjax.types import PyTree
 
 

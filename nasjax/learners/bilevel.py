@@ -17,9 +17,11 @@ import optax
 
 from nasjax.learners.architecture_gradient import ArchitectureGradient, Problem, first_order
 from nasjax.learners.descent import Adam, Sgd, at_rest, clip, cosine, descend, transformation
-from nasjax.learners.passes import gradient_pass, mixed_product, validation
+from nasjax.learners.mixed_product import mixed_product
 from nasjax.train.compiling import options
+from nasjax.train.losses import classified
 from nasjax.train.parallel import replicate
+from nasjax.train.passes import gradient_pass, validation
 from nasjax.types import Key, Learner, Network, PyTree
 
 
@@ -85,8 +87,8 @@ def bilevel(
         raise ValueError(f"epochs must be >= 1 and frozen_epochs 0..epochs, got {epochs} and {frozen_epochs}")
     sgd, adam = sgd or Sgd(), adam or Adam()
     optimiser = transformation(adam)
-    gradients, mixed = gradient_pass(network, devices), mixed_product(network, devices)
-    validate = validation(network, devices)
+    gradients, mixed = gradient_pass(network, classified, devices), mixed_product(network, classified, devices)
+    validate = validation(network, classified, devices)
     choice_of = jax.jit(relaxation.choice)
 
     @jax.jit
@@ -140,13 +142,13 @@ def bilevel(
             )
             at, gradient = architecture_gradient(problem)
             alpha, adam_state, choice = update_alpha(alpha, adam_state, gradient)
-            metrics |= {"val_loss": at.loss, "val_accuracy": at.accuracy}
+            metrics |= {"val_loss": at.loss, "val_accuracy": at.score}
         at = gradients(state.params, state.batch_stats, choice, key_weights, drop, batch["train"])
         params, momentum = update_weights(state.params, state.momentum, at.params, rate)
         state = state._replace(
             params=params, momentum=momentum, batch_stats=at.batch_stats, alpha=alpha, adam=adam_state
         )
-        return state, metrics | {"train_loss": at.loss, "train_accuracy": at.accuracy}
+        return state, metrics | {"train_loss": at.loss, "train_accuracy": at.score}
 
     def epoch(key: Key, state: BilevelState, val_batches: Iterable[PyTree] = ()) -> tuple[BilevelState, bool]:
         state = replicate(state, devices)

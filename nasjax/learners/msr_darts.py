@@ -17,10 +17,11 @@ import numpy as np
 from nasjax.learners.derivation import architecture, kept_pairs
 from nasjax.learners.descent import Sgd, at_rest, clip, cosine, descend
 from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, put, start
-from nasjax.learners.passes import gradient_pass, validation
 from nasjax.ops import stable_rank
 from nasjax.spaces.darts_cell import CELLS, EDGES
+from nasjax.train.losses import classified
 from nasjax.train.parallel import replicate
+from nasjax.train.passes import gradient_pass, validation
 from nasjax.types import Key, Learner, Network, PyTree
 
 OPERATORS = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")  # of the search network, on every edge
@@ -112,7 +113,7 @@ def msr_darts(
         raise ValueError(f"epochs and iterations must be >= 1, got {epochs} and {iterations}")
     sgd = sgd or Sgd()
     convs, score = layout.convs, score or Score()
-    gradients, validate = gradient_pass(network, devices), validation(network, devices)
+    gradients, validate = gradient_pass(network, classified, devices), validation(network, classified, devices)
 
     @jax.jit
     def prepare(key: Key, params: PyTree, kept: Kernels) -> tuple[PyTree, Kernels, Callable[..., Any]]:
@@ -166,7 +167,7 @@ def msr_darts(
             vectors=vectors,
             normalised=get(normalised, convs),
         )
-        return state, {"train_loss": at.loss, "train_accuracy": at.accuracy}
+        return state, {"train_loss": at.loss, "train_accuracy": at.score}
 
     def epoch(key: Key, state: MsrState, val_batches: Iterable[PyTree] = ()) -> tuple[MsrState, bool]:
         state = replicate(state, devices)

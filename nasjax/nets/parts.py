@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from nasjax.nets.cell_parts import Mode, initialise
+from nasjax.ops.parts import part_of, put, through, with_part
 from nasjax.types import Key, Network, Part, PyTree
 
 
@@ -62,7 +63,7 @@ def assemble(lines: Sequence[Line], *, bn_eps: float = 1e-5, dtype: str = "float
                 known[what] = jax.eval_shape(lambda *a, f=start: f(jax.random.key(0), *a, mode, None, 0.0), inputs, own)
             outputs, variables = known[what]
             values |= zip(line.writes, outputs, strict=True)
-            shapes = _put(shapes, line.path, variables)
+            shapes = put(shapes, line.path, variables)
         return initialise(key, shapes, jnp.result_type(x, jnp.float32))
 
     def apply(
@@ -88,54 +89,6 @@ def assemble(lines: Sequence[Line], *, bn_eps: float = 1e-5, dtype: str = "float
         return through(parts, run, x), after
 
     return Network(init, apply, parts)
-
-
-def through(parts: Sequence[Part], run: Callable[[int, Part, PyTree], PyTree], x: Any) -> Any:
-    """The value "y" from "x" by run(i, part i, inputs) -> outputs, one part after the other."""
-    values = {"x": x}
-    last = {name: i for i, part in enumerate(parts) for name in part.reads}
-    for i, part in enumerate(parts):
-        outputs = run(i, part, tuple(values[name] for name in part.reads))
-        # What no later part reads is let go, so that its memory is given back.
-        values = {name: value for name, value in values.items() if last.get(name, len(parts)) > i}
-        values |= zip(part.writes, outputs, strict=True)
-    return values["y"]
-
-
-@functools.lru_cache(maxsize=32)
-def whole(network: Network) -> Part:
-    """A network as its only part."""
-
-    def apply(variables: PyTree, choice: Any, inputs: tuple[jax.Array], **options: Any) -> tuple[PyTree, PyTree]:
-        outputs, after = network.apply(variables, choice, *inputs, **options)
-        return (outputs,), after
-
-    return Part((), apply, ("x",), ("y",), lambda choice: choice)
-
-
-def part_of(variables: PyTree, part: Part) -> PyTree:
-    """The part's own variables; collections that it has no part in are left out."""
-    own = {}
-    for collection, tree in variables.items():
-        for name in part.path:
-            tree = tree.get(name)
-            if tree is None:
-                break
-        else:
-            own[collection] = tree
-    return own
-
-
-def with_part(variables: PyTree, part: Part, own: PyTree) -> PyTree:
-    """`variables` with the part's own in place of what it had."""
-    return _put(variables, part.path, own)
-
-
-def _put(variables: PyTree, path: tuple[str, ...], own: PyTree) -> PyTree:
-    def placed(tree: PyTree, path: tuple[str, ...], leaf: PyTree) -> PyTree:
-        return {**tree, path[0]: placed(tree.get(path[0], {}), path[1:], leaf)} if path else leaf
-
-    return variables | {name: placed(variables.get(name, {}), path, tree) for name, tree in own.items()}
 
 
 @functools.lru_cache(maxsize=256)  # equal modules of several networks share programs as well

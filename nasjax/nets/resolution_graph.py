@@ -13,8 +13,8 @@ import numpy as np
 
 from nasjax.nets.cell_parts import Mode
 from nasjax.nets.numerics import precision
-from nasjax.nets.parts import part_of, through, with_part
 from nasjax.nets.resolution_graph_parts import Concatenation, Gather, Head, Link, Piece, Spot, Stem
+from nasjax.ops.parts import part_of, through, with_part
 from nasjax.spaces.resolution_graph_form import VGG
 from nasjax.spaces.resolution_graph_plan import GraphPlan
 from nasjax.types import Key, Network, Part, PyTree

@@ -81,8 +81,8 @@ def _chart(run: Run, chain: Sequence[Trial], line: Line, number: int) -> str:
     marks = [charts.layer("line", charts.thin(rows), across, **look)]
     first, last = chain[0], chain[-1]
     caption = (
-        f"From left to right trial {first.id} ({metric.text(first.fitness)}), its child, that one's child, to the best, "
-        f"trial {last.id} ({metric.text(last.fitness)}): {len(chain) - 1} mutations. Each point is the {metric.title} "
+        f"From left to right trial {first.id} ({metric.text(first.fitness)}), its child, and so on to trial {last.id} "
+        f"({metric.text(last.fitness)}), the best: {len(chain) - 1} mutations. Each point is the {metric.title} "
         "that was measured once."
     )
     return figure("Lineage of the best", charts.chart(marks, caption), caption)

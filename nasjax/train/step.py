@@ -103,6 +103,14 @@ def pipeline(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[...,
     return shuffle, batch, epoch_steps
 
 
+def pieces_of(y: PyTree, recipe: Recipe, task: Task) -> tuple[int, int]:
+    """How many pieces a part with the targets `y` is measured in, and the samples of each."""
+    count, *sides = jax.tree.leaves(y)[0].shape
+    most = recipe.batch_size if task.contiguous else max(1, _EVAL_PIXELS // math.prod(sides))
+    pieces = -(-count // min(_EVAL_BATCH, most))
+    return pieces, -(-count // pieces)
+
+
 def example(network: Network, signature: Signature) -> PyTree:
     """Zeros in the form of a batch of one sample, for `network.init`."""
     x = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), signature.inputs)
@@ -123,7 +131,8 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(like))
     restore_params = ravel_pytree(blank["params"])[1]
     restore_rest = ravel_pytree(_without_params(blank))[1]
-    optimiser = optax.chain(*_optimiser(recipe, blank["params"]))
+    clip = [optax.clip_by_global_norm(recipe.clip)] if recipe.clip else []
+    optimiser = optax.chain(*clip, *descent(recipe, blank["params"]))
     fresh = network.carry(min(recipe.batch_size, train_size))
     stateful = bool(jax.tree.leaves(fresh))
 
@@ -155,7 +164,7 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         state: TrainState, choice: Any, rate: jax.Array, x: PyTree, y: PyTree, key: Key, t: jax.Array
     ) -> TrainState:
         epoch = t // epoch_steps
-        x = _cast(x, state.params.dtype)
+        x = cast(x, state.params.dtype)
         carry = jax.tree.map(lambda new, old: jnp.where(t % epoch_steps == 0, new, old), fresh, state.carry)
         bn_momentum: Any = recipe.bn_momentum
         if recipe.refresh_epochs:
@@ -178,7 +187,7 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         (loss, (rest, left)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         (loss, rest), grads = mean(((loss, rest), grads))  # over devices, in a data-parallel program
         direction, optimiser_state = optimiser.update(grads, state.optimiser, state.params)
-        now = _rate(recipe, rate, t / moving, epoch)
+        now = rate_now(recipe, rate, t / moving, epoch)
         return state._replace(
             params=state.params - (now * direction).astype(state.params.dtype),
             rest=rest,
@@ -187,7 +196,7 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
             # A refresh has no place in it: what is added beyond the end is dropped.
             train_loss=state.train_loss.at[epoch].add(loss.astype(jnp.float32) / epoch_steps),
             step=jnp.asarray(t + 1, jnp.int32),
-            nan_epoch=_first(state.nan_epoch, epoch, loss),
+            nan_epoch=first_nan(state.nan_epoch, epoch, loss),
         )
 
     def validate(state: TrainState, choice: Any, data: Data, t: jax.Array) -> TrainState:
@@ -197,7 +206,7 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
             epoch = jnp.minimum(epoch, recipe.epochs - 1)
         return state._replace(
             valid_metric=state.valid_metric.at[epoch].set(score),
-            nan_epoch=_first(state.nan_epoch, epoch, score),
+            nan_epoch=first_nan(state.nan_epoch, epoch, score),
         )
 
     def run(
@@ -213,14 +222,12 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         return lax.fori_loop(begin, end, body, state)
 
     def measure(variables: PyTree, choice: Any, x: PyTree, y: PyTree, mean: jax.Array, std: jax.Array) -> jax.Array:
-        count, *sides = jax.tree.leaves(y)[0].shape
-        most = recipe.batch_size if task.contiguous else max(1, _EVAL_PIXELS // math.prod(sides))
-        pieces = -(-count // min(_EVAL_BATCH, most))
-        size = -(-count // pieces)
+        count = len(jax.tree.leaves(y)[0])
+        pieces, size = pieces_of(y, recipe, task)
         dtype = jax.tree.leaves(variables["params"])[0].dtype
 
         def scores(x: PyTree, y: PyTree, carry: PyTree) -> tuple[jax.Array, jax.Array, PyTree]:
-            outputs, carry, _ = call(variables, choice, _cast(task.inputs(x, mean, std), dtype), carry)
+            outputs, carry, _ = call(variables, choice, cast(task.inputs(x, mean, std), dtype), carry)
             return *task.score(outputs, y), carry
 
         if pieces == 1 and not task.contiguous:  # no loop: it would be one more thing to compile
@@ -247,28 +254,30 @@ def _without_params(variables: PyTree) -> PyTree:
     return {name: part for name, part in variables.items() if name != "params"}
 
 
-def _cast(x: PyTree, dtype: Any) -> PyTree:
+def cast(x: PyTree, dtype: Any) -> PyTree:
     """Floating arrays in the weights' type; tokens and other integers stay what they are."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, x)
 
 
-def _optimiser(recipe: Recipe, params: PyTree) -> list[optax.GradientTransformation]:
-    """What turns the gradient into the direction that the learning rate scales."""
-    clip = [optax.clip_by_global_norm(recipe.clip)] if recipe.clip else []
+def descent(recipe: Recipe, params: PyTree) -> list[optax.GradientTransformation]:
+    """What turns the clipped gradient into the direction that the learning rate scales; weight by weight.
+
+    The gradient is a vector, as `ravel_pytree` makes it of the weights `params`.
+    """
     decay = _decay(recipe, params)
     match recipe.optimizer:
         case "sgd":
-            return [*clip, decay, optax.trace(recipe.momentum, nesterov=recipe.nesterov)]
+            return [decay, optax.trace(recipe.momentum, nesterov=recipe.nesterov)]
         case "adam":
-            return [*clip, decay, optax.scale_by_adam(*recipe.betas)]
+            return [decay, optax.scale_by_adam(*recipe.betas)]
         case "adamw":
-            return [*clip, optax.scale_by_adam(*recipe.betas), decay]
+            return [optax.scale_by_adam(*recipe.betas), decay]
         case "rmsprop":
             momentum = [optax.trace(recipe.momentum)] if recipe.momentum else []
-            return [*clip, decay, optax.scale_by_rms(recipe.betas[1]), *momentum]
+            return [decay, optax.scale_by_rms(recipe.betas[1]), *momentum]
 
 
-def _rate(recipe: Recipe, rate: jax.Array, progress: jax.Array, epoch: jax.Array) -> jax.Array:
+def rate_now(recipe: Recipe, rate: jax.Array, progress: jax.Array, epoch: jax.Array) -> jax.Array:
     """The learning rate now; `rate` is the initial one."""
     place = progress * recipe.epochs if recipe.rate_per_step else epoch
     match recipe.schedule:
@@ -302,5 +311,6 @@ def _ravel(tree: PyTree) -> jax.Array:
     return jnp.asarray(np.concatenate([np.ravel(leaf) for leaf in leaves]))
 
 
-def _first(nan_epoch: jax.Array, epoch: jax.Array, value: jax.Array) -> jax.Array:
+def first_nan(nan_epoch: jax.Array, epoch: jax.Array, value: jax.Array) -> jax.Array:
+    """`nan_epoch` after a value of an epoch (from 0): epoch + 1 where it is the first that is not finite."""
     return jnp.where((nan_epoch == 0) & ~jnp.isfinite(value), epoch + 1, nan_epoch).astype(jnp.int32)

@@ -16,9 +16,11 @@ from nasjax.learners.architecture_gradient import (
     second_order_exact,
 )
 from nasjax.learners.descent import Sgd, cosine, descend
+from nasjax.learners.mixed_product import mixed_product
 from nasjax.learners.p_darts import skip_dropout
-from nasjax.learners.passes import Pass, gradient_pass, mixed_product
 from nasjax.ops.pool import max_pool
+from nasjax.train.losses import classified
+from nasjax.train.passes import Pass, gradient_pass
 
 PLAIN = Sgd(momentum=0.0, weight_decay=0.0)
 
@@ -77,7 +79,7 @@ def network_problem(activation, xi, dtype=np.float64):
     variables = network.init(keys[2], choice, jnp.asarray(batch["train"][0]))
     params, stats = variables["params"], variables["batch_stats"]
     momentum, fixed = jax.tree.map(jnp.cos, params), (stats, choice, keys[0], None)
-    gradients, mixed = gradient_pass(network, 1), mixed_product(network, 1)
+    gradients, mixed = gradient_pass(network, classified, 1), mixed_product(network, classified, 1)
     return Problem(
         gradients=lambda params, batch: gradients(params, *fixed, batch),
         mixed=lambda params, v, batch: mixed(params, *fixed, v, batch),

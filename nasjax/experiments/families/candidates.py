@@ -71,8 +71,9 @@ class CandidateConfig(Config):
       form: settings of the candidates' networks beside the space, as its Builder has them.
       recipe: how a candidate is trained.
       table: where its results are looked up instead.
-      strategy: "auto", "vmap" or "exact".
+      strategy: "auto", "vmap", "exact" or "parts".
       width: candidates that are evaluated together, and told together.
+      inherit: children begin with the weights of their parents, where the space says how.
       workers: processes that evaluate, each one candidate at a time (with strategy "vmap" `width` of them); 0 = none,
         this process does.
       trial_timeout: seconds after which a worker is stopped and its candidates have failed.
@@ -86,6 +87,7 @@ class CandidateConfig(Config):
     table: TableConfig = TableConfig()
     strategy: str = "auto"
     width: int = 8
+    inherit: bool = False
     workers: int = 0
     trial_timeout: float | None = None
     last_epochs: int = 5
@@ -191,6 +193,10 @@ def problem(config: CandidateConfig) -> Problem:
             f"{usable_bytes() / 2**30:.1f} GiB are usable; try --set strategy=exact, "
             "a smaller --set recipe.batch_size or a smaller space"
         )
+    if chosen == "parts" and not builts[0].network(bn_eps=config.recipe.bn_eps, dtype=config.recipe.dtype).parts:
+        raise ValueError(f"--space={space.name} has no network of parts; use --set strategy=exact")
+    if config.inherit and (builder.inherit is None or chosen == "vmap"):
+        raise ValueError(f"--space={space.name} with strategy {chosen} inherits no weights; use --set inherit=false")
     chunk = None
     if chosen == "vmap":
         chunk = min(config.width, chunk_size(room)) if (room := estimates["bytes"].get("vmap")) else config.width
@@ -202,6 +208,9 @@ def problem(config: CandidateConfig) -> Problem:
         masked=masked if chosen == "vmap" else None,
         last_epochs=config.last_epochs,
         chunk=chunk,
+        parts=chosen == "parts",
+        inherit=builder.inherit if config.inherit else None,
+        keep_weights=config.inherit,
     )
     facts = {**dataset_facts(data, task), "strategy": chosen, "chunk": chunk, "estimates": estimates}
     return Problem(evaluator, facts)

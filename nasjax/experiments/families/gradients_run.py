@@ -14,8 +14,9 @@ from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import ticking
 from nasjax.experiments.families.config import demo_line, next_line
 from nasjax.experiments.families.gradients import METRICS, Learning, discrete_choice
-from nasjax.learners.passes import validation
 from nasjax.store import checkpoint
+from nasjax.train.losses import classified
+from nasjax.train.passes import validation
 from nasjax.types import Experiment, Network, Outcome, PyTree, Runtime, Watch
 
 
@@ -111,7 +112,7 @@ def _scores(experiment: Learning, network: Network, end: Progress, tree: dict[st
     params = experiment.inherit(end.state)
     mixed = experiment.choice(end.state)
 
-    validate = validation(network, batch_statistics=True)
+    validate = validation(network, classified, batch_statistics=True)
     batches = [batch for batch in experiment.batches.valid() if len(batch[1]) == experiment.config.search.batch_size]
     out = {}
     for name, choice in (("search", mixed), ("derived", discrete_choice(tree, end.facts, mixed))):

@@ -1,0 +1,62 @@
+"""What the strategies of the population trainer have in common: children, what becomes of them, their birth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from nasjax.train.recipe import Recipe
+from nasjax.train.step import example
+from nasjax.types import Built, Key, Network, PyTree, Signature
+
+
+class Child(NamedTuple):
+    """One child to train."""
+
+    id: int
+    arch: np.ndarray  # i32[S]
+    built: Built
+    # its initial variables -> those with the parent's weights, and the part of all weights that are; None = no parent
+    inherit: Callable[[PyTree], tuple[PyTree, float]] | None = None
+
+
+class Curves(NamedTuple):
+    """What of a training state tells how the training went, on the host."""
+
+    train_loss: Any  # f32[epochs]
+    valid_metric: Any  # f32[epochs]
+    nan_epoch: Any  # i32
+
+
+class Outcome(NamedTuple):
+    """What became of one child."""
+
+    seconds: float
+    curves: Curves | None = None  # None: it raised
+    variables: PyTree = None  # where they are kept
+    error: str = ""  # one line; "" = none
+    inherited: float = 0.0  # part of all weights that were the parent's
+
+
+# train(key, children, width) -> outcomes; `width` is how many there might have been: compiled shapes follow it, so that
+# a round in which some are refused compiles nothing new.
+Train = Callable[[Key, Sequence[Child], int], list[Outcome]]
+
+
+def born(key: Key, network: Network, child: Child, signature: Signature) -> tuple[PyTree, float]:
+    """A child's variables before its training, and the part of its weights that are the parent's."""
+    variables = network.init(key, None, example(network, signature))
+    return (variables, 0.0) if child.inherit is None else child.inherit(variables)
+
+
+def network_of(built: Built, recipe: Recipe) -> Network:
+    """The network as the recipe wants it."""
+    return built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
+
+
+def on_host(tree: PyTree) -> PyTree:
+    """Arrays of the device as numpy arrays."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))

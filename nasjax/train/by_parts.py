@@ -1,0 +1,327 @@
+"""Training of a network part by part from the host: one that was never seen before compiles nothing.
+
+`train.step` compiles a program per network, and here there is one per kind of part. The two give the same up to
+rounding: the same keys, batches, rates and curves.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from nasjax.ops.parts import part_of, with_part
+from nasjax.train.compiling import options
+from nasjax.train.passes import KEPT, Call, compile_ahead, evaluated, now, record, reverse
+from nasjax.train.recipe import Recipe
+from nasjax.train.step import Data, cast, descent, first_nan, pieces_of, pipeline, rate_now
+from nasjax.types import Key, Network, PyTree, Task
+
+
+class PartsState(NamedTuple):
+    """One network in training."""
+
+    own: tuple[PyTree, ...]  # variables of every part
+    optimiser: tuple[PyTree, ...]  # optax states, of every part's weights as one vector
+    order: jax.Array  # i32[N], this epoch's order of the training part
+    train_loss: jax.Array  # f32[epochs], as in `TrainState`
+    valid_metric: jax.Array  # f32[epochs]
+    nan_epoch: jax.Array  # i32
+
+
+class PartsTrainer(NamedTuple):
+    """A network's training as functions for the host.
+
+    start(variables) -> PartsState
+    variables(state) -> {"params", ...}
+    run(key, state, choice, rate, data, begin, end) -> PartsState     steps begin..end-1 of the whole training, and a
+      validation at the end of every epoch among them; it waits for nothing that it computes
+    """
+
+    start: Callable[[PyTree], PartsState]
+    variables: Callable[[PartsState], PyTree]
+    run: Callable[..., PartsState]
+    epoch_steps: int
+    steps: int
+
+
+def unsuited(network: Network, recipe: Recipe) -> str:
+    """Why the network cannot be trained part by part, "" where it can."""
+    if not network.parts:
+        return "it is not made of parts"
+    if jax.tree.leaves(network.carry(1)):
+        return "it carries state from step to step"
+    return "the recipe has refresh_epochs" if recipe.refresh_epochs else ""
+
+
+def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> PartsTrainer:
+    """Training of `network` for `task` on a part of `train_size` samples; see `step.trainer`, which it follows.
+
+    Programs are compiled, several at a time, before the first step that needs them.
+
+    Raises:
+      ValueError: the network, recipe or task is not for this: see `unsuited`.
+    """
+    if reason := unsuited(network, recipe) or ("the task is a long sequence" if task.contiguous else ""):
+        raise ValueError(f"this network cannot be trained part by part: {reason}; use strategy=exact")
+    parts, ready = network.parts, False
+    shuffle, epoch_steps = _shuffle(recipe, train_size, task)
+
+    def start(variables: PyTree) -> PartsState:
+        own = tuple(part_of(variables, part) for part in parts)
+        return PartsState(
+            own=jax.tree.map(jnp.asarray, own),
+            optimiser=tuple(_at_rest(recipe, _shapes(one.get("params", {}))) for one in own),
+            order=jnp.asarray(np.zeros(train_size, np.int32)),
+            train_loss=jnp.asarray(np.zeros(recipe.epochs, np.float32)),
+            valid_metric=jnp.asarray(np.zeros(recipe.epochs, np.float32)),
+            nan_epoch=jnp.asarray(np.int32(0)),
+        )
+
+    def variables(state: PartsState) -> PyTree:
+        tree: PyTree = {"params": {}, "batch_stats": {}}
+        for part, own in zip(parts, state.own, strict=True):
+            tree = with_part(tree, part, {name: of for name, of in own.items() if of})
+        return tree
+
+    def update(
+        call: Call, state: PartsState, choices: Sequence[PyTree], rate: Any, data: Data, key: Key, t: int
+    ) -> PartsState:
+        """Step t. Its programs are called by `call`."""
+        batch = _batch(recipe, train_size, task, _dtype(state.own))
+        x, y, key_net = call(batch, key, state.order, np.int32(t), data)
+        drop = np.float32(recipe.drop_path * (t // epoch_steps) / recipe.epochs) if recipe.drop_path else None
+        outputs, pulls, stats = record(parts, state.own, choices, key_net, drop, x, call, 1, recipe.bn_momentum)
+        told = call(_loss(recipe, task, epoch_steps), outputs, y, state.train_loss, state.nan_epoch, rate, np.int32(t))
+        slope, now_rate, train_loss, nan_epoch = told
+        del outputs, x
+        params = [own.get("params", {}) for own in state.own]
+        moved = _moved(parts, params, state.optimiser, pulls, slope, now_rate, recipe, call)
+        own = tuple(
+            {**old, **({"params": new} if new else {}), **after}
+            for old, (new, _), after in zip(state.own, moved, stats, strict=True)
+        )
+        return state._replace(
+            own=own, optimiser=tuple(one for _, one in moved), train_loss=train_loss, nan_epoch=nan_epoch
+        )
+
+    def validate(call: Call, state: PartsState, choices: Sequence[PyTree], data: Data, t: int) -> PartsState:
+        """At the end of the epoch of step t."""
+        pieces, size = pieces_of(data.valid_y, recipe, task)
+        cut, scores, finish = _measure(task, size, _dtype(state.own))
+        total: PyTree = (jnp.asarray(np.float32(0)), jnp.asarray(np.float32(0)))
+        for i in range(pieces):
+            x, y, inside = call(cut, data.valid_x, data.valid_y, data.mean, data.std, np.int32(i))
+            outputs = evaluated(parts, state.own, choices, x, call)
+            total = call(scores, outputs, y, inside, total)
+        epoch = np.int32(t // epoch_steps)
+        metric, nan_epoch = call(finish, total, state.valid_metric, state.nan_epoch, epoch)
+        return state._replace(valid_metric=metric, nan_epoch=nan_epoch)
+
+    def run(key: Key, state: PartsState, choice: Any, rate: Any, data: Data, begin: int, end: int) -> PartsState:
+        nonlocal ready
+        choices, rate = [part.pick(choice) for part in parts], jnp.asarray(np.float32(rate))
+        if not ready:
+
+            def walk(call: Call) -> PartsState:
+                return validate(call, update(call, state, choices, rate, data, key, 0), choices, data, 0)
+
+            compile_ahead(walk)
+            ready = True
+        for t in range(int(begin), int(end)):
+            if t % epoch_steps == 0:
+                state = state._replace(order=shuffle(key, np.int32(t // epoch_steps)))
+            state = update(now, state, choices, rate, data, key, t)
+            if (t + 1) % epoch_steps == 0:
+                state = validate(now, state, choices, data, t)
+        return state
+
+    return PartsTrainer(start, variables, run, epoch_steps, epoch_steps * recipe.epochs)
+
+
+def _moved(
+    parts: Sequence[Any],
+    params: Sequence[PyTree],
+    optimiser: Sequence[PyTree],
+    pulls: list[PyTree],
+    slope: PyTree,
+    rate: PyTree,
+    recipe: Recipe,
+    call: Call,
+) -> list[tuple[PyTree, PyTree]]:
+    """Every part's new weights and optimiser state.
+
+    A part's weights move in the program of its backward pass. With a clip of the whole gradient they must wait for its
+    norm: then they move afterwards.
+    """
+    moved: list[Any] = [None] * len(parts)
+    squares = jnp.asarray(np.float32(0))
+
+    def back(i: int, at: PyTree) -> PyTree:
+        nonlocal squares
+        if recipe.clip:
+            moved[i], squares, by_inputs = call(_squared(parts[i].apply), at, squares)
+        else:
+            moved[i], by_inputs = call(_descended(parts[i].apply, recipe), at, params[i], optimiser[i], rate)
+        return by_inputs
+
+    reverse(parts, pulls, {"y": slope}, call, back)
+    if not recipe.clip:
+        return moved
+    last = _clipped(recipe)
+    return [
+        call(last, gradient, weights, state, rate, squares)
+        for gradient, weights, state in zip(moved, params, optimiser, strict=True)
+    ]
+
+
+def _dtype(own: Sequence[PyTree]) -> Any:
+    """Of the weights."""
+    return next(leaf.dtype for one in own for leaf in jax.tree.leaves(one.get("params", {})))
+
+
+def _shapes(params: PyTree) -> Any:
+    """The sizes of weights as a value that can be a key: ((path, shape, dtype), ...)."""
+    leaves = jax.tree.leaves_with_path(params)
+    return tuple((tuple(entry.key for entry in path), leaf.shape, np.dtype(leaf.dtype)) for path, leaf in leaves)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _at_rest(recipe: Recipe, shapes: Any) -> PyTree:
+    """The optimiser's state before the first step: zeros, made on the host, where no size compiles a program."""
+    params: PyTree = {"/".join(path): jax.ShapeDtypeStruct(shape, dtype) for path, shape, dtype in shapes}
+    if not params:
+        return ()
+
+    def init(params: PyTree) -> PyTree:
+        return optax.chain(*descent(recipe, params)).init(ravel_pytree(params)[0])
+
+    return jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)), jax.eval_shape(init, params))
+
+
+def _move(
+    recipe: Recipe, params: PyTree, state: PyTree, gradient: PyTree, rate: jax.Array, norm: jax.Array | None = None
+) -> tuple[PyTree, PyTree]:
+    """A part's weights and optimiser state after a step; the gradient's clip is by the norm of the whole one."""
+    if not jax.tree.leaves(params):
+        return params, state
+    weights, restore = ravel_pytree(params)
+    vector = ravel_pytree(gradient)[0]
+    if norm is not None:
+        vector = jnp.where(norm < recipe.clip, vector, vector / norm.astype(vector.dtype) * recipe.clip)
+    direction, state = optax.chain(*descent(recipe, params)).update(vector, state, weights)
+    return restore(weights - (rate * direction).astype(weights.dtype)), state
+
+
+# The programs; those of the parts belong to their `apply`, so that equal parts of all networks share them.
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _descended(apply: Callable[..., Any], recipe: Recipe) -> Callable[..., Any]:
+    """((pull, gradients by outputs), params, state, rate) -> (params, state), gradients by inputs."""
+
+    def run(at: PyTree, params: PyTree, state: PyTree, rate: jax.Array) -> tuple[PyTree, PyTree]:
+        pull, slopes = at
+        gradient, _, by_inputs = pull(slopes)
+        return _move(recipe, params, state, gradient, rate), by_inputs
+
+    return _compiled(run)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _squared(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """((pull, gradients by outputs), sum) -> gradient by params, sum + its square, gradients by inputs."""
+
+    def run(at: PyTree, total: jax.Array) -> tuple[PyTree, jax.Array, PyTree]:
+        pull, slopes = at
+        gradient, _, by_inputs = pull(slopes)
+        squares = sum((jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient)), total)
+        return gradient, jnp.asarray(squares, total.dtype), by_inputs
+
+    return _compiled(run)
+
+
+@functools.lru_cache(maxsize=8)
+def _clipped(recipe: Recipe) -> Callable[..., Any]:
+    """(gradient, params, state, rate, square of the whole gradient's norm) -> params, state."""
+
+    def run(
+        gradient: PyTree, params: PyTree, state: PyTree, rate: jax.Array, squares: jax.Array
+    ) -> tuple[PyTree, PyTree]:
+        return _move(recipe, params, state, gradient, rate, jnp.sqrt(squares))
+
+    return _compiled(run)
+
+
+@functools.lru_cache(maxsize=8)
+def _shuffle(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[..., Any], int]:
+    """(key, epoch) -> order; steps of an epoch."""
+    shuffle, _, epoch_steps = pipeline(recipe, train_size, task)
+    return jax.jit(shuffle), epoch_steps
+
+
+@functools.lru_cache(maxsize=8)
+def _batch(recipe: Recipe, train_size: int, task: Task, dtype: Any) -> Callable[..., Any]:
+    """(key, order, t, data) -> x, y, key of the step."""
+    _, batch, _ = pipeline(recipe, train_size, task)
+
+    def run(key: Key, order: jax.Array, t: jax.Array, data: Data) -> tuple[PyTree, PyTree, Key]:
+        x, y, key_net = batch(key, order, t, data)
+        return cast(x, dtype), y, key_net
+
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=8)
+def _loss(recipe: Recipe, task: Task, epoch_steps: int) -> Callable[..., Any]:
+    """(outputs, y, train_loss, nan_epoch, initial rate, t) -> gradient by outputs, rate now, train_loss, nan_epoch."""
+    moving = epoch_steps * recipe.epochs
+
+    def run(
+        outputs: PyTree, y: PyTree, train_loss: jax.Array, nan_epoch: jax.Array, rate: jax.Array, t: jax.Array
+    ) -> tuple[PyTree, jax.Array, jax.Array, jax.Array]:
+        loss, slope = jax.value_and_grad(task.loss)(outputs, y, recipe)
+        epoch = t // epoch_steps
+        train_loss = train_loss.at[epoch].add(loss.astype(jnp.float32) / epoch_steps)
+        return slope, rate_now(recipe, rate, t / moving, epoch), train_loss, first_nan(nan_epoch, epoch, loss)
+
+    return _compiled(run)
+
+
+@functools.lru_cache(maxsize=8)
+def _measure(task: Task, size: int, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """The programs around a network's own in a validation, a piece of `size` samples at a time.
+
+    cut(x, y, mean, std, i) -> what the network reads in piece i, its targets, and which samples are of this piece
+    scores(outputs, y, inside, sums) -> sums of values and weights
+    finish(sums, valid_metric, nan_epoch, epoch) -> valid_metric, nan_epoch
+    """
+
+    def cut(x: PyTree, y: PyTree, mean: jax.Array, std: jax.Array, i: jax.Array) -> tuple[PyTree, PyTree, jax.Array]:
+        count = len(jax.tree.leaves(y)[0])
+        position = i * size + jnp.arange(size)
+        index = jnp.minimum(position, count - 1)
+        part_x, part_y = jax.tree.map(lambda leaf: leaf[index], (x, y))
+        return cast(task.inputs(part_x, mean, std), dtype), part_y, position < count
+
+    def scores(outputs: PyTree, y: PyTree, inside: jax.Array, sums: PyTree) -> PyTree:
+        columns = task.score(outputs, y)
+        return tuple(total + jnp.where(inside, one, 0).sum() for total, one in zip(sums, columns, strict=True))
+
+    def finish(
+        sums: PyTree, valid_metric: jax.Array, nan_epoch: jax.Array, epoch: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        score = task.finish(*sums)
+        return valid_metric.at[epoch].set(score), first_nan(nan_epoch, epoch, score)
+
+    return jax.jit(cut), _compiled(scores), jax.jit(finish)
+
+
+def _compiled(run: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(run, compiler_options=options())
