@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
 
 
 def _interrupted() -> int:
-    print("\ninterrupted; finished rounds are saved, the same command goes on from there", file=sys.stderr)
+    print("\ninterrupted; what was finished is saved, the same command goes on from there", file=sys.stderr)
     return 130
 
 
