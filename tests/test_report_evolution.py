@@ -1,0 +1,112 @@
+"""What the report says of a search whose trials have parents and a ledger, by numbers that can be checked by hand."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from nasjax.building.built import describer
+from nasjax.building.resolution_graph import BUILDER, SMALL
+from nasjax.report import correlation, ledger, lineage, random_phase, top_k, write_report
+from nasjax.report.inheritance import gains
+from nasjax.report.workdir import read
+from nasjax.types import Signature
+
+EVENTS = [
+    {"event": "asked", "task": 0, "ids": [0], "parents": [-1], "archs": [[1]], "at": 0.0},
+    {"event": "started", "task": 0, "attempt": 1, "worker": 0, "at": 0.0},
+    {"event": "started", "task": 1, "attempt": 1, "worker": 1, "at": 1.0},
+    {"event": "died", "task": 1, "attempt": 1, "worker": 1, "error": "its worker died (SIGKILL)", "at": 3.0},
+    {"event": "started", "task": 1, "attempt": 2, "worker": 1, "at": 4.0},
+    {"event": "told", "task": 0, "attempt": 1, "worker": 0, "rows": [{"id": 0}], "at": 5.0},
+    {"event": "started", "task": 2, "attempt": 1, "worker": 0, "at": 6.0},
+    {"event": "told", "task": 1, "attempt": 2, "worker": 1, "rows": [{"id": 1}], "at": 8.0},
+    {"event": "resumed", "at": 8.0},
+    {"event": "started", "task": 2, "attempt": 2, "worker": 0, "at": 9.0},
+    {"event": "told", "task": 2, "attempt": 2, "worker": 0, "rows": [{"id": 2}], "at": 11.0},
+]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """Six random graphs, then a line of six mutants, each a little better; trial 4 failed."""
+    folder = tmp_path_factory.mktemp("evolution")
+    describe = describer(BUILDER, SMALL, None, Signature(jax.ShapeDtypeStruct((16, 16, 1), np.float32), 1))
+    arch, trials = None, []
+    for n in range(12):
+        arch = SMALL.sample(jax.random.key(n)) if n < 6 else SMALL.mutate(jax.random.key(n), arch)
+        row = {"id": n, "parent": -1 if n < 6 else n - 1, **describe(np.asarray(arch)), "fitness": 0.5 + n / 100}
+        row |= {"cost_s": 2.0, "status": "ok", "error": None, "inherited": 0.0 if n < 6 else 0.9}
+        trials.append(row | ({"fitness": None, "status": "failed", "error": "NaN"} if n == 4 else {}))
+    metric = {"name": "iou", "unit": "fraction", "sign": 1}
+    config = {"method": "evolution", "metric": metric, "config": {"space": {"name": SMALL.name}, "trials": 12}}
+    (folder / "config.json").write_text(json.dumps(config))
+    for name, lines in (("trials", trials), ("ledger", EVENTS)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "pictures").mkdir()
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, (2, 16, 16)).astype(np.uint8)
+    image = rng.integers(0, 256, (2, 16, 16, 1)).astype(np.uint8)
+    pictures = {
+        "image": image,
+        "truth": truth,
+        "prediction": truth.astype(np.float32),
+        "title": np.array("Best so far"),
+    }
+    np.savez(folder / "pictures/best.npz", **pictures)
+    return folder
+
+
+def test_moving_average_of_the_source():
+    assert random_phase.ema([0.80, 0.84, 0.82])[-1] == pytest.approx(0.801184)
+
+
+def test_correlations_by_hand():
+    pairs = [(1.0, 1.0), (2.0, 3.0), (3.0, 2.0), (4.0, 10.0)]
+    xs, ys = np.array(pairs).T
+    assert correlation.pearson(pairs) == pytest.approx(np.corrcoef(xs, ys)[0, 1])
+    assert correlation.spearman(pairs) == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
+    assert correlation.spearman([(1.0, 2.0), (1.0, 2.0)]) is None
+
+
+def test_attempts_and_utilisation():
+    found = ledger.attempts(EVENTS)
+    assert [(a.worker, a.start, a.stop) for a in found] == [
+        ("0", 0, 5),
+        ("1", 1, 3),
+        ("1", 4, 8),
+        ("0", 6, 8),
+        ("0", 9, 11),
+    ]
+    shares = ledger.utilisation(found, ledger.end(EVENTS))
+    assert shares["0"] == pytest.approx(9 / 11) and shares["1"] == pytest.approx(6 / 10)
+    assert ledger.finished(EVENTS) == [(5.0, 0), (8.0, 1), (11.0, 2)]
+
+
+def test_lineage_and_gains(workdir):
+    run = read(workdir)
+    assert sorted(t.id for t in lineage.ancestors(run, run.best)) == [5, 6, 7, 8, 9, 10, 11]
+    assert [t.id for t in random_phase.initial(run)] == [0, 1, 2, 3, 5]  # the failed one has no metric
+    found = gains(run)
+    assert len(found) == 6 and all(share == 0.9 and gain == pytest.approx(1.0) for _, share, gain in found)
+
+
+def test_the_mean_of_the_best_k(workdir):
+    means = top_k.means(read(workdir), 5)
+    assert means[-1][1] == pytest.approx(np.mean([61, 60, 59, 58, 57]))  # percent
+
+
+def test_the_page_has_every_analysis_and_a_run_without_them_has_none(workdir, tmp_path):
+    page = write_report([workdir]).read_text()
+    for said in ("Workers over time", "Spearman", "data:image/png", "Best 5", "Worst 5", "UNet++"):
+        assert said in page, said
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((workdir / "config.json").read_bytes())
+    keys = ("id", "arch", "fitness", "cost_s", "status", "error", "params", "macs")
+    rows = [json.loads(line) for line in (workdir / "trials.jsonl").read_text().splitlines()]
+    (bare / "trials.jsonl").write_text("".join(json.dumps({k: row[k] for k in keys}) + "\n" for row in rows))
+    page = write_report([bare]).read_text()
+    for said in ("Workers over time", "Spearman", "data:image/png"):
+        assert said not in page, said
