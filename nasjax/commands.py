@@ -359,6 +359,18 @@ def _save(config: Any, task: str, data: Any, winner: Any, folder: Path, path: Pa
     for place in (folder, path):
         model.save(place, winner.variables, description)
         checkpoint.write_json(place / "result.json", result)
+    _show(path, folder)
+
+
+def _show(path: Path, folder: Path) -> None:
+    """Lets the report show what the tested network makes of some samples, where the task has pictures of them."""
+    import shutil
+
+    from nasjax.drive.retrain import PICTURES
+
+    if (folder / PICTURES).exists():
+        (path / "pictures").mkdir(exist_ok=True)
+        shutil.copy(folder / PICTURES, path / "pictures" / "test.npz")
 
 
 def _restore(path: Path, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -367,6 +379,7 @@ def _restore(path: Path, folder: Path, result: dict[str, Any]) -> dict[str, Any]
     shutil.rmtree(path / "model", ignore_errors=True)
     shutil.copytree(folder / "model", path / "model")
     checkpoint.write_json(path / "result.json", result)
+    _show(path, folder)
     return result
 
 

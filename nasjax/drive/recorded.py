@@ -30,6 +30,7 @@ class Summary(NamedTuple):
     trials: int
     failed: int  # failed, timed out, lost or rejected
     best: dict[str, Any] | None  # the row of trials.jsonl with the largest fitness
+    weights: str | None  # sha256 of its artifact, where there is one
     last: dict[str, Any] | None  # the newest row
     wall_s: float  # all resumed parts together
     cost_s: float  # sum of the trials' costs
@@ -101,6 +102,7 @@ class Recorded:
             trials=len(rows),
             failed=self._failed,
             best=self._best,
+            weights=self.account.weights.get(self._best["id"]) if self._best else None,
             last=rows[-1] if rows else None,
             wall_s=self.account.told_at,
             cost_s=self._cost_s,

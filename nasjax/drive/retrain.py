@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.drive.pictures import take
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
@@ -58,6 +59,9 @@ class RetrainConfig:
                 raise ValueError(f"{name} needs at least one value")
         if self.grid_epochs < 1 or self.top_k < 1 or self.sample < 0:
             raise ValueError("grid_epochs and top_k must be at least 1, sample not negative")
+
+
+PICTURES = "pictures.npz"  # of the tested network, in the job's folder
 
 
 class Job(NamedTuple):
@@ -128,6 +132,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     measure = jax.jit(trainer(network, recipe, len(data.train.y), variables, task).measure)
     tested = measure(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
+    take(folder / PICTURES, task, built, recipe, variables, test, data, "After retraining")
     result = {
         "arch": built.arch,
         "params": built.params,

@@ -16,7 +16,9 @@ import numpy as np
 from nasjax import catalog
 from nasjax.building.built import builds, describer, signature, task_of
 from nasjax.data.dataset import DataConfig, load
+from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
+from nasjax.drive.recorded import Summary
 from nasjax.drive.search import search
 from nasjax.drive.work import worker
 from nasjax.evaluators.child import STRATEGIES, child
@@ -33,7 +35,7 @@ from nasjax.runtime.inline import inline
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.spaces.conv_chain import ConvChain, variant
 from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.store import workdir
+from nasjax.store import artifacts, workdir
 from nasjax.train.recipe import Recipe
 from nasjax.types import (
     Budget,
@@ -156,9 +158,22 @@ def experiment(
                 on_told=on_told,
                 record=watch.record,
             )
+        if summary.weights is not None:
+            _show_best(config, path, summary)
         return closing(config, path, summary, metric, bool(catalog.builder(config.space.name).tasks))
 
     return Experiment(config, lambda: found().facts, run, lambda: found().evaluator)
+
+
+def _show_best(config: CandidateConfig, path: Path, summary: Summary) -> None:
+    """What the best trial, with the weights that it ended with, makes of some validation samples."""
+    builder = catalog.builder(config.space.name)
+    task, data = task_of(config, builder), load(config.data)
+    assert summary.best is not None and summary.weights is not None
+    built = builder.build(config.space, config.form, summary.best["arch"], task.signature(data))
+    variables = artifacts.load(path, summary.weights)["variables"]
+    title = f"The best of the search, trial {summary.best['id']}"
+    take(path / "pictures" / "best.npz", task, built, config.recipe, variables, data.valid, data, title)
 
 
 def known(config: CandidateConfig) -> tuple[Callable[[np.ndarray], dict[str, Any]], Metric]:
