@@ -1,4 +1,4 @@
-"""Graphs never seen before: do they compile, how fast is their first step, how many train in an hour, what memory stays.
+"""Graphs never seen before: do they compile, how fast is the first step, how many train in an hour, what memory stays.
 
     python benchmarks/graphs.py                      # on two CPU cores about ten minutes
     python benchmarks/graphs.py --count=3 --exact=1 --epochs=2 --graphs=100 --skip-torch
@@ -220,7 +220,8 @@ def torch_side(data: Dataset, threads: int):
                 index = order[begin : begin + recipe.batch_size]
                 both = torch.cat([x[index], y[index]], 1)
                 turned = [
-                    torch.rot90(image, int(k), (1, 2)) for image, k in zip(both, torch.randint(0, 4, (len(both),)))
+                    torch.rot90(image, int(k), (1, 2))
+                    for image, k in zip(both, torch.randint(0, 4, (len(both),)), strict=True)
                 ]
                 both = torch.stack([image.flip(2) if torch.rand(()) < 0.5 else image for image in turned])
                 image = (both[:, :3] * (1 + 0.1 * torch.randn(len(both), 3, 1, 1))).contiguous(
@@ -312,7 +313,7 @@ def main() -> None:
         sides["exact"] = [one(exact, n, arch) for n, arch in enumerate(archs[: args.exact])]
     print(f"{args.count} graphs, {np.mean([b.params for b in builts]):,.0f} parameters and ", end="")
     print(
-        f"{np.mean([b.macs for b in builts]):,.0f} macs an image on average, {args.epochs} epochs of {len(data.train.y)}"
+        f"{np.mean([b.macs for b in builts]):,.0f} macs an image on average, {args.epochs} epochs of {facts['train']}"
     )
     print(f"warm-up: {facts['warm_up']}; compilations of unseen graphs: {facts['compilations of unseen graphs']}")
     print(f"first step / tenth step: median {np.median(ratios):.2f}, largest {ratios.max():.2f}\n")
