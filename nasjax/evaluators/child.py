@@ -38,10 +38,11 @@ def child(
     inherit: Inherit | None = None,
     keep_weights: bool = False,
 ) -> Evaluator:
-    """Trains every proposed architecture from scratch on the training part.
+    """Trains every proposed architecture on the training part, from scratch or (`inherit`) from its parent's weights.
 
-    Trial i depends on fold_in(key, i) and its architecture only, not on its neighbours or their order. A child whose
-    loss becomes NaN, or that raises (too large, too small an image), is a failed trial with a reason.
+    Trial i depends on fold_in(key, i), its architecture and what it inherits only, not on its neighbours or their
+    order. A child whose loss becomes NaN, or that raises (too large, too small an image), is a failed trial with a
+    reason.
 
     Args:
       build: Arch -> its network. Raises ValueError where there is none.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nasjax.train.by_parts import unsuited
 from nasjax.train.recipe import Recipe
 from nasjax.types import Built, Masked
 
@@ -41,7 +42,7 @@ def choose_strategy(
 ) -> tuple[str, dict[str, Any]]:
     """Chooses "exact", "vmap" or "parts".
 
-    Networks of parts that no program serves together are trained part by part.
+    Networks of parts that no program serves together are trained part by part, where the recipe allows it.
 
     Where the cost of the masked network is not known, the CPU trains by "exact" and an accelerator by "vmap".
 
@@ -67,7 +68,7 @@ def choose_strategy(
     estimates: dict[str, Any] = {"steps": steps, "params": params, "macs": macs}
     room = {"exact": int(np.mean(memory))} if memory else {}
     chosen = "exact" if masked is None or backend == "cpu" else "vmap"
-    if masked is None and builts[0].network(bn_eps=recipe.bn_eps, dtype=recipe.dtype).parts:
+    if masked is None and not unsuited(builts[0].network(bn_eps=recipe.bn_eps, dtype=recipe.dtype), recipe):
         chosen = "parts"
         seconds = {"parts": steps * per_step, **seconds}  # its few programs are compiled once for all
         room = {"parts": room["exact"], **room} if room else {}

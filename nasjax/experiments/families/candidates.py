@@ -36,6 +36,7 @@ from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.spaces.conv_chain import ConvChain, variant
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.store import artifacts, workdir
+from nasjax.train.by_parts import unsuited
 from nasjax.train.recipe import Recipe
 from nasjax.types import (
     Budget,
@@ -208,8 +209,10 @@ def problem(config: CandidateConfig) -> Problem:
             f"{usable_bytes() / 2**30:.1f} GiB are usable; try --set strategy=exact, "
             "a smaller --set recipe.batch_size or a smaller space"
         )
-    if chosen == "parts" and not builts[0].network(bn_eps=config.recipe.bn_eps, dtype=config.recipe.dtype).parts:
-        raise ValueError(f"--space={space.name} has no network of parts; use --set strategy=exact")
+    if chosen == "parts":
+        network = builts[0].network(bn_eps=config.recipe.bn_eps, dtype=config.recipe.dtype)
+        if reason := unsuited(network, config.recipe):
+            raise ValueError(f"no network of --space={space.name} trains by parts: {reason}; use --set strategy=exact")
     if config.inherit and (builder.inherit is None or chosen == "vmap"):
         raise ValueError(f"--space={space.name} with strategy {chosen} inherits no weights; use --set inherit=false")
     chunk = None
