@@ -109,12 +109,16 @@ def _workers(config: Any, path: Path, experiment: Experiment) -> Iterator[tuple[
     if not getattr(config, "workers", 0):
         yield None, experiment.facts()
         return
+    import jax
+
     from nasjax.runtime.process import process
 
-    if not config.plugin and any(catalog.is_own(kind, name) for kind, name in _names(config)):
+    names = (("method", config.method), ("space", config.space.name), ("data", config.data.name))
+    if not config.plugin and any(catalog.is_own(kind, name) for kind, name in names):
         raise ValueError("worker processes do not know what was registered in a program; put it in a file (--plugin)")
     source = str(plugin.file_of(config.plugin).absolute()) if config.plugin else ""
-    arguments = (as_json(config), str(path.absolute()), source, _compile_cache())
+    cache = jax.config.jax_compilation_cache_dir or ""  # type: ignore[attr-defined]
+    arguments = (as_json(config), str(path.absolute()), source, cache)
     logs = path / workdir.WORKERS
     runtime, facts = process(work_of, arguments, workers=config.workers, logs=logs)
     try:
@@ -150,16 +154,6 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
             publish()
 
     return facts, published
-
-
-def _compile_cache() -> str:
-    import jax
-
-    return getattr(jax.config, "jax_compilation_cache_dir", None) or ""
-
-
-def _names(config: Any) -> list[tuple[str, str]]:
-    return [("method", config.method), ("space", config.space.name), ("data", config.data.name)]
 
 
 def _watch(progress: bool, on_record: Record | None) -> Watch:
@@ -228,7 +222,7 @@ def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
       config: settings of a method.
       arch: an architecture as NAME, JSON or FILE; None describes the method's search network or controller.
     """
-    from nasjax.building.built import signature
+    from nasjax.building.built import counts, signature
 
     space = config.space
     size = space.size()
@@ -245,8 +239,7 @@ def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
         space.validate(space.decode(tree))
         return {**facts, "arch": tree, "params": None, "macs": None}
     built = _built(config, tree, signature(config))
-    more = {"indicators": dict(built.indicators)} if built.indicators else {}
-    return {**facts, "arch": built.arch, "params": built.params, "macs": built.macs, **more}
+    return {**facts, "arch": built.arch, **counts(built)}
 
 
 def _read_arch(config: Any, text: str) -> dict[str, Any]:

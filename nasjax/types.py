@@ -212,6 +212,10 @@ class Built(NamedTuple):
     indicators: Mapping[str, float] = {}  # what else is logged of every candidate: numbers of its graph, by name
 
 
+# (child, parent, the child's initial variables, the parent's) -> variables, the part of them that is the parent's
+Inherit = Callable[[Built, Built, PyTree, PyTree], tuple[PyTree, float]]
+
+
 class Masked(NamedTuple):
     """One network for every architecture of a space: its `choice` is an Arch, which may be traced and vmapped.
 
@@ -252,8 +256,7 @@ class Builder(NamedTuple):
     named: Mapping[str, dict[str, Any]] = {}  # architectures known by name, as JSON
     masked: Callable[[Any, Any, Signature], Masked] | None = None
     small: tuple[Any, Any] | None = None  # space and form for a demo, where the default is too large for one
-    # (child, parent, the child's initial variables, the parent's) -> variables, the part of them that is the parent's
-    inherit: Callable[[Built, Built, PyTree, PyTree], tuple[PyTree, float]] | None = None
+    inherit: Inherit | None = None  # where children can begin with weights of their parents
     recipe: Any = None  # the `Recipe` that its networks are trained by, where it is not that of image classifiers
 
 

@@ -25,10 +25,15 @@ def describer(builder: Builder, space: Any, form: Any, signature: Signature) -> 
 
     def describe(arch: np.ndarray) -> dict[str, Any]:
         built = build(arch)
-        row = {"arch": built.arch, "hash": space.identity(arch), "params": built.params, "macs": built.macs}
-        return row | ({"indicators": dict(built.indicators)} if built.indicators else {})
+        return {"arch": built.arch, "hash": space.identity(arch), **counts(built)}
 
     return describe
+
+
+def counts(built: Built) -> dict[str, Any]:
+    """Parameters, multiply-adds, and the indicators of a network that has any."""
+    more = {"indicators": dict(built.indicators)} if built.indicators else {}
+    return {"params": built.params, "macs": built.macs, **more}
 
 
 def read_arch(text: str, named: Mapping[str, dict[str, Any]], space: str) -> dict[str, Any]:

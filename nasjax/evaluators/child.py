@@ -18,10 +18,8 @@ from nasjax.evaluators.children import Child, Outcome
 from nasjax.evaluators.cost_model import chunk_size
 from nasjax.train.fit import resident
 from nasjax.train.recipe import Recipe
-from nasjax.types import Built, Evaluation, Evaluator, Key, Masked, Proposal, Status, Task
+from nasjax.types import Built, Evaluation, Evaluator, Inherit, Key, Masked, Proposal, Status, Task
 
-# (child, parent, the child's initial variables, the parent's) -> variables, the part of them that is the parent's
-Inherit = Callable[[Built, Built, Any, Any], tuple[Any, float]]
 STRATEGIES = ("auto", "vmap", "exact", "parts")
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from nasjax.evaluators.children import Child, Curves, Outcome, Train, born, network_of, on_host
+from nasjax.evaluators.children import Child, Outcome, Train, network_of, reared
 from nasjax.train.fit import Run, advance, stepwise
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, example, trainer
-from nasjax.types import Built, Key, Signature, Task, one_line
+from nasjax.types import Built, Key, Network, PyTree, Signature, Task
 
 _AHEAD = 2  # programs compiled before they are needed
 _KEPT = 64  # programs kept for architectures that come again
@@ -34,9 +33,8 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
       keep_weights: leave the variables in the outcomes.
 
     Returns:
-      train(key, children, width) -> outcomes. Child i depends on fold_in(key, i), its architecture and its parent's
-      weights, not on its neighbours. Its seconds are its training and the wait for its program. Programs are kept for
-      plans that come again; the learning rate is an argument of them.
+      train(key, children, width) -> outcomes of `reared` children. A child's seconds are its training and the wait for
+      its program. Programs are kept for plans that come again; the learning rate is an argument of them.
     """
     programs: OrderedDict[Any, Future[Run]] = OrderedDict()
 
@@ -56,20 +54,13 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
         return programs[plan]
 
     def one(key: Key, child: Child, ready: Future[Run]) -> Outcome:
-        began = time.monotonic()
-        try:
-            key_init, key_train = jax.random.split(jax.random.fold_in(key, child.id))
+        def fit(key: Key, network: Network, variables: PyTree, rate: float) -> tuple[Any, Callable[[Any], PyTree]]:
             run = ready.result()
-            network = network_of(child.built, recipe)
-            variables, inherited = born(key_init, network, child, signature)
             train = trainer(network, recipe, len(data.train_y), variables, task)
-            rate = jnp.float32(child.built.learning_rate or recipe.learning_rate)
-            state = advance(run, key_train, train.start(variables), None, rate, data, 0, train.steps)
-            curves = Curves(state.train_loss, state.valid_metric, state.nan_epoch)
-            curves, kept = on_host((curves, train.variables(state) if keep_weights else None))
-            return Outcome(time.monotonic() - began, curves, kept, inherited=inherited)
-        except Exception as error:  # a child that cannot be trained is a result, not the end of the search
-            return Outcome(time.monotonic() - began, error=one_line(error))
+            state = advance(run, key, train.start(variables), None, jnp.float32(rate), data, 0, train.steps)
+            return state, train.variables
+
+        return reared(key, child, signature, recipe, fit, keep_weights=keep_weights)
 
     def train(key: Key, children: Sequence[Child], width: int) -> list[Outcome]:
         pool = ThreadPoolExecutor(1, "compile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import example
-from nasjax.types import Built, Key, Network, PyTree, Signature
+from nasjax.types import Built, Key, Network, PyTree, Signature, one_line
 
 
 class Child(NamedTuple):
@@ -44,9 +45,26 @@ class Outcome(NamedTuple):
 # train(key, children, width) -> outcomes; `width` is how many there might have been: compiled shapes follow it, so that
 # a round in which some are refused compiles nothing new.
 Train = Callable[[Key, Sequence[Child], int], list[Outcome]]
+# fit(key, network, variables, initial rate) -> the training state at the end, and what takes its variables out
+Fit = Callable[[Key, Network, PyTree, float], tuple[Any, Callable[[Any], PyTree]]]
 
 
-def born(key: Key, network: Network, child: Child, signature: Signature) -> tuple[PyTree, float]:
+def reared(key: Key, child: Child, signature: Signature, recipe: Recipe, fit: Fit, *, keep_weights: bool) -> Outcome:
+    """What becomes of a child that `fit` trains; it depends on fold_in(key, id), its architecture and its parent."""
+    began = time.monotonic()
+    try:
+        key_init, key_train = jax.random.split(jax.random.fold_in(key, child.id))
+        network = network_of(child.built, recipe)
+        variables, inherited = _born(key_init, network, child, signature)
+        state, variables_of = fit(key_train, network, variables, child.built.learning_rate or recipe.learning_rate)
+        curves = Curves(state.train_loss, state.valid_metric, state.nan_epoch)
+        curves, kept = jax.tree.map(np.asarray, jax.device_get((curves, variables_of(state) if keep_weights else None)))
+        return Outcome(time.monotonic() - began, curves, kept, inherited=inherited)
+    except Exception as error:  # a child that cannot be trained is a result, not the end of the search
+        return Outcome(time.monotonic() - began, error=one_line(error))
+
+
+def _born(key: Key, network: Network, child: Child, signature: Signature) -> tuple[PyTree, float]:
     """A child's variables before its training, and the part of its weights that are the parent's."""
     variables = network.init(key, None, example(network, signature))
     return (variables, 0.0) if child.inherit is None else child.inherit(variables)
@@ -55,8 +73,3 @@ def born(key: Key, network: Network, child: Child, signature: Signature) -> tupl
 def network_of(built: Built, recipe: Recipe) -> Network:
     """The network as the recipe wants it."""
     return built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-
-
-def on_host(tree: PyTree) -> PyTree:
-    """Arrays of the device as numpy arrays."""
-    return jax.tree.map(np.asarray, jax.device_get(tree))

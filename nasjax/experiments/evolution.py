@@ -40,9 +40,9 @@ def configure(name: str, dataset: str | None, space: str | None) -> CandidateCon
     """The preset `name` for a data set and a space."""
     searches = {"demo": EvolutionConfig(population=6, sample_size=3), "paper": EvolutionConfig()}
     config = base.preset("evolution", name, dataset, space, searches, "resolution_graph")
-    # A population changes with every result, so a candidate waits for no other.
     if name == "demo" and config.space.name == "resolution_graph":
         config = dataclasses.replace(config, trials=24)
+    # A population changes with every result, so a candidate waits for no other.
     return dataclasses.replace(config, width=1, inherit=catalog.builder(config.space.name).inherit is not None)
 
 

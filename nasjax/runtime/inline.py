@@ -31,10 +31,7 @@ def inline(work: Callable[[Any], Any]) -> Runtime:
     def submit(task: Any, timeout_s: float | None = None) -> int:
         del timeout_s
         ticket = next(tickets)
-        try:
-            results[ticket] = work(task)
-        except Exception as error:
-            results[ticket] = Failure(Status.FAILED, one_line(error))
+        results[ticket] = answer(work, task)
         return ticket
 
     def wait() -> list[tuple[int, Any]]:
@@ -46,3 +43,11 @@ def inline(work: Callable[[Any], Any]) -> Runtime:
         results.pop(ticket, None)
 
     return Runtime(submit, wait, cancel, results.clear, worker=lambda ticket: 0, workers=1, clock=time.monotonic)
+
+
+def answer(work: Callable[[Any], Any], task: Any) -> Any:
+    """work(task), or a Failure where it raises."""
+    try:
+        return work(task)
+    except Exception as error:
+        return Failure(Status.FAILED, one_line(error))

@@ -83,7 +83,7 @@ def process(begin: Callable[..., Any], arguments: tuple[Any, ...], *, workers: i
         ours.send((begin, arguments))
 
     def stop(worker: _Worker) -> list[Any]:
-        """Ends a worker's process; returns what it had still said."""
+        """Ends a worker's process and frees the worker; returns what it had still said."""
         said: list[Any] = []
         if worker.process is not None and worker.connection is not None:
             worker.process.send_signal(signal.SIGKILL)
@@ -96,6 +96,7 @@ def process(begin: Callable[..., Any], arguments: tuple[Any, ...], *, workers: i
             worker.connection.close()
         worker.process = worker.connection = None
         worker.ready = False
+        free(worker)
         return said
 
     def hand(worker: _Worker) -> None:
@@ -126,12 +127,11 @@ def process(begin: Callable[..., Any], arguments: tuple[Any, ...], *, workers: i
         try:
             message = worker.connection.recv()
         except (EOFError, OSError):
-            code, was_ready = worker.process.wait(), worker.ready
+            code, was_ready, ticket = worker.process.wait(), worker.ready, worker.ticket
             stop(worker)
             why = f"its worker died ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
-            if worker.ticket is not None:
-                results.append((worker.ticket, Failure(Status.LOST, why)))
-                free(worker)
+            if ticket is not None:
+                results.append((ticket, Failure(Status.LOST, why)))
             failed_starts += not was_ready
             if failed_starts >= _STARTS:
                 raise OSError(f"worker processes die while they start; see {logs}/worker{worker.number}.log") from None
@@ -164,7 +164,6 @@ def process(begin: Callable[..., Any], arguments: tuple[Any, ...], *, workers: i
                     late = [message for message in stop(worker) if message[0] == ticket]
                     results.append((ticket, Failure(Status.TIMEOUT, f"took longer than {seconds:g} s")))
                     results.extend(late)
-                    free(worker)
         ended = list(results)
         results.clear()
         return ended
@@ -173,12 +172,10 @@ def process(begin: Callable[..., Any], arguments: tuple[Any, ...], *, workers: i
         for worker in pool:
             if worker.ticket == ticket:
                 stop(worker)
-                free(worker)
 
     def close() -> None:
         for worker in pool:
             stop(worker)
-            free(worker)
 
     start(pool[0])
     try:

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from nasjax.types import Failure, Runtime, Status, one_line
+from nasjax.runtime.inline import answer
+from nasjax.types import Failure, Runtime, Status
 
 
 def simulated(work: Callable[[Any], Any], duration: Callable[[Any, Any], float], workers: int = 1) -> Runtime:
@@ -32,11 +33,7 @@ def simulated(work: Callable[[Any], Any], duration: Callable[[Any, Any], float],
 
     def submit(task: Any, timeout_s: float | None = None) -> int:
         ticket, busy = next(tickets), {worker for _, worker, _ in running.values()}
-        result: Any
-        try:
-            result = work(task)
-        except Exception as error:
-            result = Failure(Status.FAILED, one_line(error))
+        result = answer(work, task)
         seconds = duration(task, result)
         if timeout_s is not None and seconds > timeout_s:
             seconds, result = timeout_s, Failure(Status.TIMEOUT, f"took longer than {timeout_s:g} s")

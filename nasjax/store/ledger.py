@@ -6,9 +6,9 @@ event is an object with "event" and "at", seconds since the search began (all re
   asked    task, ids, parents, archs     the searcher proposed them; a row of `archs` is an Arch, id -1 is none
   started  task, attempt, worker
   told     task, attempt, worker, rows, objectives, weights     the final state of these trials: the rows of
-             trials.jsonl. Of an id the first counts. objectives = how many a fitness has. weights = {id: sha256}
+             trials.jsonl. An id is told once. objectives = how many a fitness has. weights = {id: sha256}
   died     task, attempt, worker, error     its worker did; the task starts again, or is told as lost
-  stale    task, attempt, worker     a result that came after another was told
+  stale    ticket, worker     a result that came after its task was told, of the runtime's task with that number
   resumed                            the search went on here
 """
 

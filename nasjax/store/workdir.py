@@ -17,8 +17,8 @@ from nasjax import __version__
 from nasjax.settings import differences
 from nasjax.store import checkpoint
 
-# Settings a resumed search may alter.
 WORKERS = "workers"  # folder of what worker processes print
+# Settings a resumed search may alter.
 MAY_CHANGE = ("workers", "trial_timeout", "trials", "wall_s", "cost_s", "retrain", "retrain_recipe", "retrain_dropout")
 
 

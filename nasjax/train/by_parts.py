@@ -18,9 +18,10 @@ from jax.flatten_util import ravel_pytree
 
 from nasjax.ops.parts import part_of, with_part
 from nasjax.train.compiling import options
+from nasjax.train.fit import pipeline_programs
 from nasjax.train.passes import KEPT, Call, compile_ahead, evaluated, now, record, reverse
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, cast, descent, first_nan, pieces_of, pipeline, rate_now
+from nasjax.train.step import Data, cast, descent, first_nan, pieces_of, rate_now
 from nasjax.types import Key, Network, PyTree, Task
 
 
@@ -71,7 +72,7 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
     if reason := unsuited(network, recipe) or ("the task is a long sequence" if task.contiguous else ""):
         raise ValueError(f"this network cannot be trained part by part: {reason}; use strategy=exact")
     parts, ready = network.parts, False
-    shuffle, epoch_steps = _shuffle(recipe, train_size, task)
+    shuffle, _, epoch_steps = pipeline_programs(recipe, train_size, task)
 
     def start(variables: PyTree) -> PartsState:
         own = tuple(part_of(variables, part) for part in parts)
@@ -260,16 +261,9 @@ def _clipped(recipe: Recipe) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=8)
-def _shuffle(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[..., Any], int]:
-    """(key, epoch) -> order; steps of an epoch."""
-    shuffle, _, epoch_steps = pipeline(recipe, train_size, task)
-    return jax.jit(shuffle), epoch_steps
-
-
-@functools.lru_cache(maxsize=8)
 def _batch(recipe: Recipe, train_size: int, task: Task, dtype: Any) -> Callable[..., Any]:
     """(key, order, t, data) -> x, y, key of the step."""
-    _, batch, _ = pipeline(recipe, train_size, task)
+    _, batch, _ = pipeline_programs(recipe, train_size, task)
 
     def run(key: Key, order: jax.Array, t: jax.Array, data: Data) -> tuple[PyTree, PyTree, Key]:
         x, y, key_net = batch(key, order, t, data)

@@ -40,10 +40,12 @@ def valid_name(task: Task) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def pipeline_programs(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`shuffle` and `batch` jitted: they know nothing of the network, so all children share their programs."""
-    shuffle, batch, _ = pipeline(recipe, train_size, task)
-    return jax.jit(shuffle), jax.jit(batch)
+def pipeline_programs(
+    recipe: Recipe, train_size: int, task: Task
+) -> tuple[Callable[..., Any], Callable[..., Any], int]:
+    """`pipeline` with its functions jitted: they know nothing of the network, so all children share their programs."""
+    shuffle, batch, epoch_steps = pipeline(recipe, train_size, task)
+    return jax.jit(shuffle), jax.jit(batch), epoch_steps
 
 
 def stepwise(
@@ -55,7 +57,7 @@ def stepwise(
     convolutions are slow. The state given to it is consumed. With several devices (None = all) each takes its part of
     every batch.
     """
-    shuffle, batch = pipeline_programs(recipe, len(data.train_y), task)
+    shuffle, batch, _ = pipeline_programs(recipe, len(data.train_y), task)
     key, t, rate = jax.random.key(0), jnp.int32(0), jnp.float32(0)
     x, y, _ = jax.eval_shape(batch, key, state.order, t, data)
     update: Callable[..., TrainState]

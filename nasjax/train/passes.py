@@ -91,7 +91,7 @@ def validation(
         def walk(call: Call) -> PyTree:
             if batch_statistics:
                 key = jax.random.key(0)  # nothing is drawn: no dropout
-                outputs = forwards(parts, own, own_choices, key, None, x, call, devices)
+                outputs, *_ = record(parts, own, own_choices, key, None, x, call, devices, keep=False)
             else:
                 outputs = evaluated(parts, own, own_choices, x, call, devices)
             return call(end(loss, devices), (outputs, targets))[0]
@@ -182,6 +182,8 @@ def record(
     devices: int | None = 1,
     bn_momentum: float = 0.9,
     seen: list[PyTree] | None = None,
+    *,
+    keep: bool = True,
 ) -> tuple[PyTree, list[PyTree], list[PyTree]]:
     """Runs the parts forward in training mode, with what the backward pass needs.
 
@@ -194,6 +196,7 @@ def record(
       devices: see `train.parallel`.
       bn_momentum: of running statistics.
       seen: gets the inputs of every part.
+      keep: False = only the outputs are wanted, and nothing else takes memory.
 
     Returns:
       The network's outputs, and of every part its pullback and its new {"batch_stats"}.
@@ -203,32 +206,14 @@ def record(
     def forward(i: int, part: Part, reads: PyTree) -> PyTree:
         program = _forward(part.apply, images_of(part), bn_momentum, devices)
         new, (outputs, pull) = call(program, own[i], own_choices[i], key, np.int32(i), drop_rate, reads)
-        stats.append(new)
-        pulls.append(pull)
+        if keep:
+            stats.append(new)
+            pulls.append(pull)
         if seen is not None:
             seen.append(reads)
         return outputs
 
     return through(parts, forward, x), pulls, stats
-
-
-def forwards(
-    parts: Sequence[Part],
-    own: Sequence[PyTree],
-    own_choices: Sequence[PyTree],
-    key: jax.Array,
-    drop_rate: Any,
-    x: PyTree,
-    call: Call,
-    devices: int | None = 1,
-) -> PyTree:
-    """The outputs in training mode, by the programs of `record`; nothing else is kept. Arguments as there."""
-
-    def forward(i: int, part: Part, reads: PyTree) -> PyTree:
-        program = _forward(part.apply, images_of(part), 0.9, devices)
-        return call(program, own[i], own_choices[i], key, np.int32(i), drop_rate, reads)[1][0]
-
-    return through(parts, forward, x)
 
 
 def evaluated(

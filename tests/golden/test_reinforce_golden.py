@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasjax.evaluators.child import _evaluation
-from nasjax.evaluators.child_exact import Curves, Outcome
+from nasjax.evaluators.children import Curves, Outcome
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import anchor_logits, lstm_policy
 from nasjax.searchers.policy import depth_schedule
