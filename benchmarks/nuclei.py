@@ -1,0 +1,134 @@
+"""Evolution of segmentation graphs on real nuclei, beside random graphs, evolution without inheritance, UNet and UNet++.
+
+    python benchmarks/nuclei.py --data_dir=FOLDER                 # images/ and masks/; about two hours on two cores
+    python benchmarks/nuclei.py --data_dir=FOLDER --seeds=1 --skip=UNETPP
+
+Per seed: evolution with inherited weights over a fixed number of individuals, then evolution without and random graphs
+until they have cost as many seconds of training. Each best graph, UNet and UNet++ are then trained from scratch with one
+recipe and tested once. Two worker processes, so an order of results differs from run to run; each run can be replayed.
+A stopped script goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from nasjax import commands
+from nasjax.settings import override
+from nasjax.spaces.resolution_graph import ResolutionGraph
+
+ROWS = {"evolution, inheriting": ("evolution", True), "evolution": ("evolution", False), "random": ("random", False)}
+
+
+def configuration(name: str, args: argparse.Namespace, seed: int, cost_s: float | None) -> Any:
+    """The configuration of one search."""
+    method, inherits = ROWS[name]
+    config = commands.configure(method, "demo", "nuclei_folder", "resolution_graph")
+    space = ResolutionGraph(
+        levels=4,
+        max_nodes=24,
+        max_edges=60,
+        channels=(8,),
+        min_params=args.min_params,
+        max_params=args.max_params,
+        extra_nodes=2,
+    )
+    settings = [
+        f"data.data_dir={args.data_dir}",
+        f"data.resize={args.size}",
+        f"data.train_limit={args.images}",
+        f"recipe.epochs={args.epochs}",
+        "recipe.batch_size=16",
+        "last_epochs=1",
+        f"width={1 if args.workers else config.width}",
+        f"workers={args.workers}",
+        f"inherit={str(inherits).lower()}",
+        f"seed={seed}",
+        f"trials={'none' if cost_s else args.trials}",
+        f"cost_s={cost_s or 'none'}",
+    ]
+    if method == "evolution":
+        settings += ["search.population=20", "search.sample_size=5"]
+    return override(dataclasses.replace(config, space=space), *settings)
+
+
+def final(config: Any, args: argparse.Namespace) -> Any:
+    """The same problem with the images and the recipe of the last trainings."""
+    return override(
+        config,
+        f"data.resize={args.final_size}",
+        "data.train_limit=none",
+        f"retrain_recipe.epochs={args.final_epochs}",
+        "retrain_recipe.batch_size=16",
+        "seed=0",
+        "workers=0",
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/nuclei"), help="goes on where it stopped")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=120)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--size", type=int, default=48)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--min_params", type=int, default=20_000)
+    parser.add_argument("--max_params", type=int, default=300_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--final_size", type=int, default=64)
+    parser.add_argument("--final_epochs", type=int, default=40)
+    parser.add_argument("--skip", nargs="*", default=[], help="of the networks that are trained at the end")
+    args = parser.parse_args()
+    searches: dict[str, list[dict]] = {name: [] for name in ROWS}
+    for seed in range(args.seeds):
+        cost_s = None
+        for name, found in searches.items():
+            config = configuration(name, args, seed, cost_s)
+            path = args.workdir / f"{name.replace(', ', '_')}-s{seed}"
+            commands.search(config, path)
+            trials = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
+            done = [trial for trial in trials if trial["status"] == "ok"]
+            cost_s = cost_s or sum(trial["cost_s"] for trial in done)
+            fitness = np.array([trial["fitness"] for trial in done])
+            found.append(
+                {
+                    "trials": len(trials),
+                    "failed": len(trials) - len(done),
+                    "cost_s": sum(trial["cost_s"] for trial in done),
+                    "best": float(fitness.max()),
+                    "mean of the last 20": float(fitness[-20:].mean()),
+                    "best of 20 random": float(fitness[:20].max()),
+                    "arch": json.loads((path / "best.json").read_text())["arch"],
+                }
+            )
+            print(json.dumps({"search": name, "seed": seed, **{k: v for k, v in found[-1].items() if k != "arch"}}))
+    trained = {}
+    names = [f"{name}, seed {seed}" for name in ROWS for seed in range(args.seeds)] + ["UNET", "UNETPP"]
+    for name in sorted(set(names) - set(args.skip), key=names.index):
+        config = final(configuration("evolution", args, 0, None), args)
+        arch = name
+        if name not in ("UNET", "UNETPP"):
+            search, seed = name.rsplit(", seed ", 1)
+            arch = json.dumps(searches[search][int(seed)]["arch"])
+        result = commands.retrain(
+            config, args.workdir / f"final-{name.replace(', ', '_').replace(' ', '')}", arch
+        ).result
+        trained[name] = {key: result[key] for key in result if key not in ("arch", "history")}
+        print(json.dumps({"trained": name, **trained[name]}))
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    del settings["data_dir"], settings["workdir"]
+    result = {"searches": searches, "trained": trained, "jax": jax.__version__}
+    print(json.dumps({"benchmark": "nuclei", **settings, **result}))
+
+
+if __name__ == "__main__":
+    main()
