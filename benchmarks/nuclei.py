@@ -1,11 +1,11 @@
-"""Evolution of segmentation graphs on real nuclei, beside random graphs, evolution without inheritance, UNet and UNet++.
+"""Evolution of segmentation graphs on real nuclei, beside random graphs, no inheritance, UNet and UNet++.
 
     python benchmarks/nuclei.py --data_dir=FOLDER                 # images/ and masks/; about two hours on two cores
     python benchmarks/nuclei.py --data_dir=FOLDER --seeds=1 --skip=UNETPP
 
 Per seed: evolution with inherited weights over a fixed number of individuals, then evolution without and random graphs
-until they have cost as many seconds of training. Each best graph, UNet and UNet++ are then trained from scratch with one
-recipe and tested once. Two worker processes, so an order of results differs from run to run; each run can be replayed.
+until they have cost as many seconds of training. Each best graph, UNet and UNet++ are then trained from scratch with
+one recipe and tested once. Two worker processes, so the order of results differs from run to run.
 A stopped script goes on where it was.
 """
 
