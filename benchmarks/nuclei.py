@@ -4,7 +4,7 @@
     python benchmarks/nuclei.py --data_dir=FOLDER --seeds=1 --skip=UNETPP
 
 Per seed: evolution with inherited weights over a fixed number of individuals, then evolution without and random graphs
-until they have cost as many seconds of training. Each best graph, UNet and UNet++ are then trained from scratch with
+until they have trained as many multiply-adds. Each best graph, UNet and UNet++ are then trained from scratch with
 one recipe and tested once. Two worker processes, so the order of results differs from run to run.
 A stopped script goes on where it was.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from nasjax.spaces.resolution_graph import ResolutionGraph
 ROWS = {"evolution, inheriting": ("evolution", True), "evolution": ("evolution", False), "random": ("random", False)}
 
 
-def configuration(name: str, args: argparse.Namespace, seed: int, cost_s: float | None) -> Any:
+def configuration(name: str, args: argparse.Namespace, seed: int, trials: int) -> Any:
     """The configuration of one search."""
     method, inherits = ROWS[name]
     config = commands.configure(method, "demo", "nuclei_folder", "resolution_graph")
@@ -51,8 +52,9 @@ def configuration(name: str, args: argparse.Namespace, seed: int, cost_s: float 
         f"workers={args.workers}",
         f"inherit={str(inherits).lower()}",
         f"seed={seed}",
-        f"trials={'none' if cost_s else args.trials}",
-        f"cost_s={cost_s or 'none'}",
+        f"trials={trials}",
+        f"recipe.optimizer={args.optimizer}",
+        f"recipe.learning_rate={args.learning_rate}",
     ]
     if method == "evolution":
         settings += ["search.population=20", "search.sample_size=5"]
@@ -67,9 +69,25 @@ def final(config: Any, args: argparse.Namespace) -> Any:
         "data.train_limit=none",
         f"retrain_recipe.epochs={args.final_epochs}",
         "retrain_recipe.batch_size=16",
+        f"retrain_recipe.optimizer={args.optimizer}",
+        f"retrain_recipe.learning_rate={args.learning_rate}",
         "seed=0",
         "workers=0",
     )
+
+
+def searched(name: str, args: argparse.Namespace, seed: int, macs: int, path: Path) -> list[dict]:
+    """The rows of a search of `args.trials` individuals, or of so many that their multiply-adds reach `macs`."""
+    trials = args.trials
+    while True:
+        commands.search(configuration(name, args, seed, trials), path)
+        rows = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
+        spent = np.cumsum([row["macs"] or 0 for row in rows])
+        if not macs:
+            return rows
+        if spent[-1] >= macs:
+            return rows[: int(np.searchsorted(spent, macs)) + 1]
+        trials = max(len(rows) + 1, math.ceil(len(rows) * macs / spent[-1]))
 
 
 def main() -> None:
@@ -83,6 +101,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--min_params", type=int, default=20_000)
     parser.add_argument("--max_params", type=int, default=300_000)
+    parser.add_argument("--optimizer", default="adam", help="of all trainings")
+    parser.add_argument("--learning_rate", type=float, default=1e-3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--final_size", type=int, default=64)
     parser.add_argument("--final_epochs", type=int, default=40)
@@ -90,35 +110,34 @@ def main() -> None:
     args = parser.parse_args()
     searches: dict[str, list[dict]] = {name: [] for name in ROWS}
     for seed in range(args.seeds):
-        cost_s = None
+        macs = 0
         for name, found in searches.items():
-            config = configuration(name, args, seed, cost_s)
             path = args.workdir / f"{name.replace(', ', '_')}-s{seed}"
-            commands.search(config, path)
-            trials = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
+            trials = searched(name, args, seed, macs, path)
             done = [trial for trial in trials if trial["status"] == "ok"]
-            cost_s = cost_s or sum(trial["cost_s"] for trial in done)
+            macs = macs or sum(trial["macs"] or 0 for trial in trials)
             fitness = np.array([trial["fitness"] for trial in done])
             found.append(
                 {
                     "trials": len(trials),
                     "failed": len(trials) - len(done),
+                    "multiply-adds": sum(trial["macs"] or 0 for trial in trials),
                     "cost_s": sum(trial["cost_s"] for trial in done),
                     "best": float(fitness.max()),
                     "mean of the last 20": float(fitness[-20:].mean()),
                     "best of 20 random": float(fitness[:20].max()),
-                    "arch": json.loads((path / "best.json").read_text())["arch"],
+                    "arch": done[int(fitness.argmax())]["arch"],
                 }
             )
             print(json.dumps({"search": name, "seed": seed, **{k: v for k, v in found[-1].items() if k != "arch"}}))
     trained = {}
     names = [f"{name}, seed {seed}" for name in ROWS for seed in range(args.seeds)] + ["UNET", "UNETPP"]
     for name in sorted(set(names) - set(args.skip), key=names.index):
-        config = final(configuration("evolution", args, 0, None), args)
+        config = final(configuration("evolution", args, 0, args.trials), args)
         arch = name
         if name not in ("UNET", "UNETPP"):
-            search, seed = name.rsplit(", seed ", 1)
-            arch = json.dumps(searches[search][int(seed)]["arch"])
+            search, number = name.rsplit(", seed ", 1)
+            arch = json.dumps(searches[search][int(number)]["arch"])
         result = commands.retrain(
             config, args.workdir / f"final-{name.replace(', ', '_').replace(' ', '')}", arch
         ).result
