@@ -71,7 +71,6 @@ def final(config: Any, args: argparse.Namespace) -> Any:
         "retrain_recipe.batch_size=16",
         f"retrain_recipe.optimizer={args.optimizer}",
         f"retrain_recipe.learning_rate={args.learning_rate}",
-        "seed=0",
         "workers=0",
     )
 
@@ -109,39 +108,37 @@ def main() -> None:
     parser.add_argument("--skip", nargs="*", default=[], help="of the networks that are trained at the end")
     args = parser.parse_args()
     searches: dict[str, list[dict]] = {name: [] for name in ROWS}
+    finals = {"UNET": "UNET", "UNETPP": "UNETPP"}
     for seed in range(args.seeds):
         macs = 0
         for name, found in searches.items():
             path = args.workdir / f"{name.replace(', ', '_')}-s{seed}"
             trials = searched(name, args, seed, macs, path)
             done = [trial for trial in trials if trial["status"] == "ok"]
-            macs = macs or sum(trial["macs"] or 0 for trial in trials)
+            spent = sum(trial["macs"] or 0 for trial in trials)
+            macs = macs or spent
             fitness = np.array([trial["fitness"] for trial in done])
             found.append(
                 {
                     "trials": len(trials),
                     "failed": len(trials) - len(done),
-                    "multiply-adds": sum(trial["macs"] or 0 for trial in trials),
+                    "multiply-adds": spent,
                     "cost_s": sum(trial["cost_s"] for trial in done),
                     "best": float(fitness.max()),
                     "mean of the last 20": float(fitness[-20:].mean()),
                     "best of 20 random": float(fitness[:20].max()),
-                    "arch": done[int(fitness.argmax())]["arch"],
                 }
             )
-            print(json.dumps({"search": name, "seed": seed, **{k: v for k, v in found[-1].items() if k != "arch"}}))
+            print(json.dumps({"search": name, "seed": seed, **found[-1]}))
+            finals[f"{name}, seed {seed}"] = json.dumps(done[int(fitness.argmax())]["arch"])
     trained = {}
-    names = [f"{name}, seed {seed}" for name in ROWS for seed in range(args.seeds)] + ["UNET", "UNETPP"]
-    for name in sorted(set(names) - set(args.skip), key=names.index):
-        config = final(configuration("evolution", args, 0, args.trials), args)
-        arch = name
-        if name not in ("UNET", "UNETPP"):
-            search, number = name.rsplit(", seed ", 1)
-            arch = json.dumps(searches[search][int(number)]["arch"])
-        result = commands.retrain(
-            config, args.workdir / f"final-{name.replace(', ', '_').replace(' ', '')}", arch
-        ).result
-        trained[name] = {key: result[key] for key in result if key not in ("arch", "history")}
+    config = final(configuration("evolution", args, 0, args.trials), args)
+    for name, arch in finals.items():
+        if name in args.skip:
+            continue
+        path = args.workdir / f"final-{name.replace(', ', '_').replace(' ', '')}"
+        result = commands.retrain(config, path, arch).result
+        trained[name] = {key: result[key] for key in result if key != "arch"}
         print(json.dumps({"trained": name, **trained[name]}))
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     del settings["data_dir"], settings["workdir"]
