@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--learning_rate", type=float, default=1e-3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--final_size", type=int, default=64)
-    parser.add_argument("--final_epochs", type=int, default=40)
+    parser.add_argument("--final_epochs", type=int, default=40, help="0 = none is trained at the end")
     parser.add_argument("--skip", nargs="*", default=[], help="of the networks that are trained at the end")
     args = parser.parse_args()
     searches: dict[str, list[dict]] = {name: [] for name in ROWS}
@@ -134,7 +134,7 @@ def main() -> None:
     trained = {}
     config = final(configuration("evolution", args, 0, args.trials), args)
     for name, arch in finals.items():
-        if name in args.skip:
+        if name in args.skip or not args.final_epochs:
             continue
         path = args.workdir / f"final-{name.replace(', ', '_').replace(' ', '')}"
         result = commands.retrain(config, path, arch).result
