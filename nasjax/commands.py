@@ -198,7 +198,10 @@ def _opening(config: Any, path: Path, record: dict[str, Any]) -> str:
     trials = getattr(config, "trials", None)
     room = f" and {memory / 2**20:,.0f} MiB" if memory else ""
     whole = f", {_duration(seconds * trials)} in all" if trials else ""
-    return f"{line}\nestimate: {_duration(seconds)}{room} a child{whole}"
+    kept = (
+        f"; weights to inherit take at most {disk / 2**20:,.0f} MiB of disk" if (disk := estimates.get("disk")) else ""
+    )
+    return f"{line}\nestimate: {_duration(seconds)}{room} a child{whole}{kept}"
 
 
 def _duration(seconds: float) -> str:

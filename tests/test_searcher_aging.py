@@ -125,6 +125,18 @@ def test_parents_are_the_best_of_samples_with_replacement():
         assert set(parents.tolist()) <= set(range(100))
 
 
+def test_given_architectures_are_the_first_trials():
+    first = np.arange(12).reshape(3, 4) % 3
+    searcher = aging(CELLS, population=P, sample_size=S, first=first)
+    proposal = searcher.ask(KEY, searcher.init(KEY), P)[1]
+    np.testing.assert_array_equal(proposal.arch[:3], first)
+    np.testing.assert_array_equal(proposal.arch[3:], Search().ask(P).arch[3:])
+    assert (np.asarray(proposal.parent) == -1).all()
+    for wrong in (first[:0], np.zeros((P + 1, 4))):
+        with pytest.raises(ValueError, match="must have 1 to 7 architectures"):
+            aging(CELLS, population=P, sample_size=S, first=wrong)
+
+
 def test_failures_take_their_place_below_everything():
     search = Search()
     status = [Status.OK, Status.FAILED, Status.LOST, Status.OK, Status.OK, Status.TIMEOUT, Status.REJECTED]

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nasjax import catalog
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.experiments.families.prefilter import best_random, require_images
 from nasjax.searchers.aging import aging
-from nasjax.types import Experiment, Signature
+from nasjax.types import Experiment, Outcome, Runtime, Signature, Watch
 
 published = base.published
 
@@ -29,11 +33,17 @@ class EvolutionConfig:
       population: members; so many trials are random at first.
       sample_size: of the tournament.
       ages: False = the paper's variant in which the worst of a sample leaves.
+      prefilter: part of the random candidates that NASWOT's score drops before any is trained; 0 = none.
     """
 
     population: int = 100
     sample_size: int = 25
     ages: bool = True
+    prefilter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prefilter < 1:
+            raise ValueError(f"prefilter must be a part of all, from 0 to below 1 (0.2, say); got {self.prefilter}")
 
 
 def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
@@ -54,5 +64,18 @@ def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, 
 def make(config: CandidateConfig) -> Experiment:
     """The evolution on the problem of `config`."""
     search: EvolutionConfig = config.search
-    searcher = aging(config.space, population=search.population, sample_size=search.sample_size, ages=search.ages)
-    return base.experiment(config, searcher)
+
+    def evolution(first: np.ndarray | None = None) -> Experiment:
+        searcher = aging(
+            config.space, population=search.population, sample_size=search.sample_size, ages=search.ages, first=first
+        )
+        return base.experiment(config, searcher, kept=search.population)
+
+    def filtered(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
+        first = best_random(config, search.prefilter, search.population, path, watch)
+        return evolution(first).run(path, watch, runtime)
+
+    if not search.prefilter:
+        return evolution()
+    require_images(config)
+    return evolution()._replace(run=filtered)

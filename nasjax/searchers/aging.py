@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nasjax.types import Evaluation, Key, Proposal, Searcher, Space, Status, arch_size
+from nasjax.types import Array, Evaluation, Key, Proposal, Searcher, Space, Status, arch_size
 
 
 class AgingState(NamedTuple):
@@ -35,6 +35,7 @@ def aging(
     sample_size: int = 25,
     ages: bool = True,
     in_flight: int = 256,
+    first: Array | None = None,
 ) -> Searcher:
     """Evolution in which every member leaves the population after `population` later completions, however good it is.
 
@@ -55,13 +56,14 @@ def aging(
       ages: False = the paper's variant without aging, in which the worst of the sample that the parent was the best of
         leaves. If it has left already, which takes several trials at a time, the oldest member does (ours).
       in_flight: at most so many trials running at a time keep their parents in `live`, and their victims.
+      first: i32[N, A], N <= population: the architectures of the first N trials, in place of random ones.
 
     Returns:
       The Searcher. `Proposal.parent` is the mutated trial, -1 for random ones. `live` are the members and the parents
       of running trials.
 
     Raises:
-      ValueError: a setting below 1.
+      ValueError: a setting below 1, or more first architectures than members.
 
     Example:
       >>> from nasjax.spaces.tabular_cell import TabularCell
@@ -72,6 +74,9 @@ def aging(
         raise ValueError(
             f"population, sample_size and in_flight must be at least 1, got {population}, {sample_size}, {in_flight}"
         )
+    chosen = None if first is None else jnp.asarray(first, jnp.int32)
+    if chosen is not None and not 1 <= len(chosen) <= population:
+        raise ValueError(f"first must have 1 to {population} architectures (population), got {len(chosen)}")
 
     def init(key: Key) -> AgingState:
         none = jnp.full(in_flight, -1, jnp.int32)
@@ -95,6 +100,8 @@ def aging(
         fitness = state.fitness[drawn]
         best, worst = drawn[fitness.argmax()], drawn[fitness.argmin()]
         breeds, fresh = (trial >= population) & (members > 0), space.sample(key_sample)
+        if chosen is not None:
+            fresh = jnp.where(trial < len(chosen), chosen[jnp.minimum(trial, len(chosen) - 1)], fresh)
         child = space.mutate(key_mutate, jnp.where(breeds, state.arch[best], fresh))  # of no member, a valid one
         ids = jnp.where(breeds, state.id[jnp.stack([best, worst])], -1)
         return jnp.where(breeds, child, fresh), ids[0], ids[1]

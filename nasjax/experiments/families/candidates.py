@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +52,8 @@ from nasjax.types import (
     Watch,
 )
 
+_WEIGHT_BYTES = 5  # of a stored weight, with its share of the running statistics
+_FILE_BYTES = 2**18  # of the names and headers in a file of weights, at most
 _SAMPLES = 16  # architectures whose mean stands for the space in the estimate of time and memory
 
 
@@ -131,37 +133,56 @@ class Problem(NamedTuple):
 
 
 def experiment(
-    config: CandidateConfig, searcher: Searcher, metrics: Callable[[PyTree], dict[str, Any]] | None = None
+    config: CandidateConfig,
+    searcher: Searcher,
+    metrics: Callable[[PyTree], dict[str, Any]] | None = None,
+    kept: int | None = None,
 ) -> Experiment:
-    """A searcher on the problem of `config`; `metrics` turns its state into the scalars of metrics.jsonl.
+    """A searcher on the problem of `config`.
+
+    Args:
+      config: the settings.
+      searcher: what to try next.
+      metrics: its state -> scalars for metrics.jsonl.
+      kept: trials, beside those at work, their parents and the best, whose weights it may hand on at a time; None =
+        not known. The disk that they take is said before a run.
 
     Raises ValueError or FileNotFoundError that says what to write instead.
     """
     budget = Budget(config.trials, config.wall_s, config.cost_s)
-    found = functools.cache(lambda: problem(config))
+    found = functools.cache(lambda: problem(config, kept))
 
     def run(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
         describe, metric = known(config)
         # Children of one program train side by side; others wait for none.
         width = config.width if runtime is None or workdir.read(path)["strategy"] == "vmap" else 1
-        with progress(budget, metric, watch) as on_told:
-            summary = search(
-                jax.random.key(config.seed),
-                searcher,
-                runtime or inline(worker(found().evaluator, path)),
-                workdir=path,
-                budget=budget,
-                describe=describe,
-                width=width,
-                refuse=refusal(config),
-                metrics=metrics,
-                timeout_s=config.trial_timeout,
-                on_told=on_told,
-                record=watch.record,
-            )
-        if summary.weights is not None:
-            _show_best(config, path, summary)
-        return closing(config, path, summary, metric, bool(catalog.builder(config.space.name).tasks))
+        so_far: Summary | None = None
+
+        def told(summary: Summary) -> None:
+            nonlocal so_far
+            so_far = summary
+            show(summary)
+
+        try:
+            with progress(budget, metric, watch) as show:
+                so_far = search(
+                    jax.random.key(config.seed),
+                    searcher,
+                    runtime or inline(worker(found().evaluator, path)),
+                    workdir=path,
+                    budget=budget,
+                    describe=describe,
+                    width=width,
+                    refuse=refusal(config),
+                    metrics=metrics,
+                    timeout_s=config.trial_timeout,
+                    on_told=told,
+                    record=watch.record,
+                )
+        finally:  # also of a search that was interrupted
+            if so_far is not None and so_far.weights is not None:
+                _show_best(config, path, so_far)
+        return closing(config, path, so_far, metric, bool(catalog.builder(config.space.name).tasks))
 
     return Experiment(config, lambda: found().facts, run, lambda: found().evaluator)
 
@@ -186,8 +207,11 @@ def known(config: CandidateConfig) -> tuple[Callable[[np.ndarray], dict[str, Any
     return describer(builder, space, config.form, signature(config)), task_of(config, builder).metric
 
 
-def problem(config: CandidateConfig) -> Problem:
-    """Loads the data or the table that `config` names. Raises ValueError or FileNotFoundError with what to write."""
+def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
+    """Loads the data or the table that `config` names. Raises ValueError or FileNotFoundError with what to write.
+
+    `kept` as of `experiment`.
+    """
     space, builder = config.space, catalog.builder(config.space.name)
     if not builder.tasks:
         return _tabular(config, space)
@@ -230,8 +254,18 @@ def problem(config: CandidateConfig) -> Problem:
         inherit=builder.inherit if config.inherit else None,
         keep_weights=config.inherit,
     )
+    if config.inherit and kept is not None:
+        estimates["disk"] = _disk(config, builts, kept)
     facts = {**dataset_facts(data, task), "strategy": chosen, "chunk": chunk, "estimates": estimates}
     return Problem(evaluator, facts)
+
+
+def _disk(config: CandidateConfig, builts: Sequence[Built], kept: int) -> int:
+    """Bytes that inherited weights take at most: `kept` trials, the best, those at work and their parents."""
+    limits = [limit for limit in (config.max_params, getattr(config.space, "max_params", None)) if limit]
+    params = min(limits) if limits else max(built.params for built in builts)
+    at_work = 2 * max(1, config.workers) * config.width
+    return (kept + 1 + at_work) * (params * _WEIGHT_BYTES + _FILE_BYTES)
 
 
 def _sample(config: CandidateConfig, build: Callable[[np.ndarray], Built]) -> list[Built]:

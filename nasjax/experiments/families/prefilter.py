@@ -1,0 +1,99 @@
+"""Random candidates without those that score worst untrained (NASWOT, `evaluators.zero_cost`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax import catalog
+from nasjax.building.built import builds, task_of
+from nasjax.data.dataset import load
+from nasjax.evaluators.children import network_of
+from nasjax.evaluators.zero_cost import naswot
+from nasjax.store import checkpoint
+from nasjax.types import Proposal, Watch
+
+NAME = "prefilter.jsonl"
+IMAGES = 128  # of NASWOT's paper
+_BAND = 25  # candidates of like size that are compared with each other: scores grow with a network's ReLUs
+
+
+def best_random(config: Any, part: float, number: int, path: Path, watch: Watch) -> np.ndarray:
+    """Random architectures of a space, less the worst by their NASWOT scores.
+
+    So many are drawn that `number` stay. They are compared with those of like parameters only, in bands of 25 or
+    more. One that cannot be built or scored goes first. What was drawn, and what stayed, is kept in
+    `path`/prefilter.jsonl and read from there when a search goes on.
+
+    Args:
+      config: a `CandidateConfig`; its space, data, recipe and seed count.
+      part: of all that are drawn, in (0, 1).
+      number: how many to return.
+      path: the workdir.
+      watch: told how many stay.
+
+    Returns:
+      i32[number, A].
+    """
+    file = path / NAME
+    if not file.exists():
+        archs, params, scores = _scored(config, math.ceil(number / (1 - part)))
+        gone = set(dropped(params, scores, len(archs) - number))
+        columns = enumerate(zip(archs.tolist(), params, scores, strict=True))
+        lines = [{"genes": a, "params": p, "score": s, "kept": n not in gone} for n, (a, p, s) in columns]
+        with checkpoint.writing(path):
+            checkpoint.replace_lines(file, lines)
+        watch.say(f"NASWOT: {number} of {len(archs)} random candidates stay ({file})")
+    rows = checkpoint.read_lines(file)
+    return np.array([row["genes"] for row in rows if row["kept"]], np.int32)
+
+
+def require_images(config: Any) -> None:
+    """Raises ValueError where the space has no networks, or they do not read images."""
+    builder = catalog.builder(config.space.name)
+    if not builder.tasks or task_of(config, builder).contiguous:
+        raise ValueError(
+            f"search.prefilter scores networks on images; --space={config.space.name} has none: leave it 0"
+        )
+
+
+def dropped(params: Sequence[int | None], scores: Sequence[float | None], number: int) -> list[int]:
+    """Which `number` candidates are the worst among those of their size; those without a score (None) come first."""
+    place = {n: -1.0 for n, score in enumerate(scores) if score is None}
+    known = [
+        (size or 0, n, score) for n, (size, score) in enumerate(zip(params, scores, strict=True)) if score is not None
+    ]
+    by_size = sorted(known)
+    bands = max(1, len(by_size) // _BAND)
+    for band in (by_size[i * len(by_size) // bands : (i + 1) * len(by_size) // bands] for i in range(bands)):
+        ranked = sorted(band, key=lambda one: (one[2], one[1]))
+        place |= {n: rank / len(ranked) for rank, (_, n, _) in enumerate(ranked)}
+    return sorted(sorted(place, key=lambda n: (place[n], n))[:number])
+
+
+def _scored(config: Any, number: int) -> tuple[np.ndarray, list[int | None], list[float | None]]:
+    """Random architectures, their parameters and scores; None where there are none."""
+    space, builder, data = config.space, catalog.builder(config.space.name), load(config.data)
+    task = task_of(config, builder)
+    build = builds(builder, space, config.form, task.signature(data))
+    key = jax.random.fold_in(jax.random.key(config.seed), number)
+    archs = jax.jit(jax.vmap(space.sample))(jax.random.split(key, number))
+
+    def params(arch: np.ndarray) -> int | None:
+        try:
+            return build(arch).params
+        except ValueError:
+            return None
+
+    images = task.inputs(data.train.x[:IMAGES], data.mean, data.std)
+    evaluator = naswot(lambda arch: (network_of(build(arch), config.recipe), None), images)
+    ids = jnp.arange(number)
+    evaluation, _ = evaluator.evaluate(key, Proposal(ids, archs, jnp.full_like(ids, -1)), None)
+    scores = [float(score) if np.isfinite(score) else None for score in np.asarray(evaluation.fitness)]
+    return np.asarray(archs), [params(arch) for arch in np.asarray(archs)], scores

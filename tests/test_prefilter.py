@@ -1,0 +1,54 @@
+"""Random candidates filtered by NASWOT before training: which go, and what the search makes of those that stay."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nasjax import commands
+from nasjax.experiments.families.prefilter import dropped
+from nasjax.settings import override
+
+TINY = ("data.train_limit=32", "recipe.epochs=1", "trials=5", "search.population=4", "search.sample_size=2")
+
+
+def rows(path, name):
+    return [json.loads(line) for line in (path / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_the_worst_of_each_size_go_and_those_without_a_score_first():
+    assert dropped([5, 6, 7, 8], [3.0, None, 1.0, 2.0], 2) == [1, 2]
+    sizes = [1] * 25 + [1000] * 25  # the larger ones have the larger scores
+    scores = [float(n) for n in range(50)]
+    assert dropped(sizes, scores, 10) == [0, 1, 2, 3, 4, 25, 26, 27, 28, 29]
+    assert dropped(sizes[::-1], scores[::-1], 10) == [20, 21, 22, 23, 24, 45, 46, 47, 48, 49]
+    assert dropped([1, 2], [1.0, 2.0], 0) == []
+
+
+def test_the_search_begins_with_those_that_stay_and_goes_on_with_the_same(tmp_path):
+    config = override(commands.configure("evolution"), *TINY, "search.prefilter=0.2")
+    commands.search(override(config, "trials=2"), tmp_path / "run", progress=False)
+    drawn = (tmp_path / "run/prefilter.jsonl").read_bytes()
+    commands.search(config, tmp_path / "run", progress=False)
+    assert (tmp_path / "run/prefilter.jsonl").read_bytes() == drawn
+    filtered = rows(tmp_path / "run", "prefilter")
+    assert [row["kept"] for row in filtered].count(False) == 1 and len(filtered) == 5
+    worst = min(filtered, key=lambda row: row["score"])
+    assert not worst["kept"] and all(np.isfinite(row["score"]) for row in filtered)
+    asked = [arch for event in rows(tmp_path / "run", "ledger") if event["event"] == "asked" for arch in event["archs"]]
+    assert asked[:4] == [row["genes"] for row in filtered if row["kept"]]
+    assert rows(tmp_path / "run", "trials")[4]["parent"] in range(4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "space", "dataset", "said"),
+    [
+        (("search.prefilter=1",), None, None, "from 0 to below 1"),
+        (("search.prefilter=0.2",), "tabular_cell", None, "leave it 0"),
+        (("search.prefilter=0.2",), "cell_tree", "pydoc", "leave it 0"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_there_is_a_workdir(tmp_path, settings, space, dataset, said):
+    with pytest.raises(ValueError, match=said):
+        commands.search(override(commands.configure("evolution", None, dataset, space), *settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
