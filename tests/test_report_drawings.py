@@ -8,6 +8,7 @@ from importlib import resources
 import pytest
 
 from nasjax.report import networks
+from nasjax.spaces import cell_tree_named, resolution_graph_named
 
 
 def conv(height, width, filters, inputs):
@@ -91,6 +92,37 @@ def test_what_has_no_drawing_is_shown_as_it_is(arch):
     else:
         assert drawing.startswith("<pre>") and caption == "The architecture as JSON."
     assert len(networks.summary(arch)) <= 160
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "ways"), [("UNET", 9, (4, 4, 4)), ("UNETPP", 15, (4, 20, 10)), ("UNETPP_DS", 15, (4, 20, 10))]
+)
+def test_a_graph_shows_every_node_and_every_edge_in_its_way(name, nodes, ways):
+    arch = resolution_graph_named.NAMED[name]
+    tree, caption = drawn(arch)
+    keys = [g for g in tree.iter("g") if g.get("class") == "key"]  # of the legend
+    shown = [n for n in tree.iter() if (n.get("class") or "").startswith("node")]
+    of_keys = [n for key in keys for n in key.iter() if (n.get("class") or "").startswith("node")]
+    assert len(shown) - len(of_keys) == nodes
+    assert sum(n.get("class") == "node first" for n in shown) == sum(n.get("class") == "node last" for n in shown) == 1
+    for way, number in zip(("down", "same", "up"), ways, strict=True):
+        inside = sum(g.get("class") == way for key in keys for g in key.iter("g"))
+        assert count(tree, way) - inside == number
+    rings = sum(n.get("class") == "ring" for n in tree.iter("circle"))
+    assert rings == (4 if name == "UNETPP_DS" else 0)  # three beside the output's own head, and the legend's
+    assert f"{nodes} nodes and {sum(ways)} edges ({ways[0]} down" in caption
+    assert [text for text in texts(tree) if text and "channels" in text] == [f"{32 << i} channels" for i in range(5)]
+
+
+@pytest.mark.parametrize(("name", "leaves"), [("NASCELL", 8), ("BASE2", 2), ("RNN_TREE", 2)])
+def test_a_cell_shows_every_node_and_where_its_state_enters(name, leaves):
+    tree, caption = drawn(cell_tree_named.NAMED[name])
+    rects = [n.get("class") for n in tree.iter("rect")]
+    assert rects.count("box") == 2 * leaves - 2 and rects.count("read") == 1 and rects.count("inject") == 1
+    assert rects.count("state") == 2  # c of the last step, and the new one
+    assert rects.count("pill") == 2 * leaves + 1  # x and h at each leaf, h at the top
+    assert count(tree, "wire") == 4 * leaves - 1 + 2  # 2 a leaf, 1 a node, 2 of the cell state
+    assert f"A tree of {leaves} leaves" in caption
 
 
 def test_summary_is_short():
