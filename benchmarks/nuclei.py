@@ -93,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--workdir", type=Path, default=Path("runs/nuclei"), help="goes on where it stopped")
+    parser.add_argument("--searches", nargs="*", default=list(ROWS), choices=list(ROWS), help="the first sets the cost")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=120)
     parser.add_argument("--images", type=int, default=200)
@@ -107,7 +108,7 @@ def main() -> None:
     parser.add_argument("--final_epochs", type=int, default=40, help="0 = none is trained at the end")
     parser.add_argument("--skip", nargs="*", default=[], help="of the networks that are trained at the end")
     args = parser.parse_args()
-    searches: dict[str, list[dict]] = {name: [] for name in ROWS}
+    searches: dict[str, list[dict]] = {name: [] for name in args.searches}
     finals = {"UNET": "UNET", "UNETPP": "UNETPP"}
     for seed in range(args.seeds):
         macs = 0
