@@ -197,7 +197,7 @@ def _opening(config: Any, path: Path, record: dict[str, Any]) -> str:
         return line
     trials = getattr(config, "trials", None)
     room = f" and {memory / 2**20:,.0f} MiB" if memory else ""
-    whole = f", {_duration(seconds * trials)} in all" if trials else ""
+    whole = f", {_duration(seconds * trials / max(1, getattr(config, 'workers', 0)))} in all" if trials else ""
     kept = (
         f"; weights to inherit take at most {disk / 2**20:,.0f} MiB of disk" if (disk := estimates.get("disk")) else ""
     )

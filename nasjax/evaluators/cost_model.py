@@ -1,10 +1,12 @@
 """Which strategy trains a population soonest, and what it takes: a small model of seconds and bytes.
 
-Pure functions of the configuration and the backend's name, so that `auto` means the same on every resume.
+The choice is a pure function of the configuration and the backend's name, so that `auto` means the same on every
+resume.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +26,7 @@ class Rates(NamedTuple):
 
     exact: float  # multiply-adds per second of a child's own program
     vmap: float  # multiply-adds per second of the masked program, its own (larger) count
+    parts: float  # multiply-adds per second and core of a child trained part by part; an accelerator has one core
     overhead_s: float  # per layer and step of `exact`, what does not shrink with the arrays
     compile_exact_s: float  # per layer of a child
     compile_vmap_s: float  # per layer of the space, once
@@ -31,9 +34,11 @@ class Rates(NamedTuple):
 
 RATES = {
     # Measured by benchmarks/population.py on two cores of an Intel Xeon with AVX-512, jax 0.10.2.
-    "cpu": Rates(exact=60e9, vmap=16e9, overhead_s=0.2e-3, compile_exact_s=0.5, compile_vmap_s=2.3),
+    # `parts`: graphs of depthwise convolutions with 8 channels, two cores of an AMD EPYC; 3.0e9 by a worker with one
+    # core, 1.9e9 a core by one process with both. Memory limits it, not arithmetic.
+    "cpu": Rates(exact=60e9, vmap=16e9, parts=2.5e9, overhead_s=0.2e-3, compile_exact_s=0.5, compile_vmap_s=2.3),
     # Not measured: a cautious third of what tensor cores reach on large products, launches of 10 us each, 30 a layer.
-    "gpu": Rates(exact=30e12, vmap=30e12, overhead_s=0.3e-3, compile_exact_s=1.5, compile_vmap_s=5.0),
+    "gpu": Rates(exact=30e12, vmap=30e12, parts=30e12, overhead_s=0.3e-3, compile_exact_s=1.5, compile_vmap_s=5.0),
 }
 
 
@@ -70,7 +75,9 @@ def choose_strategy(
     chosen = "exact" if masked is None or backend == "cpu" else "vmap"
     if masked is None and not unsuited(builts[0].network(bn_eps=recipe.bn_eps, dtype=recipe.dtype), recipe):
         chosen = "parts"
-        seconds = {"parts": steps * per_step, **seconds}  # its few programs are compiled once for all
+        by_parts = 3 * macs * batch / (rates.parts * (usable_cores() if backend == "cpu" else 1))
+        by_parts += layers * rates.overhead_s
+        seconds = {"parts": steps * by_parts, **seconds}  # its few programs are compiled once for all
         room = {"parts": room["exact"], **room} if room else {}
     if masked is not None and masked.cost is not None:
         cost = masked.cost(batch)
@@ -88,6 +95,11 @@ def chunk_size(bytes_per_child: int) -> int:
     return max(1, int(usable_bytes() // bytes_per_child))
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: a worker has a share of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_bytes() -> float:
     """3/4 of the accelerator's memory, or half of the machine's for a CPU."""
     device = jax.devices()[0]
@@ -96,8 +108,6 @@ def usable_bytes() -> float:
 
 
 def _machine_bytes() -> float:
-    import os
-
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError):  # no such question on this system
