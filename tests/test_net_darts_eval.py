@@ -138,7 +138,7 @@ def test_forward_pass_equals_pytorch(plan, train):
         keep, options = None, {}
         if train:
             options = {"key": jax.random.key(2), "train": True, "drop_rate": DROP}
-            keep = module._keep(options["key"], DROP, batch, plan.layers)
+            keep = module._keep(jax.random.fold_in(options["key"], 0), DROP, batch, plan.layers)  # of part 0
         ours = jax.jit(lambda v, x: network.apply(v, None, x, **options)[0], compiler_options=QUICK)(variables, x)
         theirs = Torch(torch, plan, variables, train, keep)(x)
         ours = ours if isinstance(ours, tuple) else (ours,)
@@ -204,6 +204,21 @@ def test_gradients_reach_every_weight(odd):
     assert odd.logits.shape == (4, 3) and np.isfinite(odd.logits).all()
     for path, grad in jax.tree.leaves_with_path(odd.grads):
         assert np.isfinite(grad).all() and np.any(grad), jax.tree_util.keystr(path)
+
+
+def test_training_moves_every_running_statistic(odd):
+    after = odd.network.apply(odd.variables, None, odd.x, train=True)[1]
+    assert jax.tree.structure(after) == jax.tree.structure(odd.variables)
+    pairs = zip(
+        jax.tree.leaves_with_path(after["batch_stats"]), jax.tree.leaves(odd.variables["batch_stats"]), strict=True
+    )
+    for (path, new), old in pairs:
+        assert not np.array_equal(new, old), jax.tree_util.keystr(path)
+
+
+def test_equal_operators_are_one_part():
+    parts = darts_eval(DartsPlan(CELLS, channels=4, layers=20, image=(32, 32, 3))).parts
+    assert len(parts) > 200 and len({part.apply for part in parts}) < 40
 
 
 def test_a_traced_drop_rate(odd):

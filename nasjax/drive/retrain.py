@@ -25,9 +25,9 @@ from nasjax.drive.pictures import take
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
-from nasjax.train.fit import fit, resident, sample_of, valid_name
+from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, TrainState, example, trainer
+from nasjax.train.step import Data, Trainer, example
 from nasjax.types import Built, Key, PyTree, Task, Watch
 
 _SAVE_S = 60.0  # a training is saved when so many seconds have passed
@@ -130,7 +130,8 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     began = time.monotonic()
     test = job.test()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-    measure = jax.jit(trainer(network, recipe, len(data.train.y), variables, task).measure)
+    last = training(network, recipe, arrays, task, variables, None)
+    measure = jax.jit(last.measure) if isinstance(last, Trainer) else last.measure
     tested = measure(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
     take(folder / PICTURES, task, built, recipe, variables, test, data, "After retraining")
     result = {
@@ -185,11 +186,12 @@ def _train(
     """`fit` with checkpoints and a line per epoch."""
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     blank = network.init(jax.random.key(0), None, example(network, sample_of(data, task)))
-    start = trainer(network, recipe, len(data.train_y), blank, task).start(blank)
-    found = checkpoint.latest(folder / "epochs", start)
+    start = training(network, recipe, data, task, blank, None).start(blank)
+    epochs = folder / ("parts" if in_parts(network, recipe, task, None) else "epochs")
+    found = checkpoint.latest(epochs, start)
     saved, metric = time.monotonic(), task.metric
 
-    def on_epoch(epoch: int, state: TrainState) -> None:
+    def on_epoch(epoch: int, state: Any) -> None:
         nonlocal saved
         at = min(epoch, recipe.epochs) - 1
         what = f"epoch {epoch}/{recipe.epochs}: loss {float(state.train_loss[at]):.4f}"
@@ -200,7 +202,7 @@ def _train(
         watch.say(f"{what}, validation {metric.name} {metric.text(metric.sign * float(state.valid_metric[at]))}")
         clock()
         if time.monotonic() - saved > _SAVE_S or epoch == recipe.epochs + recipe.refresh_epochs:
-            checkpoint.save(folder / "epochs", f"{epoch:06d}", state)
+            checkpoint.save(epochs, f"{epoch:06d}", state)
             saved = time.monotonic()
 
     variables, history = fit(

@@ -2,18 +2,23 @@
 
 Liu et al. 2019, "DARTS: Differentiable Architecture Search" (arXiv:1806.09055), section 3.2 and their code: cells,
 stems, drop path and auxiliary head.
+
+Every operator is a part of its own: 20 cells have some 200 parts but about 15 kinds, so that a host which runs them
+part by part compiles 15 programs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, Norm, initialise, wide
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, Norm, wide
 from nasjax.nets.numerics import cast, precision
+from nasjax.nets.parts import Line, assemble
 from nasjax.ops import pool
 from nasjax.ops.collective import sample_index
 from nasjax.ops.conv import conv2d
@@ -38,7 +43,7 @@ def darts_eval(plan: DartsPlan, *, bn_eps: float = 1e-5, dtype: str = "float32")
       dtype: of the multiplications, "float32", "tf32" or "bfloat16"; weights and statistics stay float32.
 
     Returns:
-      Network: x [B, H, W, colours] -> logits [B, classes]; in training and if the plan has an auxiliary head,
+      Network of parts: x [B, H, W, colours] -> logits [B, classes]; in training and if the plan has an auxiliary head,
       (logits, auxiliary logits). In training each operator but the identity is dropped per sample with probability
       `drop_rate` (may be traced; needs `key`) and divided by 1 - drop_rate.
 
@@ -51,36 +56,70 @@ def darts_eval(plan: DartsPlan, *, bn_eps: float = 1e-5, dtype: str = "float32")
       >>> logits, variables = network.apply(variables, None, x, key=key, train=True, drop_rate=0.2)
     """
     precision(dtype)
-    module = _Network(plan)
+    return assemble(tuple(_lines(plan)), bn_eps=bn_eps, dtype=dtype)
 
-    def init(key: Key, choice: Any, x: jax.Array) -> PyTree:
-        mode = Mode(False, 0.9, bn_eps, dtype)
-        shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, mode, None), x[:1])
-        return initialise(key, shapes, jnp.result_type(x, jnp.float32))
 
-    def apply(
-        variables: PyTree,
-        choice: Any,
-        x: jax.Array,
-        *,
-        key: Key | None = None,
-        train: bool = False,
-        drop_rate: float | jax.Array = 0.0,
-        bn_momentum: float | jax.Array = 0.9,
-    ) -> tuple[PyTree, PyTree]:
-        outputs: Any
-        if not train:
-            return module.apply(variables, x, Mode(False, bn_momentum, bn_eps, dtype), None), variables
-        keep = None
-        if not isinstance(drop_rate, (int, float)) or drop_rate:
-            if key is None:
-                raise ValueError("drop path needs randomness: give key, or drop_rate=0")
-            keep = _keep(key, drop_rate, len(x), plan.layers)
-        mode = Mode(True, bn_momentum, bn_eps, dtype)
-        outputs = module.apply(variables, x, mode, keep, mutable=["batch_stats"])
-        return outputs[0], {**variables, **outputs[1]}
+def _lines(plan: DartsPlan) -> Iterator[Line]:
+    """Stem, cells, classifiers, in the order in which they run."""
+    dropped = [
+        [f"keep{k}.{i}" if _droppable(cell, *pair) else "" for i, pair in enumerate(getattr(plan.genotype, cell.kind))]
+        for k, cell in enumerate(plan.cells)
+    ]
+    if any(name for names in dropped for name in names):
+        flat = tuple(n for n, name in enumerate(name for names in dropped for name in names) if name)
+        yield Line(
+            ("keep",), _Keep(plan.layers, flat), ("x",), tuple(name for names in dropped for name in names if name)
+        )
+    if plan.stem == "cifar":
+        yield Line(("stem",), _Layer(Conv(STEM_MULTIPLIER * plan.channels, 3), image=plan.image), ("x",), ("stem",))
+        s0 = s1 = "stem"
+    else:
+        first, second = Conv(plan.channels // 2, 3, 2), Conv(plan.channels, 3, 2)
+        yield Line(("stem0",), _Layer(first, image=plan.image), ("x",), ("stem0",))
+        yield Line(("stem1",), _Layer(second, relu=True), ("stem0",), ("stem1",))
+        yield Line(("stem2",), _Layer(second, relu=True), ("stem1",), ("stem2",))
+        s0, s1 = "stem1", "stem2"
+    auxiliary: tuple[str, ...] = ()
+    for k, cell in enumerate(plan.cells):
+        yield from _cell(k, cell, getattr(plan.genotype, cell.kind), dropped[k], s0, s1)
+        s0, s1 = s1, f"cell{k}"
+        if plan.auxiliary and k == plan.auxiliary_index:
+            auxiliary = ("auxiliary",)
+            yield Line(auxiliary, _Auxiliary(plan.stem, plan.auxiliary_stride, plan.classes), (s1,), auxiliary)
+    yield Line(("head",), _Head(Dense(plan.classes)), (s1, *auxiliary), ("y",))
 
-    return Network(init, apply)
+
+def _cell(k: int, plan: CellPlan, pairs: tuple[Pair, ...], dropped: list[str], s0: str, s1: str) -> Iterator[Line]:
+    """Preprocessing, four nodes, concatenation."""
+    name = f"cell{k}"
+    reduced = _Layer(_FactorizedReduce(plan.channels))
+    squeezed = _Layer(Conv(plan.channels), relu=True)
+    yield Line((name, "input0"), reduced if plan.follows_reduction else squeezed, (s0,), (f"{name}.0",))
+    yield Line((name, "input1"), squeezed, (s1,), (f"{name}.1",))
+    states = [f"{name}.0", f"{name}.1"]
+    for node in NODES:
+        total: tuple[str, ...] = ()
+        for i in (2 * node - 4, 2 * node - 3):
+            operator, source = pairs[i]
+            stride = stride_of(plan.kind, source)
+            if _is_identity(operator, stride) and not total:  # nothing to compute: what it reads is the first summand
+                total = (states[source],)
+                continue
+            keep = (dropped[i],) if dropped[i] else ()
+            written = f"{name}.pair{i}"
+            module = _Operator(operator, stride, bool(keep))
+            yield Line((name, f"pair{i}"), module, (states[source], *keep, *total), (written,))
+            total = (written,)
+        states.append(total[0])
+    yield Line((name, "output"), _Concatenation(), tuple(states[2:]), (name,))
+
+
+def _is_identity(operator: str, stride: int) -> bool:
+    return operator == "skip_connect" and stride == 1
+
+
+def _droppable(plan: CellPlan, operator: str, source: int) -> bool:
+    return not _is_identity(operator, stride_of(plan.kind, source))
 
 
 def _keep(key: Key, drop_rate: float | jax.Array, batch: int, layers: int) -> jax.Array:
@@ -88,6 +127,37 @@ def _keep(key: Key, drop_rate: float | jax.Array, batch: int, layers: int) -> ja
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_index(batch))
     draws = jax.vmap(lambda key: jax.random.uniform(key, (layers, _PAIRS)))(keys)
     return jnp.where(draws >= drop_rate, 1 / (1 - drop_rate), 0.0).transpose(1, 2, 0)
+
+
+class _Keep(nn.Module):
+    """Drop path's factors of those pairs of all cells, counted through, that may be dropped; () where nothing is."""
+
+    layers: int
+    pairs: tuple[int, ...]
+
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Key | None, drop_rate: Any) -> tuple[PyTree, ...]:
+        (image,) = reads
+        if key is None:
+            return ((),) * len(self.pairs)
+        keep = _keep(key, drop_rate, len(image), self.layers).reshape(self.layers * _PAIRS, -1)
+        return tuple(keep[pair] for pair in self.pairs)
+
+
+class _Layer(nn.Module):
+    """A layer by itself, behind a ReLU where asked for."""
+
+    layer: nn.Module
+    relu: bool = False
+    image: tuple[int, ...] | None = None  # the shape that it must read
+
+    def setup(self) -> None:
+        nn.share_scope(self, self.layer)
+
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
+        (x,) = reads
+        if self.image is not None and x.shape[1:] != self.image:
+            raise ValueError(f"the plan is for images {self.image}, got {x.shape[1:]}; set DartsPlan(image=...)")
+        return (self.layer(nn.relu(x) if self.relu else x, mode),)
 
 
 class _FactorizedReduce(nn.Module):
@@ -126,13 +196,21 @@ class _Depthwise(nn.Module):
 
 
 class _Operator(nn.Module):
-    """One of `darts_cell.OPERATORS`, with `stride`."""
+    """One of `darts_cell.OPERATORS` with `stride`, times drop path's factors, plus what its node has so far."""
 
     operator: str
     stride: int
+    droppable: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
+        x, *more = reads
+        y = self._of(x, mode)
+        if self.droppable and not isinstance(keep := more.pop(0), tuple):
+            y = y * jax.lax.stop_gradient(keep).astype(y.dtype)[:, None, None, None]
+        return (sum(more, y),)
+
+    def _of(self, x: jax.Array, mode: Mode) -> jax.Array:
         step = (self.stride, self.stride)
         match self.operator:
             case "max_pool_3x3":
@@ -150,73 +228,46 @@ class _Operator(nn.Module):
                 raise ValueError(f"{other!r} is not an operator of a discrete cell")
 
 
-class _Cell(nn.Module):
-    """Preprocessing, four nodes, concatenation."""
+class _Concatenation(nn.Module):
+    """The cell's output: its nodes side by side."""
 
-    plan: CellPlan
-    pairs: tuple[Pair, ...]
-
-    @nn.compact
-    def __call__(self, s0: jax.Array, s1: jax.Array, mode: Mode, keep: jax.Array | None) -> jax.Array:
-        plan = self.plan
-        if plan.follows_reduction:
-            s0 = _FactorizedReduce(plan.channels, name="input0")(s0, mode)
-        else:
-            s0 = Conv(plan.channels, name="input0")(nn.relu(s0), mode)
-        states = [s0, Conv(plan.channels, name="input1")(nn.relu(s1), mode)]
-        for node in NODES:
-            total: Any = 0.0
-            for i in (2 * node - 4, 2 * node - 3):
-                operator, source = self.pairs[i]
-                stride = stride_of(plan.kind, source)
-                y = _Operator(operator, stride, name=f"pair{i}")(states[source], mode)
-                if keep is not None and not (operator == "skip_connect" and stride == 1):
-                    y = y * keep[i].astype(y.dtype)[:, None, None, None]
-                total = total + y
-            states.append(total)
-        return jnp.concatenate(states[2:], -1)
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
+        return (jnp.concatenate(reads, -1),)
 
 
 class _Auxiliary(nn.Module):
-    """The second classifier, on maps of 8x8 (CIFAR) or 7x7 (ImageNet)."""
+    """The second classifier, on maps of 8x8 (CIFAR) or 7x7 (ImageNet); () outside training."""
 
-    plan: DartsPlan
+    stem: str
+    stride: int
+    classes: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-        corners = [slice(start, start + AUXILIARY_WINDOW) for start in (0, self.plan.auxiliary_stride)]
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[PyTree]:
+        (x,) = reads
+        if not mode.train:
+            return ((),)
+        corners = [slice(start, start + AUXILIARY_WINDOW) for start in (0, self.stride)]
         x = nn.relu(x)
         x = jnp.stack([jnp.stack([x[:, rows, columns].mean((1, 2)) for columns in corners], 1) for rows in corners], 1)
         x = nn.relu(Conv(AUXILIARY[0], name="first")(x, mode))
         kernel = self.param("kernel", ZEROS, (2, 2, *AUXILIARY))  # without padding: one position
         x, kernel = cast(mode.dtype, x, kernel)
         x = jnp.einsum("bhwi,hwio->bo", x, kernel, precision=precision(mode.dtype))
-        if self.plan.stem == "cifar":  # the authors' ImageNet head has no batch norm here
+        if self.stem == "cifar":  # the authors' ImageNet head has no batch norm here
             x = Norm(name="norm")(x[:, None, None, :], mode)[:, 0, 0]
-        return Dense(self.plan.classes, name="head")(nn.relu(x))
+        return (Dense(self.classes, name="head")(nn.relu(x)),)
 
 
-class _Network(nn.Module):
-    """Stem, cells, classifiers."""
+class _Head(nn.Module):
+    """The classifier; in training with the logits of the auxiliary head, where there is one."""
 
-    plan: DartsPlan
+    layer: Dense
 
-    @nn.compact
-    def __call__(self, image: jax.Array, mode: Mode, keep: jax.Array | None) -> PyTree:
-        plan = self.plan
-        if image.shape[1:] != plan.image:
-            raise ValueError(f"the plan is for images {plan.image}, got {image.shape[1:]}; set DartsPlan(image=...)")
-        if plan.stem == "cifar":
-            s0 = s1 = Conv(STEM_MULTIPLIER * plan.channels, 3, name="stem")(image, mode)
-        else:
-            s0 = nn.relu(Conv(plan.channels // 2, 3, 2, name="stem0")(image, mode))
-            s0 = Conv(plan.channels, 3, 2, name="stem1")(s0, mode)
-            s1 = Conv(plan.channels, 3, 2, name="stem2")(nn.relu(s0), mode)
-        auxiliary = None
-        for k, cell in enumerate(plan.cells):
-            body = _Cell(cell, getattr(plan.genotype, cell.kind), name=f"cell{k}")
-            s0, s1 = s1, body(s0, s1, mode, None if keep is None else keep[k])
-            if plan.auxiliary and k == plan.auxiliary_index and (mode.train or self.is_initializing()):
-                auxiliary = _Auxiliary(plan, name="auxiliary")(s1, mode)
-        logits = Dense(plan.classes, name="head")(wide(s1).mean((1, 2)))
-        return logits if auxiliary is None else (logits, auxiliary)
+    def setup(self) -> None:
+        nn.share_scope(self, self.layer)
+
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[PyTree]:
+        x, *auxiliary = reads
+        logits = self.layer(wide(x).mean((1, 2)))
+        return ((logits, *auxiliary) if auxiliary and mode.train else logits,)

@@ -18,10 +18,9 @@ from jax.flatten_util import ravel_pytree
 
 from nasjax.ops.parts import part_of, with_part
 from nasjax.train.compiling import options
-from nasjax.train.fit import pipeline_programs
 from nasjax.train.passes import KEPT, Call, compile_ahead, evaluated, now, record, reverse
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, cast, descent, first_nan, pieces_of, rate_now
+from nasjax.train.step import Data, cast, descent, first_nan, pieces_of, pipeline_programs, rate_now
 from nasjax.types import Key, Network, PyTree, Task
 
 
@@ -33,6 +32,7 @@ class PartsState(NamedTuple):
     order: jax.Array  # i32[N], this epoch's order of the training part
     train_loss: jax.Array  # f32[epochs], as in `TrainState`
     valid_metric: jax.Array  # f32[epochs]
+    step: jax.Array  # i32, steps done
     nan_epoch: jax.Array  # i32
 
 
@@ -43,11 +43,13 @@ class PartsTrainer(NamedTuple):
     variables(state) -> {"params", ...}
     run(key, state, choice, rate, data, begin, end) -> PartsState     steps begin..end-1 of the whole training, and a
       validation at the end of every epoch among them; it waits for nothing that it computes
+    measure(variables, choice, x, y, mean, std) -> f32, the task's metric
     """
 
     start: Callable[[PyTree], PartsState]
     variables: Callable[[PartsState], PyTree]
     run: Callable[..., PartsState]
+    measure: Callable[..., jax.Array]
     epoch_steps: int
     steps: int
 
@@ -82,6 +84,7 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
             order=jnp.asarray(np.zeros(train_size, np.int32)),
             train_loss=jnp.asarray(np.zeros(recipe.epochs, np.float32)),
             valid_metric=jnp.asarray(np.zeros(recipe.epochs, np.float32)),
+            step=jnp.asarray(np.int32(0)),
             nan_epoch=jnp.asarray(np.int32(0)),
         )
 
@@ -114,16 +117,26 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
 
     def validate(call: Call, state: PartsState, choices: Sequence[PyTree], data: Data, t: int) -> PartsState:
         """At the end of the epoch of step t."""
-        pieces, size = pieces_of(data.valid_y, recipe, task)
-        cut, scores, finish = _measure(task, size, _dtype(state.own))
+        total = sums(call, state.own, choices, data.valid_x, data.valid_y, data.mean, data.std)
+        epoch = np.int32(t // epoch_steps)
+        metric, nan_epoch = call(_finish(task), total, state.valid_metric, state.nan_epoch, epoch)
+        return state._replace(valid_metric=metric, nan_epoch=nan_epoch)
+
+    def sums(
+        call: Call, own: Sequence[PyTree], choices: Sequence[PyTree], x: PyTree, y: PyTree, mean: Any, std: Any
+    ) -> PyTree:
+        """Of the values and weights of all samples."""
+        pieces, size = pieces_of(y, recipe, task)
+        cut, scores = _measure(task, size, _dtype(own))
         total: PyTree = (jnp.asarray(np.float32(0)), jnp.asarray(np.float32(0)))
         for i in range(pieces):
-            x, y, inside = call(cut, data.valid_x, data.valid_y, data.mean, data.std, np.int32(i))
-            outputs = evaluated(parts, state.own, choices, x, call)
-            total = call(scores, outputs, y, inside, total)
-        epoch = np.int32(t // epoch_steps)
-        metric, nan_epoch = call(finish, total, state.valid_metric, state.nan_epoch, epoch)
-        return state._replace(valid_metric=metric, nan_epoch=nan_epoch)
+            part_x, part_y, inside = call(cut, x, y, mean, std, np.int32(i))
+            total = call(scores, evaluated(parts, own, choices, part_x, call), part_y, inside, total)
+        return total
+
+    def measure(variables: PyTree, choice: Any, x: PyTree, y: PyTree, mean: Any, std: Any) -> jax.Array:
+        own = [part_of(variables, part) for part in parts]
+        return task.finish(*sums(now, own, [part.pick(choice) for part in parts], x, y, mean, std))
 
     def run(key: Key, state: PartsState, choice: Any, rate: Any, data: Data, begin: int, end: int) -> PartsState:
         nonlocal ready
@@ -138,12 +151,12 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
         for t in range(int(begin), int(end)):
             if t % epoch_steps == 0:
                 state = state._replace(order=shuffle(key, np.int32(t // epoch_steps)))
-            state = update(now, state, choices, rate, data, key, t)
+            state = update(now, state, choices, rate, data, key, t)._replace(step=jnp.asarray(np.int32(t + 1)))
             if (t + 1) % epoch_steps == 0:
                 state = validate(now, state, choices, data, t)
         return state
 
-    return PartsTrainer(start, variables, run, epoch_steps, epoch_steps * recipe.epochs)
+    return PartsTrainer(start, variables, run, measure, epoch_steps, epoch_steps * recipe.epochs)
 
 
 def _moved(
@@ -289,12 +302,11 @@ def _loss(recipe: Recipe, task: Task, epoch_steps: int) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=8)
-def _measure(task: Task, size: int, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+def _measure(task: Task, size: int, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The programs around a network's own in a validation, a piece of `size` samples at a time.
 
     cut(x, y, mean, std, i) -> what the network reads in piece i, its targets, and which samples are of this piece
     scores(outputs, y, inside, sums) -> sums of values and weights
-    finish(sums, valid_metric, nan_epoch, epoch) -> valid_metric, nan_epoch
     """
 
     def cut(x: PyTree, y: PyTree, mean: jax.Array, std: jax.Array, i: jax.Array) -> tuple[PyTree, PyTree, jax.Array]:
@@ -308,13 +320,20 @@ def _measure(task: Task, size: int, dtype: Any) -> tuple[Callable[..., Any], Cal
         columns = task.score(outputs, y)
         return tuple(total + jnp.where(inside, one, 0).sum() for total, one in zip(sums, columns, strict=True))
 
+    return jax.jit(cut), _compiled(scores)
+
+
+@functools.lru_cache(maxsize=8)
+def _finish(task: Task) -> Callable[..., Any]:
+    """(sums, valid_metric, nan_epoch, epoch) -> valid_metric, nan_epoch."""
+
     def finish(
         sums: PyTree, valid_metric: jax.Array, nan_epoch: jax.Array, epoch: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         score = task.finish(*sums)
         return valid_metric.at[epoch].set(score), first_nan(nan_epoch, epoch, score)
 
-    return jax.jit(cut), _compiled(scores), jax.jit(finish)
+    return jax.jit(finish)
 
 
 def _compiled(run: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.train.by_parts import PartsTrainer, by_parts, unsuited
 from nasjax.train.compiling import compile_lowered
 from nasjax.train.parallel import data_parallel, device_count, replicate
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, Trainer, TrainState, example, pipeline, trainer
+from nasjax.train.step import Data, Trainer, TrainState, example, pipeline_programs, trainer
 from nasjax.types import Key, Network, PyTree, Signature, Task
 
 DISPATCH_S = 4.0  # seconds of work handed over at a time, so that Ctrl-C answers and saving is prompt
 
-Run = Callable[..., TrainState]  # as Trainer.run
+Run = Callable[..., Any]  # as Trainer.run
 
 
 def resident(dataset: Any) -> Data:
@@ -37,15 +37,6 @@ def sample_of(data: Data, task: Task) -> Signature:
 def valid_name(task: Task) -> str:
     """What the task's metric on the validation part is called in histories and results."""
     return f"valid_{task.metric.name}"
-
-
-@functools.lru_cache(maxsize=8)
-def pipeline_programs(
-    recipe: Recipe, train_size: int, task: Task
-) -> tuple[Callable[..., Any], Callable[..., Any], int]:
-    """`pipeline` with its functions jitted: they know nothing of the network, so all children share their programs."""
-    shuffle, batch, epoch_steps = pipeline(recipe, train_size, task)
-    return jax.jit(shuffle), jax.jit(batch), epoch_steps
 
 
 def stepwise(
@@ -92,9 +83,7 @@ def _divided(train: Trainer, devices: int | None) -> Callable[..., TrainState]:
     return lambda state, choice, rate, x, y, key, t: parallel(state, choice, rate, key, t, (x, y))
 
 
-def advance(
-    run: Run, key: Key, state: TrainState, choice: Any, rate: jax.Array, data: Data, begin: int, end: int
-) -> TrainState:
+def advance(run: Run, key: Key, state: Any, choice: Any, rate: jax.Array, data: Data, begin: int, end: int) -> Any:
     """Steps begin..end-1 in pieces of at most about DISPATCH_S seconds; stops early where every child is NaN.
 
     The pieces do not change the result.
@@ -112,6 +101,24 @@ def advance(
     return state
 
 
+def in_parts(network: Network, recipe: Recipe, task: Task, devices: int | None) -> bool:
+    """Whether `fit` trains part by part: on a CPU, where a large network compiles and runs sooner so.
+
+    An accelerator, where this was not measured, has one program for the whole network, and so have several devices.
+    """
+    alone = jax.default_backend() == "cpu" and device_count(devices) == 1
+    return alone and not task.contiguous and not unsuited(network, recipe)
+
+
+def training(
+    network: Network, recipe: Recipe, data: Data, task: Task, like: PyTree, devices: int | None
+) -> Trainer | PartsTrainer:
+    """The training that `fit` runs; `like` has the shapes of the variables."""
+    if in_parts(network, recipe, task, devices):
+        return by_parts(network, recipe, len(data.train_y), task)
+    return trainer(network, recipe, len(data.train_y), like, task)
+
+
 def fit(
     key: Key,
     network: Network,
@@ -120,9 +127,9 @@ def fit(
     task: Task,
     *,
     choice: Any = None,
-    state: TrainState | None = None,
+    state: Any = None,
     devices: int | None = 1,
-    on_epoch: Callable[[int, TrainState], None] = lambda epoch, state: None,
+    on_epoch: Callable[[int, Any], None] = lambda epoch, state: None,
 ) -> tuple[PyTree, dict[str, list[float]]]:
     """Trains one network epoch by epoch, as the population trainer trains a child.
 
@@ -133,7 +140,7 @@ def fit(
       recipe: its learning_rate is the initial one.
       task: what the network is for.
       choice: passed on to the network.
-      state: of an interrupted training, to go on from; None = from the start.
+      state: of an interrupted training, to go on from, a state of `training`; None = from the start.
       devices: local devices to divide each batch among; None = all. A network that carries state uses one.
       on_epoch: called with the number of epochs done (above recipe.epochs in a refresh) and the state. The state is
         consumed by the next epoch, so copy (or save) what is to be kept.
@@ -147,17 +154,19 @@ def fit(
     """
     key_init, key_train = jax.random.split(key)
     variables = network.init(key_init, choice, example(network, sample_of(data, task)))
-    train = trainer(network, recipe, len(data.train_y), variables, task)
     if jax.tree.leaves(network.carry(1)):
         devices = 1
+    train = training(network, recipe, data, task, variables, devices)
     if state is None:
         state = train.start(variables)
     if state.train_loss.shape != (recipe.epochs,):
         raise ValueError(
             f"the state is of a training of {state.train_loss.size} epochs, the recipe has {recipe.epochs}"
         )
-    state = replicate(state, devices)
-    run = stepwise(train, recipe, state, choice, data, task, devices)
+    run: Run = train.run
+    if isinstance(train, Trainer):
+        state = replicate(state, devices)
+        run = stepwise(train, recipe, state, choice, data, task, devices)
     for epoch in range(int(state.step) // train.epoch_steps, train.steps // train.epoch_steps):
         begin = epoch * train.epoch_steps
         rate = jnp.float32(recipe.learning_rate)

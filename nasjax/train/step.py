@@ -5,6 +5,7 @@ Everything is a function of (key, state, choice); `vmap` over the three trains a
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -101,6 +102,15 @@ def pipeline(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[...,
         return *task.augment(key_augment, x, data.train_y[index], recipe.augment), key_net
 
     return shuffle, batch, epoch_steps
+
+
+@functools.lru_cache(maxsize=8)
+def pipeline_programs(
+    recipe: Recipe, train_size: int, task: Task
+) -> tuple[Callable[..., Any], Callable[..., Any], int]:
+    """`pipeline` with its functions jitted: they know nothing of the network, so all children share their programs."""
+    shuffle, batch, epoch_steps = pipeline(recipe, train_size, task)
+    return jax.jit(shuffle), jax.jit(batch), epoch_steps
 
 
 def pieces_of(y: PyTree, recipe: Recipe, task: Task) -> tuple[int, int]:
