@@ -1,7 +1,7 @@
 """Evolution of segmentation graphs on real nuclei, beside random graphs, no inheritance, UNet and UNet++.
 
     python benchmarks/nuclei.py --data_dir=FOLDER                 # images/ and masks/; about two hours on two cores
-    python benchmarks/nuclei.py --data_dir=FOLDER --seeds=1 --skip=UNETPP
+    python benchmarks/nuclei.py --data_dir=FOLDER --seeds=1 --reference_channels 8
 
 Per seed: evolution with inherited weights over a fixed number of individuals, then evolution without and random graphs
 until they have trained as many multiply-adds. Each best graph, UNet and UNet++ are then trained from scratch with
@@ -24,6 +24,7 @@ import numpy as np
 from nasjax import commands
 from nasjax.settings import override
 from nasjax.spaces.resolution_graph import ResolutionGraph
+from nasjax.spaces.resolution_graph_named import NAMED
 
 ROWS = {"evolution, inheriting": ("evolution", True), "evolution": ("evolution", False), "random": ("random", False)}
 
@@ -106,10 +107,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--final_size", type=int, default=64)
     parser.add_argument("--final_epochs", type=int, default=40, help="0 = none is trained at the end")
+    parser.add_argument(
+        "--reference_channels", type=int, nargs="*", default=[32], help="of UNet's and UNet++'s level 0"
+    )
     parser.add_argument("--skip", nargs="*", default=[], help="of the networks that are trained at the end")
     args = parser.parse_args()
     searches: dict[str, list[dict]] = {name: [] for name in args.searches}
-    finals = {"UNET": "UNET", "UNETPP": "UNETPP"}
+    finals = {
+        f"{name}, {channels} channels": json.dumps({**NAMED[name], "channels": channels})
+        for channels in args.reference_channels
+        for name in ("UNET", "UNETPP")
+    }
     for seed in range(args.seeds):
         macs = 0
         for name, found in searches.items():
