@@ -273,7 +273,7 @@ def retrain(
     Raises ValueError where there is nothing to train, RunError where training fails.
     """
     from nasjax.building.built import task_of
-    from nasjax.data.dataset import load, load_test
+    from nasjax.data.dataset import joined, load, load_test
     from nasjax.drive.retrain import Job, finished
     from nasjax.drive.retrain import retrain as train
 
@@ -305,6 +305,7 @@ def retrain(
         job = Job(
             builts=builts,
             data=data,
+            final=joined(data) if config.retrain.part == "all" else data,
             test=lambda: load_test(config.data),
             task=task,
             recipe=config.retrain_recipe,
@@ -318,11 +319,11 @@ def retrain(
         else:
             folder, result, winner = train(job, path, watch)
             result |= {
-                "dataset": {"name": data.name, "train": len(data.train.y), "sha256": data.sha256},
+                "dataset": {"name": data.name, "train": len(job.final.train.y), "sha256": data.sha256},
                 "published": method.published(config),
                 **workdir.environment(),
             }
-            _save(config, task.name, data, winner, folder, path, result)
+            _save(config, task.name, job.final, winner, folder, path, result)
     report([path])
     metric = Metric(**result["metric"])
     test, valid = (result[f"{part}_{metric.name}"] for part in ("test", "valid"))
@@ -390,12 +391,21 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
         data = published["dataset"]
         yield (
             f"Published on {data}, {published['model']}: {_figure(published, metric)} with "
-            f"{published['params'] / 1e6:.1f}M parameters ({published['source']})"
-            f"{'' if config.data.name == data else '; other data, not comparable'}."
+            f"{published['params'] / 1e6:.1f}M parameters ({published['source']}){_unlike(config, result, published)}."
         )
     argument = ", run_plugin=True" if config.plugin else ""
     yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
     yield f"Next: {plugin.command(path, config.plugin, 'export')}, or nasjax.load({str(path)!r}{argument})"
+
+
+def _unlike(config: Any, result: dict[str, Any], published: dict[str, Any]) -> str:
+    """What makes a published figure another matter than ours."""
+    if config.data.name != published["dataset"]:
+        return "; other data, not comparable"
+    whole, ours = published.get("train"), result["dataset"]["train"]
+    if whole is None or whole == ours:
+        return ""
+    return f"; trained on {whole:,} samples, ours on {ours:,}: not comparable"
 
 
 def _figure(published: dict[str, Any], metric: Metric) -> str:

@@ -195,6 +195,7 @@ def job(dataset, builts, **settings):
     return Job(
         builts=builts,
         data=dataset,
+        final=dataset,
         test=lambda: windows(text(61, 2)),
         task=TASK,
         recipe=RECIPE,

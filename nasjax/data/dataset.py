@@ -109,6 +109,13 @@ def load(config: DataConfig) -> Dataset:
     return Dataset(config.name, len(names), names, train, valid, mean, std, digest.hexdigest())
 
 
+def joined(data: Dataset) -> Dataset:
+    """The same with a training part that has the validation part, too, as the networks of papers are trained."""
+    x, y = (np.concatenate(both) for both in zip(data.train, data.valid, strict=True))
+    mean, std = _moments(x) if x.ndim == 4 else (data.mean, data.std)
+    return data._replace(train=Split(x, y), mean=mean, std=std)
+
+
 def known_signature(config: DataConfig) -> Signature | None:
     """What networks read and write on these data, where that is known without reading them."""
     source: DataSource = catalog.source(config.name)

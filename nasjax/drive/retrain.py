@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,11 +38,14 @@ class RetrainConfig:
     """`--mode=retrain`: training from scratch. `grid` tries the small grid on validation data first.
 
     Attributes:
+      part: what it trains on: "train", the search's training part; or "all", that and the validation part, as papers
+        do once the search is over. The validation metric is then of samples that were trained on.
       top_k: how many of the search's best are trained; the best of them by the validation metric is tested.
       sample: how many paths of a supernet are trained alone, to see how well the search's scores rank them
         (standalone.jsonl). They are the first trials, which were drawn at random.
     """
 
+    part: Literal["train", "all"] = "train"
     top_k: int = 1
     sample: int = 0
     grid: bool = False
@@ -59,6 +62,10 @@ class RetrainConfig:
                 raise ValueError(f"{name} needs at least one value")
         if self.grid_epochs < 1 or self.top_k < 1 or self.sample < 0:
             raise ValueError("grid_epochs and top_k must be at least 1, sample not negative")
+        if self.part not in ("train", "all"):
+            raise ValueError(f"retrain.part must be train or all, got {self.part!r}")
+        if self.part == "all" and self.top_k > 1:
+            raise ValueError("retrain.part=all leaves no samples to choose among top_k by; write retrain.part=train")
 
 
 PICTURES = "pictures.npz"  # of the tested network, in the job's folder
@@ -68,7 +75,8 @@ class Job(NamedTuple):
     """What is to be trained, on what, and how."""
 
     builts: Sequence[Built]  # the best of them by the validation metric is tested
-    data: Any  # `data.dataset.Dataset`, training and validation parts
+    data: Any  # `data.dataset.Dataset`, training and validation parts, on which a grid is tried
+    final: Any  # the same as `settings.part` wants them, for the training itself
     test: Callable[[], Any]  # reads the test part; called once, after all training
     task: Task
     recipe: Recipe
@@ -108,7 +116,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     Raises:
       RunError: the loss became NaN, or the disk is full.
     """
-    folder, data, task = _folder(job, workdir, job.builts), job.data, job.task
+    folder, data, task = _folder(job, workdir, job.builts), job.final, job.task
     folder.mkdir(parents=True, exist_ok=True)
     key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(job.seed), 1))
     arrays, valid = resident(data), valid_name(task)
@@ -122,7 +130,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         if built.learning_rate is not None and job.settings.use_token:
             recipe = dataclasses.replace(recipe, learning_rate=built.learning_rate)
         if job.settings.grid:
-            recipe = _grid(key_grid, job, recipe, built, arrays, own, clock, watch)
+            recipe = _grid(key_grid, job, recipe, built, resident(job.data), own, clock, watch)
         variables, history = _train(key, built, recipe, arrays, task, own, clock, watch)
         seconds += clock()
         trained.append((history[valid][-1], built, recipe, jax.device_get(variables), history))

@@ -28,6 +28,7 @@ ORDERS = {
 
 PUBLISHED = {
     "dataset": "cifar10",
+    "train": 50_000,
     "model": "DARTS, second order, 20 cells of 36 channels",
     "params": 3_300_000,
     "test_error": 0.0276,

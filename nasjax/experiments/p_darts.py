@@ -22,6 +22,7 @@ from nasjax.types import Experiment, Network, Signature
 
 PUBLISHED = {
     "dataset": "cifar10",
+    "train": 50_000,
     "model": "P-DARTS, 20 cells of 36 channels",
     "params": 3_400_000,
     "test_error": 0.0250,

@@ -9,6 +9,7 @@ not learning.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.reinforce import cube, inverse_square_perplexity, metrics, reinforce
+from nasjax.spaces.conv_chain import ConvChain
 from nasjax.types import Experiment, Searcher, Signature, Space, arch_size
 
 published = base.published
@@ -54,7 +56,10 @@ class ReinforceConfig:
 def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
     """The preset `name` for a dataset and a space."""
     searches = {"demo": ReinforceConfig(learning_rate=0.01), "paper": ReinforceConfig(depth_first=6)}
-    return base.preset("reinforce", name, dataset, space, searches)
+    config = base.preset("reinforce", name, dataset, space, searches)
+    if name in base.PAPER and isinstance(config.space, ConvChain):  # section 4.1: a small grid before the last training
+        config = dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, grid=True))
+    return config
 
 
 def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def msr_darts(
       epochs, sgd, devices: as in `bilevel`.
       iterations: steps of power iteration per training pass.
       weigh_by_rank: False sums the operators (the article); True weighs them by softmax(-stable rank), computed at the
-        start of each epoch (the authors' code).
+        start of each epoch. The authors' code does so with the ranks of each cell's own edge; ours are the mean over
+        the cells of a type, as in the genotype, because the cells of a type share their mixing weights.
       score: how the rank is measured; None = `Score()`.
 
     Returns:

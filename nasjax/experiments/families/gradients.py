@@ -15,6 +15,7 @@ from nasjax import catalog
 from nasjax.building.built import task_of
 from nasjax.building.darts_cell import SMALL, EvalConfig
 from nasjax.data.dataset import DataConfig, load
+from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
 from nasjax.learners.derivation import CELLS
 from nasjax.learners.descent import Adam, Sgd
@@ -211,6 +212,8 @@ def preset(
             evaluation_recipe(epochs=15, cutout=0, drop_path=0.0, auxiliary=False), augment=augment
         ),
     )
+    if name == "paper":
+        config = dataclasses.replace(config, retrain=RetrainConfig(part="all"))
     if name == "paper" and dataset == "imagenet":
         stem = EvalConfig(48, 14, True, "imagenet")
         config = dataclasses.replace(config, eval=stem, retrain_recipe=imagenet or imagenet_recipe())

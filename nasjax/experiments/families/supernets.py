@@ -13,6 +13,7 @@ from nasjax import catalog
 from nasjax.building.built import task_of
 from nasjax.building.choice_chain import PathConfig
 from nasjax.data.dataset import DataConfig, Dataset, load
+from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
 from nasjax.learners import samplers
@@ -356,6 +357,7 @@ def preset(
         supernet=supernet[name],
         search=search[name],
         retrain_recipe=dataclasses.replace(recipe, augment=augment),
+        retrain=RetrainConfig(part="all" if paper else "train"),
         retrain_dropout=dropout,
         trials=1050 if paper else 320,
     )

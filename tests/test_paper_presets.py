@@ -1,0 +1,75 @@
+"""What `--preset=paper` says of the last training, by the papers: on which samples, how long, with which grid."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from nasjax import commands
+from nasjax.data.dataset import DataConfig, joined, load
+from nasjax.drive.retrain import RetrainConfig
+from nasjax.settings import override
+
+FAMILY = ("darts", "msr_darts", "pc_darts", "p_darts")
+
+
+@pytest.mark.parametrize("method", (*FAMILY, "spos", "fairnas", "bn_nas"))
+def test_the_last_training_is_on_all_images_of_the_training_set(method):
+    """Liu et al. 2019, section 3.2: the search halves the training set, the evaluation does not."""
+    assert commands.configure(method, "paper").retrain.part == "all"
+    assert commands.configure(method, "demo").retrain.part == "train"
+
+
+def test_the_controllers_winner_is_tried_on_a_small_grid():
+    """Zoph & Le 2017, section 4.1."""
+    assert commands.configure("reinforce", "paper").retrain.grid
+    assert not commands.configure("reinforce", "demo").retrain.grid
+    assert not commands.configure("random", "paper").retrain.grid
+
+
+def test_the_joined_parts_are_all_samples_once():
+    split = load(DataConfig())
+    whole = joined(split)
+    assert len(whole.train.y) == len(split.train.y) + len(split.valid.y) == 1500
+    np.testing.assert_array_equal(whole.valid.x, split.valid.x)
+    np.testing.assert_allclose(
+        whole.mean, whole.train.x.mean((0, 1, 2)) / (255 if split.train.x.dtype == np.uint8 else 1)
+    )
+    assert whole.mean != split.mean
+
+
+def test_what_was_trained_on_is_told_beside_the_published_figure(tmp_path):
+    """One epoch of a tiny network, on the search's part and on both."""
+    config = override(
+        commands.configure("random"), "retrain_recipe.epochs=1", "data.train_limit=64", "data.valid_limit=32"
+    )
+    layer = '{"filter_height": 1, "filter_width": 1, "num_filters": 24, "inputs": []}'
+    arch = f'{{"space": "conv_chain", "layers": [{layer}]}}'
+    sizes = []
+    for part in ("train", "all"):
+        done = commands.retrain(override(config, f"retrain.part={part}"), tmp_path / part, arch, progress=False)
+        sizes.append(done.result["dataset"]["train"])
+    assert sizes == [64, 96]
+    published = {"dataset": "digits", "train": 1500}
+    assert commands._unlike(config, done.result, published) == (
+        "; trained on 1,500 samples, ours on 96: not comparable"
+    )
+    assert commands._unlike(config, done.result, {**published, "train": 96}) == ""
+    assert "other data" in commands._unlike(config, done.result, {"dataset": "cifar10"})
+
+
+def test_all_samples_leave_none_to_choose_by():
+    with pytest.raises(ValueError, match=r"write retrain.part=train"):
+        RetrainConfig(part="all", top_k=2)
+    with pytest.raises(ValueError, match="must be train or all"):
+        RetrainConfig(part="test")
+
+
+def test_msr_darts_on_imagenet():
+    """The article's 300 epochs and cosine are the evaluation's; the search keeps the release's 50."""
+    config = commands.configure("msr_darts", "paper", "imagenet")
+    assert (config.search.epochs, config.search.layers, config.eval.layers) == (50, 14, 14)
+    recipe = config.retrain_recipe
+    assert (recipe.epochs, recipe.schedule, recipe.warmup_epochs) == (300, "cosine", 10)
+    darts = commands.configure("darts", "paper", "imagenet").retrain_recipe
+    assert dataclasses.replace(recipe, epochs=250, schedule="exponential", warmup_epochs=0) == darts
