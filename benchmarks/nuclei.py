@@ -141,10 +141,10 @@ def main() -> None:
             print(json.dumps({"search": name, "seed": seed, **found[-1]}))
             finals[f"{name}, seed {seed}"] = json.dumps(done[int(fitness.argmax())]["arch"])
     trained = {}
-    config = final(configuration("evolution", args, 0, args.trials), args)
-    for name, arch in finals.items():
-        if name in args.skip or not args.final_epochs:
+    for name, arch in finals.items() if args.final_epochs else ():
+        if name in args.skip:
             continue
+        config = final(configuration("evolution", args, 0, args.trials), args)
         path = args.workdir / f"final-{name.replace(', ', '_').replace(' ', '')}"
         result = commands.retrain(config, path, arch).result
         trained[name] = {key: result[key] for key in result if key != "arch"}
