@@ -1,15 +1,19 @@
 """The DARTS family as a user meets it: search, inspect, retrain, export, and mistakes."""
 
+import importlib
 import json
 
 import numpy as np
 import pytest
 from tools.commands import here
-from tools.toy_search_network import toy_conv_network, toy_layout
+from tools.toy_search_network import toy_conv_network, toy_layout, toy_network
 
 import nasjax
 from nasjax import launch
 from nasjax.experiments import msr_darts
+from nasjax.spaces.darts_cell import CELLS, EDGES
+from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.spaces.darts_robust import ROBUST
 
 TINY = [
     "--set=search.channels=2",
@@ -65,6 +69,43 @@ def test_retrain_load_and_export(searched):
     assert code == 0 and (path / "export" / "weights.npz").is_file(), err
 
 
+SUBSETS = {
+    "S1": ["--set=space.robust=S1"],
+    "S2": ["--set=space.robust=S2"],
+    "S3": ["--set=space.robust=S3"],
+    "own": ["--set=space.operators=skip_connect,sep_conv_3x3,dil_conv_5x5", "--set=space.none=false"],
+}
+COUNTS = {"S1": 2, "S2": 2, "S3": 3, "own": 3}
+
+
+@pytest.mark.parametrize(
+    ("method", "subset"),
+    [("darts", "S1"), ("darts", "own"), ("pc_darts", "S1"), ("pc_darts", "S3"), ("p_darts", "S3")],
+)
+def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path, monkeypatch, method, subset):
+    experiment = importlib.import_module(f"nasjax.experiments.{method}")
+    seen, count = [], COUNTS[subset]
+    allowed = ROBUST.get(subset) or dict.fromkeys(CELLS, [("skip_connect", "sep_conv_3x3", "dil_conv_5x5")] * 14)
+
+    def toy(*, classes, operators, **form):
+        seen.append(operators)
+        return toy_network(classes=classes, operators=len(operators["normal"][0]), edges=method == "pc_darts")
+
+    monkeypatch.setattr(experiment, "darts_search", toy)
+    more = ["--set=search.operators=3,2,2", "--set=search.frozen_epochs=0"] if method == "p_darts" else []
+    if method == "pc_darts":
+        more = ["--set=search.frozen_epochs=0"]
+    code, _, err = here(f"--method={method}", f"--workdir={tmp_path / 'run'}", *TINY, *SUBSETS[subset], *more)
+    assert code == 0, err
+    assert {cell: [tuple(names) for names in seen[0][cell]] for cell in CELLS} == {c: list(allowed[c]) for c in CELLS}
+    best = json.loads((tmp_path / "run/best.json").read_text())["arch"]
+    for cell in CELLS:
+        for i, (operator, source) in enumerate(best[cell]):
+            assert operator != "none" and operator in allowed[cell][EDGES.index((source, 2 + i // 2))]
+    row = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
+    assert np.shape(row["weights"]["normal"]) == (14, count)
+
+
 def inspected(capsys, *args):
     assert launch.main(["launch", "--mode=inspect", "--preset=paper", "--compile_cache=off", *args]) == 0
     return json.loads(capsys.readouterr().out)
@@ -83,6 +124,9 @@ def inspected(capsys, *args):
         (["--method=pc_darts"], 299_578),
         (["--method=p_darts"], 1_275_834),
         (["--method=msr_darts"], 1_889_658),
+        # 8 cells less the four operators of 5x5 windows and dilations, poolings and none have no weights
+        (["--method=darts", "--set=space.robust=S2"], SearchPlan(operators=("skip_connect", "sep_conv_3x3")).params),
+        (["--method=darts", "--set=space.robust=S3"], SearchPlan(operators=("skip_connect", "sep_conv_3x3")).params),
     ],
 )
 def test_inspect_gives_published_counts(capsys, args, params):
@@ -93,6 +137,11 @@ def test_inspect_gives_published_counts(capsys, args, params):
     ("args", "word"),
     [
         (["--method=darts", "--trials=5"], "--trials has no effect"),
+        (["--method=darts", "--set=space.robust=S4"], "S4 is not built"),
+        (["--method=darts", "--set=space.robust=S2", "--set=space.none=false"], "leave out operators and none"),
+        (["--method=msr_darts", "--set=space.robust=S2"], "search by darts"),
+        (["--method=p_darts", "--set=space.robust=S2"], "operators must fall from the space's 2"),
+        (["--method=random", "--space=darts_cell", "--set=space.robust=S1"], "darts or pc_darts"),
         (["--method=darts", "--set=search.order=third"], "first"),
         (["--method=darts", "--space=conv_chain"], "darts_cell"),
         (["--method=darts", "--set=search.channels=3"], "even"),

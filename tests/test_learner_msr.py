@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from tools.toy_search_network import toy_batch, toy_conv_network, toy_layout
 
+from nasjax.experiments.msr_darts import operators_of
 from nasjax.learners.descent import Sgd
 from nasjax.learners.msr_darts import OPERATORS, LastKernels, Layout, Score, derive, mean_ranks, msr_darts, stable_ranks
 from nasjax.learners.normalised import Convs, get, iterate, normalise, put, start
+from nasjax.learners.search_layout import search_layout
+from nasjax.nets.darts_search import darts_search
 from nasjax.ops.depthwise import depthwise_conv2d
 from nasjax.spaces.darts_cell import CELLS, EDGES, DartsCell
+from nasjax.spaces.darts_plan import SearchPlan
 
 BATCH = toy_batch(0)
 LAYOUT = toy_layout()
@@ -173,3 +177,20 @@ def test_wrong_use():
         Score(compat=True)
     with pytest.raises(ValueError, match="iterations must be >= 1"):
         msr_darts(toy_conv_network(), LAYOUT, iterations=0)
+
+
+def test_a_subset_of_the_operators():
+    """Those of the space that have weights: in the layout, and so in ranks and cells."""
+    operators = operators_of(DartsCell(("skip_connect", "dil_conv_5x5", "sep_conv_3x3")))
+    assert operators == ("sep_conv_3x3", "dil_conv_5x5")
+    plan = SearchPlan(4, 3, 3, operators, image=(8, 8, 1))
+    layout, network = search_layout(plan), darts_search(channels=4, layers=3, classes=3, operators=operators)
+    choice = dict.fromkeys(CELLS, jnp.ones((len(EDGES), 2)))
+    params = jax.eval_shape(lambda: network.init(jax.random.key(0), choice, jnp.zeros((1, 8, 8, 1))))["params"]
+    last = jax.eval_shape(lambda params: [cell.kernels for cell in layout.last(params)], params)
+    assert layout.operators == operators and [kernels.shape for kernels in last] == [
+        (14, 2, cell.channels, cell.channels) for cell in plan.cells
+    ]
+    arrays = sum(leaf.ndim >= 3 for leaf in jax.tree.leaves({k: v for k, v in params.items() if "cell" in k}))
+    inputs = 2 * len(plan.cells)  # 1x1 convolutions outside of operators
+    assert sum(len(convs.paths) for convs in layout.convs) == arrays - inputs

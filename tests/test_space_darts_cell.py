@@ -8,7 +8,7 @@ import pytest
 
 from nasjax import catalog
 from nasjax.catalog import named
-from nasjax.spaces.darts_cell import EDGES, OPERATORS, DartsCell, Genotype, genotype
+from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, DartsCell, Genotype, genotype
 
 SPACE = DartsCell()
 NAMES = [name for space in catalog.SPACES for name in catalog.builder(space).named]
@@ -121,3 +121,23 @@ def test_operators_are_checked():
         DartsCell(("skip_connect", "skip_connect"))
     with pytest.raises(ValueError, match="choose from sep_conv_3x3, sep_conv_5x5"):
         DartsCell(OPERATORS[4:]).decode(named("DARTS_V2"))
+
+
+def test_spaces_on_which_darts_fails():
+    """Zela et al. 2020, section 3: S1 has two operators of its own on every edge, S2 and S3 the same everywhere."""
+    first = DartsCell(robust="S1")
+    assert {len(names) for cell in CELLS for names in first.searched[cell]} == {2}
+    assert first.searched["normal"][EDGES.index((0, 2))] == ("skip_connect", "dil_conv_3x3")
+    assert first.searched["normal"][EDGES.index((4, 5))] == ("dil_conv_3x3", "dil_conv_5x5")
+    assert first.searched["reduce"][EDGES.index((1, 3))] == ("max_pool_3x3", "avg_pool_3x3")
+    assert "sep_conv_5x5" not in first.choices and len(first.choices) == 6
+    assert first.size() == DartsCell(robust="S2").size() == DartsCell(("skip_connect", "sep_conv_3x3")).size()
+    assert DartsCell(robust="S2").searched["reduce"] == (("skip_connect", "sep_conv_3x3"),) * 14
+    assert DartsCell(robust="S3").searched["reduce"] == (("none", "skip_connect", "sep_conv_3x3"),) * 14
+    assert DartsCell(robust="S3").choices == ("skip_connect", "sep_conv_3x3")
+    assert DartsCell().searched["normal"][3] == OPERATORS
+    with pytest.raises(ValueError, match="other operators on every edge"):
+        first.sample(jax.random.key(0))
+    for wrong in ({"robust": "S4"}, {"robust": "S2", "none": False}):
+        with pytest.raises(ValueError, match=r"S4 is not built|leave out"):
+            DartsCell(**wrong)

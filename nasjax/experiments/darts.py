@@ -69,7 +69,10 @@ def make(config: LearnConfig) -> Experiment:
     search: DartsConfig = config.search
     data = base.data_of(config)
     classes = data.signature.outputs
-    network = darts_search(channels=search.channels, layers=search.layers, classes=classes, dtype=search.dtype)
+    names = config.space.searched
+    network = darts_search(
+        channels=search.channels, layers=search.layers, classes=classes, operators=names, dtype=search.dtype
+    )
 
     def learner() -> Any:
         return darts.darts(
@@ -78,6 +81,7 @@ def make(config: LearnConfig) -> Experiment:
             sgd=search.sgd,
             adam=search.adam,
             architecture_gradient=ORDERS[search.order],
+            operators=len(names["normal"][0]),
         )
 
     return experiment(
@@ -85,12 +89,12 @@ def make(config: LearnConfig) -> Experiment:
             config=config,
             task=data.task,
             signature=data.signature,
-            stages=base.one_stage(learner),
+            stages=base.one_stage(learner, names),
             batches=data.batches,
             networks=lambda stage, facts: network,
             weights=darts.probabilities,
             choice=darts.probabilities,
-            derive=lambda stage, facts, state: darts.derive(state),
+            derive=lambda stage, facts, state: darts.derive(state, facts),
             inherit=lambda state: state.params,
             facts=data.facts,
         )

@@ -17,9 +17,11 @@ from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import msr_darts
+from nasjax.learners.derivation import every_edge
 from nasjax.learners.msr_darts import OPERATORS, Score
 from nasjax.learners.search_layout import search_layout
 from nasjax.nets.darts_search import darts_search
+from nasjax.spaces.darts_cell import DartsCell
 from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.train.recipe import Recipe
 from nasjax.types import Experiment, Signature
@@ -62,7 +64,18 @@ def _imagenet_recipe() -> Recipe:
 
 def supernet(config: LearnConfig, signature: Signature) -> SearchPlan:
     """The tables of the search network."""
-    return base.search_plan(config, signature, operators=OPERATORS)
+    return base.search_plan(config, signature, operators=operators_of(config.space))
+
+
+def operators_of(space: DartsCell) -> tuple[str, ...]:
+    """Those of a space that have weights to judge. Raises ValueError where fewer than two have."""
+    found = tuple(name for name in OPERATORS if name in space.choices)
+    if len(found) < 2 or space.robust == "S1":
+        raise ValueError(
+            f"msr_darts judges weights, so every edge needs two of {', '.join(OPERATORS)}; leave out space.operators "
+            "and space.robust, or search by darts"
+        )
+    return found
 
 
 def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
@@ -79,13 +92,13 @@ def make(config: LearnConfig) -> Experiment:
     """MSR-DARTS on the data of `config`."""
     search: MsrDartsConfig = config.search
     data = base.data_of(config)
-    classes = data.signature.outputs
+    classes, operators = data.signature.outputs, operators_of(config.space)
     layout = search_layout(supernet(config, data.signature))
     network = darts_search(
         channels=search.channels,
         layers=search.layers,
         classes=classes,
-        operators=OPERATORS,
+        operators=operators,
         dtype=search.dtype,
     )
 
@@ -105,7 +118,7 @@ def make(config: LearnConfig) -> Experiment:
             config=config,
             task=data.task,
             signature=data.signature,
-            stages=base.one_stage(learner, OPERATORS),
+            stages=base.one_stage(learner, every_edge(operators)),
             batches=data.batches,
             networks=lambda stage, facts: network,
             weights=lambda state: msr_darts.stable_ranks(state.params, layout, search.score),

@@ -15,6 +15,7 @@ from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import p_darts
+from nasjax.learners.derivation import every_edge
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.nets.darts_search import darts_search
 from nasjax.spaces.darts_plan import SearchPlan
@@ -52,13 +53,14 @@ class PDartsConfig(SearchConfig):
         super().__post_init__()
         if min(self.depths, default=0) < 3:
             raise ValueError(f"depths must be at least 3, got {self.depths}: with fewer no cell is a normal one")
-        stages(self, lambda depth, operators: Network(lambda: None, lambda: (None, None)))  # refuses what cannot be
+        some = every_edge([str(n) for n in range(max(self.operators, default=0))])  # `make` sees those of the space
+        stages(self, lambda depth, operators: Network(lambda: None, lambda: (None, None)), some)  # refuses mistakes
         if not 0 <= self.frozen_epochs <= self.epochs:
             raise ValueError(f"frozen_epochs must be 0..{self.epochs} (epochs), got {self.frozen_epochs}")
 
 
-def stages(search: PDartsConfig, network: Any) -> Any:
-    """The learners, on networks made by `network(depth, operators)`."""
+def stages(search: PDartsConfig, network: Any, names: Any) -> Any:
+    """The learners, on networks made by `network(depth, operators)`; `names` are the first one's by edge."""
     return p_darts.p_darts(
         network,
         depths=search.depths,
@@ -68,6 +70,7 @@ def stages(search: PDartsConfig, network: Any) -> Any:
         frozen_epochs=search.frozen_epochs,
         sgd=search.sgd,
         adam=search.adam,
+        names=names,
     )
 
 
@@ -120,9 +123,9 @@ def make(config: LearnConfig) -> Experiment:
             config=config,
             task=data.task,
             signature=data.signature,
-            stages=stages(search, network),
+            stages=stages(search, network, config.space.searched),
             batches=data.batches,
-            networks=lambda stage, facts: network(search.depths[stage], p_darts.edge_operators(stage, facts)),
+            networks=lambda stage, facts: network(search.depths[stage], p_darts.edge_operators(facts)),
             weights=p_darts.probabilities,
             choice=p_darts.probabilities,
             derive=lambda stage, facts, state: p_darts.derive(state, facts, max_skips=search.max_skips),

@@ -82,17 +82,24 @@ def make(config: LearnConfig) -> Experiment:
     search: PcDartsConfig = config.search
     data = base.data_of(config)
     classes = data.signature.outputs
+    names = config.space.searched
     network = darts_search(
         channels=search.channels,
         layers=search.layers,
         classes=classes,
+        operators=names,
         partial=search.partial,
         dtype=search.dtype,
     )
 
     def learner() -> Any:
         return pc_darts.pc_darts(
-            network, epochs=search.epochs, frozen_epochs=search.frozen_epochs, sgd=search.sgd, adam=search.adam
+            network,
+            epochs=search.epochs,
+            frozen_epochs=search.frozen_epochs,
+            sgd=search.sgd,
+            adam=search.adam,
+            operators=len(names["normal"][0]),
         )
 
     return experiment(
@@ -100,12 +107,12 @@ def make(config: LearnConfig) -> Experiment:
             config=config,
             task=data.task,
             signature=data.signature,
-            stages=base.one_stage(learner),
+            stages=base.one_stage(learner, names),
             batches=data.batches,
             networks=lambda stage, facts: network,
             weights=pc_darts.probabilities,
             choice=pc_darts.probabilities,
-            derive=lambda stage, facts, state: pc_darts.derive(state),
+            derive=lambda stage, facts, state: pc_darts.derive(state, facts),
             inherit=lambda state: state.params,
             facts=data.facts,
         )

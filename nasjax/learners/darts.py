@@ -5,7 +5,7 @@ Liu et al. 2019, "DARTS: Differentiable Architecture Search" (arXiv:1806.09055),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
-from nasjax.learners.derivation import architecture, kept_pairs
+from nasjax.learners.derivation import Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS
 from nasjax.types import Key, Learner, Network, PyTree
@@ -70,8 +70,7 @@ def probabilities(state: BilevelState) -> dict[str, np.ndarray]:
     return {cell: np.asarray(jax.nn.softmax(state.alpha[cell])) for cell in CELLS}
 
 
-def derive(state: BilevelState, operators: Sequence[str] = OPERATORS) -> dict[str, Any]:
-    """The discrete architecture (section 2.4), as JSON. `operators` are the network's, in its order."""
-    names = [operators] * len(EDGES)
-    pairs = {cell: kept_pairs(p, names) for cell, p in probabilities(state).items()}
-    return architecture(pairs, dict.fromkeys(CELLS, names))
+def derive(state: BilevelState, names: Mapping[str, Names] | None = None) -> dict[str, Any]:
+    """The discrete architecture (section 2.4), as JSON; `names` are the operators of the edges, None = all."""
+    names = names or every_edge()
+    return architecture({cell: kept_pairs(p, names[cell]) for cell, p in probabilities(state).items()}, names)

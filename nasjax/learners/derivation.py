@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from nasjax.spaces.darts_cell import CELLS, EDGES, NODES
+from nasjax.spaces.darts_cell import CELLS, EDGES, NODES, OPERATORS
 
 Names = Sequence[Sequence[str]]  # for each edge the operators it chooses from
 Pair = tuple[int, int]  # (edge, operator)
+
+
+def every_edge(operators: Sequence[str] = OPERATORS) -> dict[str, Names]:
+    """The same operators on all edges of both cells."""
+    return dict.fromkeys(CELLS, [list(operators)] * len(EDGES))
 
 
 def kept_pairs(p: np.ndarray, names: Names) -> list[Pair]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.learners.derivation import architecture, kept_pairs
+from nasjax.learners.derivation import architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Sgd, at_rest, clip, cosine, descend
 from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, put, start
 from nasjax.ops import stable_rank
@@ -24,7 +24,7 @@ from nasjax.train.parallel import replicate
 from nasjax.train.passes import gradient_pass, validation
 from nasjax.types import Key, Learner, Network, PyTree
 
-OPERATORS = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")  # of the search network, on every edge
+OPERATORS = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")  # what has weights to judge, by default
 
 
 class LastKernels(NamedTuple):
@@ -32,7 +32,7 @@ class LastKernels(NamedTuple):
 
     cell: str  # "normal" or "reduce"
     size: tuple[int, int]  # height and width of the cell's output
-    kernels: jax.Array  # f32[14, 4, C, C], by edge and operator
+    kernels: jax.Array  # f32[14, O, C, C], by edge and operator
 
 
 class Layout(NamedTuple):
@@ -40,6 +40,7 @@ class Layout(NamedTuple):
 
     convs: Sequence[Convs]  # every convolution inside an operator
     last: Callable[[PyTree], list[LastKernels]]  # params -> one entry per cell
+    operators: tuple[str, ...] = OPERATORS  # of the search network, on every edge
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def msr_darts(
     training pass estimates the norm anew.
 
     Args:
-      network: `nets.darts_search(operators=OPERATORS)`.
+      network: `nets.darts_search(operators=layout.operators)`.
       layout: where the convolutions are in the network's parameters.
       epochs, sgd, devices: as in `bilevel`.
       iterations: steps of power iteration per training pass.
@@ -130,7 +131,7 @@ def msr_darts(
         return descend(sgd, params, momentum, clip(pullback(grads)[0], sgd.clip), rate)
 
     def ones() -> PyTree:
-        return {cell: jnp.ones((len(EDGES), len(OPERATORS))) for cell in CELLS}
+        return {cell: jnp.ones((len(EDGES), len(layout.operators))) for cell in CELLS}
 
     @jax.jit
     def weights(params: PyTree) -> PyTree:
@@ -211,6 +212,6 @@ def derive(state: MsrState, layout: Layout, score: Score | None = None) -> dict[
 
     It is read from the weights of the epoch with the lowest validation error (equations 2 and 3 of the article).
     """
-    names = [OPERATORS] * len(EDGES)
+    names = every_edge(layout.operators)
     ranks = stable_ranks(state.best_params, layout, score)
-    return architecture({cell: kept_pairs(-rank, names) for cell, rank in ranks.items()}, dict.fromkeys(CELLS, names))
+    return architecture({cell: kept_pairs(-rank, names[cell]) for cell, rank in ranks.items()}, names)

@@ -15,9 +15,9 @@ import numpy as np
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, bilevel
 from nasjax.learners.darts import probabilities, softmax_relaxation
-from nasjax.learners.derivation import Names, architecture, kept_pairs
+from nasjax.learners.derivation import Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS
+from nasjax.spaces.darts_cell import CELLS
 from nasjax.types import Learner, Network, Stages
 
 Facts = Mapping[str, Names]  # 14 lists of operator names for each of "normal" and "reduce"; JSON
@@ -34,17 +34,19 @@ def p_darts(
     sgd: Sgd | None = None,
     adam: Adam | None = None,
     architecture_gradient: ArchitectureGradient = first_order,
+    names: Mapping[str, Names] | None = None,
     devices: int | None = None,
 ) -> Stages:
     """The stages of P-DARTS, CIFAR settings (batch 96, width 16). Weights and alpha start anew at each stage.
 
     Args:
-      network: (depth, operators) -> search network of `depth` cells; `operators` are the names for all edges (first
-        stage) or {"normal": 14 tuples of names, "reduce": 14 tuples}, as `edge_operators` gives them.
+      network: (depth, operators) -> search network of `depth` cells; `operators` are {"normal": 14 tuples of names,
+        "reduce": 14 tuples}, as `edge_operators` gives them.
       depths: cells of each stage.
       operators: candidates per edge in each stage.
       dropout: initial rate after identity skips in each stage; the authors' README starts with 0.1.
       epochs, frozen_epochs: of each stage. `bilevel` explains the other arguments.
+      names: the first stage's operators of each edge; None = all on every edge.
 
     Returns:
       Stages; the facts of a stage are the operators kept on each edge.
@@ -60,21 +62,23 @@ def p_darts(
     """
     if not len(depths) == len(operators) == len(dropout):
         raise ValueError(f"give every stage a depth, operators and dropout; got {depths}, {operators}, {dropout}")
-    if operators[0] != len(OPERATORS) or list(operators) != sorted(operators, reverse=True) or operators[-1] < 2:
-        raise ValueError(f"operators must fall from {len(OPERATORS)} to at least 2, got {operators}")
+    first = names or every_edge()
+    most = len(first[CELLS[0]][0])
+    if operators[0] != most or list(operators) != sorted(operators, reverse=True) or operators[-1] < 2:
+        raise ValueError(f"operators must fall from the space's {most} to at least 2, got {operators}")
 
     def facts(i: int, previous: Facts | None, state: BilevelState | None) -> Facts | None:
         if i == len(depths):
             return None
         if i == 0:
-            return {cell: [list(OPERATORS)] * len(EDGES) for cell in CELLS}
+            return {cell: [list(of) for of in first[cell]] for cell in CELLS}
         assert previous is not None and state is not None
         return {cell: keep(p, previous[cell], operators[i]) for cell, p in probabilities(state).items()}
 
     def learner(i: int, facts: Facts) -> Learner:
         rate = dropout[i]
         return bilevel(
-            network(depths[i], edge_operators(i, facts)),
+            network(depths[i], edge_operators(facts)),
             softmax_relaxation(operators[i]),
             epochs=epochs,
             frozen_epochs=frozen_epochs,
@@ -88,9 +92,9 @@ def p_darts(
     return Stages(facts, learner)
 
 
-def edge_operators(i: int, facts: Facts) -> Any:
-    """The operators of stage i as the network takes them, hashable inside."""
-    return OPERATORS if i == 0 else {cell: tuple(map(tuple, facts[cell])) for cell in CELLS}
+def edge_operators(facts: Facts) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """The operators of a stage as the network takes them."""
+    return {cell: tuple(map(tuple, facts[cell])) for cell in CELLS}
 
 
 def skip_dropout(rate: float, epoch: int, epochs: int = 25, frozen_epochs: int = 10) -> float:

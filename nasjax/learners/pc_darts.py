@@ -6,6 +6,7 @@ sections 3.2 and 3.3. The network implements partial channels (`nets.darts_searc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
 from nasjax.learners.darts import SPREAD, softmax_relaxation
-from nasjax.learners.derivation import architecture, kept_pairs
+from nasjax.learners.derivation import Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.spaces.darts_cell import CELLS, EDGES, NODES, OPERATORS
 from nasjax.types import Key, Learner, Network, PyTree
@@ -79,8 +80,8 @@ def probabilities(state: BilevelState) -> dict[str, np.ndarray]:
     return {name: np.asarray(weights) for name, weights in choice.items()}
 
 
-def derive(state: BilevelState, operators: tuple[str, ...] = OPERATORS) -> dict[str, Any]:
-    """The discrete architecture, as JSON: DARTS's rule on softmax(alpha) * softmax(beta)."""
-    p, names = probabilities(state), [operators] * len(EDGES)
+def derive(state: BilevelState, names: Mapping[str, Names] | None = None) -> dict[str, Any]:
+    """The discrete architecture, as JSON: DARTS's rule on softmax(alpha) * softmax(beta). `names` as in `darts`."""
+    p, names = probabilities(state), names or every_edge()
     scores = {cell: p[cell] * p[edges][:, None] for cell, edges in zip(CELLS, EDGE_WEIGHTS, strict=True)}
-    return architecture({cell: kept_pairs(s, names) for cell, s in scores.items()}, dict.fromkeys(CELLS, names))
+    return architecture({cell: kept_pairs(s, names[cell]) for cell, s in scores.items()}, names)

@@ -11,12 +11,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.spaces.darts_robust import ROBUST
 from nasjax.types import Key, Site, digest
 
 OPERATORS = (
@@ -53,10 +54,13 @@ class DartsCell:
     published genotypes list the stronger edge first; `canonical` drops it.
 
     Attributes:
-      operators: what an edge chooses from; `none` is an operator of the search only.
+      operators: what an edge chooses from.
+      none: whether edges of a search network have `none` beside them; no discrete cell keeps it.
+      robust: "S1", "S2" or "S3" of Zela et al. 2020 in place of both (`spaces.darts_robust`); "" = none of them. S1 has
+        operators of its own for every edge of the search network: it is for the methods that search by gradients.
 
     Raises:
-      ValueError: an unknown or repeated operator.
+      ValueError: an unknown or repeated operator, or one beside a named space.
 
     Example:
       >>> space = DartsCell()
@@ -67,15 +71,37 @@ class DartsCell:
     """
 
     operators: tuple[str, ...] = OPERATORS[1:]
+    none: bool = True
+    robust: Literal["", "S1", "S2", "S3"] = ""
 
     name = "darts_cell"
 
     def __post_init__(self) -> None:
+        if self.robust not in ("", *ROBUST):
+            raise ValueError(f"unknown robust space {self.robust!r}; choose {', '.join(ROBUST)} (S4 is not built)")
+        if self.robust and (self.operators != OPERATORS[1:] or not self.none):
+            raise ValueError(f"robust={self.robust} has its own operators: leave out operators and none")
         if not self.operators or len(set(self.operators)) != len(self.operators):
             raise ValueError(f"operators must be distinct names, at least one; got {self.operators}")
         for operator in self.operators:
             if operator not in OPERATORS[1:]:
                 raise ValueError(f"unknown operator {operator!r}; choose from {', '.join(OPERATORS[1:])}")
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:
+        """The operators that a discrete cell may have."""
+        if not self.robust:
+            return self.operators
+        names = {name for lists in ROBUST[self.robust].values() for names in lists for name in names}
+        return tuple(name for name in OPERATORS[1:] if name in names)
+
+    @cached_property
+    def searched(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """The operators of each edge of a search network, {"normal": 14 tuples, "reduce": 14 tuples}."""
+        if self.robust:
+            return ROBUST[self.robust]
+        names = tuple(name for name in OPERATORS if name in self.operators or (name == "none" and self.none))
+        return dict.fromkeys(CELLS, (names,) * len(EDGES))
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -86,7 +112,7 @@ class DartsCell:
             for n, node in enumerate(NODES)
             for pair in (0, 1)
             for site in (
-                Site(f"{cell}/node{node}/operator{pair}", self.operators, "operator", len(NODES) * c + n),
+                Site(f"{cell}/node{node}/operator{pair}", self.choices, "operator", len(NODES) * c + n),
                 Site(f"{cell}/node{node}/source{pair}", tuple(range(node)), f"source{node}", len(NODES) * c + n),
             )
         )
@@ -98,9 +124,10 @@ class DartsCell:
         return jnp.ones(jnp.shape(arch), bool)
 
     def sample(self, key: Key) -> jax.Array:
-        """A uniformly drawn pair of cells."""
+        """A uniformly drawn pair of cells. Raises ValueError for S1."""
+        self._uniform()
         key_operator, key_first, key_second = jax.random.split(key, 3)
-        operators = jax.random.randint(key_operator, _SHAPE[:3], 0, len(self.operators), jnp.int32)
+        operators = jax.random.randint(key_operator, _SHAPE[:3], 0, len(self.choices), jnp.int32)
         first = jax.random.randint(key_first, _SHAPE[:2], 0, _SOURCES[None], jnp.int32)
         second = jax.random.randint(key_second, _SHAPE[:2], 0, _SOURCES[None] - 1, jnp.int32)
         second = second + (second >= first)  # any source but the first
@@ -109,8 +136,9 @@ class DartsCell:
     def mutate(self, key: Key, arch: jax.Array) -> jax.Array:
         """Changes exactly one operator or one source, all with the same probability.
 
-        The sources of node 2 are always 0 and 1, so they never change.
+        The sources of node 2 are always 0 and 1, so they never change. Raises ValueError for S1.
         """
+        self._uniform()
         arch = jnp.asarray(arch, jnp.int32)
         choices = np.array([len(site.choices) for site in self.sites], np.int32)
         is_source = np.arange(len(choices)) % 2 == 1
@@ -123,6 +151,12 @@ class DartsCell:
         value = jax.random.randint(key_value, (), 0, jnp.asarray(others)[site], jnp.int32)
         value = value + (value >= jnp.minimum(old, other))
         return arch.at[site].set(value + (value >= jnp.maximum(old, other)))
+
+    def _uniform(self) -> None:
+        if self.robust == "S1":
+            raise ValueError(
+                "robust=S1 has other operators on every edge: search it by darts or pc_darts, or choose S2 or S3"
+            )
 
     def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
         """Takes every node, with its two pairs, from one parent or the other."""
@@ -157,7 +191,7 @@ class DartsCell:
         cells = arch.reshape(len(CELLS), -1, 2)
         return {
             "space": self.name,
-            **{c: [[self.operators[o], int(s)] for o, s in pairs] for c, pairs in zip(CELLS, cells, strict=True)},
+            **{c: [[self.choices[o], int(s)] for o, s in pairs] for c, pairs in zip(CELLS, cells, strict=True)},
         }
 
     def decode(self, tree: Mapping[str, Any]) -> np.ndarray:
@@ -180,11 +214,11 @@ class DartsCell:
         return np.array(arch, np.int32)
 
     def _numbers(self, where: str, node: int, operator: Any, source: Any) -> list[int]:
-        if operator not in self.operators:
-            raise ValueError(f"{where}: {operator!r} is not an operator here; choose from {', '.join(self.operators)}")
+        if operator not in self.choices:
+            raise ValueError(f"{where}: {operator!r} is not an operator here; choose from {', '.join(self.choices)}")
         if type(source) is not int or not 0 <= source < node:
             raise ValueError(f"{where}: the source of node {node} must be a tensor 0..{node - 1}, got {source!r}")
-        return [self.operators.index(operator), source]
+        return [self.choices.index(operator), source]
 
     def identity(self, arch: np.ndarray) -> str:
         """A string that is the same exactly for equal architectures."""
@@ -192,7 +226,9 @@ class DartsCell:
 
     def size(self) -> int:
         """Exact number of pairs of cells; the order of a node's two pairs does not count."""
-        return math.prod(math.comb(node, 2) * len(self.operators) ** 2 for node in NODES) ** len(CELLS)
+        if self.robust != "S1":
+            return math.prod(math.comb(node, 2) * len(self.choices) ** 2 for node in NODES) ** len(CELLS)
+        return math.prod(math.comb(node, 2) * 2**2 for node in NODES) ** len(CELLS)  # two operators on every edge
 
 
 def genotype(tree: Mapping[str, Any]) -> Genotype:

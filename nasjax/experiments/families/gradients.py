@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from nasjax import catalog
@@ -17,9 +16,9 @@ from nasjax.building.darts_cell import SMALL, EvalConfig
 from nasjax.data.dataset import DataConfig, load
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
-from nasjax.learners.derivation import CELLS
+from nasjax.learners.derivation import CELLS, Names
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.spaces.darts_cell import EDGES, OPERATORS, DartsCell
+from nasjax.spaces.darts_cell import EDGES, NODES, DartsCell
 from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.train.augment import Augment
 from nasjax.train.batches import Batches, paired
@@ -94,14 +93,10 @@ class Learning(NamedTuple):
     facts: dict[str, Any]  # for config.json
 
 
-def every_edge(operators: tuple[str, ...]) -> dict[str, list[list[str]]]:
-    """The facts of a stage in which all edges choose from the same operators."""
-    return {cell: [list(operators)] * len(EDGES) for cell in CELLS}
-
-
-def one_stage(learner: Callable[[], Learner], operators: tuple[str, ...] = OPERATORS) -> Stages:
-    """Stages of a method that has one."""
-    return Stages(lambda i, facts, state: every_edge(operators) if i == 0 else None, lambda i, facts: learner())
+def one_stage(learner: Callable[[], Learner], names: Mapping[str, Names]) -> Stages:
+    """Stages of a method that has one; `names` are the operators of the network's edges."""
+    facts = {cell: [list(of) for of in names[cell]] for cell in CELLS}
+    return Stages(lambda i, previous, state: facts if i == 0 else None, lambda i, facts: learner())
 
 
 class SearchData(NamedTuple):
@@ -119,12 +114,11 @@ def data_of(config: LearnConfig) -> SearchData:
     Raises:
       ValueError: the data do not fit the search, or the network in which the found cell will be evaluated.
     """
-    if config.space.operators != DartsCell().operators:
-        raise ValueError("space.operators does not reach the search network yet; leave it out")
     builder = catalog.builder(config.space.name)
     task, data = task_of(config, builder), load(config.data)
     signature = task.signature(data)
-    some = config.space.encode(np.asarray(config.space.sample(jax.random.key(0))))
+    pairs = [[config.space.choices[0], i % 2] for i in range(2 * len(NODES))]
+    some = {"space": config.space.name, **dict.fromkeys(CELLS, pairs)}
     builder.build(config.space, config.eval, some, signature)  # now rather than after the search
     devices = device_count()
     batches = paired(resident(data), task, batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
@@ -155,7 +149,8 @@ def discrete_choice(tree: Mapping[str, Any], facts: Mapping[str, Any], like: PyT
 def search_plan(config: LearnConfig, signature: Signature, **changes: Any) -> SearchPlan:
     """The tables of the method's search network, for counts."""
     search = config.search
-    plan = SearchPlan(search.channels, search.layers, signature.outputs, image=signature.inputs.shape)
+    shape, operators = signature.inputs.shape, config.space.searched
+    plan = SearchPlan(search.channels, search.layers, signature.outputs, operators, image=shape)
     return dataclasses.replace(plan, **changes)
 
 
