@@ -94,7 +94,7 @@ def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path,
     monkeypatch.setattr(experiment, "darts_search", toy)
     more = ["--set=search.operators=3,2,2", "--set=search.frozen_epochs=0"] if method == "p_darts" else []
     if method == "pc_darts":
-        more = ["--set=search.frozen_epochs=0"]
+        more = ["--set=search.frozen_epochs=0", "--set=search.partial=2"]
     code, _, err = here(f"--method={method}", f"--workdir={tmp_path / 'run'}", *TINY, *SUBSETS[subset], *more)
     assert code == 0, err
     assert {cell: [tuple(names) for names in seen[0][cell]] for cell in CELLS} == {c: list(allowed[c]) for c in CELLS}
@@ -137,7 +137,7 @@ def test_inspect_gives_published_counts(capsys, args, params):
     ("args", "word"),
     [
         (["--method=darts", "--trials=5"], "--trials has no effect"),
-        (["--method=darts", "--set=space.robust=S4"], "S4 is not built"),
+        (["--method=darts", "--set=space.robust=S4"], "choose from , S1, S2, S3"),
         (["--method=darts", "--set=space.robust=S2", "--set=space.none=false"], "leave out operators and none"),
         (["--method=msr_darts", "--set=space.robust=S2"], "search by darts"),
         (["--method=p_darts", "--set=space.robust=S2"], "operators must fall from the space's 2"),

@@ -122,12 +122,15 @@ def derive(state: BilevelState, facts: Facts, *, max_skips: int | None = 2) -> d
       state: of the last stage.
       facts: of the last stage.
       max_skips: most skip connections in the normal cell (section 3.3): while there are more, the least likely one
-        of those chosen gets probability 0 and the choice is made again. None = no limit.
+        of those chosen gets probability 0 and the choice is made again. Edges that have nothing else (a small subset of
+        operators) keep theirs. None = no limit.
     """
     p = {cell: np.array(values) for cell, values in probabilities(state).items()}
     pairs = {cell: sorted(kept_pairs(p[cell], facts[cell])) for cell in CELLS}
     if max_skips is not None:
         while len(skips := [(e, o) for e, o in pairs["normal"] if facts["normal"][e][o] == "skip_connect"]) > max_skips:
-            p["normal"][min(skips, key=lambda pair: p["normal"][pair])] = 0.0
+            if not (left := [pair for pair in skips if p["normal"][pair] > 0]):
+                break
+            p["normal"][min(left, key=lambda pair: p["normal"][pair])] = 0.0
             pairs["normal"] = sorted(kept_pairs(p["normal"], facts["normal"]))
     return architecture(pairs, facts)
