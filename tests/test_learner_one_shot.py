@@ -8,7 +8,7 @@ from tools.four_devices import on_four_devices
 from tools.tiny_choice_chains import THREE, images, quick, shaken, tiniest, tiny
 
 from nasjax.learners import samplers
-from nasjax.learners.one_shot import EarlyBird, kendall_tau, one_shot
+from nasjax.learners.one_shot import EarlyBird, kendall_tau, layer_tau, one_shot
 from nasjax.learners.one_shot_update import Descent, one_shot_update
 from nasjax.nets.choice_supernet import Supernet, choice_supernet, groups
 
@@ -276,6 +276,16 @@ def test_kendall_tau_counts_pairs():
     a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 3.0], [2.0, 4.0]])
     assert kendall_tau(a, b) == pytest.approx((5 - 1) / 6)
     assert kendall_tau(a, -a) == -1 and np.isnan(kendall_tau(a, np.ones((2, 2))))
+
+
+def test_the_early_stop_ranks_within_layers():
+    """Two layers far apart: over all pairs nearly nothing changes, within its layer every pair of the second turns."""
+    a = np.array([[1.0, 2.0, 3.0, 4.0], [11.0, 12.0, 13.0, 14.0]])
+    b = np.stack([a[0], a[1, ::-1]])
+    assert layer_tau(a, b) == 0.0 and kendall_tau(a, b) == pytest.approx(1 - 2 * 6 / 28)
+    assert layer_tau(a, a + np.array([[100.0], [0.0]])) == 1.0  # layers that change places
+    assert layer_tau(a, np.stack([a[0], np.ones(4)])) == 1.0  # a layer that ranks nothing does not count
+    assert np.isnan(layer_tau(a, np.ones((2, 4))))
 
 
 def test_the_learner_compiles_once_for_all_paths():

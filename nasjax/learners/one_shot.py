@@ -27,14 +27,14 @@ class OneShotState(NamedTuple):
     step: Any  # i32[], steps done
     epoch: Any  # i32[], epochs done
     scores: Any  # f32[L, m + 1], operator scores at the last epoch's end; 0 before, and where batch norms have no scale
-    tau: Any  # f32[], Kendall's tau between the scores of the last two epochs; NaN = not known
+    tau: Any  # f32[], `layer_tau` between the scores of the last two epochs; NaN = not known
     settled: Any  # i32[], epochs in a row whose tau reached the threshold
 
 
 class EarlyBird(NamedTuple):
     """Ends the training when the ranking of operators no longer moves (our rule, see docs/methods/bn_nas.md)."""
 
-    tau: float = 0.95  # Kendall's tau between consecutive epochs that counts as settled
+    tau: float = 0.95  # `layer_tau` between consecutive epochs that counts as settled
     epochs: int = 2  # in a row
 
 
@@ -119,12 +119,22 @@ def one_shot(
         scores = np.asarray(table(state.params))
         there = (scores != 0).any(1)  # removed layers rank nothing
         before, now = (np.asarray(table)[there, :-1] for table in (state.scores, scores))
-        tau = kendall_tau(before, now) if done > 1 else float("nan")
+        tau = layer_tau(before, now) if done > 1 else float("nan")
         settled = int(state.settled) + 1 if early_bird is not None and tau >= early_bird.tau else 0
         state = state._replace(scores=scores, tau=np.float32(tau), settled=np.int32(settled))
         return state, done >= epochs or (early_bird is not None and settled >= early_bird.epochs)
 
     return Learner(init, step, epoch)
+
+
+def layer_tau(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over layers of Kendall's tau between two scores of the layer's operators, f[L, m]; NaN where none ranks any.
+
+    A search chooses among the operators of a layer. Of all pairs in a table of 20 layers 95 % are of different layers,
+    whose order says nothing.
+    """
+    found = [tau for tau in map(kendall_tau, a, b) if not np.isnan(tau)]
+    return float(np.mean(found)) if found else float("nan")
 
 
 def kendall_tau(a: np.ndarray, b: np.ndarray) -> float:
