@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from nasjax import commands
 from nasjax.data.dataset import DataConfig, joined, load
 from nasjax.drive.retrain import RetrainConfig
+from nasjax.experiments import reinforce
 from nasjax.settings import override
 
 FAMILY = ("darts", "msr_darts", "pc_darts", "p_darts")
@@ -25,6 +27,16 @@ def test_the_controllers_winner_is_tried_on_a_small_grid():
     assert commands.configure("reinforce", "paper").retrain.grid
     assert not commands.configure("reinforce", "demo").retrain.grid
     assert not commands.configure("random", "paper").retrain.grid
+
+
+def test_the_controller_of_recurrent_cells_waits_for_ten_gradients():
+    """Zoph & Le 2017, section 4.2: rate 5e-4, one child per replica, gradients of 10 replicas in one update."""
+    search = commands.configure("reinforce_rnn", "paper").search
+    assert (search.learning_rate, search.samples_per_update, search.accumulate) == (5e-4, 1, 10)
+    state = reinforce.searcher(commands.configure("reinforce_rnn", "paper")).init(jax.random.key(0))
+    assert "MultiStepsState" in str(jax.tree.structure(state.optimizer))
+    with pytest.raises(ValueError, match="accumulate at least 1"):
+        dataclasses.replace(search, accumulate=0)
 
 
 def test_the_joined_parts_are_all_samples_once():

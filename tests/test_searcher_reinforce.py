@@ -45,6 +45,14 @@ def asked():
 FITNESS = np.array([0.1, 0.9, 0.3, 0.5, 0.2, 0.8, 0.4, 0.7], np.float32)
 
 
+def test_it_runs_in_float64():
+    with jax.enable_x64(True):
+        searcher = reinforce(CELL, policy="lstm", samples_per_update=2, hidden=4, embedding=4)
+        state, proposal = searcher.ask(jax.random.key(1), searcher.init(jax.random.key(0)), 4)
+        state = jax.jit(searcher.tell)(state, proposal, evaluation(FITNESS[:4]))
+    assert int(state.updates) == 2 and state.entropy.dtype == state.grad_norm.dtype == jnp.float32
+
+
 def test_an_update_waits_for_m_results_and_starts_the_baseline_at_their_mean(asked):
     _, tell, state, proposal = asked
     early = tell(state, take(proposal, range(3)), evaluation(FITNESS[:3]))

@@ -37,6 +37,7 @@ class ReinforceConfig:
     policy: Literal["lstm", "independent"] = "lstm"  # lstm | independent (a table of logits)
     learning_rate: float = 6e-4
     samples_per_update: int = 8  # the paper's m
+    accumulate: int = 1  # gradients of m samples that make one step; the paper's recurrent cells: 10 with m = 1
     baseline_decay: float = 0.95  # ours; the paper does not state it
     entropy_weight: float = 0.0
     reward: Literal["auto", "cube", "perplexity", "fitness"] = (
@@ -47,9 +48,10 @@ class ReinforceConfig:
     depth_every: int = 1600
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0 or self.samples_per_update < 1 or self.entropy_weight < 0:
+        if not self.learning_rate > 0 or min(self.samples_per_update, self.accumulate) < 1 or self.entropy_weight < 0:
             raise ValueError(
-                "learning_rate must be positive, samples_per_update at least 1, entropy_weight not negative"
+                "learning_rate must be positive, samples_per_update and accumulate at least 1, entropy_weight not "
+                "negative"
             )
 
 
@@ -113,6 +115,7 @@ def searcher(config: CandidateConfig) -> Searcher:
         policy=search.policy,
         learning_rate=search.learning_rate,
         samples_per_update=search.samples_per_update,
+        accumulate=search.accumulate,
         baseline_decay=search.baseline_decay,
         entropy_weight=search.entropy_weight,
         reward=reward_of(config),

@@ -17,13 +17,15 @@ from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.reinforce import ReinforceConfig
 from nasjax.spaces.cell_tree import CellTree
 
+# Section 4.2: one child per replica; the parameter server waits for the gradients of 10 replicas.
+PAPER = ReinforceConfig(learning_rate=5e-4, samples_per_update=1, accumulate=10)
 make = reinforce.make
 describe = reinforce.describe
 
 
 def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
     """The preset `name` for a data set and a space."""
-    searches = {"demo": ReinforceConfig(learning_rate=0.01), "paper": ReinforceConfig(learning_rate=5e-4)}
+    searches = {"demo": ReinforceConfig(learning_rate=0.01), "paper": PAPER}
     config = base.preset("reinforce_rnn", name, dataset, space, searches, "cell_tree")
     return dataclasses.replace(config, trials=15_000 if name == "paper" else 16)
 

@@ -191,8 +191,8 @@ def reinforce(
             updates=state.updates + 1,
             baseline=baseline_decay * baseline + (1 - baseline_decay) * mean,
             reward=mean,
-            entropy=entropy,
-            grad_norm=jnp.linalg.norm(jax.flatten_util.ravel_pytree(grads)[0]),
+            entropy=entropy.astype(jnp.float32),
+            grad_norm=jnp.linalg.norm(jax.flatten_util.ravel_pytree(grads)[0]).astype(jnp.float32),
             staleness=(state.updates - state.asked_at[batch.id % capacity]).astype(jnp.float32).mean(),
         )
 
