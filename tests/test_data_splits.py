@@ -1,5 +1,7 @@
 """Splits, limits and resizing; the digits and a user's .npz."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -103,6 +105,28 @@ def test_resizing_is_an_area_average(hundred):
     assert small.train.x.shape == (68, 1, 1, 1)
     assert small.train.x.dtype == np.uint8
     assert load_test(DataConfig(hundred, resize=1)).x.shape == (16, 1, 1, 1)
+
+
+def test_area_averages_of_bytes_are_exact():
+    """Against fractions, ties to even: what a sum's order or a thread does to the last bit cannot change a byte."""
+    x = np.random.default_rng(0).integers(0, 256, (2, 7, 6, 1)).astype(np.uint8)
+
+    def exact(image, height, width):
+        def overlap(old, new, pixel, place):
+            start, stop = Fraction(place * old, new), Fraction((place + 1) * old, new)
+            return max(Fraction(0), min(stop, Fraction(pixel + 1)) - max(start, Fraction(pixel)))
+
+        rows, columns = range(image.shape[0]), range(image.shape[1])
+        area = Fraction(image.shape[0] * image.shape[1], height * width)
+        sums = [
+            sum(overlap(7, height, i, p) * overlap(6, width, j, q) * int(image[i, j, 0]) for i in rows for j in columns)
+            for p in range(height)
+            for q in range(width)
+        ]
+        return np.array([round(total / area) for total in sums]).reshape(height, width, 1)
+
+    for size in ((5, 4), (2, 3), (7, 3), (9, 8)):
+        np.testing.assert_array_equal(resize(x, *size), [exact(image, *size) for image in x])
 
 
 def test_npz_float_images_any_labels_and_a_test_set_of_its_own(save):

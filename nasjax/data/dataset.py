@@ -176,6 +176,8 @@ def _take(config: DataConfig, part: Split, index: np.ndarray) -> Split:
 def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
     """Area average: every new pixel is the mean of the rectangle of old ones that it covers.
 
+    For uint8 the sums are whole numbers, exact in float64 in any order: the same bytes whatever the number of threads.
+
     Args:
       x: [N, H, W, C], uint8 (rounded to uint8 again) or float32.
       height, width: pixels afterwards; ratios need not be whole.
@@ -186,7 +188,8 @@ def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
     rows, columns = _overlap(x.shape[1], height), _overlap(x.shape[2], width)
     out = np.empty((len(x), height, width, x.shape[3]), x.dtype)
     for start in range(0, len(x), 1000):  # in pieces, for the float copies' sake
-        y = np.einsum("ph,nhwc,qw->npqc", rows, x[start : start + 1000].astype(np.float32), columns, optimize=True)
+        y = np.einsum("ph,nhwc,qw->npqc", rows, x[start : start + 1000].astype(np.float64), columns, optimize=True)
+        y /= x.shape[1] * x.shape[2]
         out[start : start + 1000] = np.rint(y) if x.dtype == np.uint8 else y
     return out
 
@@ -199,11 +202,10 @@ def nearest(y: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _overlap(old: int, new: int) -> np.ndarray:
-    """f32[new, old]: the share that each old pixel has in each new one; rows sum to 1."""
-    edges = np.arange(new + 1) * (old / new)
-    pixel = np.arange(old)
-    share = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return (share.clip(0) * new / old).astype(np.float32)
+    """f64[new, old]: how much each new pixel has of each old one, in whole 1/new of it; rows sum to `old`."""
+    edges, pixels = np.arange(new + 1) * old, np.arange(old + 1) * new
+    share = np.minimum(edges[1:, None], pixels[1:]) - np.maximum(edges[:-1, None], pixels[:-1])
+    return share.clip(0).astype(np.float64)
 
 
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
