@@ -61,6 +61,11 @@ def _from_tree(tree: dict[str, Any]) -> Any:
     return from_json(configure(tree["method"], tree["preset"], tree["data"]["name"], tree["space"]["name"]), tree)
 
 
+def _defaults(config: Any) -> dict[str, Any]:
+    """The settings of its preset, as JSON."""
+    return json.loads(json.dumps(as_json(configure(config.method, config.preset, config.data.name, config.space.name))))
+
+
 def default_workdir(config: Any) -> Path:
     """runs/METHOD-SPACE-DATASET-sSEED."""
     data = Path(config.data.name).stem if catalog.builder(config.space.name).tasks else "table"
@@ -97,7 +102,7 @@ def search(
     experiment = catalog.method(config.method).make(config)
     with _workers(config, path, experiment) as (runtime, facts):
         record = _record(config, {"command": command, **facts})
-        with workdir.opened(path, record, changed_plugin=changed_plugin), _reported(path):
+        with workdir.opened(path, record, defaults=_defaults(config), changed_plugin=changed_plugin), _reported(path):
             plugin.keep(path, config.plugin)
             watch.say(_opening(config, path, record))
             return experiment.run(path, watch, runtime)
@@ -294,7 +299,7 @@ def retrain(
         record["config"] = {**record["config"], "plugin": config.plugin}
     else:
         record = _record(config, {})
-    with workdir.opened(path, record, changed_plugin=changed_plugin):
+    with workdir.opened(path, record, defaults=_defaults(config), changed_plugin=changed_plugin):
         plugin.keep(path, config.plugin)
         if before is not None:
             before(path, watch)

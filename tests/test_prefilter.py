@@ -52,3 +52,15 @@ def test_what_cannot_be_scored_is_refused_before_there_is_a_workdir(tmp_path, se
     with pytest.raises(ValueError, match=said):
         commands.search(override(commands.configure("evolution", None, dataset, space), *settings), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_of_an_older_version_goes_on_where_the_new_setting_is_the_default(tmp_path):
+    """As one that was made before `search.prefilter` there was."""
+    config = override(commands.configure("evolution"), *TINY, "trials=2")
+    commands.search(config, tmp_path, progress=False)
+    record = json.loads((tmp_path / "config.json").read_text())
+    del record["config"]["search"]["prefilter"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"search.prefilter: 0.0 -> 0.2"):
+        commands.search(override(config, "search.prefilter=0.2"), tmp_path, progress=False)
+    assert commands.search(override(config, "trials=3"), tmp_path, progress=False).trials == 3

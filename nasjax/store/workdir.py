@@ -40,12 +40,15 @@ def environment() -> dict[str, Any]:
 
 
 @contextmanager
-def opened(path: Path, record: dict[str, Any], *, changed_plugin: bool = False) -> Iterator[Path]:
+def opened(
+    path: Path, record: dict[str, Any], *, defaults: dict[str, Any], changed_plugin: bool = False
+) -> Iterator[Path]:
     """Makes or re-opens a workdir and keeps other runs out of it.
 
     Args:
       path: the folder; made if absent.
       record: what config.json is to hold; `record["config"]` must equal that of an existing run but for MAY_CHANGE.
+      defaults: the settings of its preset; what an older version had no setting for counts as this.
       changed_plugin: the plugin's file may be another one as well.
 
     Raises:
@@ -66,10 +69,19 @@ def opened(path: Path, record: dict[str, Any], *, changed_plugin: bool = False) 
         except OSError:
             raise ValueError(f"{path} is in use by another run; wait for it or choose another --workdir") from None
         if file.exists():
-            _compare(path, read(path), record, (*MAY_CHANGE, *(("plugin",) if changed_plugin else ())))
+            old = read(path)
+            old["config"] = _filled(old["config"], defaults)
+            _compare(path, old, record, (*MAY_CHANGE, *(("plugin",) if changed_plugin else ())))
         with checkpoint.writing(path):
             checkpoint.write_json(file, record)
         yield path
+
+
+def _filled(tree: Any, defaults: Any) -> Any:
+    """`tree` with what it lacks of `defaults`, at every depth."""
+    if not (isinstance(tree, dict) and isinstance(defaults, dict)):
+        return tree
+    return {**defaults, **{name: _filled(value, defaults.get(name)) for name, value in tree.items()}}
 
 
 def read(path: Path) -> dict[str, Any]:
