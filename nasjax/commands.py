@@ -253,7 +253,7 @@ def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
 def _read_arch(config: Any, text: str) -> dict[str, Any]:
     from nasjax.building.built import read_arch
 
-    return read_arch(text, catalog.builder(config.space.name).named, config.space.name)
+    return read_arch(text, catalog.builder(config.space.name), config.space)
 
 
 def _built(config: Any, tree: dict[str, Any], form: Signature) -> Built:

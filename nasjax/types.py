@@ -246,6 +246,8 @@ class Builder(NamedTuple):
     build(space, form, tree, signature) -> Built    tree is an architecture as JSON. Raises ValueError.
     widen(space, tree) -> the space, made to hold the architecture where that only means another size
     masked(space, form, signature) -> Masked, where there is such a network
+    parse(space, text) -> the JSON form of an architecture in the field's own notation, None where it is in another.
+      Raises ValueError.
     """
 
     default: Space
@@ -257,6 +259,7 @@ class Builder(NamedTuple):
     masked: Callable[[Any, Any, Signature], Masked] | None = None
     small: tuple[Any, Any] | None = None  # space and form for a demo, where the default is too large for one
     inherit: Inherit | None = None  # where children can begin with weights of their parents
+    parse: Callable[[Any, str], dict[str, Any] | None] = lambda space, text: None
     recipe: Any = None  # the `Recipe` that its networks are trained by, where it is not that of image classifiers
 
 

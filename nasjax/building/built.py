@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +36,32 @@ def counts(built: Built) -> dict[str, Any]:
     return {"params": built.params, "macs": built.macs, **more}
 
 
-def read_arch(text: str, named: Mapping[str, dict[str, Any]], space: str) -> dict[str, Any]:
-    """An architecture given as NAME, JSON or FILE, as a JSON tree.
+def read_arch(text: str, builder: Builder, space: Any) -> dict[str, Any]:
+    """An architecture given as NAME, JSON, FILE, or in the field's own notation, as a JSON tree.
 
     Args:
       text: what the user gave.
-      named: the architectures that have names.
-      space: name of the space, for the hint.
+      builder: of the space; knows names and notation.
+      space: where it is one.
 
     Raises:
-      ValueError: it is none of the three.
+      ValueError: it is none of these.
     """
+    named = builder.named
     if text in named:
         return named[text]
+    if (tree := builder.parse(space, text)) is not None:
+        return tree
     source = text
     if not text.lstrip().startswith("{"):
         try:
             source = Path(text).read_text()
         except (OSError, ValueError) as error:
             short = text if len(text) < 80 else text[:77] + "..."
-            known = f"no known name of {space} ({', '.join(named) or 'it has none'})"
+            known = f"no known name of {space.name} ({', '.join(named) or 'it has none'})"
             raise ValueError(f"{short} is {known}, no JSON object and no readable file") from error
+    if source is not text and (tree := builder.parse(space, source)) is not None:
+        return tree
     try:
         tree = json.loads(source)
     except ValueError as error:
@@ -65,7 +70,7 @@ def read_arch(text: str, named: Mapping[str, dict[str, Any]], space: str) -> dic
     if isinstance(tree, dict) and "arch" in tree and "space" not in tree:
         tree = tree["arch"]  # best.json, or a line of trials.jsonl
     if not isinstance(tree, dict) or "space" not in tree:
-        raise ValueError(f'an architecture is an object with "space", for example {{"space": "{space}", ...}}')
+        raise ValueError(f'an architecture is an object with "space", for example {{"space": "{space.name}", ...}}')
     return tree
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from nasjax.nets.darts_eval import darts_eval
 from nasjax.spaces.darts_cell import DartsCell, genotype
+from nasjax.spaces.darts_notation import parsed
 from nasjax.spaces.darts_plan import DartsPlan
 from nasjax.types import Builder, Built, Signature
 
@@ -71,4 +72,12 @@ NAMED = {
     for name, (normal, reduce) in _DARTS_CELLS.items()
 }  # DARTS_V2 has 3,349,342 parameters with 36 channels and 20 cells
 SMALL = EvalConfig(channels=8, layers=5, auxiliary=False)
-BUILDER = Builder(DartsCell(), _build, ("classification",), form=EvalConfig(), named=NAMED, small=(DartsCell(), SMALL))
+BUILDER = Builder(
+    DartsCell(),
+    _build,
+    ("classification",),
+    form=EvalConfig(),
+    named=NAMED,
+    small=(DartsCell(), SMALL),
+    parse=parsed,
+)

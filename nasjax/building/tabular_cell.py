@@ -13,4 +13,9 @@ def _build(space: TabularCell, form: None, tree: dict[str, Any], signature: Sign
     raise ValueError("tabular_cell has results but no networks of its own; give --space=conv_chain or darts_cell")
 
 
-BUILDER = Builder(TabularCell(), _build, ())
+def _parsed(space: TabularCell, text: str) -> dict[str, Any] | None:
+    """The benchmark's own string, |nor_conv_3x3~0|+|none~0|none~1|+..."""
+    return space.encode(space.parse(text.strip())) if text.strip().startswith("|") else None
+
+
+BUILDER = Builder(TabularCell(), _build, (), parse=_parsed)

@@ -14,6 +14,7 @@ from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import ticking
 from nasjax.experiments.families.config import demo_line, next_line
 from nasjax.experiments.families.gradients import METRICS, Learning, discrete_choice
+from nasjax.spaces.darts_notation import written
 from nasjax.store import checkpoint
 from nasjax.train.losses import classified
 from nasjax.train.passes import validation
@@ -91,10 +92,7 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
 def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
     """What to tell of the derived cell."""
     config = experiment.config
-    lines = [
-        f"{name}: " + ", ".join(f"{operator} {source}" for operator, source in row["arch"][name])
-        for name in ("normal", "reduce")
-    ]
+    lines = [written(row["arch"])]
     if row["fitness"] is not None:
         lines.append(
             f"Validation accuracy of the search network {row['search_accuracy']:.2%}, of the derived cell with its "
@@ -129,6 +127,7 @@ def _told(watch: Watch) -> Callable[[Progress], None]:
             f"epoch {progress.epoch} (stage {progress.stage + 1}): training loss {row['train_loss']:.4f}, "
             f"validation accuracy {shown}, {row['skips']} skips in the normal cell, {progress.wall_s:.0f} s"
         )
+        watch.say(f"  {written(row['arch'])}")
 
     return told
 
