@@ -8,12 +8,13 @@ import numpy as np
 import optax
 import pytest
 
+from nasjax.experiments.families.gradients import fast_imagenet_recipe
 from nasjax.tasks.classification import TASK
 from nasjax.train import augment as module
 from nasjax.train import losses, schedules
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, trainer
+from nasjax.train.step import Data, rate_now, trainer
 from nasjax.types import Network
 
 N = 6  # training images, two a step: three steps an epoch
@@ -79,6 +80,20 @@ def test_the_other_schedules():
     rates = [float(schedules.linear(0.5, epoch, 250)) for epoch in (0, 125, 249)]
     np.testing.assert_allclose(rates, [0.5, 0.25, 0.002], rtol=1e-4)
     np.testing.assert_allclose([schedules.warm_up(e, 5) for e in (0, 3, 4, 5, 99)], [0.2, 0.8, 1, 1, 1], rtol=1e-6)
+
+
+def test_the_released_imagenet_rate():
+    """250 epochs from 0.5: a line to 0 at epoch 245 with its own end, and 5 epochs of warm-up of the base rate."""
+    recipe = fast_imagenet_recipe()
+
+    def rates(*epochs):
+        return [float(rate_now(recipe, jnp.float32(0.5), epoch / 250, jnp.int32(epoch))) for epoch in epochs]
+
+    np.testing.assert_allclose(rates(0, 4), [0.1, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(rates(5, 100, 244), [0.5 * (245 - e) / 245 for e in (5, 100, 244)], rtol=1e-5)
+    np.testing.assert_allclose(rates(245, 249), [0.5 * 5 / (245 * 5), 0.5 * 1 / (245 * 5)], rtol=1e-5)
+    with pytest.raises(ValueError, match="write schedule=linear"):
+        Recipe(schedule="linear_tail", epochs=5)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from nasjax.train.augment import Augment
+from nasjax.train.schedules import TAIL
 
 DTYPES = ("float32", "tf32", "bfloat16")
-Schedule = Literal["drops", "cosine", "exponential", "linear"]
+Schedule = Literal["drops", "cosine", "exponential", "linear", "linear_tail"]
 DecayOn = Literal["all", "kernels"]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 
@@ -31,11 +32,12 @@ class Recipe:
       weight_decay: times the weights, added to the gradient (AdamW: to the direction).
       decay_on: what the decay acts on: "all" parameters, or "kernels", which leaves out scales, shifts and biases.
       schedule: of the learning rate: "drops" (see the next line), or once an epoch "cosine" or "linear" towards
-        final_rate, or "exponential", times rate_decay each epoch.
+        final_rate, or "exponential", times rate_decay each epoch, or "linear_tail", see `schedules.linear_tail`.
       drops: parts of the training (0..1) after which the rate is multiplied by drop_factor.
       final_rate: what the epoch after the last would have.
       rate_per_step: "cosine", "linear" and "exponential" go on with every step instead of once an epoch.
-      warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the schedule's rate.
+      warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the schedule's rate ("linear_tail": of
+        learning_rate).
       clip: largest norm of the whole gradient, before weight decay; 0 = not clipped.
       drop_path: the network's drop_rate, times epoch / epochs (epochs from 0).
       auxiliary_weight: of the loss of an auxiliary head, for networks that have one.
@@ -91,6 +93,8 @@ class Recipe:
             raise ValueError(f"drops are parts of the training such as (0.5, 0.75), got {self.drops}")
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"unknown schedule {self.schedule!r}; choose {', '.join(get_args(Schedule))}")
+        if self.schedule == "linear_tail" and self.epochs <= TAIL:
+            raise ValueError(f"linear_tail needs more than {TAIL} epochs, got {self.epochs}; write schedule=linear")
         if self.decay_on not in get_args(DecayOn):
             raise ValueError(f"unknown decay_on {self.decay_on!r}; choose {', '.join(get_args(DecayOn))}")
         if not 0 < self.rate_decay <= 1 or not 0 <= self.drop_path < 1 or not 0 <= self.label_smoothing < 1:

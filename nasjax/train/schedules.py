@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+TAIL = 5  # epochs of the flatter end of `linear_tail`
+
 
 def step_drops(
     rate: jax.Array | float, progress: jax.Array | float, drops: Sequence[float], factor: float
@@ -35,6 +37,13 @@ def exponential(rate: jax.Array | float, epoch: jax.Array | int, factor: float) 
 def linear(rate: jax.Array | float, epoch: jax.Array | int, epochs: int, final: float = 0.0) -> jax.Array:
     """A straight line from `rate` at epoch 0 towards `final`, which epoch `epochs` would have."""
     return final + (rate - final) * (1 - jnp.asarray(epoch) / epochs)
+
+
+def linear_tail(rate: jax.Array | float, epoch: jax.Array | int, epochs: int) -> jax.Array:
+    """`linear` towards 0 at epoch `epochs` - 5, then a flatter line to `epochs`: the released ImageNet trainings of
+    P-DARTS and PC-DARTS, whose rate of 0.5 / 250 an epoch is large at the end."""
+    epoch, straight = jnp.asarray(epoch), epochs - TAIL
+    return rate * jnp.where(epoch < straight, (straight - epoch) / straight, (epochs - epoch) / (straight * TAIL))
 
 
 def warm_up(epoch: jax.Array | int, epochs: int) -> jax.Array:

@@ -299,8 +299,11 @@ def rate_now(recipe: Recipe, rate: jax.Array, progress: jax.Array, epoch: jax.Ar
             now = schedules.linear(rate, place, recipe.epochs, recipe.final_rate)
         case "exponential":
             now = schedules.exponential(rate, place, recipe.rate_decay)
+        case "linear_tail":
+            now = schedules.linear_tail(rate, place, recipe.epochs)
     if recipe.warmup_epochs:
-        now = now * schedules.warm_up(epoch, recipe.warmup_epochs)
+        base = jnp.where(epoch < recipe.warmup_epochs, rate, now) if recipe.schedule == "linear_tail" else now
+        now = base * schedules.warm_up(epoch, recipe.warmup_epochs)
     return jnp.where(progress < 1, now, 0.0) if recipe.refresh_epochs else now
 
 
