@@ -28,7 +28,7 @@ from nasjax.types import Evaluation, Evaluator, Proposal, PyTree, Searcher
 
 
 class Trace(NamedTuple):
-    """After each result, or each generation: seconds, test accuracy of the best by reward, busy seconds so far."""
+    """After each result, or each generation: seconds, test accuracy of the best by reward, share of busy workers."""
 
     at: jax.Array
     result: jax.Array
@@ -64,7 +64,7 @@ def free_running(
     evaluation, seconds = judged(evaluator, spread, key_work, asked)
 
     def one(carry: PyTree, _: None) -> tuple[PyTree, Trace]:
-        state, asked, evaluation, ends, best, busy = carry
+        state, asked, evaluation, ends, best = carry
         worker = ends.argmin()
         at = ends[worker]
         row = jax.tree.map(lambda leaf: leaf[worker][None], (asked, evaluation))
@@ -73,10 +73,10 @@ def free_running(
         state, new = searcher.ask(key_ask, state, 1)
         found, took = judged(evaluator, spread, key_work, new)
         asked, evaluation = jax.tree.map(lambda old, one: old.at[worker].set(one[0]), (asked, evaluation), (new, found))
-        carry = (state, asked, evaluation, ends.at[worker].set(at + took[0]), best, busy)
+        carry = (state, asked, evaluation, ends.at[worker].set(at + took[0]), best)
         return carry, Trace(at, best.result, jnp.float32(1))  # no worker ever waits
 
-    start = (state, asked, evaluation, seconds, Best(jnp.float32(-1), jnp.float32(0)), jnp.float32(0))
+    start = (state, asked, evaluation, seconds, Best(jnp.float32(-1), jnp.float32(0)))
     return jax.lax.scan(one, start, None, trials)[1]
 
 

@@ -141,10 +141,10 @@ def main() -> None:
             print(json.dumps({"search": name, "seed": seed, **found[-1]}))
             finals[f"{name}, seed {seed}"] = json.dumps(done[int(fitness.argmax())]["arch"])
     trained = {}
-    for name, arch in finals.items() if args.final_epochs else ():
-        if name in args.skip:
+    config = final(configuration("evolution", args, 0, args.trials), args) if args.final_epochs else None
+    for name, arch in finals.items():
+        if name in args.skip or config is None:
             continue
-        config = final(configuration("evolution", args, 0, args.trials), args)
         path = args.workdir / f"final-{name.replace(', ', '_').replace(' ', '')}"
         result = commands.retrain(config, path, arch).result
         trained[name] = {key: result[key] for key in result if key != "arch"}

@@ -65,11 +65,10 @@ def _lines(plan: DartsPlan) -> Iterator[Line]:
         [f"keep{k}.{i}" if _droppable(cell, *pair) else "" for i, pair in enumerate(getattr(plan.genotype, cell.kind))]
         for k, cell in enumerate(plan.cells)
     ]
-    if any(name for names in dropped for name in names):
-        flat = tuple(n for n, name in enumerate(name for names in dropped for name in names) if name)
-        yield Line(
-            ("keep",), _Keep(plan.layers, flat), ("x",), tuple(name for names in dropped for name in names if name)
-        )
+    flat = [name for names in dropped for name in names]
+    if any(flat):
+        pairs = tuple(n for n, name in enumerate(flat) if name)
+        yield Line(("keep",), _Keep(plan.layers, pairs), ("x",), tuple(filter(None, flat)))
     if plan.stem == "cifar":
         yield Line(("stem",), _Layer(Conv(STEM_MULTIPLIER * plan.channels, 3), image=plan.image), ("x",), ("stem",))
         s0 = s1 = "stem"
