@@ -38,16 +38,20 @@ def test_the_direct_form_takes_columns_where_they_pay(monkeypatch):
     monkeypatch.setattr(columns, "forward", lambda *args: called.append(args) or forward(*args))
     monkeypatch.setattr(columns, "gradients", lambda *args: called.append(args) or gradients(*args))
 
-    def run(kernel, c_in, c_out):
+    def run(kernel, c_in, c_out, side=4):
         called.clear()
-        x, w = jnp.ones((1, 4, 4, c_in)), jnp.ones((*kernel, c_in, c_out))
-        jax.make_jaxpr(jax.grad(lambda w: conv._direct(x, w, (1, 1), None).sum()))(w)
+        x, w = jax.ShapeDtypeStruct((1, side, side, c_in), float), jax.ShapeDtypeStruct((*kernel, c_in, c_out), float)
+        jax.make_jaxpr(jax.grad(lambda w, x: conv._direct(x, w, (1, 1), None).sum()))(w, x)
         return len(called)
 
-    assert [run((3, 3), 24, 8), run((3, 1), 16, 16), run((3, 1), 24, 8), run((3, 3), 16, 16), run((3, 1), 8, 8)] == [
-        1,
-        1,
-        2,
-        0,
-        0,
-    ]
+    both, way_back, neither = 2, 1, 0
+    assert run((3, 3), 24, 8) == run((3, 1), 24, 8) == both
+    assert run((3, 3), 16, 16) == run((3, 1), 16, 16) == way_back
+    assert run((3, 3), 8, 8) == neither
+    assert run((3, 3), 24, 8, side=1024) == neither  # a sample's columns would take 300 MB
+
+
+def test_a_kernel_of_3x3_is_spectral_only_where_columns_do_not_pay():
+    assert not conv.spectral_pays((16, 8, 8, 256), (3, 3, 256, 256))
+    assert conv.spectral_pays((16, 8, 8, 256), (5, 5, 256, 256))
+    assert conv.spectral_pays((1, 64, 64, 600), (3, 3, 600, 600))
