@@ -307,6 +307,10 @@ def retrain(
         form = task.signature(data)
         builts = [_built(config, tree, form) for tree in trees]
         facts = {"data": as_json(config.data), "plugin": config.plugin}
+
+        def formed(tree: dict[str, Any], changes: dict[str, Any]) -> Built:
+            return _built(config.formed(changes), tree, form)
+
         job = Job(
             builts=builts,
             data=data,
@@ -317,6 +321,7 @@ def retrain(
             settings=config.retrain,
             seed=config.seed,
             facts=facts,
+            formed=formed,
         )
         if done := finished(job, path):
             watch.say(f"already trained and tested with these settings (in {done[0]})")
@@ -357,7 +362,7 @@ def _save(config: Any, task: str, data: Any, winner: Any, folder: Path, path: Pa
     """Writes the trained network and result.json into the job's folder, and into the workdir."""
     from nasjax import model
 
-    description = model.describe(config, task, winner.built.arch, data, winner.recipe.bn_eps)
+    description = model.describe(config.formed(winner.form), task, winner.built.arch, data, winner.recipe.bn_eps)
     for place in (folder, path):
         model.save(place, winner.variables, description)
         checkpoint.write_json(place / "result.json", result)

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from tools.commands import here, killed, start
+from tools.commands import here, killed, replayed, rows, start
 
 TINY = [
     "--set=space.min_layers=2",
@@ -20,11 +20,6 @@ TINY = [
     "--set=data.valid_limit=64",
     "--set=width=4",
 ]
-
-
-def rows(path):
-    lines = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "cost_s"} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +62,6 @@ def test_kill_and_resume_equals_uninterrupted(searched, tmp_path):
     assert trees[0].keys() == trees[1].keys() and len(trees[0]) > 10
     for name in trees[0]:
         assert trees[0][name].tobytes() == trees[1][name].tobytes(), name
-
-
-def replayed(path):
-    """The searcher's state as the ledger gives it, {name: array}."""
-    import jax
-
-    from nasjax import commands
-    from nasjax.drive.recorded import Recorded
-    from nasjax.experiments import reinforce
-
-    config = commands.config_of(path)
-    tree = Recorded(jax.random.key(config.seed), reinforce.searcher(config), path, lambda: 0.0).summary().state
-    return {jax.tree_util.keystr(where): np.asarray(leaf) for where, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def test_finished_run_prints_its_summary_again(searched):

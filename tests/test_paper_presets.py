@@ -29,6 +29,18 @@ def test_the_controllers_winner_is_tried_on_a_small_grid():
     assert not commands.configure("random", "paper").retrain.grid
 
 
+def test_the_best_cell_is_tried_on_the_grid_of_section_4_2():
+    config = commands.configure("reinforce_rnn", "paper")
+    grid = config.retrain
+    tried = {name for name in vars(grid) if name.startswith("grid_") and isinstance(getattr(grid, name), tuple)}
+    tried = {name for name in tried if len(getattr(grid, name)) > 1}
+    assert grid.grid and tried == {"grid_learning_rates", "grid_decays", "grid_init_scales", "grid_dropouts"}
+    assert config.form.dropout in grid.grid_dropouts and config.retrain_recipe.learning_rate in grid.grid_learning_rates
+    # Zaremba et al. 2014, medium: the rate is constant for 6 epochs, then divided by 1.2 after each
+    assert config.recipe.drops[0] == 6 / 35 and config.recipe.drop_factor == 1 / 1.2 and config.recipe.epochs == 35
+    assert not commands.configure("reinforce_rnn", "demo").retrain.grid
+
+
 def test_the_controller_of_recurrent_cells_waits_for_ten_gradients():
     """Zoph & Le 2017, section 4.2: rate 5e-4, one child per replica, gradients of 10 replicas in one update."""
     search = commands.configure("reinforce_rnn", "paper").search

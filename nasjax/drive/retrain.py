@@ -1,7 +1,8 @@
 """Training the architecture a search found, from scratch, and testing it once.
 
-Zoph & Le 2017, section 4.1: take the best by validation accuracy, optionally a small grid over learning rate, weight
-decay, batch-norm epsilon and the epoch of the decay, train to convergence, test. The grid's values are ours.
+Zoph & Le 2017: take the best by validation, optionally a small grid, train to convergence, test. Section 4.1 has
+learning rate, weight decay, batch-norm epsilon and the epoch of the decay in its grid for images, section 4.2 learning
+rate, initial weights, dropout and the epoch of the decay for recurrent cells. The grid's values are ours.
 """
 
 from __future__ import annotations
@@ -33,9 +34,22 @@ from nasjax.types import Built, Key, PyTree, Task, Watch
 _SAVE_S = 60.0  # a training is saved when so many seconds have passed
 
 
+# Dimensions of the grid, each with the setting it tries: of the recipe, or else of the network's form.
+_AXES = (
+    ("grid_learning_rates", "learning_rate"),
+    ("grid_weight_decays", "weight_decay"),
+    ("grid_bn_eps", "bn_eps"),
+    ("grid_decays", "drops"),
+    ("grid_init_scales", "init_scale"),
+    ("grid_dropouts", "dropout"),
+)
+
+
 @dataclass(frozen=True)
 class RetrainConfig:
     """`--mode=retrain`: training from scratch. `grid` tries the small grid on validation data first.
+
+    A dimension of the grid without values stays as the recipe or the network's form has it.
 
     Attributes:
       part: what it trains on: "train", the search's training part; or "all", that and the validation part, as papers
@@ -54,12 +68,13 @@ class RetrainConfig:
     grid_weight_decays: tuple[float, ...] = (5e-5, 1e-4, 2e-4)
     grid_bn_eps: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
     grid_decays: tuple[float, ...] = (0.4, 0.5, 0.6)
+    grid_init_scales: tuple[float, ...] = ()  # of networks whose form has an init_scale
+    grid_dropouts: tuple[float, ...] = ()  # of networks whose form has a dropout
     use_token: bool = True  # take the learning rate that the architecture predicts, where its space has one
 
     def __post_init__(self) -> None:
-        for name in ("grid_learning_rates", "grid_weight_decays", "grid_bn_eps", "grid_decays"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} needs at least one value")
+        if self.grid and not any(getattr(self, name) for name, _ in _AXES):
+            raise ValueError(f"a grid needs values for one of {', '.join(name for name, _ in _AXES)}")
         if self.grid_epochs < 1 or self.top_k < 1 or self.sample < 0:
             raise ValueError("grid_epochs and top_k must be at least 1, sample not negative")
         if self.part not in ("train", "all"):
@@ -83,6 +98,8 @@ class Job(NamedTuple):
     settings: RetrainConfig
     seed: int
     facts: dict[str, Any]  # JSON that tells one job from another, beside recipe, settings, seed and architectures
+    # (arch, settings of its network's form) -> the same with these settings; ValueError where it has no such
+    formed: Callable[[dict[str, Any], dict[str, Any]], Built] | None = None
 
 
 class Winner(NamedTuple):
@@ -91,6 +108,7 @@ class Winner(NamedTuple):
     built: Built
     recipe: Recipe
     variables: PyTree
+    form: dict[str, Any]  # settings of the network's form that the grid chose
 
 
 def finished(job: Job, workdir: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -124,17 +142,18 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     for n, built in enumerate(job.builts, 1):
         if len(job.builts) > 1:
             watch.say(f"architecture {n} of {len(job.builts)}")
-        own, recipe = _folder(job, workdir, [built]), job.recipe
+        own, recipe, form = _folder(job, workdir, [built]), job.recipe, dict[str, Any]()
         own.mkdir(exist_ok=True)
         clock = _clock(own)
         if built.learning_rate is not None and job.settings.use_token:
             recipe = dataclasses.replace(recipe, learning_rate=built.learning_rate)
         if job.settings.grid:
-            recipe = _grid(key_grid, job, recipe, built, resident(job.data), own, clock, watch)
+            recipe, form = _grid(key_grid, job, recipe, built, resident(job.data), own, clock, watch)
+            built = _formed(job, built, form)
         variables, history = _train(key, built, recipe, arrays, task, own, clock, watch)
         seconds += clock()
-        trained.append((history[valid][-1], built, recipe, jax.device_get(variables), history))
-    _, built, recipe, variables, history = max(trained, key=lambda found: task.metric.sign * found[0])
+        trained.append((history[valid][-1], built, recipe, jax.device_get(variables), history, form))
+    _, built, recipe, variables, history, form = max(trained, key=lambda found: task.metric.sign * found[0])
     began = time.monotonic()
     test = job.test()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
@@ -152,11 +171,12 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         valid: history[valid][-1],
         "train_loss": history["train_loss"][-1],
         "recipe": as_json(recipe),
+        **({"form": form} if form else {}),
         "seconds": round(seconds + time.monotonic() - began, 3),
         "history": history,
         **({"candidates": [{"arch": b.arch, valid: v} for v, b, *_ in trained]} if len(trained) > 1 else {}),
     }
-    return folder, result, Winner(built, recipe, variables)
+    return folder, result, Winner(built, recipe, variables, form)
 
 
 def _folder(job: Job, workdir: Path, builts: Sequence[Built]) -> Path:
@@ -225,6 +245,14 @@ def _train(
     return variables, history
 
 
+def _formed(job: Job, built: Built, form: dict[str, Any]) -> Built:
+    if not form:
+        return built
+    if job.formed is None:
+        raise ValueError(f"the networks of {built.arch['space']} have no setting {', '.join(form)} for a grid to try")
+    return job.formed(built.arch, form)
+
+
 def _grid(
     key: Key,
     job: Job,
@@ -234,35 +262,39 @@ def _grid(
     folder: Path,
     clock: Callable[[], float],
     watch: Watch,
-) -> Recipe:
-    """The recipe of the best validation metric; every setting is trained with the same key, and written down."""
-    grid, metric, valid = job.settings, job.task.metric, valid_name(job.task)
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe and the settings of the form with the best validation metric.
+
+    Every setting is trained with the same key, and written down.
+    """
+    metric, valid = job.task.metric, valid_name(job.task)
     file = folder / "grid.jsonl"
     done = {json.dumps(row["setting"]): row[valid] for row in checkpoint.read_lines(file)}
     checkpoint.truncate_lines(file, len(done))
-    axes = (grid.grid_learning_rates, grid.grid_weight_decays, grid.grid_bn_eps, grid.grid_decays)
-    best, chosen = -math.inf, recipe
-    for n, (rate, decay, eps, drop) in enumerate(itertools.product(*axes), 1):
-        # The second drop keeps its distance to the end: half of what follows the first.
-        changes: dict[str, Any] = {
-            "learning_rate": rate,
-            "weight_decay": decay,
-            "bn_eps": eps,
-            "drops": (drop, (1 + drop) / 2),
-        }
+    axes = {setting: values for name, setting in _AXES if (values := getattr(job.settings, name))}
+    total = math.prod(len(values) for values in axes.values())
+    best, chosen = -math.inf, (recipe, dict[str, Any]())
+    for n, values in enumerate(itertools.product(*axes.values()), 1):
+        changes: dict[str, Any] = dict(zip(axes, values, strict=True))
+        if "drops" in changes:  # the first; the others keep their part of what follows it
+            end = (1 - changes["drops"]) / (1 - recipe.drops[0])
+            changes["drops"] = tuple(1 - end * (1 - drop) for drop in recipe.drops)
         name = json.dumps(json.loads(json.dumps(changes)))
+        form: dict[str, Any] = {
+            setting: changes.pop(setting) for setting in ("init_scale", "dropout") if setting in changes
+        }
+        tried = dataclasses.replace(recipe, **changes)
         if name not in done:
-            short = dataclasses.replace(recipe, epochs=grid.grid_epochs, **changes)
-            network = built.network(bn_eps=eps, dtype=recipe.dtype)
+            network = _formed(job, built, form).network(bn_eps=tried.bn_eps, dtype=recipe.dtype)
+            short = dataclasses.replace(tried, epochs=job.settings.grid_epochs)
             _, history = fit(key, network, data, short, job.task)
             done[name] = history[valid][-1] if all(np.isfinite(curve[-1]) for curve in history.values()) else None
             checkpoint.append_lines(file, [{"setting": json.loads(name), valid: done[name]}])
             clock()
-            total = np.prod([len(axis) for axis in axes])
             shown = metric.text(None if done[name] is None else metric.sign * done[name])
             watch.say(f"grid {n}/{total}: validation {metric.name} {shown} with {name}")
         if done[name] is not None and metric.sign * done[name] > best:
-            best, chosen = metric.sign * done[name], dataclasses.replace(recipe, **changes)
+            best, chosen = metric.sign * done[name], (tried, form)
     if best == -math.inf:
         raise RunError("every setting of the grid gave NaN; set smaller --set retrain.grid_learning_rates=...")
     return chosen

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments import reinforce
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
@@ -19,6 +20,16 @@ from nasjax.spaces.cell_tree import CellTree
 
 # Section 4.2: one child per replica; the parameter server waits for the gradients of 10 replicas.
 PAPER = ReinforceConfig(learning_rate=5e-4, samples_per_update=1, accumulate=10)
+# Section 4.2: learning rate, initial weights, dropout and the epoch of the decay; the values are ours.
+GRID = RetrainConfig(
+    grid=True,
+    grid_learning_rates=(0.5, 1.0, 2.0),
+    grid_weight_decays=(),
+    grid_bn_eps=(),
+    grid_decays=(0.17, 0.3),
+    grid_init_scales=(0.04, 0.08),
+    grid_dropouts=(0.35, 0.5, 0.65),
+)
 make = reinforce.make
 describe = reinforce.describe
 
@@ -27,7 +38,8 @@ def configure(name: str, dataset: str | None, space: str | None) -> CandidateCon
     """The preset `name` for a data set and a space."""
     searches = {"demo": ReinforceConfig(learning_rate=0.01), "paper": PAPER}
     config = base.preset("reinforce_rnn", name, dataset, space, searches, "cell_tree")
-    return dataclasses.replace(config, trials=15_000 if name == "paper" else 16)
+    retrain = GRID if name == "paper" and isinstance(config.space, CellTree) else config.retrain
+    return dataclasses.replace(config, trials=15_000 if name == "paper" else 16, retrain=retrain)
 
 
 def published(config: CandidateConfig) -> dict[str, Any] | None:

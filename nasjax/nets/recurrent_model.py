@@ -38,7 +38,7 @@ def recurrent_model(plan: RecurrentPlan, space: CellTree | None = None, *, dtype
     Returns:
       Network: x = (tokens i32[B, T], state) -> (logits [B, T, V], state). The state is that of `network.carry(B)`: c
       and h, f32[layers, B, H] each. The gradient ends at the state that comes in (truncated backpropagation).
-      `drop_rate` is the rate of every dropout that the form leaves at None. `bn_momentum` is not used.
+      `drop_rate` is the rate of every dropout for which the form has none. `bn_momentum` is not used.
 
     Raises:
       ValueError: another dtype, or a space that does not belong to the plan.
@@ -97,6 +97,7 @@ def recurrent_model(plan: RecurrentPlan, space: CellTree | None = None, *, dtype
 
         def mask(place: int, rate: float | jax.Array | None, width: int, of_words: bool = False) -> jax.Array | None:
             """0 or 1 / (1 - rate), f32[B, width], or [width] for words; None where nothing is dropped."""
+            rate = form.dropout if rate is None else rate
             rate = drop_rate if rate is None else rate
             if not train or (isinstance(rate, float | int) and rate == 0):
                 return None

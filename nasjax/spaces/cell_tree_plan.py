@@ -17,7 +17,8 @@ from nasjax.spaces.cell_tree_named import Program, matrices
 class RecurrentForm:
     """Settings of the network around the cell.
 
-    A rate of None is the `drop_rate` that `apply` is given, so that a training can change it.
+    A rate of None is `dropout`; if that is None too, the `drop_rate` that `apply` is given, which a recipe's drop_path
+    lets grow from 0 in the course of a training.
 
     Attributes:
       hidden: H, units of every layer. 740 gives the published 32 million parameters, 538 the 20 million of the search.
@@ -26,6 +27,7 @@ class RecurrentForm:
       tied: the softmax uses the embedding's weights; its width must be `hidden`.
       bias: every cell has a bias, added to its recurrent products (the published counts have none).
       softmax_bias: the softmax has a bias, too.
+      dropout: rate of every dropout that has none of its own.
       embedding_dropout: share of the *words* of a window whose vectors are zero (Gal & Ghahramani 2016, section 4.2).
       input_dropout: of what enters each layer; one mask for all steps of a window, as in the following two.
       recurrent_dropout: of h_{t-1} where the cell multiplies it.
@@ -39,6 +41,7 @@ class RecurrentForm:
     tied: bool = False
     bias: bool = False
     softmax_bias: bool = False
+    dropout: float | None = None
     embedding_dropout: float | None = None
     input_dropout: float | None = None
     recurrent_dropout: float | None = None
@@ -50,7 +53,7 @@ class RecurrentForm:
             raise ValueError("hidden, layers and embedding must be at least 1")
         if self.tied and self.embedding not in (None, self.hidden):
             raise ValueError(f"tied weights need embedding = hidden = {self.hidden}; leave embedding out")
-        for field in ("embedding_dropout", "input_dropout", "recurrent_dropout", "output_dropout"):
+        for field in ("dropout", "embedding_dropout", "input_dropout", "recurrent_dropout", "output_dropout"):
             rate = getattr(self, field)
             if rate is not None and not 0 <= rate < 1:
                 raise ValueError(f"{field} must lie in [0, 1), got {rate}")

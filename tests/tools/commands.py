@@ -2,13 +2,19 @@
 
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from nasjax import launch
+import jax
+import numpy as np
+
+from nasjax import commands, launch
+from nasjax.drive.recorded import Recorded
+from nasjax.experiments import reinforce
 
 TESTS = Path(__file__).parents[1]
 NEVER_WRITE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}  # a killed process would leave half an entry
@@ -55,3 +61,16 @@ def killed(*args, write):
     process = start(*args, command=("-c", DYING, str(write)))
     out, err = process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL and not out, err
+
+
+def rows(path):
+    """The trials of a workdir without what they took, which differs from run to run."""
+    lines = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "cost_s"} for line in lines]
+
+
+def replayed(path):
+    """The state of a searcher by REINFORCE as the ledger gives it, {name: array}."""
+    config = commands.config_of(path)
+    tree = Recorded(jax.random.key(config.seed), reinforce.searcher(config), path, lambda: 0.0).summary().state
+    return {jax.tree_util.keystr(where): np.asarray(leaf) for where, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -15,6 +15,7 @@ import numpy as np
 
 from nasjax import catalog
 from nasjax.building.built import builds, describer, signature, task_of
+from nasjax.building.cell_tree import MEDIUM
 from nasjax.data.dataset import DataConfig, load
 from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
@@ -33,6 +34,7 @@ from nasjax.experiments.families.config import (
 )
 from nasjax.runtime.inline import inline
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
+from nasjax.spaces.cell_tree import CellTree
 from nasjax.spaces.conv_chain import ConvChain, variant
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.store import artifacts, workdir
@@ -340,6 +342,8 @@ def preset(
     if not paper and builder.small:
         chosen, form = builder.small
     recipe = builder.recipe or Recipe(augment=default_augment(dataset))
+    if paper and isinstance(chosen, CellTree):
+        recipe = MEDIUM
     long = 300 if builder.recipe is None else recipe.epochs  # epochs of the paper's last training
     config = CandidateConfig(
         method=method,

@@ -1,0 +1,78 @@
+"""REINFORCE over recurrent cells by command, on a small text: killed and resumed, retrained with a grid, and used."""
+
+import json
+
+import numpy as np
+import pytest
+from tools.commands import here, killed, replayed, rows
+
+import nasjax
+
+SEARCH = [
+    "--method=reinforce_rnn",
+    "--dataset=text_folder",
+    "--trials=8",
+    "--set=width=4",
+    "--set=space.base=2",
+    "--set=form.hidden=8",
+    "--set=data.window=10",
+    "--set=recipe.epochs=1",
+    "--set=recipe.batch_size=4",
+]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("texts"), np.random.default_rng(0)
+    for part, lines in (("train", 200), ("valid", 40), ("test", 40)):
+        words = rng.choice(["a", "cat", "dog", "sees", "the"], (lines, 6))
+        (folder / f"{part}.txt").write_text("\n".join(" ".join(line) for line in words) + "\n")
+    return f"--data_dir={folder}"
+
+
+@pytest.fixture(scope="module")
+def searched(texts, tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "whole"
+    code, out, err = here(*SEARCH, texts, f"--workdir={path}")
+    assert code == 0, err
+    return path, out
+
+
+def test_kill_and_resume_equals_uninterrupted(searched, texts, tmp_path):
+    path = tmp_path / "killed"
+    killed(*SEARCH, texts, f"--workdir={path}", write=6)
+    assert len(rows(path)) < 8
+    code, _, err = here(*SEARCH, texts, f"--workdir={path}")
+    assert code == 0, err
+    assert rows(path) == rows(searched[0])
+    ours, whole = replayed(path), replayed(searched[0])
+    assert {name: leaf.tobytes() for name, leaf in ours.items()} == {n: leaf.tobytes() for n, leaf in whole.items()}
+
+
+def test_the_grid_tries_initial_weights_and_dropout_and_the_model_keeps_them(searched, tmp_path):
+    path, out = searched
+    (told,) = [line for line in out.splitlines() if line.startswith("Next: ")]
+    args = told.removeprefix("Next: python -m nasjax.launch ").split()
+    grid = ["grid=true", "grid_epochs=1", "grid_learning_rates=1", "grid_weight_decays=", "grid_bn_eps="]
+    grid += ["grid_decays=0.2", "grid_init_scales=0.1,1e-6", "grid_dropouts=0,0.9"]
+    code, out, err = here(*args, "--set=retrain_recipe.epochs=3", *[f"--set=retrain.{setting}" for setting in grid])
+    assert code == 0, err
+    assert "grid 4/4: validation perplexity" in err and "Test perplexity" in out
+    (file,) = path.rglob("grid.jsonl")
+    tried = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len({row["valid_perplexity"] for row in tried}) == 4  # each setting reached the training
+    best = min(tried, key=lambda row: row["valid_perplexity"])["setting"]
+    result = json.loads((path / "result.json").read_text())
+    assert result["form"] == {name: best[name] for name in ("init_scale", "dropout")}
+    np.testing.assert_allclose(result["recipe"]["drops"], [0.2, 0.44, 0.68, 0.84])  # of 0.5, 0.65, 0.8, 0.9
+    assert json.loads((path / "model" / "model.json").read_text())["form"].items() >= result["form"].items()
+    assert "cat" in nasjax.load(path).names
+
+
+def test_a_grid_over_what_a_network_has_not_is_one_line(tmp_path):
+    layer = {"filter_height": 1, "filter_width": 1, "num_filters": 6, "inputs": []}
+    arch = json.dumps({"space": "conv_chain", "layers": [layer]})
+    args = ["--method=random", "--mode=retrain", f"--arch={arch}", f"--workdir={tmp_path / 'new'}"]
+    code, _, err = here(*args, "--set=retrain.grid=true", "--set=retrain.grid_dropouts=0.5")
+    assert code == 2
+    assert "no dropout for a grid to try" in err and "retrain.grid_dropouts=()" in err
