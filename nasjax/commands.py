@@ -68,7 +68,7 @@ def _defaults(config: Any) -> dict[str, Any]:
 
 def default_workdir(config: Any) -> Path:
     """runs/METHOD-SPACE-DATASET-sSEED."""
-    data = Path(config.data.name).stem if catalog.builder(config.space.name).tasks else "table"
+    data = "table" if config.looked_up else Path(config.data.name).stem
     return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
 
 
@@ -239,11 +239,13 @@ def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
         "space_size": None if size is None else str(size),
         "sites": len(space.sites),
     }
-    builder = catalog.builder(space.name)
     if arch is None:
-        return {**facts, **catalog.method(config.method).describe(config, signature(config) if builder.tasks else None)}
+        return {
+            **facts,
+            **catalog.method(config.method).describe(config, None if config.looked_up else signature(config)),
+        }
     tree = _read_arch(config, arch)
-    if not builder.tasks:
+    if config.looked_up:
         space.validate(space.decode(tree))
         return {**facts, "arch": tree, "params": None, "macs": None}
     built = _built(config, tree, signature(config))
@@ -284,10 +286,10 @@ def retrain(
 
     path, watch = Path(path), _watch(progress, on_record)
     method = catalog.method(config.method)
-    if not catalog.builder(config.space.name).tasks:
+    if config.looked_up:
         raise ValueError(
-            f"--space={config.space.name} has results but no networks to retrain; search another space, for example "
-            f"--space={next(name for name in catalog.SPACES if catalog.builder(name).tasks)}"
+            "a search of a table trains nothing; train its cell in another workdir: --mode=retrain --method=random "
+            f"--space={config.space.name} --dataset=cifar10 --arch={path}/best.json --workdir=OTHER"
         )
     task = task_of(config, catalog.builder(config.space.name))
     trees = _to_train(config, path, arch)

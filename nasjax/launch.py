@@ -193,6 +193,9 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     """The flags that change single settings, then every --set; flags that would do nothing are refused."""
     from nasjax.settings import override
 
+    tabled = catalog.builder(config.space.name).tabled and hasattr(config, "tabled")
+    if given.table is not None and tabled:
+        config = config.tabled(given.table)
     for name in ("seed", "trials", "max_params", "max_macs", "workers", "trial_timeout"):
         if getattr(given, name) is not None:
             if not hasattr(config, name):
@@ -200,8 +203,6 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
             config = dataclasses.replace(config, **{name: getattr(given, name)})
     if given.data_dir is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=given.data_dir))
-    if given.table is not None and hasattr(config, "table"):
-        config = dataclasses.replace(config, table=dataclasses.replace(config.table, path=given.table))
     if given.dtype is not None:
         for field in ("recipe", "search", "supernet", "retrain_recipe"):
             part: Any = getattr(config, field, None)
@@ -212,9 +213,9 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         if name in _OWN_FLAGS:
             raise ValueError(f"--set {name}: write {_OWN_FLAGS[name]} instead")
     config = override(config, *given.set)
-    tabular = not catalog.builder(config.space.name).tasks
+    tabular = config.looked_up
     idle = {
-        "table": not tabular,
+        "table": not tabled,
         "data_dir": tabular or not catalog.source(config.data.name).folder,
         "max_params": tabular,
         "max_macs": tabular,

@@ -223,12 +223,14 @@ class Masked(NamedTuple):
     size(arch) -> int, how large a network the Arch needs; one program serves all up to a size
     pack(arch, variables, size) -> the variables of the architecture's own network
     cost(batch) -> MaskedCost, where it is known
+    branching: whether it computes only what its choice names, as long as it is not vmapped; its sizes are all equal
     """
 
     network: Callable[..., Network]
     size: Callable[[np.ndarray], int]
     pack: Callable[[np.ndarray, PyTree, int], PyTree]
     cost: Callable[[int], MaskedCost] | None = None
+    branching: bool = False
 
 
 class MaskedCost(NamedTuple):
@@ -252,7 +254,8 @@ class Builder(NamedTuple):
 
     default: Space
     build: Callable[[Any, Any, dict[str, Any], Signature], Built]
-    tasks: tuple[str, ...]  # that its networks serve; () = the space has results but no networks
+    tasks: tuple[str, ...]  # that its networks serve
+    tabled: bool = False  # whether a table may hold the results of all architectures
     form: Any = None  # settings of the network beside the space: a frozen dataclass
     widen: Callable[[Any, dict[str, Any]], Any] = lambda space, tree: space
     named: Mapping[str, dict[str, Any]] = {}  # architectures known by name, as JSON

@@ -10,7 +10,8 @@ from tools.tiny_choice_chains import THREE, images, quick, shaken, tiniest, tiny
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, kendall_tau, layer_tau, one_shot
 from nasjax.learners.one_shot_update import Descent, one_shot_update
-from nasjax.nets.choice_supernet import Supernet, choice_supernet, groups
+from nasjax.nets.choice_supernet import choice_supernet, groups
+from nasjax.nets.supernet import Supernet
 
 PLAN = tiny()
 SUPERNET = choice_supernet(PLAN)

@@ -49,7 +49,7 @@ def test_the_search_begins_with_those_that_stay_and_goes_on_with_the_same(tmp_pa
     ("settings", "space", "dataset", "said"),
     [
         (("search.prefilter=1",), None, None, "from 0 to below 1"),
-        (("search.prefilter=0.2",), "tabular_cell", None, "leave it 0"),
+        (("search.prefilter=0.2", "table.path=x.npz"), "tabular_cell", None, "leave it 0"),
         (("search.prefilter=0.2",), "cell_tree", "pydoc", "leave it 0"),
     ],
 )

@@ -1,16 +1,48 @@
-"""`tabular_cell` has results, in a table, and no networks of its own."""
+"""How the cells of NAS-Bench-201 become networks, where no table of results is given."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from nasjax.nets.tabular_cell import own, tabular_cell, tabular_supernet
 from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.types import Builder, Built, Signature
+from nasjax.spaces.tabular_plan import STAGES, TabularForm, TabularPlan
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
+from nasjax.types import Builder, Built, Masked, Network, PyTree, Signature
 
 
-def _build(space: TabularCell, form: None, tree: dict[str, Any], signature: Signature) -> Built:
-    space.validate(space.decode(tree))
-    raise ValueError("tabular_cell has results but no networks of its own; give --space=conv_chain or darts_cell")
+def plan(space: TabularCell, form: TabularForm, signature: Signature) -> TabularPlan:
+    """The networks of a space on the data. Raises ValueError where there are none."""
+    return TabularPlan(space, form, signature.inputs.shape, signature.outputs)
+
+
+def _build(space: TabularCell, form: TabularForm, tree: dict[str, Any], signature: Signature) -> Built:
+    arch, cells = space.decode(tree), plan(space, form, signature)
+    params, macs = cells.count(arch)
+    return Built(
+        arch=space.encode(arch),
+        params=params,
+        macs=macs,
+        plan=(cells, tuple(arch.tolist())),
+        network=lambda *, bn_eps, dtype: tabular_cell(cells, arch, bn_eps=bn_eps, dtype=dtype),
+        layers=STAGES * form.cells * (space.nodes - 1),
+    )
+
+
+def _masked(space: TabularCell, form: TabularForm, signature: Signature) -> Masked:
+    cells = plan(space, form, signature)
+
+    def network(size: int, *, bn_eps: float, dtype: str) -> Network:
+        supernet = tabular_supernet(cells, bn_eps=bn_eps, dtype=dtype)
+        return Network(supernet.init, supernet.apply)
+
+    def specialised(arch: np.ndarray, variables: PyTree, size: int) -> PyTree:
+        return own(cells, arch, variables)
+
+    return Masked(network, lambda arch: 0, specialised, branching=True)
 
 
 def _parsed(space: TabularCell, text: str) -> dict[str, Any] | None:
@@ -18,4 +50,24 @@ def _parsed(space: TabularCell, text: str) -> dict[str, Any] | None:
     return space.encode(space.parse(text.strip())) if text.strip().startswith("|") else None
 
 
-BUILDER = Builder(TabularCell(), _build, (), parse=_parsed)
+# Dong & Yang 2020, Table 2: Nesterov's momentum, 200 epochs of 256 images, cosine from 0.1 to 0, decay 5e-4, mirrored
+# and shifted images.
+RECIPE = Recipe(
+    epochs=200,
+    batch_size=256,
+    learning_rate=0.1,
+    weight_decay=5e-4,
+    schedule="cosine",
+    rate_per_step=True,
+    augment=Augment(crop="pad"),
+)
+BUILDER = Builder(
+    TabularCell(),
+    _build,
+    ("classification",),
+    tabled=True,
+    form=TabularForm(),
+    masked=_masked,
+    small=(TabularCell(), TabularForm(channels=8, cells=1)),
+    parse=_parsed,
+)

@@ -13,6 +13,7 @@ import numpy as np
 from nasjax.data.dataset import Dataset
 from nasjax.evaluators.child_exact import exact
 from nasjax.evaluators.child_parts import parted
+from nasjax.evaluators.child_path import pathed
 from nasjax.evaluators.child_vmap import vmapped
 from nasjax.evaluators.children import Child, Outcome
 from nasjax.evaluators.cost_model import chunk_size
@@ -20,7 +21,7 @@ from nasjax.train.fit import resident
 from nasjax.train.recipe import Recipe
 from nasjax.types import Built, Evaluation, Evaluator, Inherit, Key, Masked, Proposal, Status, Task
 
-STRATEGIES = ("auto", "vmap", "exact", "parts")
+STRATEGIES = ("auto", "vmap", "exact", "parts", "path")
 
 
 def child(
@@ -33,6 +34,7 @@ def child(
     last_epochs: int = 5,
     chunk: int | None = None,
     parts: bool = False,
+    path: bool = False,
     inherit: Inherit | None = None,
     keep_weights: bool = False,
 ) -> Evaluator:
@@ -51,6 +53,7 @@ def child(
         None = one program per distinct architecture ("exact"). The results are the same up to rounding.
       last_epochs: the fitness is the best of so many epochs at the end.
       chunk: children that "vmap" trains at a time; None = as many as fit the memory, or all where that is not known.
+      path: with `masked`, that branches: train one child after the other by its program ("path").
       parts: train a network part by part ("parts"): one that is made of parts that are known compiles nothing.
       inherit: how a child begins with its parent's weights; None = all begin afresh.
       keep_weights: return artifacts of the children that did not fail, {id: {"arch": i32[A], "variables": of the
@@ -75,10 +78,14 @@ def child(
     data, signature = resident(dataset), task.signature(dataset)
     if masked is not None and inherit is not None:
         raise ValueError("children of one program do not inherit weights; use strategy=exact or parts")
+    if path and not (masked is not None and masked.branching):
+        raise ValueError("only networks that branch at run time train by strategy=path; use exact or vmap")
     if parts:
         train = parted(data, signature, task, recipe, keep_weights=keep_weights)
     elif masked is None:
         train = exact(data, signature, task, recipe, keep_weights=keep_weights)
+    elif path:
+        train = pathed(masked, data, signature, task, recipe, keep_weights=keep_weights)
     else:
         if chunk is None and masked.cost is not None:
             chunk = chunk_size(masked.cost(min(recipe.batch_size, len(dataset.train.y))).bytes)

@@ -45,9 +45,10 @@ RATES = {
 def choose_strategy(
     builts: Sequence[Built], masked: Masked | None, recipe: Recipe, train_size: int, backend: str
 ) -> tuple[str, dict[str, Any]]:
-    """Chooses "exact", "vmap" or "parts".
+    """Chooses "exact", "vmap", "parts" or "path".
 
-    Networks of parts that no program serves together are trained part by part, where the recipe allows it.
+    A network that branches at run time serves all children of a CPU, one after the other. Networks of parts that no
+    program serves together are trained part by part, where the recipe allows it.
 
     Where the cost of the masked network is not known, the CPU trains by "exact" and an accelerator by "vmap".
 
@@ -73,6 +74,10 @@ def choose_strategy(
     estimates: dict[str, Any] = {"steps": steps, "params": params, "macs": macs}
     room = {"exact": int(np.mean(memory))} if memory else {}
     chosen = "exact" if masked is None or backend == "cpu" else "vmap"
+    if masked is not None and masked.branching and backend == "cpu":
+        chosen = "path"
+        once = layers * rates.compile_exact_s / _SHARING
+        seconds = {"path": once + steps * per_step, **seconds}
     if masked is None and not unsuited(builts[0].network(bn_eps=recipe.bn_eps, dtype=recipe.dtype), recipe):
         chosen = "parts"
         by_parts = 3 * macs * batch / (rates.parts * (usable_cores() if backend == "cpu" else 1))

@@ -98,7 +98,7 @@ def _emittable(space: Space) -> None:
 def reward_of(config: CandidateConfig) -> Callable[[jax.Array], jax.Array]:
     """The paper's reward for the metric of the configured data: cubed accuracy, c / perplexity^2, else the fitness."""
     kind = config.search.reward
-    if not catalog.builder(config.space.name).tasks:  # a table's results, whatever the data set is called
+    if config.looked_up:  # a table's results, whatever the data set is called
         kind = "cube" if kind == "auto" else kind
     if kind == "auto":
         metric = catalog.task(catalog.source(config.data.name).task).metric

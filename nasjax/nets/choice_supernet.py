@@ -19,24 +19,9 @@ from nasjax.nets.cell_parts import Mode
 from nasjax.nets.choice_blocks import Block, apply_block, block, named_steps, step_shapes
 from nasjax.nets.choice_frame import classify, frame_steps, head_shapes, initialise, run_steps
 from nasjax.nets.numerics import precision
+from nasjax.nets.supernet import Supernet, switch
 from nasjax.spaces.choice_plan import ChoicePlan
-from nasjax.types import Key, PyTree, no_carry
-
-
-class Supernet(NamedTuple):
-    """A Network whose `choice` is an Arch i32[S] of its space, with what learners must know of its weights.
-
-    select(archs, new, old) -> for every parameter `new` if one of archs i32[P, S] uses it, else `old`, bit by bit
-    scores(params) -> f32[L, m + 1], mean |gamma| of each operator's last batch norm; 0 for identity (the last column)
-    last_norm(path) -> whether a parameter's path of names ends in a scale or shift of such a last batch norm
-    """
-
-    init: Callable[..., PyTree]
-    apply: Callable[..., tuple[jax.Array, PyTree]]
-    select: Callable[[jax.Array, PyTree, PyTree], PyTree]
-    scores: Callable[[PyTree], jax.Array]
-    last_norm: Callable[[tuple[str, ...]], bool]
-    carry: Callable[[int], PyTree] = no_carry
+from nasjax.types import Key, PyTree
 
 
 class Group(NamedTuple):
@@ -182,39 +167,4 @@ def _layer(group: Group, mode: Mode, factored: bool, x: jax.Array, xs: Any) -> t
     branches: list[Any] = [through(operator) for operator in group.blocks]
     if group.identity:
         branches.append(lambda moving, stats, factor: (moving[1], stats))
-    return _switch(branches)(chosen, (params, x), stats, factor)
-
-
-def _switch(branches: list[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable[..., tuple[jax.Array, PyTree]]:
-    """switch(chosen, moving, *rest) -> branches[chosen](moving, *rest); in reverse mode with gradients by `moving`.
-
-    The backward pass is a switch as well, whose branches compute their operator again. The derivative of `lax.switch`
-    would make every branch write zeros in place of the residuals that each of the other operators keeps for its
-    backward pass, which took up to half the time of a step. No gradient is computed of what needs none.
-    """
-
-    @jax.custom_vjp
-    def switch(chosen: jax.Array, moving: PyTree, *rest: PyTree) -> tuple[jax.Array, PyTree]:
-        return jax.lax.switch(chosen, branches, moving, *rest)
-
-    def forward(*primals: PyTree) -> tuple[Any, Any]:
-        chosen, moving, *rest = jax.tree.map(lambda leaf: leaf.value, primals)
-        moves = jax.tree.map(lambda leaf: leaf.value if leaf.perturbed else None, primals[1])
-        stays = jax.tree.map(lambda leaf: None if leaf.perturbed else leaf.value, primals[1])
-        return switch(chosen, moving, *rest), (chosen, moves, stays, rest)
-
-    def backward(kept: Any, slopes: Any) -> tuple[Any, ...]:
-        chosen, moves, stays, rest = kept
-
-        def back(f: Callable[..., Any], moves: PyTree, stays: PyTree, slope: jax.Array, *rest: PyTree) -> PyTree:
-            def again(moves: PyTree) -> jax.Array:
-                moving = jax.tree.map(lambda a, b: b if a is None else a, moves, stays, is_leaf=lambda a: a is None)
-                return f(moving, *rest)[0]
-
-            return jax.vjp(again, moves)[1](slope)[0]
-
-        ways = [functools.partial(back, f) for f in branches]
-        return None, jax.lax.switch(chosen, ways, moves, stays, slopes[0], *rest), *(None for _ in rest)
-
-    switch.defvjp(forward, backward, symbolic_zeros=True)
-    return switch
+    return switch(branches)(chosen, (params, x), stats, factor)

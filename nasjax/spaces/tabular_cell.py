@@ -119,11 +119,11 @@ class TabularCell:
         """The benchmark's own string, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|` for 6 edges."""
         self.validate(arch)
         names = iter(self.ops[int(op)] for op in arch)
-        return "+".join("|" + "|".join(f"{next(names)}~{j}" for j in range(to)) + "|" for to in range(1, self._nodes()))
+        return "+".join("|" + "|".join(f"{next(names)}~{j}" for j in range(to)) + "|" for to in range(1, self.nodes))
 
     def parse(self, text: str) -> np.ndarray:
         """The Arch of the benchmark's own string. Raises ValueError that shows the expected form."""
-        pattern = r"\+".join("".join(rf"\|([^|~]+)~{j}" for j in range(to)) + r"\|" for to in range(1, self._nodes()))
+        pattern = r"\+".join("".join(rf"\|([^|~]+)~{j}" for j in range(to)) + r"\|" for to in range(1, self.nodes))
         if not (match := re.fullmatch(pattern, text)):
             example = self.format(np.zeros(self.edges, np.int32))
             raise ValueError(f"{text!r} is not an architecture string; write it like {example}")
@@ -135,10 +135,14 @@ class TabularCell:
                 raise ValueError(f"edge{e}: {op!r} is not an operation here; choose from {', '.join(self.ops)}")
         return np.array([self.ops.index(op) for op in names], np.int32)
 
-    def _nodes(self) -> int:
+    @cached_property
+    def nodes(self) -> int:
+        """Of the complete cell that has so many edges. Raises ValueError where there is none."""
         nodes = (1 + math.isqrt(1 + 8 * self.edges)) // 2
         if nodes * (nodes - 1) // 2 != self.edges:
-            raise ValueError(f"only a complete cell (1, 3, 6, 10, ... edges) has a string form, not {self.edges} edges")
+            raise ValueError(
+                f"only a complete cell (1, 3, 6, 10, ... edges) has a string form and networks, not {self.edges} edges"
+            )
         return nodes
 
     def identity(self, arch: np.ndarray) -> str:

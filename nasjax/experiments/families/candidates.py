@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -78,7 +78,7 @@ class CandidateConfig(Config):
       form: settings of the candidates' networks beside the space, as its Builder has them.
       recipe: how a candidate is trained.
       table: where its results are looked up instead.
-      strategy: "auto", "vmap", "exact" or "parts".
+      strategy: "auto", "vmap", "exact", "parts" or "path".
       width: candidates that are evaluated together, and told together.
       inherit: children begin with the weights of their parents, where the space says how.
       workers: processes that evaluate, each one candidate at a time (with strategy "vmap" `width` of them); 0 = none,
@@ -122,9 +122,21 @@ class CandidateConfig(Config):
             raise ValueError("trial_timeout needs worker processes, which can be stopped; add --workers=1")
 
     @property
+    def looked_up(self) -> bool:
+        """See `Config`."""
+        return bool(self.table.path)
+
+    @property
     def network_form(self) -> Any:
         """See `Config`."""
         return self.form
+
+    def tabled(self, path: str) -> Self:
+        """The same with results from the table `path`, and the budget of its benchmark: 12,000 simulated seconds."""
+        table = dataclasses.replace(self.table, path=path)
+        if self.looked_up:
+            return dataclasses.replace(self, table=table)
+        return dataclasses.replace(self, table=table, trials=110 if self.preset == "demo" else None, cost_s=12_000.0)
 
 
 class Problem(NamedTuple):
@@ -184,7 +196,7 @@ def experiment(
         finally:  # also of a search that was interrupted
             if so_far is not None and so_far.weights is not None:
                 _show_best(config, path, so_far)
-        return closing(config, path, so_far, metric, bool(catalog.builder(config.space.name).tasks))
+        return closing(config, path, so_far, metric, not config.looked_up)
 
     return Experiment(config, lambda: found().facts, run, lambda: found().evaluator)
 
@@ -203,7 +215,7 @@ def _show_best(config: CandidateConfig, path: Path, summary: Summary) -> None:
 def known(config: CandidateConfig) -> tuple[Callable[[np.ndarray], dict[str, Any]], Metric]:
     """What needs no evaluator: Arch -> arch (JSON), hash, params, macs; and the metric."""
     space, builder = config.space, catalog.builder(config.space.name)
-    if not builder.tasks:
+    if config.looked_up:
         counts = {"params": None, "macs": None}
         return lambda arch: {"arch": space.encode(arch), "hash": space.identity(arch), **counts}, Metric("accuracy")
     return describer(builder, space, config.form, signature(config)), task_of(config, builder).metric
@@ -215,7 +227,7 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
     `kept` as of `experiment`.
     """
     space, builder = config.space, catalog.builder(config.space.name)
-    if not builder.tasks:
+    if config.looked_up:
         return _tabular(config, space)
     task = task_of(config, builder)
     data = load(config.data)
@@ -227,8 +239,8 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
     chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend())
     if config.strategy != "auto":
         chosen = config.strategy
-    if chosen == "vmap" and masked is None:
-        raise ValueError(f"--space={space.name} has no network for strategy vmap; use --set strategy=exact")
+    if (chosen == "vmap" and not masked) or (chosen == "path" and not (masked and masked.branching)):
+        raise ValueError(f"--space={space.name} has no network for strategy {chosen}; use --set strategy=exact")
     if (need := estimates["bytes"].get(chosen, 0)) > usable_bytes():
         raise ValueError(
             f"one child needs about {need / 2**30:.1f} GiB with strategy {chosen}, "
@@ -239,7 +251,7 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
         network = builts[0].network(bn_eps=config.recipe.bn_eps, dtype=config.recipe.dtype)
         if reason := unsuited(network, config.recipe):
             raise ValueError(f"no network of --space={space.name} trains by parts: {reason}; use --set strategy=exact")
-    if config.inherit and (builder.inherit is None or chosen == "vmap"):
+    if config.inherit and (builder.inherit is None or chosen in ("vmap", "path")):
         raise ValueError(f"--space={space.name} with strategy {chosen} inherits no weights; use --set inherit=false")
     chunk = None
     if chosen == "vmap":
@@ -249,7 +261,8 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
         data,
         task,
         recipe=config.recipe,
-        masked=masked if chosen == "vmap" else None,
+        masked=masked if chosen in ("vmap", "path") else None,
+        path=chosen == "path",
         last_epochs=config.last_epochs,
         chunk=chunk,
         parts=chosen == "parts",
@@ -285,8 +298,6 @@ def _sample(config: CandidateConfig, build: Callable[[np.ndarray], Built]) -> li
 
 def _tabular(config: CandidateConfig, space: TabularCell) -> Problem:
     names = config.table
-    if not names.path:
-        raise ValueError("--space=tabular_cell needs --table=FILE.npz with the results of all architectures")
     rows = load_table(
         names.path, space, fitness=names.fitness, cost=names.cost, result=names.result, cost_scale=names.cost_scale
     )
@@ -345,7 +356,7 @@ def preset(
     if paper and isinstance(chosen, CellTree):
         recipe = MEDIUM
     long = 300 if builder.recipe is None else recipe.epochs  # epochs of the paper's last training
-    config = CandidateConfig(
+    return CandidateConfig(
         method=method,
         preset=name,
         search=search["paper" if paper else name],
@@ -356,14 +367,11 @@ def preset(
         retrain_recipe=dataclasses.replace(recipe, epochs=long if paper else 20),
         trials=12_800 if paper else 32,
     )
-    if not builder.tasks:
-        return dataclasses.replace(config, trials=110 if name == "demo" else None, cost_s=12_000.0)
-    return config
 
 
 def default_dataset(builder: Builder, paper: bool) -> str:
     """The data set of a preset: the published one, or the first of the catalog that the networks are for."""
-    if not builder.tasks or "classification" in builder.tasks:
+    if "classification" in builder.tasks:
         return "cifar10" if paper else "digits"
     fitting = [name for name in catalog.DATA if catalog.source(name).task in builder.tasks]
     if not fitting:

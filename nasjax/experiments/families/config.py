@@ -49,6 +49,11 @@ class Config:
             raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
 
     @property
+    def looked_up(self) -> bool:
+        """Whether results come from a table, and nothing is trained."""
+        return False
+
+    @property
     def network_form(self) -> Any:
         """The settings of an architecture's network beside the space, as its Builder takes them."""
         return catalog.builder(self.space.name).form

@@ -55,9 +55,8 @@ def best_random(config: Any, part: float, number: int, path: Path, watch: Watch)
 
 
 def require_images(config: Any) -> None:
-    """Raises ValueError where the space has no networks, or they do not read images."""
-    builder = catalog.builder(config.space.name)
-    if not builder.tasks or task_of(config, builder).contiguous:
+    """Raises ValueError where nothing is trained, or networks do not read images."""
+    if config.looked_up or task_of(config, catalog.builder(config.space.name)).contiguous:
         raise ValueError(
             f"search.prefilter scores networks on images; --space={config.space.name} has none: leave it 0"
         )

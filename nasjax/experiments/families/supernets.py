@@ -19,7 +19,8 @@ from nasjax.experiments.families.config import Config, dataset_facts, default_au
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
-from nasjax.nets.choice_supernet import Supernet, choice_supernet
+from nasjax.nets.choice_supernet import choice_supernet
+from nasjax.nets.supernet import Supernet
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
 from nasjax.spaces.choice_chain import variant

@@ -1,0 +1,53 @@
+"""Strategy `path`: children train one after the other through one program, to which the architecture is data.
+
+Unlike in `vmap` the network branches at run time, so that a child costs what its own operators cost.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from nasjax.evaluators.children import Child, Outcome, Train, reared
+from nasjax.train.fit import Run, advance, stepwise
+from nasjax.train.recipe import Recipe
+from nasjax.train.step import Data, Trainer, example, trainer
+from nasjax.types import Key, Masked, Network, PyTree, Signature, Task
+
+
+def pathed(
+    masked: Masked, data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_weights: bool = False
+) -> Train:
+    """Trains children of a network whose architectures have equal shapes. Arguments as of `child_vmap.vmapped`.
+
+    Returns:
+      train(key, children, width) -> outcomes of `reared` children, compiled once; the first child waits for that.
+    """
+    network = masked.network(0, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
+
+    @functools.cache
+    def program(sites: int) -> tuple[Trainer, Run]:
+        arch = jnp.zeros(sites, jnp.int32)
+        variables = network.init(jax.random.key(0), arch, example(network, signature))
+        train = trainer(network, recipe, len(data.train_y), variables, task)
+        return train, stepwise(train, recipe, train.start(variables), arch, data, task)
+
+    def one(key: Key, child: Child) -> Outcome:
+        arch = jnp.asarray(child.arch, jnp.int32)
+
+        def fit(key: Key, network: Network, variables: PyTree, rate: float) -> tuple[Any, Callable[[Any], PyTree]]:
+            train, run = program(len(arch))
+            state = advance(run, key, train.start(variables), arch, jnp.float32(rate), data, 0, train.steps)
+            return state, lambda state: masked.pack(child.arch, train.variables(state), 0)
+
+        whole = child._replace(built=child.built._replace(network=lambda **_: network))
+        return reared(key, whole, signature, recipe, fit, keep_weights=keep_weights)
+
+    def train(key: Key, children: Sequence[Child], width: int) -> list[Outcome]:
+        return [one(key, child) for child in children]
+
+    return train

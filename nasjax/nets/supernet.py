@@ -1,0 +1,62 @@
+"""What supernets have in common: what learners ask of one, and the branch into the operator that a path names."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from nasjax.types import PyTree, no_carry
+
+
+class Supernet(NamedTuple):
+    """A Network whose `choice` is an Arch i32[S] of its space, with what learners must know of its weights.
+
+    select(archs, new, old) -> for every parameter `new` if one of archs i32[P, S] uses it, else `old`, bit by bit
+    scores(params) -> f32[L, m + 1], mean |gamma| of each operator's last batch norm; 0 for identity (the last column)
+    last_norm(path) -> whether a parameter's path of names ends in a scale or shift of such a last batch norm
+    """
+
+    init: Callable[..., PyTree]
+    apply: Callable[..., tuple[jax.Array, PyTree]]
+    select: Callable[[jax.Array, PyTree, PyTree], PyTree]
+    scores: Callable[[PyTree], jax.Array]
+    last_norm: Callable[[tuple[str, ...]], bool]
+    carry: Callable[[int], PyTree] = no_carry
+
+
+def switch(branches: Sequence[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable[..., tuple[jax.Array, PyTree]]:
+    """switch(chosen, moving, *rest) -> branches[chosen](moving, *rest); in reverse mode with gradients by `moving`.
+
+    The backward pass is a switch as well, whose branches compute their operator again. The derivative of `lax.switch`
+    would make every branch write zeros in place of the residuals that each of the other operators keeps for its
+    backward pass, which took up to half the time of a step. No gradient is computed of what needs none.
+    """
+
+    @jax.custom_vjp
+    def chosen_branch(chosen: jax.Array, moving: PyTree, *rest: PyTree) -> tuple[jax.Array, PyTree]:
+        return jax.lax.switch(chosen, branches, moving, *rest)
+
+    def forward(*primals: PyTree) -> tuple[Any, Any]:
+        chosen, moving, *rest = jax.tree.map(lambda leaf: leaf.value, primals)
+        moves = jax.tree.map(lambda leaf: leaf.value if leaf.perturbed else None, primals[1])
+        stays = jax.tree.map(lambda leaf: None if leaf.perturbed else leaf.value, primals[1])
+        return chosen_branch(chosen, moving, *rest), (chosen, moves, stays, rest)
+
+    def backward(kept: Any, slopes: Any) -> tuple[Any, ...]:
+        chosen, moves, stays, rest = kept
+
+        def back(f: Callable[..., Any], moves: PyTree, stays: PyTree, slope: jax.Array, *rest: PyTree) -> PyTree:
+            def again(moves: PyTree) -> jax.Array:
+                moving = jax.tree.map(lambda a, b: b if a is None else a, moves, stays, is_leaf=lambda a: a is None)
+                return f(moving, *rest)[0]
+
+            return jax.vjp(again, moves)[1](slope)[0]
+
+        ways = [functools.partial(back, f) for f in branches]
+        return None, jax.lax.switch(chosen, ways, moves, stays, slopes[0], *rest), *(None for _ in rest)
+
+    chosen_branch.defvjp(forward, backward, symbolic_zeros=True)
+    return chosen_branch

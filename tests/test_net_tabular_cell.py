@@ -1,0 +1,175 @@
+"""NAS-Bench-201's networks: against plain NumPy, a path of the supernet against the cell's own, training by path."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nasjax.building.tabular_cell import BUILDER
+from nasjax.data.dataset import Dataset
+from nasjax.data.sources import Split
+from nasjax.evaluators.child import child
+from nasjax.nets.tabular_cell import own, tabular_cell, tabular_supernet
+from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
+from nasjax.tasks.classification import TASK
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
+from nasjax.types import Proposal
+
+PLAN = TabularPlan(TabularCell(), TabularForm(channels=2, cells=2), (8, 4, 3), 3)
+CELLS = [(3, 0, 1, 2, 4, 3), (0, 0, 0, 1, 2, 4)]  # every operation; and two nodes that hold zeros
+
+
+@pytest.fixture(scope="module")
+def ran():
+    """Per cell: the supernet's and the own network's logits, gradients and statistics, in float64."""
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(1), (3, 8, 4, 3), jnp.float64)
+        target = jax.random.normal(jax.random.key(2), (3, 3), jnp.float64)
+        supernet = tabular_supernet(PLAN)
+        variables = supernet.init(jax.random.key(0), None, x)
+        variables = jax.tree.map(
+            lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), variables
+        )
+
+        def run(network, variables, choice):
+            def loss(params):
+                logits, after = network.apply({**variables, "params": params}, choice, x, train=True)
+                return (logits * target).sum(), (logits, after["batch_stats"])
+
+            gradient, (logits, stats) = jax.grad(loss, has_aux=True)(variables["params"])
+            tested, _ = network.apply(variables, choice, x)
+            return {"params": gradient, "batch_stats": stats}, logits, tested
+
+        whole, found = jax.jit(lambda arch: run(supernet, variables, arch)), []
+        for cell in CELLS:
+            arch = np.array(cell)
+            alone = tabular_cell(PLAN, arch)
+            mine = own(PLAN, arch, variables)
+            found.append((arch, whole(jnp.asarray(arch)), jax.jit(lambda v, a=alone: run(a, v, None))(mine)))
+        return x, variables, found
+
+
+def test_a_path_equals_the_cell_s_own_network(ran):
+    _, variables, found = ran
+    for arch, (moved, logits, tested), (own_moved, own_logits, own_tested) in found:
+        np.testing.assert_allclose(logits, own_logits, atol=1e-12)
+        np.testing.assert_allclose(tested, own_tested, atol=1e-12)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), own(PLAN, arch, moved), own_moved)
+        assert sum(leaf.size for leaf in jax.tree.leaves(own_moved["params"])) == PLAN.count(arch)[0]
+        # What neither cell uses has no gradient, and its statistics stay.
+        idle = {kind: moved[kind]["stage0"]["edge0"]["nor_conv_1x1"] for kind in moved}
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(idle["params"]))
+        before = variables["batch_stats"]["stage0"]["edge0"]["nor_conv_1x1"]
+        jax.tree.map(np.testing.assert_array_equal, idle["batch_stats"], before)
+
+
+def test_logits_by_plain_numpy(ran):
+    x, variables, found = ran
+    for arch, (_, _, tested), _ in found:
+        np.testing.assert_allclose(tested, reference(variables, arch, np.asarray(x)), atol=1e-10)
+
+
+def reference(variables, arch, x):
+    """The logits as the paper describes the network, with running statistics."""
+    params, stats = (jax.tree.map(np.asarray, variables[kind]) for kind in ("params", "batch_stats"))
+
+    def conv(x, w, stride=1):
+        k, h, w_ = w.shape[0], x.shape[1], x.shape[2]
+        padded = np.pad(x, [(0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)])
+        taps = [padded[:, i : i + h, j : j + w_] @ w[i, j] for i in range(k) for j in range(k)]
+        return sum(taps)[:, ::stride, ::stride]
+
+    def norm(x, p, s):
+        return (x - s["mean"]) / np.sqrt(s["var"] + 1e-5) * p["gamma"] + p["beta"]
+
+    def pool(x):
+        ones = np.pad(np.ones(x.shape[1:3]), 1)
+        padded, (h, w) = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), x.shape[1:3]
+        places = [(i, j) for i in range(3) for j in range(3)]
+        total = sum(padded[:, i : i + h, j : j + w] for i, j in places)
+        return total / sum(ones[i : i + h, j : j + w] for i, j in places)[..., None]
+
+    def edge(name, x, p, s):
+        if name == "none":
+            return 0 * x
+        if name == "skip_connect":
+            return x
+        if name == "avg_pool_3x3":
+            return pool(x)
+        return norm(conv(np.maximum(x, 0), p[name]["kernel"]), p[name], s[name])
+
+    x = norm(conv(x, params["stem"]["kernel"]), params["stem"], stats["stem"])
+    names = [TabularCell().ops[op] for op in arch]
+    for stage in range(3):
+        if stage:
+            p, s = params[f"reduce{stage}"], stats[f"reduce{stage}"]
+            y = norm(conv(np.maximum(x, 0), p["first"]["kernel"], 2), p["first"], s["first"])
+            y = norm(conv(np.maximum(y, 0), p["second"]["kernel"]), p["second"], s["second"])
+            means = (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
+            x = y + conv(means, p["shortcut"]["kernel"])
+        for n in range(2):
+            p, s = (jax.tree.map(lambda leaf: leaf[n], kind[f"stage{stage}"]) for kind in (params, stats))  # noqa: B023
+            a = edge(names[0], x, p["edge0"], s["edge0"])
+            b = edge(names[1], x, p["edge1"], s["edge1"]) + edge(names[2], a, p["edge2"], s["edge2"])
+            x = sum(edge(names[e], z, p[f"edge{e}"], s[f"edge{e}"]) for e, z in ((3, x), (4, a), (5, b)))
+    x = np.maximum(norm(x, params["last"], stats["last"]), 0).mean((1, 2))
+    return x @ params["head"]["kernel"] + params["head"]["bias"]
+
+
+def test_a_step_moves_only_what_its_paths_use(ran):
+    _, variables, _ = ran
+    supernet, old = tabular_supernet(PLAN), jax.tree.map(np.float32, variables["params"])
+    new = jax.tree.map(lambda leaf: leaf + 1, old)
+    out = supernet.select(jnp.array(CELLS), new, old)
+    used = {(e, cell[e]) for cell in CELLS for e in range(6)}
+    for e in range(6):
+        for op, name in ((2, "nor_conv_1x1"), (3, "nor_conv_3x3")):
+            expected = (new if (e, op) in used else old)["stage1"][f"edge{e}"][name]
+            jax.tree.map(np.testing.assert_array_equal, out["stage1"][f"edge{e}"][name], expected)
+    jax.tree.map(np.testing.assert_array_equal, out["reduce1"], new["reduce1"])
+
+
+def test_scores_are_the_scales_of_convolutions_and_0_elsewhere():
+    supernet = tabular_supernet(PLAN)
+    params = supernet.init(jax.random.key(0), None, jnp.zeros((1, 8, 4, 3)))["params"]
+    for stage, value in (("stage0", -1.0), ("stage1", 2.0), ("stage2", 3.0)):
+        params[stage]["edge4"]["nor_conv_3x3"]["gamma"] *= value
+    expected = np.zeros((6, 6))
+    expected[:, 2:4] = 1
+    expected[4, 3] = 2
+    np.testing.assert_allclose(supernet.scores(params), expected)
+    assert supernet.last_norm(("stage0", "edge1", "nor_conv_1x1", "gamma"))
+    assert not supernet.last_norm(("reduce1", "first", "gamma"))
+
+
+def test_without_scales_only_the_edges_have_none():
+    supernet = tabular_supernet(PLAN, affine=False)
+    params = supernet.init(jax.random.key(0), None, jnp.zeros((1, 8, 4, 3)))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PLAN.supernet_params(False)
+    assert set(params["stage0"]["edge0"]["nor_conv_1x1"]) == {"kernel"} and "gamma" in params["stem"]
+
+
+def test_training_by_path_equals_training_the_own_network():
+    rng = np.random.default_rng(0)
+    train, valid = (Split(rng.random((n, 8, 4, 3), np.float32), np.arange(n) % 3) for n in (24, 9))
+    data = Dataset("random", 3, ("a", "b", "c"), train, valid, np.full(3, 0.5, np.float32), np.ones(3, np.float32), "")
+    recipe = Recipe(epochs=2, batch_size=8, learning_rate=0.05, augment=Augment(crop="none", flip=False))
+    signature = TASK.signature(data)
+    masked = BUILDER.masked(PLAN.space, PLAN.form, signature)
+    archs = jnp.array(CELLS)
+    proposal = Proposal(jnp.arange(2), archs, jnp.full(2, -1))
+
+    def build(arch):
+        return BUILDER.build(PLAN.space, PLAN.form, PLAN.space.encode(arch), signature)
+
+    found = []
+    for ways in ({"masked": masked, "path": True}, {}):
+        evaluator = child(build, data, TASK, recipe=recipe, last_epochs=1, keep_weights=True, **ways)
+        found.append(evaluator.evaluate(jax.random.key(0), proposal))
+    (by_path, kept), (alone, own_kept) = found
+    np.testing.assert_allclose(by_path.info["train_loss"], alone.info["train_loss"], rtol=1e-4)
+    for n in range(2):
+        same = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3)  # noqa: E731
+        jax.tree.map(same, kept[n]["variables"], own_kept[n]["variables"])
