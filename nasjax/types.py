@@ -263,6 +263,8 @@ class Builder(NamedTuple):
     small: tuple[Any, Any] | None = None  # space and form for a demo, where the default is too large for one
     inherit: Inherit | None = None  # where children can begin with weights of their parents
     parse: Callable[[Any, str], dict[str, Any] | None] = lambda space, text: None
+    # (space, form, signature) -> `nets.supernet.Shared`, where one network of shared weights holds all architectures
+    shared: Callable[[Any, Any, Signature], Any] | None = None
     recipe: Any = None  # the `Recipe` that its networks are trained by, where it is not that of image classifiers
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 from nasjax.nets.choice_chain import choice_chain
+from nasjax.nets.choice_supernet import choice_supernet
+from nasjax.nets.supernet import Shared
 from nasjax.spaces.choice_chain import ChoiceChain, variant
-from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.spaces.choice_plan import ChoicePlan, counter
 from nasjax.types import Builder, Built, Signature
 
 _PATHS = {
@@ -38,6 +41,20 @@ def _build(space: ChoiceChain, form: PathConfig, tree: dict[str, Any], signature
     )
 
 
+def _shared(space: ChoiceChain, form: PathConfig, signature: Signature) -> Shared:
+    plan = ChoicePlan(space, signature.inputs.shape, signature.outputs)
+    return Shared(
+        functools.partial(choice_supernet, plan),
+        plan.count,
+        functools.partial(counter, plan),
+        plan.supernet_params,
+        smallest=plan.smallest(),
+        largest_macs=int(plan.table.macs.max((1, 2)).sum()) + plan.fixed.macs,
+        fixed_macs=plan.fixed.macs,
+        macs=None if space.channel_factors else plan.table.macs[:, :, 0],
+    )
+
+
 NAMED = {name: {"space": "choice_chain", "path": list(path)} for name, path in _PATHS.items()}
 BUILDER = Builder(
     ChoiceChain(),
@@ -45,5 +62,6 @@ BUILDER = Builder(
     ("classification",),
     form=PathConfig(),
     named=NAMED,
+    shared=_shared,
     small=(variant("spos_digits"), PathConfig()),
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
+from nasjax.nets.supernet import Shared
 from nasjax.nets.tabular_cell import own, tabular_cell, tabular_supernet
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.spaces.tabular_plan import STAGES, TabularForm, TabularPlan
@@ -45,6 +47,20 @@ def _masked(space: TabularCell, form: TabularForm, signature: Signature) -> Mask
     return Masked(network, lambda arch: 0, specialised, branching=True)
 
 
+def _shared(space: TabularCell, form: TabularForm, signature: Signature) -> Shared:
+    cells = plan(space, form, signature)
+    return Shared(
+        functools.partial(tabular_supernet, cells),
+        cells.count,
+        cells.counter,
+        cells.supernet_params,
+        smallest=cells.smallest(),
+        largest_macs=cells.largest_macs(),
+        fixed_macs=cells.fixed.macs,
+        macs=np.tile([*cells.table.macs, 0], (space.edges, 1)),
+    )
+
+
 def _parsed(space: TabularCell, text: str) -> dict[str, Any] | None:
     """The benchmark's own string, |nor_conv_3x3~0|+|none~0|none~1|+..."""
     return space.encode(space.parse(text.strip())) if text.strip().startswith("|") else None
@@ -68,6 +84,7 @@ BUILDER = Builder(
     tabled=True,
     form=TabularForm(),
     masked=_masked,
+    shared=_shared,
     small=(TabularCell(), TabularForm(channels=8, cells=1)),
     parse=_parsed,
 )

@@ -16,6 +16,7 @@ from nasjax.experiments.families import supernets as base
 from nasjax.experiments.families import supernets_run
 from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
+from nasjax.spaces.choice_chain import ChoiceChain
 
 # The release counts (2 * 1728 - 1) * 1000 multiply-adds for the classifier, we 1728 * 1000: its 475M in our convention.
 _LIMIT = 475_000_000 - 1_727_000
@@ -24,8 +25,10 @@ make = supernets_run.make
 describe = base.describe
 
 
-def published(config: OneShotConfig) -> dict[str, Any]:
+def published(config: OneShotConfig) -> dict[str, Any] | None:
     """The figure to put beside our own; ImageNet."""
+    if not isinstance(config.space, ChoiceChain):
+        return None
     return {
         "dataset": "imagenet",
         "model": "BN-NAS",

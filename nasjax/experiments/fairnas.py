@@ -16,13 +16,16 @@ from nasjax.experiments.families import supernets as base
 from nasjax.experiments.families import supernets_run
 from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
+from nasjax.spaces.choice_chain import ChoiceChain
 
 make = supernets_run.make
 describe = base.describe
 
 
-def published(config: OneShotConfig) -> dict[str, Any]:
+def published(config: OneShotConfig) -> dict[str, Any] | None:
     """The figure to put beside our own; ImageNet."""
+    if not isinstance(config.space, ChoiceChain):
+        return None
     return {
         "dataset": "imagenet",
         "model": "FairNAS-A",

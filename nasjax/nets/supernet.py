@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from nasjax.types import PyTree, no_carry
 
@@ -25,6 +26,25 @@ class Supernet(NamedTuple):
     scores: Callable[[PyTree], jax.Array]
     last_norm: Callable[[tuple[str, ...]], bool]
     carry: Callable[[int], PyTree] = no_carry
+
+
+class Shared(NamedTuple):
+    """The supernet of a space on images of one size, and what its paths cost. L layers (or edges), m operators.
+
+    network(affine=, dropout=, dtype=) -> Supernet
+    counts(arch) -> (parameters, multiply-adds) of a path's own network
+    counter("params" | "macs") -> the same of archs i32[..., S], traceable. Raises ValueError beyond 32 bits
+    params(affine) -> parameters of all operators together
+    """
+
+    network: Callable[..., Supernet]
+    counts: Callable[[np.ndarray], tuple[int, int]]
+    counter: Callable[[str], Callable[[jax.Array], jax.Array]]
+    params: Callable[[bool], int]
+    smallest: tuple[int, int]  # the least parameters and the least multiply-adds that a path can have
+    largest_macs: int
+    fixed_macs: int  # of what all paths have
+    macs: np.ndarray | None  # i64[L, m + 1] of every operator, identity last; None where they depend on more than that
 
 
 def switch(branches: Sequence[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable[..., tuple[jax.Array, PyTree]]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,10 @@ class TabularCell:
     ops: tuple[str, ...] = NAS_BENCH_201_OPS
 
     name = "tabular_cell"
+    # As a chain of choices, which one-shot methods search: every edge is a layer, and each has the same operators.
+    removed: ClassVar[tuple[int, ...]] = ()
+    choose_identity: ClassVar[bool] = False
+    channel_factors: ClassVar[tuple[float, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.edges < 1 or not self.ops:
@@ -59,7 +63,21 @@ class TabularCell:
         """One decision per edge; column e of an Arch is `sites[e]`."""
         return tuple(Site(f"edge{e}", self.ops, "op", e) for e in range(self.edges))
 
+    @property
+    def layers(self) -> int:
+        """Edges."""
+        return self.edges
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Operations."""
+        return self.ops
+
     # -- pure functions of an Arch (traceable) -----------------------------------------------------------------
+
+    def path(self, arch: jax.Array) -> jax.Array:
+        """The operator of every layer: the Arch itself."""
+        return arch
 
     def active(self, arch: jax.Array) -> jax.Array:
         """Every edge always counts: bool[edges]."""

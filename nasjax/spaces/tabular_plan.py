@@ -133,7 +133,9 @@ class TabularPlan:
         return edges + self.fixed.weights + self.fixed.scales
 
     def counter(self, what: str) -> Callable[[jax.Array], jax.Array]:
-        """arch i32[..., edges] -> "params" or "macs", traceable, i32."""
+        """arch i32[..., edges] -> "params" or "macs", traceable, i32. Raises ValueError where they do not fit."""
+        if self.largest_macs() >= 2**31:
+            raise ValueError(f"{what} of these networks do not fit 32 bits; use smaller images or a smaller network")
         weights, scales, macs = self.table
         table, fixed = (macs, self.fixed.macs) if what == "macs" else (weights + scales, sum(self.fixed[:2]))
         values = jnp.asarray(table, jnp.int32)

@@ -19,12 +19,11 @@ from nasjax.experiments.families.config import Config, dataset_facts, default_au
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
-from nasjax.nets.choice_supernet import choice_supernet
-from nasjax.nets.supernet import Supernet
+from nasjax.nets.supernet import Shared, Supernet
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
 from nasjax.spaces.choice_chain import variant
-from nasjax.spaces.choice_plan import ChoicePlan, counter
+from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.train.augment import Augment
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
@@ -119,12 +118,14 @@ class OneShotConfig(Config):
 
     Attributes:
       augment: of the supernet's training.
+      form: settings of the network around the paths, where its Builder has any beside dropout.
       retrain_dropout: before the classifier of paths that are trained alone.
       trials: paths that the search evaluates; 0 = train the supernet only.
     """
 
     augment: Augment
     supernet: SupernetConfig
+    form: Any = None
     retrain_dropout: float = 0.0
     trials: int = 1050
     max_params: int | None = None
@@ -136,15 +137,17 @@ class OneShotConfig(Config):
             raise ValueError(f"trials must not be negative, got {self.trials}; 0 trains the supernet only")
         if not 0 <= self.retrain_dropout < 1:
             raise ValueError(f"retrain_dropout must be in [0, 1), got {self.retrain_dropout}")
+        if self.form is not None and self.retrain_dropout:
+            raise ValueError(f"networks of {self.space.name} have no dropout; leave retrain_dropout 0")
         if self.supernet.trainable != "all" and not self.supernet.affine:
             raise ValueError(f"supernet.trainable={self.supernet.trainable} needs supernet.affine=true")
         if self.search.score == "indicator" and not self.supernet.affine:
             raise ValueError("search.score=indicator reads the scales of batch norms: set supernet.affine=true")
 
     @property
-    def network_form(self) -> PathConfig:
+    def network_form(self) -> Any:
         """See `Config`."""
-        return PathConfig(self.retrain_dropout)
+        return PathConfig(self.retrain_dropout) if self.form is None else self.form
 
 
 SMALL_SEARCH = EvolutionConfig(
@@ -159,7 +162,7 @@ class OneShot(NamedTuple):
     task: Task
     data: Dataset
     metric: Metric  # of the search's scores
-    plan: ChoicePlan
+    shared: Shared
     supernet: Supernet
     stages: Stages
     batches: Batches
@@ -176,7 +179,7 @@ def parts(config: OneShotConfig) -> OneShot:
     """
     task, data = task_of(config, catalog.builder(config.space.name)), load(config.data)
     signature = task.signature(data)
-    plan = ChoicePlan(config.space, signature.inputs.shape, signature.outputs)
+    shared = shared_of(config, signature)
     space, settings, devices = config.space, config.supernet, device_count()
     if settings.fresh_batches and settings.batch_size % (len(space.operators) * devices):
         raise ValueError(
@@ -184,9 +187,9 @@ def parts(config: OneShotConfig) -> OneShot:
             f"{devices} device(s); make it a multiple of {len(space.operators) * devices}"
         )
     arrays = resident(data)
-    supernet = choice_supernet(plan, affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype)
+    supernet = shared.network(affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype)
     batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
-    sampler = sampler_of(config, plan)
+    sampler = sampler_of(config, shared)
     early = None if settings.early_bird is None else EarlyBird(settings.early_bird)
 
     def learner(stage: int, facts: Any) -> Any:
@@ -219,7 +222,7 @@ def parts(config: OneShotConfig) -> OneShot:
         else:
             judged = inherited_accuracy(accuracy, {"params": state.params, "batch_stats": state.batch_stats})
         if config.search.searcher == "nsga2":
-            judged = with_costs(judged, counter(plan, "macs"), counter(plan, "params"))
+            judged = with_costs(judged, shared.counter("macs"), shared.counter("params"))
         return judged
 
     metric = task.metric if accuracy else Metric("batch norm score", "plain")
@@ -229,49 +232,57 @@ def parts(config: OneShotConfig) -> OneShot:
         "strategy": f"one supernet on {devices} device(s)",
     }
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
-    searcher, describe = searcher_of(config, plan), describer(plan)
-    return OneShot(config, task, data, metric, plan, supernet, stages, batches, searcher, evaluator, describe, facts)
+    searcher, describe = searcher_of(config, shared), describer(space, shared)
+    return OneShot(config, task, data, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts)
 
 
-def describer(plan: ChoicePlan) -> Callable[[np.ndarray], dict[str, Any]]:
+def shared_of(config: OneShotConfig, signature: Signature) -> Shared:
+    """The supernet of the configured space. Raises ValueError where it does not fit the data."""
+    builder = catalog.builder(config.space.name)
+    assert builder.shared is not None
+    shared: Shared = builder.shared(config.space, config.network_form, signature)
+    return shared
+
+
+def describer(space: Any, shared: Shared) -> Callable[[np.ndarray], dict[str, Any]]:
     """Arch -> its JSON form, parameters and multiply-adds of the network that is retrained."""
 
     def describe(arch: np.ndarray) -> dict[str, Any]:
-        params, macs = plan.count(arch)
-        return {"arch": plan.space.encode(arch), "hash": plan.space.identity(arch), "params": params, "macs": macs}
+        params, macs = shared.counts(arch)
+        return {"arch": space.encode(arch), "hash": space.identity(arch), "params": params, "macs": macs}
 
     return describe
 
 
-def sampler_of(config: OneShotConfig, plan: ChoicePlan) -> samplers.Sampler:
+def sampler_of(config: OneShotConfig, shared: Shared) -> samplers.Sampler:
     """Which paths a step of the supernet trains."""
     match config.supernet.sampler:
         case "uniform":
             return samplers.uniform(config.space)
         case "macs_bins":
-            bins, largest = config.supernet.bins, int(plan.table.macs.max((1, 2)).sum()) + plan.fixed.macs
-            if bins and (bins[0] > largest or bins[-1] <= plan.smallest()[1]):
+            bins, smallest, largest = config.supernet.bins, shared.smallest[1], shared.largest_macs
+            if bins and (bins[0] > largest or bins[-1] <= smallest):
                 raise ValueError(
-                    f"supernet.bins={bins[0]}..{bins[-1]} holds no path: they have {plan.smallest()[1]} to {largest} "
+                    f"supernet.bins={bins[0]}..{bins[-1]} holds no path: they have {smallest} to {largest} "
                     "multiply-adds; set supernet.bins within"
                 )
-            return samplers.macs_bins(config.space, counter(plan, "macs"), config.supernet.bins)
+            return samplers.macs_bins(config.space, shared.counter("macs"), config.supernet.bins)
         case "strict":
             return samplers.strict_fairness(config.space)
 
 
-def searcher_of(config: OneShotConfig, plan: ChoicePlan) -> Searcher:
+def searcher_of(config: OneShotConfig, shared: Shared) -> Searcher:
     """The evolution over paths, within --max_macs and --max_params."""
     search, limits = config.search, []
     for name, limit, least in zip(
-        ("params", "macs"), (config.max_params, config.max_macs), plan.smallest(), strict=True
+        ("params", "macs"), (config.max_params, config.max_macs), shared.smallest, strict=True
     ):
         if limit is not None and limit < least:
             raise ValueError(
                 f"max_{name}={limit}, but the smallest path has {least} {name}; allow more, or leave it out"
             )
         if limit is not None:
-            limits.append((limit, counter(plan, name)))
+            limits.append((limit, shared.counter(name)))
 
     def feasible(arch: Any) -> Any:
         inside = [count(arch) <= limit for limit, count in limits]
@@ -301,12 +312,12 @@ def searcher_of(config: OneShotConfig, plan: ChoicePlan) -> Searcher:
 
 def describe(config: OneShotConfig, signature: Signature) -> dict[str, Any]:
     """What --mode=inspect says of the supernet; a path's multiply-adds lie between the two given."""
-    plan = ChoicePlan(config.space, signature.inputs.shape, signature.outputs)
+    shared = shared_of(config, signature)
     return {
         "describes": "supernet",
-        "params": plan.supernet_params(config.supernet.affine),
-        "macs": int(plan.table.macs.max((1, 2)).sum()) + plan.fixed.macs,
-        "macs_of_smallest_path": plan.smallest()[1],
+        "params": shared.params(config.supernet.affine),
+        "macs": shared.largest_macs,
+        "macs_of_smallest_path": shared.smallest[1],
     }
 
 
@@ -332,7 +343,7 @@ def preset(
       method: its name.
       name: "demo" (at most three minutes on two CPU cores) or "paper".
       dataset: "digits", "cifar10", "imagenet" (for --mode=inspect) or the path of an .npz.
-      space: "choice_chain", or None for it.
+      space: "choice_chain", or None for it; "tabular_cell" with the benchmark's recipe for the third phase.
       supernet, search: preset -> the settings of the two phases.
       recipe, dropout: of the third in the paper's preset. The demo's are ours: 20 epochs of 64 images, a rate of 0.1
         that falls linearly once an epoch, all weights decayed by 1e-4, no dropout, nothing refreshed.
@@ -341,18 +352,25 @@ def preset(
       ValueError: unknown preset or space.
     """
     presets(name, ("demo", "paper"))
-    if space not in (None, "choice_chain"):
-        raise ValueError(f"unknown space {space!r} for {method}; choose choice_chain")
-    paper = name == "paper"
-    dataset = dataset or ("imagenet" if paper else "digits")
+    if space not in (None, "choice_chain", "tabular_cell"):
+        raise ValueError(f"unknown space {space!r} for {method}; choose choice_chain or tabular_cell")
+    paper, cells = name == "paper", space == "tabular_cell"
+    form = None
+    if cells:
+        builder = catalog.builder("tabular_cell")
+        form = builder.form if paper or not builder.small else builder.small[1]
+    dataset = dataset or ("digits" if not paper else "cifar10" if cells else "imagenet")
     size = {"imagenet": "", "digits": "_digits"}.get(dataset, "_cifar")
     augment = dataclasses.replace(default_augment(dataset), crop="pad")
     if not paper:
         recipe, dropout = Recipe(epochs=20, learning_rate=0.1, nesterov=False, schedule="linear"), 0.0
+    elif cells:
+        recipe, dropout = catalog.builder("tabular_cell").recipe, 0.0
     return OneShotConfig(
         method=method,
         preset=name,
-        space=variant(method + size),
+        space=TabularCell() if cells else variant(method + size),
+        form=form,
         data=DataConfig(name=dataset),
         augment=augment,
         supernet=supernet[name],

@@ -20,7 +20,6 @@ from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.config import closing, refusal
 from nasjax.experiments.families.supernets import METRICS, OneShot, OneShotConfig, describe, parts
-from nasjax.nets.choice_supernet import choice_supernet
 from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
 from nasjax.settings import as_json
@@ -111,7 +110,7 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"][:count]
     if len(rows) < count:
         raise ValueError(f"retrain.sample={count}, but {path} has {len(rows)} trials; search first, or sample fewer")
-    network = choice_supernet(experiment.plan, dropout=config.retrain_dropout, dtype=config.retrain_recipe.dtype)
+    network = experiment.shared.network(dropout=config.retrain_dropout, dtype=config.retrain_recipe.dtype)
     evaluator = trained_alone(network, resident(experiment.data), task, recipe=config.retrain_recipe)
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
     settings = [as_json(config.retrain_recipe), config.retrain_dropout, experiment.facts["dataset"]]
@@ -151,15 +150,15 @@ def _history(experiment: OneShot) -> Callable[[int, Any, PyTree], dict[str, Any]
 
 def _optimum(experiment: OneShot, state: PyTree, path: Path) -> None:
     """Writes optimum.json: the best path of all under the limit of multiply-adds, by exact search."""
-    space, plan, config = experiment.config.space, experiment.plan, experiment.config
-    if space.channel_factors or config.max_params is not None:
+    space, shared, config = experiment.config.space, experiment.shared, experiment.config
+    if shared.macs is None or config.max_params is not None:
         return  # the score says nothing of channels; two limits at once are no longer this knapsack
     m = len(space.operators)
     scores = np.asarray(state.scores, float).copy()
     allowed = np.array([[o < len(site.choices) for o in range(m + 1)] for site in space.sites])
     allowed[list(space.removed)] = np.arange(m + 1) == m
     scores[~allowed] = -np.inf
-    found, score, macs = best_path(scores, plan.table.macs[:, :, 0], config.max_macs, plan.fixed.macs)
+    found, score, macs = best_path(scores, shared.macs, config.max_macs, shared.fixed_macs)
     arch = np.where(np.isin(np.arange(space.layers), space.removed), -1, found)
     row = {**experiment.describe(arch), "fitness": score}
     assert row["macs"] == macs

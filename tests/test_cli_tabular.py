@@ -1,0 +1,58 @@
+"""NAS-Bench-201's cells trained by command: candidates, three supernets, retraining, the model."""
+
+import json
+
+import numpy as np
+import pytest
+from tools.commands import here, rows
+
+import nasjax
+
+TINY = ["--space=tabular_cell", "--set=form.channels=2", "--set=data.train_limit=128", "--set=data.valid_limit=64"]
+ONE_SHOT = ["--set=supernet.epochs=1", "--trials=40", "--set=search.calibration_batches=1"]
+SIX_CONVOLUTIONS = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+
+
+def test_candidates_train_by_path_and_the_best_becomes_a_model(tmp_path):
+    path = tmp_path / "run"
+    code, out, err = here("--method=random", *TINY, "--set=recipe.epochs=1", "--trials=4", f"--workdir={path}")
+    assert code == 0, err
+    assert json.loads((path / "config.json").read_text())["strategy"] == "path"
+    assert all(row["status"] == "ok" and row["params"] and row["macs"] for row in rows(path))
+    (told,) = [line for line in out.splitlines() if line.startswith("Next: ")]
+    args = told.removeprefix("Next: python -m nasjax.launch ").split()
+    code, out, err = here(*args, "--set=retrain_recipe.epochs=1")
+    assert code == 0, err
+    assert "Test accuracy" in out
+    model = nasjax.load(path)
+    assert model.apply(model.variables, np.zeros((2, *model.shape), model.dtype)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "method", ["bn_nas", *(pytest.param(name, marks=pytest.mark.slow) for name in ("spos", "fairnas"))]
+)
+def test_one_shot_methods_search_its_supernet(tmp_path, method):
+    path = tmp_path / method
+    code, out, err = here(f"--method={method}", *TINY, *ONE_SHOT, f"--workdir={path}")
+    assert code == 0, err
+    found = rows(path)
+    assert len(found) == 40 and all(row["status"] == "ok" for row in found)
+    if method == "bn_nas":  # a sum over edges of scales, 0 where an operation has none: all convolutions are best
+        optimum = json.loads((path / "optimum.json").read_text())
+        assert set(optimum["arch"]["ops"]) <= {"nor_conv_1x1", "nor_conv_3x3"}
+        assert optimum["fitness"] >= max(row["fitness"] for row in found)
+    code, out, err = here(
+        "--mode=retrain", f"--workdir={path}", "--set=retrain_recipe.epochs=1", "--set=retrain.sample=2"
+    )
+    assert code == 0, err
+    assert "Test accuracy" in out and len((path / "standalone.jsonl").read_text().splitlines()) == 2
+
+
+def test_inspect_counts_what_the_benchmark_counts():
+    args = ["--mode=inspect", "--method=random", "--preset=paper", "--space=tabular_cell", f"--arch={SIX_CONVOLUTIONS}"]
+    code, out, err = here(*args)
+    assert code == 0, err
+    assert json.loads(out).items() >= {"params": 1_531_546, "macs": 220_119_690}.items()
+    code, out, err = here("--mode=inspect", "--method=spos", "--preset=paper", "--space=tabular_cell")
+    assert code == 0, err
+    assert json.loads(out).items() >= {"params": 1_699_546, "macs_of_smallest_path": 7_783_050}.items()
