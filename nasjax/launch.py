@@ -19,7 +19,7 @@ from absl import flags
 from nasjax import catalog
 
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
-_OWN_FLAGS["table.path"] = "--table"
+_OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
 MODES = ("search", "retrain", "inspect", "report", "predict", "export")
 
 
@@ -34,7 +34,8 @@ def define() -> flags.FlagValues:
     flags.DEFINE_string("mode", MODES[0], " | ".join(MODES), flag_values=values)
     text("preset", "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3")
     text("space", " | ".join(catalog.SPACES))
-    text("table", "results of all architectures (.npz), for a space that has no networks")
+    text("table", "results of all architectures (.npz), to be looked up instead of training")
+    text("truth", "true results of all architectures (.npz), to put beside what a search goes by")
     text("dataset", " | ".join((*catalog.DATA, "FILE.npz with x and y")))
     text("data_dir", "where the data set lies")
     text("workdir", "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b")
@@ -196,7 +197,7 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     tabled = catalog.builder(config.space.name).tabled and hasattr(config, "tabled")
     if given.table is not None and tabled:
         config = config.tabled(given.table)
-    for name in ("seed", "trials", "max_params", "max_macs", "workers", "trial_timeout"):
+    for name in ("truth", "seed", "trials", "max_params", "max_macs", "workers", "trial_timeout"):
         if getattr(given, name) is not None:
             if not hasattr(config, name):
                 raise ValueError(f"--{name} has no effect with --method={config.method}; leave it out")

@@ -7,6 +7,7 @@ import pytest
 from tools.commands import here, rows
 
 import nasjax
+from nasjax.spaces.tabular_cell import TabularCell
 
 TINY = ["--space=tabular_cell", "--set=form.channels=2", "--set=data.train_limit=128", "--set=data.valid_limit=64"]
 ONE_SHOT = ["--set=supernet.epochs=1", "--trials=40", "--set=search.calibration_batches=1"]
@@ -55,4 +56,30 @@ def test_inspect_counts_what_the_benchmark_counts():
     assert json.loads(out).items() >= {"params": 1_531_546, "macs": 220_119_690}.items()
     code, out, err = here("--mode=inspect", "--method=spos", "--preset=paper", "--space=tabular_cell")
     assert code == 0, err
-    assert json.loads(out).items() >= {"params": 1_699_546, "macs_of_smallest_path": 7_783_050}.items()
+    assert json.loads(out).items() >= {"params": 1_686_106, "macs_of_smallest_path": 7_783_050}.items()
+
+
+def test_true_results_stand_beside_what_a_search_goes_by(tmp_path):
+    space, rng = TabularCell(), np.random.default_rng(0)
+    archs = space.enumerate()
+    results = (archs == 3).sum(1) / 10 + rng.random(len(archs)) / 100  # the more 3x3 convolutions the better
+    np.savez(tmp_path / "truth.npz", arch=archs, fitness=results, cost=np.ones(len(archs)))
+    path, truth = tmp_path / "run", f"--truth={tmp_path / 'truth.npz'}"
+    code, out, err = here("--method=random", *TINY, "--set=recipe.epochs=1", "--trials=4", truth, f"--workdir={path}")
+    assert code == 0, err
+    found = rows(path)
+    order = np.argsort(-results.astype(np.float32), kind="stable").tolist()
+    for row in found:
+        n = int(space.index(space.decode(row["arch"])))
+        assert row["result"] == pytest.approx(results[n]) and row["result_rank"] == order.index(n) + 1
+    best = max(found, key=lambda row: row["fitness"])
+    assert f"Truth: the best has {best['result']:.2%}, rank {best['result_rank']:,} of 15,625" in out
+    assert "Fitness and truth of 4 trials: Kendall's tau" in out and "parameters alone: Spearman" in out
+    assert "Search and truth" in (path / "report.html").read_text()
+
+
+def test_a_truth_of_another_space_is_one_line(tmp_path):
+    code, _, err = here("--method=random", "--truth=x.npz", f"--workdir={tmp_path / 'run'}")
+    assert code == 2 and "none holds those of --space=conv_chain" in err
+    code, _, err = here("--method=random", *TINY, "--truth=x.npz", f"--workdir={tmp_path / 'run'}")
+    assert code == 2 and "x.npz" in err and not (tmp_path / "run").exists()

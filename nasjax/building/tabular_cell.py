@@ -68,7 +68,7 @@ def _parsed(space: TabularCell, text: str) -> dict[str, Any] | None:
 
 # Dong & Yang 2020, Table 2: Nesterov's momentum, 200 epochs of 256 images, cosine from 0.1 to 0, decay 5e-4, mirrored
 # and shifted images.
-RECIPE = Recipe(
+BENCHMARK = Recipe(
     epochs=200,
     batch_size=256,
     learning_rate=0.1,

@@ -143,7 +143,7 @@ def table(space: TabularCell, table: Table) -> Evaluator:
 
 def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     if not os.path.isfile(path):
-        raise ValueError(f"no table at {path}; --table wants an .npz file")
+        raise ValueError(f"no table at {path}; it must be an .npz file")
     try:
         with open(path, "rb") as stream:
             file = np.load(stream, allow_pickle=False)

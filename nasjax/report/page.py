@@ -105,7 +105,7 @@ def _searches(runs: Sequence[Run], lines: Sequence[Line]) -> list[str]:
     kinds: dict[Metric, list[Line]] = {}
     for line in lines:
         kinds.setdefault(line.metric, []).append(line)
-    plots = (searching.progress, timeline.best_so_far, top_k.curves, searching.sizes, pareto.fronts)
+    plots = (searching.progress, timeline.best_so_far, top_k.curves, searching.sizes, searching.truths, pareto.fronts)
     found = [plot(same) for same in kinds.values() for plot in plots]
     return [*found, *training.figures(lines, {n: run.metrics for n, run in enumerate(runs)}), searching.costs(lines)]
 

@@ -143,6 +143,34 @@ def sizes(lines: Sequence[Line]) -> str:
     return figure(f"Size and {metric.title}", charts.chart(marks, _alt(caption, lines)), caption)
 
 
+def truths(lines: Sequence[Line]) -> str:
+    """What the search went by against the table's final figure; nothing where none is known."""
+    metric = lines[0].metric
+    most = charts.MOST_POINTS // sum(len(line.runs) for line in lines)
+    dots: list[charts.Row] = []
+    rings: list[charts.Row] = []
+    for line in lines:
+        for number, run in line.members:
+            known, best = [t for t in run.done if t.result is not None], run.best
+            for found, into in ((charts.thin(known, most), dots), ([t for t in known if t is best], rings)):
+                into += [
+                    point(line, number, t, x=metric.value(t.fitness or 0.0), y=100 * (t.result or 0.0)) for t in found
+                ]
+    if len({(row["x"], row["y"]) for row in dots}) < 2:
+        return ""
+    encoding: dict[str, Any] = {"x": charts.axis("x", sentence(metric.axis)), "y": charts.axis("y", "in the table (%)")}
+    encoding |= {"color": charts.colours(*palette(lines)), "tooltip": told(lines)}
+    marks = [
+        charts.layer("circle", dots, encoding, **POINT),
+        charts.layer("point", rings, encoding, size=190, strokeWidth=2.2, filled=False, cursor="pointer"),
+    ]
+    caption = (
+        f"Across: the {metric.title} that the search went by; up: the final figure of the same architecture in the "
+        "table. The ring marks the best trial of each run."
+    )
+    return figure("Search and truth", charts.chart(marks, _alt(caption, lines)), caption)
+
+
 def costs(lines: Sequence[Line]) -> str:
     """Histogram of the cost of a trial, lines side by side; nothing where all trials cost the same (a table: 0)."""
     spent = [[t.cost_s for run in line.runs for t in run.trials if t.cost_s is not None] for line in lines]

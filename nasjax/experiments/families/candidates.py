@@ -16,6 +16,7 @@ import numpy as np
 from nasjax import catalog
 from nasjax.building.built import builds, describer, signature, task_of
 from nasjax.building.cell_tree import MEDIUM
+from nasjax.building.tabular_cell import BENCHMARK
 from nasjax.data.dataset import DataConfig, load
 from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
@@ -32,6 +33,7 @@ from nasjax.experiments.families.config import (
     default_augment,
     refusal,
 )
+from nasjax.experiments.families.truth import with_truth
 from nasjax.runtime.inline import inline
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.spaces.cell_tree import CellTree
@@ -217,8 +219,10 @@ def known(config: CandidateConfig) -> tuple[Callable[[np.ndarray], dict[str, Any
     space, builder = config.space, catalog.builder(config.space.name)
     if config.looked_up:
         counts = {"params": None, "macs": None}
-        return lambda arch: {"arch": space.encode(arch), "hash": space.identity(arch), **counts}, Metric("accuracy")
-    return describer(builder, space, config.form, signature(config)), task_of(config, builder).metric
+        known = lambda arch: {"arch": space.encode(arch), "hash": space.identity(arch), **counts}  # noqa: E731
+        return with_truth(config, known), Metric("accuracy")
+    describe = describer(builder, space, config.form, signature(config))
+    return with_truth(config, describe), task_of(config, builder).metric
 
 
 def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
@@ -230,6 +234,7 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
     if config.looked_up:
         return _tabular(config, space)
     task = task_of(config, builder)
+    with_truth(config, space.encode)  # refuses a table that cannot be read
     data = load(config.data)
     form = task.signature(data)
     masked = builder.masked(space, config.form, form) if builder.masked else None
@@ -353,9 +358,11 @@ def preset(
     if not paper and builder.small:
         chosen, form = builder.small
     recipe = builder.recipe or Recipe(augment=default_augment(dataset))
+    long = 300 if builder.recipe is None else recipe.epochs  # epochs of the paper's last training
     if paper and isinstance(chosen, CellTree):
         recipe = MEDIUM
-    long = 300 if builder.recipe is None else recipe.epochs  # epochs of the paper's last training
+    if paper and isinstance(chosen, TabularCell):
+        recipe, long = dataclasses.replace(BENCHMARK, augment=default_augment(dataset)), BENCHMARK.epochs
     return CandidateConfig(
         method=method,
         preset=name,

@@ -14,6 +14,7 @@ from nasjax.data.sources import DataSource
 from nasjax.drive.recorded import Summary
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.drive.rows import scalar_fitness
+from nasjax.experiments.families import truth
 from nasjax.store import plugin
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
@@ -30,6 +31,7 @@ class Config:
       space: where it searches.
       data: on what.
       retrain_recipe, retrain: how what it finds is trained in the end.
+      truth: a table with the true results of all architectures, to put beside what a search goes by; "" = none.
       seed: of everything random.
       plugin: sha256 of the plugin's file; "" = none.
     """
@@ -41,12 +43,15 @@ class Config:
     data: DataConfig
     retrain_recipe: Recipe = Recipe()
     retrain: RetrainConfig = RetrainConfig()
+    truth: str = ""
     seed: int = 0
     plugin: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
+        if self.truth and not catalog.builder(self.space.name).tabled:
+            raise ValueError(f"truth is a table of all architectures; none holds those of --space={self.space.name}")
 
     @property
     def looked_up(self) -> bool:
@@ -122,6 +127,7 @@ def closing(config: Config, path: Path, summary: Summary, metric: Metric, traina
     lines = [
         f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
         f"Best: trial {best['id']}, {metric.name} {metric.text(scalar_fitness(best))}{size}.",
+        *truth.lines(config, path),
         f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",
     ]
     if trainable:

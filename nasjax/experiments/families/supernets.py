@@ -12,10 +12,12 @@ import numpy as np
 from nasjax import catalog
 from nasjax.building.built import task_of
 from nasjax.building.choice_chain import PathConfig
+from nasjax.building.tabular_cell import BENCHMARK
 from nasjax.data.dataset import DataConfig, Dataset, load
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
+from nasjax.experiments.families.truth import with_truth
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
@@ -232,7 +234,7 @@ def parts(config: OneShotConfig) -> OneShot:
         "strategy": f"one supernet on {devices} device(s)",
     }
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
-    searcher, describe = searcher_of(config, shared), describer(space, shared)
+    searcher, describe = searcher_of(config, shared), with_truth(config, describer(space, shared))
     return OneShot(config, task, data, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts)
 
 
@@ -365,7 +367,7 @@ def preset(
     if not paper:
         recipe, dropout = Recipe(epochs=20, learning_rate=0.1, nesterov=False, schedule="linear"), 0.0
     elif cells:
-        recipe, dropout = catalog.builder("tabular_cell").recipe, 0.0
+        recipe, dropout = BENCHMARK, 0.0
     return OneShotConfig(
         method=method,
         preset=name,
