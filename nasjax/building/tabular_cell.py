@@ -75,7 +75,7 @@ BENCHMARK = Recipe(
     weight_decay=5e-4,
     schedule="cosine",
     rate_per_step=True,
-    augment=Augment(crop="pad"),
+    augment=Augment(crop="pad"),  # by 4 of 32 pixels
 )
 BUILDER = Builder(
     TabularCell(),

@@ -362,7 +362,8 @@ def preset(
     if paper and isinstance(chosen, CellTree):
         recipe = MEDIUM
     if paper and isinstance(chosen, TabularCell):
-        recipe, long = dataclasses.replace(BENCHMARK, augment=default_augment(dataset)), BENCHMARK.epochs
+        shifted = dataclasses.replace(default_augment(dataset), crop="pad")
+        recipe, long = dataclasses.replace(BENCHMARK, augment=shifted), BENCHMARK.epochs
     return CandidateConfig(
         method=method,
         preset=name,
