@@ -37,7 +37,7 @@ Judge = Callable[[jax.Array], Evaluator]  # a table of scores -> the evaluator
 
 
 def histories(searcher: Searcher, judge: Judge, tables: jax.Array, trials: int, macs: Any) -> np.ndarray:
-    """Score and multiply-adds f64[seeds, 2, trials] of what a searcher tries on every table; -inf where it is nothing."""
+    """Score and multiply-adds f64[seeds, 2, trials] of what a searcher tries on every table; -inf where nothing."""
 
     def run(seed: jax.Array) -> jax.Array:
         history = scan(jax.random.key(seed), searcher, judge(tables[seed]), trials=trials, width=50)
