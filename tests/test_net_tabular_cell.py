@@ -9,7 +9,9 @@ from nasjax.building.tabular_cell import BUILDER
 from nasjax.data.dataset import Dataset
 from nasjax.data.sources import Split
 from nasjax.evaluators.child import child
-from nasjax.nets.tabular_cell import own, tabular_cell, tabular_supernet
+from nasjax.evaluators.zero_cost import relu_kernel
+from nasjax.nets.tabular_cell import tabular_supernet
+from nasjax.nets.tabular_parts import own, tabular_cell
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
 from nasjax.tasks.classification import TASK
@@ -18,7 +20,8 @@ from nasjax.train.recipe import Recipe
 from nasjax.types import Proposal
 
 PLAN = TabularPlan(TabularCell(), TabularForm(channels=2, cells=2), (8, 4, 3), 3)
-CELLS = [(3, 0, 1, 2, 4, 3), (0, 0, 0, 1, 2, 4)]  # every operation; and two nodes that hold zeros
+# Every operation; two nodes that hold zeros; an edge that leads nowhere; nothing but the image
+CELLS = [(3, 0, 1, 2, 4, 3), (0, 0, 0, 1, 2, 4), (3, 2, 0, 3, 0, 0), (0, 0, 0, 0, 0, 0)]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def test_a_path_equals_the_cell_s_own_network(ran):
         np.testing.assert_allclose(tested, own_tested, atol=1e-12)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), own(PLAN, arch, moved), own_moved)
         assert sum(leaf.size for leaf in jax.tree.leaves(own_moved["params"])) == PLAN.count(arch)[0]
-        # What neither cell uses has no gradient, and its statistics stay.
+        # What no cell uses has no gradient, and its statistics stay.
         idle = {kind: moved[kind]["stage0"]["edge0"]["nor_conv_1x1"] for kind in moved}
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(idle["params"]))
         before = variables["batch_stats"]["stage0"]["edge0"]["nor_conv_1x1"]
@@ -82,6 +85,7 @@ def reference(variables, arch, x):
         return sum(taps)[:, ::stride, ::stride]
 
     def norm(x, p, s):
+        p, s = p["norm"], s["norm"]
         return (x - s["mean"]) / np.sqrt(s["var"] + 1e-5) * p["gamma"] + p["beta"]
 
     def pool(x):
@@ -114,8 +118,8 @@ def reference(variables, arch, x):
             a = edge(names[0], x, p["edge0"], s["edge0"])
             b = edge(names[1], x, p["edge1"], s["edge1"]) + edge(names[2], a, p["edge2"], s["edge2"])
             x = sum(edge(names[e], z, p[f"edge{e}"], s[f"edge{e}"]) for e, z in ((3, x), (4, a), (5, b)))
-    x = np.maximum(norm(x, params["last"], stats["last"]), 0).mean((1, 2))
-    return x @ params["head"]["kernel"] + params["head"]["bias"]
+    x = np.maximum(norm(x, params["head"], stats["head"]), 0).mean((1, 2))
+    return x @ params["head"]["dense"]["kernel"] + params["head"]["dense"]["bias"]
 
 
 def test_a_step_moves_only_what_its_paths_use(ran):
@@ -135,20 +139,20 @@ def test_scores_are_the_scales_of_convolutions_and_0_elsewhere():
     supernet = tabular_supernet(PLAN)
     params = supernet.init(jax.random.key(0), None, jnp.zeros((1, 8, 4, 3)))["params"]
     for stage, value in (("stage0", -1.0), ("stage1", 2.0), ("stage2", 3.0)):
-        params[stage]["edge4"]["nor_conv_3x3"]["gamma"] *= value
+        params[stage]["edge4"]["nor_conv_3x3"]["norm"]["gamma"] *= value
     expected = np.zeros((6, 6))
     expected[:, 2:4] = 1
     expected[4, 3] = 2
     np.testing.assert_allclose(supernet.scores(params), expected)
-    assert supernet.last_norm(("stage0", "edge1", "nor_conv_1x1", "gamma"))
-    assert not supernet.last_norm(("reduce1", "first", "gamma"))
+    assert supernet.last_norm(("stage0", "edge1", "nor_conv_1x1", "norm", "gamma"))
+    assert not supernet.last_norm(("reduce1", "first", "norm", "gamma"))
 
 
 def test_without_scales_only_the_edges_have_none():
     supernet = tabular_supernet(PLAN, affine=False)
     params = supernet.init(jax.random.key(0), None, jnp.zeros((1, 8, 4, 3)))["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PLAN.supernet_params(False)
-    assert set(params["stage0"]["edge0"]["nor_conv_1x1"]) == {"kernel"} and "gamma" in params["stem"]
+    assert set(params["stage0"]["edge0"]["nor_conv_1x1"]) == {"kernel"} and "norm" in params["stem"]
 
 
 def test_training_by_path_equals_training_the_own_network():
@@ -158,7 +162,7 @@ def test_training_by_path_equals_training_the_own_network():
     recipe = Recipe(epochs=2, batch_size=8, learning_rate=0.05, augment=Augment(crop="none", flip=False))
     signature = TASK.signature(data)
     masked = BUILDER.masked(PLAN.space, PLAN.form, signature)
-    archs = jnp.array(CELLS)
+    archs = jnp.array(CELLS[1:3])
     proposal = Proposal(jnp.arange(2), archs, jnp.full(2, -1))
 
     def build(arch):
@@ -173,3 +177,25 @@ def test_training_by_path_equals_training_the_own_network():
     for n in range(2):
         same = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3)  # noqa: E731
         jax.tree.map(same, kept[n]["variables"], own_kept[n]["variables"])
+
+
+def test_cells_share_their_programs():
+    """Six operations, an equal one twice or with and without a sum before it, whatever cell and stage they are in."""
+    modules = set()
+    for cell in CELLS:
+        network = tabular_cell(PLAN, np.array(cell))
+        modules |= {part.apply for part in network.parts}
+        assert len(network.parts) > len({part.apply for part in network.parts})
+    assert len(modules) <= 10  # stem, two residual blocks, head, two convolutions, pooling, skip, zeros, first
+
+
+def test_naswot_sees_every_relu_and_compiles_once_per_kind_of_part():
+    x = jax.random.normal(jax.random.key(3), (6, 8, 4, 3))
+    cell = np.array(CELLS[0])
+    network = tabular_cell(PLAN, cell)
+    variables = network.init(jax.random.key(0), None, x)
+    kernel = np.asarray(relu_kernel(network, variables, None, x))
+    per_cell = 3  # convolutions on edges 0, 3 and 5
+    sizes = [2 * 32, 4 * 8, 8 * 2]
+    relus = 2 * per_cell * sum(sizes) + (2 * 32 + 4 * 8) + (4 * 8 + 8 * 2) + 8 * 2  # edges, residual blocks, head
+    np.testing.assert_array_equal(np.diag(kernel), relus)

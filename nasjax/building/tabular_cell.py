@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from nasjax.nets.supernet import Shared
-from nasjax.nets.tabular_cell import own, tabular_cell, tabular_supernet
+from nasjax.nets.tabular_cell import tabular_supernet
+from nasjax.nets.tabular_parts import own, tabular_cell
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.spaces.tabular_plan import STAGES, TabularForm, TabularPlan
 from nasjax.train.augment import Augment

@@ -93,6 +93,23 @@ class Conv(nn.Module):
         return Norm(name="norm")(x, mode)
 
 
+class Layer(nn.Module):
+    """A layer as a part of a network (`nets.parts`), behind a ReLU where asked for."""
+
+    layer: nn.Module
+    relu: bool = False
+    image: tuple[int, ...] | None = None  # the shape that it must read
+
+    def setup(self) -> None:
+        nn.share_scope(self, self.layer)
+
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
+        (x,) = reads
+        if self.image is not None and x.shape[1:] != self.image:
+            raise ValueError(f"the plan is for images {self.image}, got {x.shape[1:]}; set DartsPlan(image=...)")
+        return (self.layer(nn.relu(x) if self.relu else x, mode),)
+
+
 class Dense(nn.Module):
     """The classifier, in float32 whatever the dtype of what it reads."""
 

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, Norm, wide
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Layer, Mode, Norm, wide
 from nasjax.nets.numerics import cast, precision
 from nasjax.nets.parts import Line, assemble
 from nasjax.ops import pool
@@ -70,13 +70,13 @@ def _lines(plan: DartsPlan) -> Iterator[Line]:
         pairs = tuple(n for n, name in enumerate(flat) if name)
         yield Line(("keep",), _Keep(plan.layers, pairs), ("x",), tuple(filter(None, flat)))
     if plan.stem == "cifar":
-        yield Line(("stem",), _Layer(Conv(STEM_MULTIPLIER * plan.channels, 3), image=plan.image), ("x",), ("stem",))
+        yield Line(("stem",), Layer(Conv(STEM_MULTIPLIER * plan.channels, 3), image=plan.image), ("x",), ("stem",))
         s0 = s1 = "stem"
     else:
         first, second = Conv(plan.channels // 2, 3, 2), Conv(plan.channels, 3, 2)
-        yield Line(("stem0",), _Layer(first, image=plan.image), ("x",), ("stem0",))
-        yield Line(("stem1",), _Layer(second, relu=True), ("stem0",), ("stem1",))
-        yield Line(("stem2",), _Layer(second, relu=True), ("stem1",), ("stem2",))
+        yield Line(("stem0",), Layer(first, image=plan.image), ("x",), ("stem0",))
+        yield Line(("stem1",), Layer(second, relu=True), ("stem0",), ("stem1",))
+        yield Line(("stem2",), Layer(second, relu=True), ("stem1",), ("stem2",))
         s0, s1 = "stem1", "stem2"
     auxiliary: tuple[str, ...] = ()
     for k, cell in enumerate(plan.cells):
@@ -91,8 +91,8 @@ def _lines(plan: DartsPlan) -> Iterator[Line]:
 def _cell(k: int, plan: CellPlan, pairs: tuple[Pair, ...], dropped: list[str], s0: str, s1: str) -> Iterator[Line]:
     """Preprocessing, four nodes, concatenation."""
     name = f"cell{k}"
-    reduced = _Layer(_FactorizedReduce(plan.channels))
-    squeezed = _Layer(Conv(plan.channels), relu=True)
+    reduced = Layer(_FactorizedReduce(plan.channels))
+    squeezed = Layer(Conv(plan.channels), relu=True)
     yield Line((name, "input0"), reduced if plan.follows_reduction else squeezed, (s0,), (f"{name}.0",))
     yield Line((name, "input1"), squeezed, (s1,), (f"{name}.1",))
     states = [f"{name}.0", f"{name}.1"]
@@ -140,23 +140,6 @@ class _Keep(nn.Module):
             return ((),) * len(self.pairs)
         keep = _keep(key, drop_rate, len(image), self.layers).reshape(self.layers * _PAIRS, -1)
         return tuple(keep[pair] for pair in self.pairs)
-
-
-class _Layer(nn.Module):
-    """A layer by itself, behind a ReLU where asked for."""
-
-    layer: nn.Module
-    relu: bool = False
-    image: tuple[int, ...] | None = None  # the shape that it must read
-
-    def setup(self) -> None:
-        nn.share_scope(self, self.layer)
-
-    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
-        (x,) = reads
-        if self.image is not None and x.shape[1:] != self.image:
-            raise ValueError(f"the plan is for images {self.image}, got {x.shape[1:]}; set DartsPlan(image=...)")
-        return (self.layer(nn.relu(x) if self.relu else x, mode),)
 
 
 class _FactorizedReduce(nn.Module):

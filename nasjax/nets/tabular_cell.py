@@ -1,4 +1,4 @@
-"""The networks of NAS-Bench-201: every cell as a path of one supernet, and one cell's own network.
+"""The supernet of NAS-Bench-201, of which every cell is a path.
 
 Dong & Yang 2020, "NAS-Bench-201" (arXiv:2001.00326), section 2.1 and its code. A cell is data to the supernet's
 program: each edge branches at run time into its operation, and the equal cells of a stage are one scan. So 15,625 cells
@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from nasjax.nets.cell_parts import Mode, initialise, wide
 from nasjax.nets.numerics import cast, precision
@@ -23,7 +22,7 @@ from nasjax.ops.conv import conv2d
 from nasjax.ops.norm import batch_norm
 from nasjax.ops.pool import avg_pool
 from nasjax.spaces.tabular_plan import SIZES, STAGES, TabularPlan
-from nasjax.types import Key, Network, PyTree
+from nasjax.types import Key, PyTree
 
 _RESIDUAL = {"first": 2, "second": 1}  # the convolutions of a residual block, and their strides
 
@@ -57,7 +56,7 @@ def tabular_supernet(
     trained = [op for op in ops if op in SIZES]
 
     def init(key: Key, choice: Any, x: jax.Array) -> PyTree:
-        return _initial(key, plan, affine, jnp.result_type(x, jnp.float32))
+        return initial(key, plan, affine, jnp.result_type(x, jnp.float32))
 
     def apply(
         variables: PyTree,
@@ -94,7 +93,7 @@ def tabular_supernet(
         table = jnp.zeros((len(edges), len(ops) + 1))
         for e, name in enumerate(edges):
             for op in trained:
-                found = [jnp.abs(params[f"stage{s}"][name][op]["gamma"]).mean() for s in range(STAGES)]
+                found = [jnp.abs(params[f"stage{s}"][name][op]["norm"]["gamma"]).mean() for s in range(STAGES)]
                 table = table.at[e, ops.index(op)].set(sum(found) / STAGES)
         return table
 
@@ -102,46 +101,6 @@ def tabular_supernet(
         return path[0].startswith("stage") and path[-1] in ("gamma", "beta")
 
     return Supernet(init, apply, select, scores, last_norm)
-
-
-def tabular_cell(plan: TabularPlan, arch: np.ndarray, *, bn_eps: float = 1e-5, dtype: str = "float32") -> Network:
-    """The network of one cell, with the supernet's initial values of what it uses; `choice` is not used."""
-    precision(dtype)
-    chosen = [plan.space.ops[int(op)] for op in arch]
-
-    def init(key: Key, choice: Any, x: jax.Array) -> PyTree:
-        return own(plan, arch, _initial(key, plan, True, jnp.result_type(x, jnp.float32)))
-
-    def apply(
-        variables: PyTree,
-        choice: Any,
-        x: jax.Array,
-        *,
-        key: Key | None = None,
-        train: bool = False,
-        drop_rate: float | jax.Array = 0.0,
-        bn_momentum: float | jax.Array = 0.9,
-    ) -> tuple[jax.Array, PyTree]:
-        mode = Mode(train, bn_momentum, bn_eps, dtype)
-
-        def edge(e: int, params: PyTree, stats: PyTree, x: jax.Array) -> tuple[jax.Array, PyTree]:
-            return _branch(chosen[e], mode, (params, x), stats)
-
-        return _forward(plan, edge, variables, x, mode, None, 0.0)
-
-    return Network(init, apply)
-
-
-def own(plan: TabularPlan, arch: np.ndarray, variables: PyTree) -> PyTree:
-    """What a cell uses of the supernet's variables."""
-    chosen = {f"edge{e}": plan.space.ops[int(op)] for e, op in enumerate(arch)}
-
-    def used(part: str, tree: PyTree) -> PyTree:
-        if not part.startswith("stage"):
-            return tree
-        return {edge: {op: of for op, of in tree[edge].items() if op == chosen[edge]} for edge in tree}
-
-    return {kind: {part: used(part, tree) for part, tree in of.items()} for kind, of in variables.items()}
 
 
 def _forward(
@@ -176,23 +135,15 @@ def _forward(
             x, after[name] = _residual(params[name], stats[name], x, mode)
         name = f"stage{s}"
         x, after[name] = jax.lax.scan(cell, x, (params[name], stats[name]), length=plan.form.cells)
-    last = params["last"]
-    x, statistics = batch_norm(
-        x,
-        last["gamma"],
-        last["beta"],
-        *_running(stats["last"]),
-        train=mode.train,
-        momentum=mode.bn_momentum,
-        eps=mode.bn_eps,
-    )
-    after["last"] = dict(zip(("mean", "var"), statistics, strict=True))
+    head = params["head"]
+    x, last = _norm(head["norm"], stats["head"]["norm"], x, mode)
+    after["head"] = {"norm": last}
     x = wide(jax.nn.relu(x)).mean((1, 2))
     if dropout and key is not None:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_index(len(x)))
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - dropout, x.shape[1:]))(keys)
         x = jnp.where(keep, x / (1 - dropout), 0)
-    logits = jnp.matmul(x, params["head"]["kernel"], precision="highest") + params["head"]["bias"][None]
+    logits = jnp.matmul(x, head["dense"]["kernel"], precision="highest") + head["dense"]["bias"][None]
     return logits, ({**variables, "batch_stats": after} if mode.train else variables)
 
 
@@ -214,12 +165,15 @@ def _conv(params: PyTree, stats: PyTree, x: jax.Array, mode: Mode, stride: int =
     """A convolution and its batch norm."""
     x, kernel = cast(mode.dtype, x, params["kernel"])
     x = conv2d(x, kernel, (stride, stride), precision=precision(mode.dtype))
-    mean = stats["mean"]
+    y, after = _norm(params.get("norm", {}), stats["norm"], x, mode)
+    return y, {"norm": after}
+
+
+def _norm(params: PyTree, stats: PyTree, x: jax.Array, mode: Mode) -> tuple[jax.Array, PyTree]:
+    mean, var = stats["mean"], stats["var"]
     gamma, beta = params.get("gamma", jnp.ones_like(mean)), params.get("beta", jnp.zeros_like(mean))
-    y, statistics = batch_norm(
-        x, gamma, beta, *_running(stats), train=mode.train, momentum=mode.bn_momentum, eps=mode.bn_eps
-    )
-    return y, dict(zip(("mean", "var"), statistics, strict=True))
+    y, (mean, var) = batch_norm(x, gamma, beta, mean, var, train=mode.train, momentum=mode.bn_momentum, eps=mode.bn_eps)
+    return y, {"mean": mean, "var": var}
 
 
 def _residual(params: PyTree, stats: PyTree, x: jax.Array, mode: Mode) -> tuple[jax.Array, PyTree]:
@@ -233,22 +187,16 @@ def _residual(params: PyTree, stats: PyTree, x: jax.Array, mode: Mode) -> tuple[
     return y + conv2d(means, kernel, precision=precision(mode.dtype)), after
 
 
-def _running(stats: PyTree) -> tuple[jax.Array, jax.Array]:
-    return stats["mean"], stats["var"]
-
-
-def _initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any) -> PyTree:
+def initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any) -> PyTree:
     """The variables of all operations, the cells of a stage stacked."""
 
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)
 
     def conv(size: int, c_in: int, c_out: int, affine: bool = True) -> PyTree:
-        scales = {"gamma": array(c_out), "beta": array(c_out)} if affine else {}
-        return {"params": {"kernel": array(size, size, c_in, c_out), **scales}, "batch_stats": norm(c_out)}
-
-    def norm(c: int) -> PyTree:
-        return {"mean": array(c), "var": array(c)}
+        scales = {"norm": {"gamma": array(c_out), "beta": array(c_out)}} if affine else {}
+        params = {"kernel": array(size, size, c_in, c_out), **scales}
+        return {"params": params, "batch_stats": {"norm": {"mean": array(c_out), "var": array(c_out)}}}
 
     def together(parts: dict[str, PyTree]) -> PyTree:
         return {kind: {name: part[kind] for name, part in parts.items()} for kind in ("params", "batch_stats")}
@@ -269,9 +217,10 @@ def _initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any) -> PyTree:
         )
         parts[f"stage{s}"] = {kind: [cell[kind]] * plan.form.cells for kind in cell}
     shapes = together(parts)
-    shapes["params"]["last"] = {"gamma": array(widths[-1]), "beta": array(widths[-1])}
-    shapes["params"]["head"] = {"kernel": array(widths[-1], plan.classes), "bias": array(plan.classes)}
-    shapes["batch_stats"]["last"] = norm(widths[-1])
+    last = conv(1, widths[-1], widths[-1])
+    dense = {"kernel": array(widths[-1], plan.classes), "bias": array(plan.classes)}
+    shapes["params"]["head"] = {"norm": last["params"]["norm"], "dense": dense}
+    shapes["batch_stats"]["head"] = last["batch_stats"]
     values = initialise(key, shapes, dtype)
     for kind in values:
         for s in range(STAGES):

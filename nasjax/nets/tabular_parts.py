@@ -1,0 +1,166 @@
+"""The own network of a cell of NAS-Bench-201, made of parts: a cell never seen before compiles nothing.
+
+Dong & Yang 2020, "NAS-Bench-201" (arXiv:2001.00326), section 2.1 and its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Layer, Mode, Norm, wide
+from nasjax.nets.numerics import cast, precision
+from nasjax.nets.parts import Line, assemble
+from nasjax.nets.tabular_cell import initial
+from nasjax.ops.conv import conv2d
+from nasjax.ops.pool import avg_pool
+from nasjax.spaces.tabular_plan import SIZES, TabularPlan
+from nasjax.types import Key, Network, PyTree
+
+
+def tabular_cell(plan: TabularPlan, arch: np.ndarray, *, bn_eps: float = 1e-5, dtype: str = "float32") -> Network:
+    """The network of one cell; `choice` is not used.
+
+    params["stage1"]["cell0"]["edge4"]["nor_conv_3x3"] is {"kernel", "norm"}. It starts with the values that
+    `tabular_supernet` has for what it uses.
+
+    Args:
+      plan: space, form, image and classes.
+      arch: i32[edges].
+      bn_eps: epsilon of batch norm.
+      dtype: of the convolutions, "float32", "tf32" or "bfloat16"; weights and statistics stay float32.
+
+    Returns:
+      Network of parts: x [B, H, W, colours] -> logits [B, classes].
+
+    Raises:
+      ValueError: another dtype.
+    """
+    precision(dtype)
+
+    def init(key: Key, choice: Any, x: jax.Array) -> PyTree:
+        return own(plan, arch, initial(key, plan, True, jnp.result_type(x, jnp.float32)))
+
+    return assemble(tuple(_lines(plan, arch)), bn_eps=bn_eps, dtype=dtype)._replace(init=init)
+
+
+def own(plan: TabularPlan, arch: np.ndarray, variables: PyTree) -> PyTree:
+    """What a cell uses of the supernet's variables, as those of its own network."""
+    chosen = [plan.space.ops[int(op)] for op in arch]
+
+    def used(part: str, tree: PyTree) -> PyTree:
+        if not part.startswith("stage"):
+            return tree
+        edges = {f"edge{e}": {op: tree[f"edge{e}"][op]} for e, op in enumerate(chosen) if op in SIZES}
+        return {f"cell{n}": jax.tree.map(lambda leaf: leaf[n], edges) for n in range(plan.form.cells)} if edges else {}  # noqa: B023
+
+    parts = {kind: {part: used(part, tree) for part, tree in of.items()} for kind, of in variables.items()}
+    return {kind: {part: tree for part, tree in of.items() if tree} for kind, of in parts.items()}
+
+
+def _lines(plan: TabularPlan, arch: np.ndarray) -> Iterator[Line]:
+    """Stem, stages, classifier, in the order in which they run."""
+    yield Line(("stem",), Layer(Conv(plan.form.channels, 3), image=plan.image), ("x",), ("stem",))
+    before = "stem"
+    for s, (channels, _) in enumerate(plan.stages):
+        if s:
+            yield Line((f"reduce{s}",), _Residual(channels), (before,), (f"reduce{s}",))
+            before = f"reduce{s}"
+        for n in range(plan.form.cells):
+            lines, before = _cell((f"stage{s}", f"cell{n}"), plan, arch, before)
+            yield from lines
+    yield Line(("head",), _Head(plan.classes), (before,), ("y",))
+
+
+def _cell(path: tuple[str, ...], plan: TabularPlan, arch: np.ndarray, before: str) -> tuple[list[Line], str]:
+    """The lines of one cell, and the name of its output. Every node adds up what its edges bring."""
+    name, lines, nodes = ".".join(path), list[Line](), [before]
+    for to in range(1, plan.space.nodes):
+        total: tuple[str, ...] = ()
+        for e, (source, target) in enumerate(plan.pairs):
+            op = plan.space.ops[int(arch[e])]
+            if target != to or op == "none":
+                continue
+            if op == "skip_connect" and not total:  # nothing to compute
+                total = (nodes[source],)
+                continue
+            lines.append(Line((*path, f"edge{e}"), _Operation(op), (nodes[source], *total), (f"{name}.edge{e}",)))
+            total = (f"{name}.edge{e}",)
+        if not total:
+            lines.append(Line((*path, f"zeros{to}"), _Zeros(), (before,), (f"{name}.zeros{to}",)))
+            total = (f"{name}.zeros{to}",)
+        nodes.append(total[0])
+    read = {value for line in lines for value in line.reads} | {nodes[-1]}
+    if idle := tuple(value for line in lines for value in line.writes if value not in read):
+        lines.append(Line((*path, "output"), _First(), (nodes[-1], *idle), (name,)))
+        return lines, name
+    return lines, nodes[-1]
+
+
+class _Operation(nn.Module):
+    """The operation of an edge, plus what its node has so far."""
+
+    op: str
+
+    @nn.compact
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
+        x, *more = reads
+        if self.op in SIZES:
+            x = Conv(x.shape[-1], SIZES[self.op], name=self.op)(nn.relu(x), mode)
+        elif self.op == "avg_pool_3x3":
+            x = avg_pool(x, (3, 3))
+        return (more[0] + x if more else x,)
+
+
+class _Zeros(nn.Module):
+    """A node that nothing reaches."""
+
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
+        return (jnp.zeros_like(reads[0]),)
+
+
+class _First(nn.Module):
+    """The output of a cell with edges that lead nowhere: their batch norms see the images all the same."""
+
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
+        return (reads[0],)
+
+
+class _Residual(nn.Module):
+    """Two convolutions, the first with stride 2, beside the means of 2x2 pixels and a 1x1 convolution."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
+        (x,) = reads
+        y = Conv(self.features, 3, 2, name="first")(nn.relu(x), mode)
+        y = Conv(self.features, 3, name="second")(nn.relu(y), mode)
+        return (y + _Shortcut(self.features, name="shortcut")(x, mode),)
+
+
+class _Shortcut(nn.Module):
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        b, h, w, c = x.shape
+        kernel = self.param("kernel", ZEROS, (1, 1, c, self.features))
+        x, kernel = cast(mode.dtype, x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4)), kernel)
+        return conv2d(x, kernel, precision=precision(mode.dtype))
+
+
+class _Head(nn.Module):
+    """Batch norm, ReLU, mean, classifier."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
+        x = nn.relu(Norm(name="norm")(reads[0], mode))
+        return (Dense(self.classes, name="dense")(wide(x).mean((1, 2))),)
