@@ -3,8 +3,8 @@
     python benchmarks/truth/naswot.py --data_dir=FOLDER --table=nas_bench_201.npz [--scores=nas_bench_201_zero_cost.npz]
 
 Random cells at the benchmark's size (C = 16, N = 5, 32x32 CIFAR-10 images, one batch), untrained. Mellor et al. 2021
-(arXiv:2006.04647) take 128 images. Spearman's rho with the test accuracy after 200 epochs; cells whose score is -inf (two
-images with equal codes) count as the worst. Seconds per cell are the median, with nothing left to compile.
+(arXiv:2006.04647) take 128 images. Spearman's rho with the test accuracy after 200 epochs; cells whose score is -inf
+(two images with equal codes) count as the worst. Seconds per cell are the median, with nothing left to compile.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def main() -> None:
     rows = np.random.default_rng(1).choice(space.size(), args.cells, replace=False)
     archs = space.enumerate()[rows]
     evaluator = naswot(lambda arch: (tabular_cell(plan, arch), None), images)
-    proposal = Proposal(np.arange(args.cells), archs, np.full(args.cells, -1))
-    evaluation, _ = evaluator.evaluate(jax.random.key(0), proposal)
+    proposal = Proposal(jnp.arange(args.cells), jnp.asarray(archs), jnp.full(args.cells, -1))
+    evaluation, _ = evaluator.evaluate(jax.random.key(0), proposal, None)
     scores = np.nan_to_num(np.asarray(evaluation.fitness, float), nan=-1e9)
     truths = load_table(args.table, space).result[np.asarray(space.index(jnp.asarray(archs)))]
     result: dict[str, Any] = {
