@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -123,52 +123,61 @@ def _mean(run: Run) -> list[tuple[float, float]]:
 def sizes(lines: Sequence[Line]) -> str:
     """Parameters against the metric; nothing where fewer than two networks have a known size."""
     metric = lines[0].metric
-    most = charts.MOST_POINTS // sum(len(line.runs) for line in lines)
-    dots: list[charts.Row] = []
-    rings: list[charts.Row] = []
-    for line in lines:
-        for number, run in line.members:
-            sized, best = [t for t in run.done if t.params and t.params > 0], run.best
-            for found, into in ((charts.thin(sized, most), dots), ([t for t in sized if t is best], rings)):
-                into += [point(line, number, t, y=metric.value(t.fitness or 0.0)) for t in found]
+    dots, rings = _points(lines, lambda t: t.params and t.params > 0, lambda t: {"y": metric.value(t.fitness or 0.0)})
     if len({(row["params"], row["y"]) for row in dots}) < 2:
         return ""
-    across: dict[str, Any] = {"x": charts.axis("params", "parameters (logarithmic)", log=True)}
-    across |= {"y": charts.axis("y", metric.axis), "color": charts.colours(*palette(lines)), "tooltip": told(lines)}
-    marks = [
-        charts.layer("circle", dots, across, **POINT),
-        charts.layer("point", rings, across, size=190, strokeWidth=2.2, filled=False, cursor="pointer"),
-    ]
+    across = {"x": charts.axis("params", "parameters (logarithmic)", log=True), "y": charts.axis("y", metric.axis)}
     caption = f"A point is a trial; {metric.better}. The ring marks the best trial of each run."
-    return figure(f"Size and {metric.title}", charts.chart(marks, _alt(caption, lines)), caption)
+    return _scatter(f"Size and {metric.title}", caption, across, lines, dots, rings)
 
 
 def truths(lines: Sequence[Line]) -> str:
     """What the search went by against the table's final figure; nothing where none is known."""
     metric = lines[0].metric
+    dots, rings = _points(
+        lines,
+        lambda t: t.result is not None,
+        lambda t: {"x": metric.value(t.fitness or 0.0), "y": 100 * (t.result or 0.0)},
+    )
+    if len({(row["x"], row["y"]) for row in dots}) < 2:
+        return ""
+    across = {"x": charts.axis("x", sentence(metric.axis)), "y": charts.axis("y", "in the table (%)")}
+    caption = (
+        f"Across: the {metric.title} that the search went by; up: the final figure of the same architecture in the "
+        "table. The ring marks the best trial of each run."
+    )
+    return _scatter("Search and truth", caption, across, lines, dots, rings)
+
+
+def _points(
+    lines: Sequence[Line], known: Callable[[Trial], Any], place: Callable[[Trial], charts.Row]
+) -> tuple[list[charts.Row], list[charts.Row]]:
+    """The trials that are known as points, and the best of every run as rings."""
     most = charts.MOST_POINTS // sum(len(line.runs) for line in lines)
     dots: list[charts.Row] = []
     rings: list[charts.Row] = []
     for line in lines:
         for number, run in line.members:
-            known, best = [t for t in run.done if t.result is not None], run.best
-            for found, into in ((charts.thin(known, most), dots), ([t for t in known if t is best], rings)):
-                into += [
-                    point(line, number, t, x=metric.value(t.fitness or 0.0), y=100 * (t.result or 0.0)) for t in found
-                ]
-    if len({(row["x"], row["y"]) for row in dots}) < 2:
-        return ""
-    encoding: dict[str, Any] = {"x": charts.axis("x", sentence(metric.axis)), "y": charts.axis("y", "in the table (%)")}
-    encoding |= {"color": charts.colours(*palette(lines)), "tooltip": told(lines)}
+            shown, best = [t for t in run.done if known(t)], run.best
+            for found, into in ((charts.thin(shown, most), dots), ([t for t in shown if t is best], rings)):
+                into += [point(line, number, t, **place(t)) for t in found]
+    return dots, rings
+
+
+def _scatter(
+    title: str,
+    caption: str,
+    across: dict[str, Any],
+    lines: Sequence[Line],
+    dots: list[charts.Row],
+    rings: list[charts.Row],
+) -> str:
+    across |= {"color": charts.colours(*palette(lines)), "tooltip": told(lines)}
     marks = [
-        charts.layer("circle", dots, encoding, **POINT),
-        charts.layer("point", rings, encoding, size=190, strokeWidth=2.2, filled=False, cursor="pointer"),
+        charts.layer("circle", dots, across, **POINT),
+        charts.layer("point", rings, across, size=190, strokeWidth=2.2, filled=False, cursor="pointer"),
     ]
-    caption = (
-        f"Across: the {metric.title} that the search went by; up: the final figure of the same architecture in the "
-        "table. The ring marks the best trial of each run."
-    )
-    return figure("Search and truth", charts.chart(marks, _alt(caption, lines)), caption)
+    return figure(title, charts.chart(marks, _alt(caption, lines)), caption)
 
 
 def costs(lines: Sequence[Line]) -> str:
