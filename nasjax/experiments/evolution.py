@@ -51,7 +51,7 @@ def configure(name: str, dataset: str | None, space: str | None) -> CandidateCon
     searches = {"demo": EvolutionConfig(population=6, sample_size=3), "paper": EvolutionConfig()}
     config = base.preset("evolution", name, dataset, space, searches, "resolution_graph")
     if name == "demo" and config.space.name == "resolution_graph":
-        config = dataclasses.replace(config, trials=24)
+        config = dataclasses.replace(config, trials=16, recipe=dataclasses.replace(config.recipe, epochs=3))
     # A population changes with every result, so a candidate waits for no other.
     return dataclasses.replace(config, width=1, inherit=catalog.builder(config.space.name).inherit is not None)
 
