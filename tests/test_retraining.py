@@ -230,16 +230,18 @@ def test_of_several_the_best_by_validation_is_tested_once(tmp_path, monkeypatch)
     assert retrain(config(), [TREE, other], tmp_path) == result and len(opened) == 1
 
 
-def test_paths_of_the_ranking_are_trained_with_the_same_dropout(path_config, tmp_path, monkeypatch):
+def test_paths_of_the_ranking_are_trained_with_the_same_dropout(path_config, tmp_path):
     settings, tree = path_config
     checkpoint.append_lines(tmp_path / "trials.jsonl", [{"id": 0, "arch": tree, "status": "ok", "fitness": 0.5}])
     asked = []
 
-    def supernet(plan, **options):
+    def supernet(**options):
         asked.append(options["dropout"])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(one_shot_search, "choice_supernet", supernet)
+    shared = types.SimpleNamespace(network=supernet)
     with pytest.raises(KeyboardInterrupt):
-        one_shot_search.standalone(types.SimpleNamespace(config=settings, plan=None, task=TASK), tmp_path, 1, Watch())
+        one_shot_search.standalone(
+            types.SimpleNamespace(config=settings, shared=shared, task=TASK), tmp_path, 1, Watch()
+        )
     assert asked == [0.5] != [settings.supernet.dropout]

@@ -33,7 +33,7 @@ from nasjax.experiments.families.config import (
     default_augment,
     refusal,
 )
-from nasjax.experiments.families.truth import with_truth
+from nasjax.experiments.families.true_results import with_truth
 from nasjax.runtime.inline import inline
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.spaces.cell_tree import CellTree

@@ -14,7 +14,7 @@ from nasjax.data.sources import DataSource
 from nasjax.drive.recorded import Summary
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.drive.rows import scalar_fitness
-from nasjax.experiments.families import truth
+from nasjax.experiments.families import true_results
 from nasjax.store import plugin
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
@@ -127,7 +127,7 @@ def closing(config: Config, path: Path, summary: Summary, metric: Metric, traina
     lines = [
         f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
         f"Best: trial {best['id']}, {metric.name} {metric.text(scalar_fitness(best))}{size}.",
-        *truth.lines(config, path),
+        *true_results.lines(config, path),
         f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",
     ]
     if trainable:

@@ -17,7 +17,7 @@ from nasjax.data.dataset import DataConfig, Dataset, load
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
-from nasjax.experiments.families.truth import with_truth
+from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
