@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tools.commands import rows
 
 import nasjax
 from nasjax import catalog, commands, launch
@@ -54,11 +55,6 @@ def written(tmp_path, *names, more=""):
 
 def command(*args):
     return launch.main(["nasjax", "--compile_cache=off", *map(str, args)])
-
-
-def rows(path):
-    lines = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "cost_s"} for line in lines]
 
 
 def test_the_page_shows_every_kind_in_under_40_lines():

@@ -1,14 +1,13 @@
 """The pure form of a search: what is told, when the budget ends, and that it is the host loop's search."""
 
 import json
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tools.real_data import TABLE
 
 from nasjax.drive import search as drive
 from nasjax.drive.scan import History, incumbent, scan
@@ -24,7 +23,6 @@ FITNESS = np.random.default_rng(0).permutation(27).astype(np.float32) / 27
 ROWS = Table(FITNESS, np.arange(27, dtype=np.float32) + 1, FITNESS**2, np.ones(27, bool))
 EVALUATOR = table(SPACE, ROWS)
 KEY = jax.random.key(3)
-DATA = Path(os.environ.get("NASJAX_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")) / "nas_tables"
 
 
 class Told(NamedTuple):
@@ -144,11 +142,11 @@ def test_wrong_use(wrong):
         scan(KEY, sweep(), EVALUATOR, **wrong)
 
 
-@pytest.mark.skipif(not (DATA / "nas_bench_201.npz").exists(), reason="no NAS-Bench-201 table; set NASJAX_DATA")
+@pytest.mark.skipif(not TABLE.exists(), reason="no NAS-Bench-201 table; set NASJAX_DATA")
 def test_random_search_on_nas_bench_201():
     """The paper's protocol: 93.70 +- 0.36 published, 93.76 +- 0.35 from a plain reference on this table."""
     space = TabularCell()
-    evaluator = table(space, load_table(DATA / "nas_bench_201.npz", space))
+    evaluator = table(space, load_table(TABLE, space))
 
     def run(key):
         history = scan(key, random_search(space), evaluator, trials=160, budget_cost=12_000.0)

@@ -1,12 +1,10 @@
 """Tables: both layouts of file, every error on one line, and the evaluator that looks results up."""
 
-import os
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tools.real_data import TABLE
 
 from nasjax.evaluators.table import COST, FITNESS, RESULT, load_table, table
 from nasjax.spaces.tabular_cell import TabularCell
@@ -14,7 +12,6 @@ from nasjax.types import Proposal, Status
 
 SPACE = TabularCell(edges=3, ops=("none", "skip", "conv"))  # 27 cells
 ROWS = np.random.default_rng(0).permutation(SPACE.enumerate())
-DATA = Path(os.environ.get("NASJAX_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")) / "nas_tables"
 
 
 def benchmark(**changes):
@@ -167,12 +164,12 @@ def test_a_table_of_another_space_is_refused(save):
         table(TabularCell(), rows)
 
 
-@pytest.mark.skipif(not (DATA / "nas_bench_201.npz").exists(), reason="no NAS-Bench-201 table; set NASJAX_DATA")
+@pytest.mark.skipif(not TABLE.exists(), reason="no NAS-Bench-201 table; set NASJAX_DATA")
 def test_nas_bench_201_facts():
     space = TabularCell()
-    rows = load_table(DATA / "nas_bench_201.npz", space)
+    rows = load_table(TABLE, space)
     assert rows.known.all()
-    with np.load(DATA / "nas_bench_201.npz") as file:
+    with np.load(TABLE) as file:
         best, strings = file["ops"][6111], file["arch_str"][:50]
         for text, ops in zip(strings, file["ops"], strict=False):
             assert space.format(ops) == text

@@ -272,7 +272,7 @@ def _grid(
     done = {json.dumps(row["setting"]): row[valid] for row in checkpoint.read_lines(file)}
     checkpoint.truncate_lines(file, len(done))
     axes = {setting: values for name, setting in _AXES if (values := getattr(job.settings, name))}
-    total = math.prod(len(values) for values in axes.values())
+    total, of_recipe = math.prod(len(values) for values in axes.values()), vars(recipe)
     best, chosen = -math.inf, (recipe, dict[str, Any]())
     for n, values in enumerate(itertools.product(*axes.values()), 1):
         changes: dict[str, Any] = dict(zip(axes, values, strict=True))
@@ -280,9 +280,7 @@ def _grid(
             end = (1 - changes["drops"]) / (1 - recipe.drops[0])
             changes["drops"] = tuple(1 - end * (1 - drop) for drop in recipe.drops)
         name = json.dumps(json.loads(json.dumps(changes)))
-        form: dict[str, Any] = {
-            setting: changes.pop(setting) for setting in ("init_scale", "dropout") if setting in changes
-        }
+        form: dict[str, Any] = {setting: changes.pop(setting) for setting in list(changes) if setting not in of_recipe}
         tried = dataclasses.replace(recipe, **changes)
         if name not in done:
             network = _formed(job, built, form).network(bn_eps=tried.bn_eps, dtype=recipe.dtype)

@@ -5,17 +5,15 @@ Unlike in `vmap` the network branches at run time, so that a child costs what it
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from nasjax.evaluators.children import Child, Outcome, Train, reared
-from nasjax.train.fit import Run, advance, stepwise
+from nasjax.evaluators.path_training import path_fit
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, Trainer, example, trainer
+from nasjax.train.step import Data
 from nasjax.types import Key, Masked, Network, PyTree, Signature, Task
 
 
@@ -29,19 +27,11 @@ def pathed(
     """
     network = masked.network(0, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
 
-    @functools.cache
-    def program(sites: int) -> tuple[Trainer, Run]:
-        arch = jnp.zeros(sites, jnp.int32)
-        variables = network.init(jax.random.key(0), arch, example(network, signature))
-        train = trainer(network, recipe, len(data.train_y), variables, task)
-        return train, stepwise(train, recipe, train.start(variables), arch, data, task)
+    train_path = path_fit(network, data, task, recipe)
 
     def one(key: Key, child: Child) -> Outcome:
-        arch = jnp.asarray(child.arch, jnp.int32)
-
         def fit(key: Key, network: Network, variables: PyTree, rate: float) -> tuple[Any, Callable[[Any], PyTree]]:
-            train, run = program(len(arch))
-            state = advance(run, key, train.start(variables), arch, jnp.float32(rate), data, 0, train.steps)
+            state, train = train_path(key, variables, jnp.asarray(child.arch, jnp.int32), rate)
             return state, lambda state: masked.pack(child.arch, train.variables(state), 0)
 
         whole = child._replace(built=child.built._replace(network=lambda **_: network))

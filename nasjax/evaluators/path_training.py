@@ -6,16 +6,34 @@ Chu et al. 2021 (FairNAS, arXiv:1907.01845), section 5, compares one-shot with s
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.train.fit import advance, sample_of, stepwise
+from nasjax.train.fit import Run, advance, sample_of, stepwise
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, example, trainer
-from nasjax.types import Evaluation, Evaluator, Key, Proposal, Status, Task
+from nasjax.train.step import Data, Trainer, TrainState, example, trainer
+from nasjax.types import Evaluation, Evaluator, Key, Proposal, PyTree, Status, Task
+
+# (key, variables, arch, initial rate) -> the state at the end, and the trainer, which takes its variables out
+PathFit = Callable[[Key, PyTree, jax.Array, float], tuple[TrainState, Trainer]]
+
+
+def path_fit(network: Any, data: Data, task: Task, recipe: Recipe) -> PathFit:
+    """Trains one architecture of `network`, whose `choice` it is; compiled by the first, for all of its shape."""
+    prepared: list[tuple[Trainer, Run]] = []
+
+    def fit(key: Key, variables: PyTree, arch: jax.Array, rate: float) -> tuple[TrainState, Trainer]:
+        if not prepared:
+            train = trainer(network, recipe, len(data.train_y), variables, task)
+            prepared.append((train, stepwise(train, recipe, train.start(variables), arch, data, task)))
+        train, run = prepared[0]
+        return advance(run, key, train.start(variables), arch, jnp.float32(rate), data, 0, train.steps), train
+
+    return fit
 
 
 def trained_alone(supernet: Any, data: Data, task: Task, *, recipe: Recipe) -> Evaluator:
@@ -33,8 +51,7 @@ def trained_alone(supernet: Any, data: Data, task: Task, *, recipe: Recipe) -> E
     Returns:
       Evaluator; `info` has train_loss f32[N] of the last epoch, nats. A loss of NaN is a failed trial.
     """
-    x = example(supernet, sample_of(data, task))
-    prepared: list[Any] = []  # trainer and its programs, from the first path on
+    x, fit = example(supernet, sample_of(data, task)), path_fit(supernet, data, task, recipe)
 
     def evaluate(key: Key, proposal: Proposal, inherited: Any = None) -> tuple[Evaluation, None]:
         ids, archs = np.asarray(proposal.id), jnp.asarray(proposal.arch)
@@ -43,12 +60,7 @@ def trained_alone(supernet: Any, data: Data, task: Task, *, recipe: Recipe) -> E
             began = time.monotonic()
             key_init, key_train = jax.random.split(jax.random.fold_in(key, int(ids[n])))
             variables = supernet.init(key_init, archs[n], x)
-            if not prepared:
-                train = trainer(supernet, recipe, len(data.train_y), variables, task)
-                prepared.extend((train, stepwise(train, recipe, train.start(variables), archs[n], data, task)))
-            train, run = prepared
-            rate = jnp.float32(recipe.learning_rate)
-            state = advance(run, key_train, train.start(variables), archs[n], rate, data, 0, train.steps)
+            state, _ = fit(key_train, variables, archs[n], recipe.learning_rate)
             if not int(state.nan_epoch):
                 fitness[n], loss[n] = task.metric.sign * state.valid_metric[-1], state.train_loss[-1]
             cost[n] = time.monotonic() - began

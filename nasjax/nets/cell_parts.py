@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.nets.numerics import cast, precision
+from nasjax.ops.collective import sample_index
 from nasjax.ops.conv import conv2d
 from nasjax.ops.norm import batch_norm
 from nasjax.types import Key, PyTree
@@ -59,6 +60,14 @@ class Mode(NamedTuple):
     bn_momentum: float | jax.Array
     bn_eps: float
     dtype: str
+
+
+def normalise(params: PyTree, stats: PyTree, x: jax.Array, mode: Mode) -> tuple[jax.Array, PyTree]:
+    """Batch norm by its variables, {"gamma", "beta"} or {} and {"mean", "var"}; also the new running statistics."""
+    mean, var = stats["mean"], stats["var"]
+    gamma, beta = params.get("gamma", jnp.ones_like(mean)), params.get("beta", jnp.zeros_like(mean))
+    x, (mean, var) = batch_norm(x, gamma, beta, mean, var, train=mode.train, momentum=mode.bn_momentum, eps=mode.bn_eps)
+    return x, {"mean": mean, "var": var}
 
 
 class Norm(nn.Module):
@@ -120,6 +129,17 @@ class Dense(nn.Module):
         kernel = self.param("kernel", ZEROS, (x.shape[-1], self.features))
         bias = self.param("bias", ZEROS, (self.features,))
         return jnp.matmul(wide(x), kernel, precision="highest") + bias[None]
+
+
+def classify(params: PyTree, x: jax.Array, key: Key | None, dropout: float) -> jax.Array:
+    """Global average, dropout per element (with a key only), dense layer in at least float32: logits [B, classes]."""
+    x = wide(x).mean((1, 2))
+    if dropout and key is not None:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_index(len(x)))
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - dropout, x.shape[1:]))(keys)
+        x = jnp.where(keep, x / (1 - dropout), 0)
+    logits = jnp.matmul(x, params["dense"], precision="highest")
+    return logits + params["bias"][None] if "bias" in params else logits
 
 
 def wide(x: jax.Array) -> jax.Array:

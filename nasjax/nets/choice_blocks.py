@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nasjax.nets.cell_parts import Mode
+from nasjax.nets.cell_parts import Mode, normalise
 from nasjax.nets.numerics import cast, precision
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
-from nasjax.ops.norm import batch_norm
 from nasjax.spaces.choice_chain import LayerShape
 from nasjax.spaces.choice_plan import mid_channels
 from nasjax.types import PyTree
@@ -128,17 +127,14 @@ def apply_step(
     else:
         kernel = kernel[None, None] if step.kind == "pointwise" else kernel
         x = conv2d(x, kernel, (step.stride, step.stride), precision=precision(mode.dtype))
-    old = (stats["mean"], stats["var"])
-    gamma = params.get("gamma", jnp.ones_like(old[0]))
-    beta = params.get("beta", jnp.zeros_like(old[0]))
-    x, new = batch_norm(x, gamma, beta, *old, train=mode.train, momentum=mode.bn_momentum, eps=mode.bn_eps)
+    x, after = normalise(params, stats, x, mode)
     if step.activation != "none":
         x = jnp.clip(x, 0, 6) if step.activation == "relu6" else jax.nn.relu(x)
     if step.widths and factor is not None:  # a narrower kernel is a slice of the widest: other channels do not exist
         keep = jnp.arange(step.c_out) < jnp.asarray(step.widths)[factor]
         x = jnp.where(keep[None, None, None], x, 0)
-        new = (jnp.where(keep, new[0], old[0]), jnp.where(keep, new[1], old[1]))
-    return x, {"mean": new[0], "var": new[1]}
+        after = {name: jnp.where(keep, new, stats[name]) for name, new in after.items()}
+    return x, after
 
 
 def apply_block(

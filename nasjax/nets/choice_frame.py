@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.nets.cell_parts import Mode, wide
+from nasjax.nets.cell_parts import Mode
 from nasjax.nets.choice_blocks import Step, apply_step
-from nasjax.ops.collective import sample_index
 from nasjax.spaces.choice_chain import ChoiceChain
 from nasjax.spaces.choice_plan import ChoicePlan
 from nasjax.types import Key, PyTree
@@ -45,17 +44,6 @@ def head_shapes(plan: ChoicePlan) -> dict[str, tuple[int, ...]]:
     """Of the classifier; SPOS has no bias."""
     kernel = {"dense": (plan.space.tail, plan.classes)}
     return kernel | ({"bias": (plan.classes,)} if plan.bias else {})
-
-
-def classify(params: PyTree, x: jax.Array, key: Key | None, dropout: float) -> jax.Array:
-    """Global average, dropout per element (with a key only), dense layer in at least float32: logits [B, classes]."""
-    x = wide(x).mean((1, 2))
-    if dropout and key is not None:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_index(len(x)))
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - dropout, x.shape[1:]))(keys)
-        x = jnp.where(keep, x / (1 - dropout), 0)
-    logits = jnp.matmul(x, params["dense"], precision="highest")
-    return logits + params["bias"][None] if "bias" in params else logits
 
 
 def initialise(key: Key, space: ChoiceChain, shapes: PyTree, dtype: Any) -> PyTree:

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.nets.cell_parts import Mode
+from nasjax.nets.cell_parts import Mode, classify
 from nasjax.nets.choice_blocks import Block, apply_block, block, named_steps, step_shapes
-from nasjax.nets.choice_frame import classify, frame_steps, head_shapes, initialise, run_steps
+from nasjax.nets.choice_frame import frame_steps, head_shapes, initialise, run_steps
 from nasjax.nets.numerics import precision
 from nasjax.nets.supernet import Supernet, switch
 from nasjax.spaces.choice_plan import ChoicePlan

@@ -14,17 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nasjax.nets.cell_parts import Mode, initialise, wide
+from nasjax.nets.cell_parts import Mode, classify, normalise
 from nasjax.nets.numerics import cast, precision
 from nasjax.nets.supernet import Supernet, switch
-from nasjax.ops.collective import sample_index
+from nasjax.nets.tabular_parts import Residual, initial
 from nasjax.ops.conv import conv2d
-from nasjax.ops.norm import batch_norm
 from nasjax.ops.pool import avg_pool
 from nasjax.spaces.tabular_plan import SIZES, STAGES, TabularPlan
 from nasjax.types import Key, PyTree
-
-_RESIDUAL = {"first": 2, "second": 1}  # the convolutions of a residual block, and their strides
 
 
 def tabular_supernet(
@@ -129,21 +126,19 @@ def _forward(
             nodes.append(total)
         return nodes[-1], after
 
-    for s in range(STAGES):
+    for s, (channels, _) in enumerate(plan.stages):
         if s:
             name = f"reduce{s}"
-            x, after[name] = _residual(params[name], stats[name], x, mode)
+            own = {"params": params[name], "batch_stats": stats[name]}
+            (x,), moved = Residual(channels).apply(own, (x,), (), mode, None, 0.0, mutable=["batch_stats"])
+            after[name] = moved["batch_stats"]
         name = f"stage{s}"
         x, after[name] = jax.lax.scan(cell, x, (params[name], stats[name]), length=plan.form.cells)
     head = params["head"]
-    x, last = _norm(head["norm"], stats["head"]["norm"], x, mode)
+    x, last = normalise(head["norm"], stats["head"]["norm"], x, mode)
     after["head"] = {"norm": last}
-    x = wide(jax.nn.relu(x)).mean((1, 2))
-    if dropout and key is not None:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_index(len(x)))
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - dropout, x.shape[1:]))(keys)
-        x = jnp.where(keep, x / (1 - dropout), 0)
-    logits = jnp.matmul(x, head["dense"]["kernel"], precision="highest") + head["dense"]["bias"][None]
+    dense = {"dense": head["dense"]["kernel"], "bias": head["dense"]["bias"]}
+    logits = classify(dense, jax.nn.relu(x), key, dropout)
     return logits, ({**variables, "batch_stats": after} if mode.train else variables)
 
 
@@ -161,68 +156,9 @@ def _branch(op: str, mode: Mode, moving: PyTree, stats: PyTree) -> tuple[jax.Arr
     return y, {**stats, op: after}
 
 
-def _conv(params: PyTree, stats: PyTree, x: jax.Array, mode: Mode, stride: int = 1) -> tuple[jax.Array, PyTree]:
+def _conv(params: PyTree, stats: PyTree, x: jax.Array, mode: Mode) -> tuple[jax.Array, PyTree]:
     """A convolution and its batch norm."""
     x, kernel = cast(mode.dtype, x, params["kernel"])
-    x = conv2d(x, kernel, (stride, stride), precision=precision(mode.dtype))
-    y, after = _norm(params.get("norm", {}), stats["norm"], x, mode)
+    x = conv2d(x, kernel, precision=precision(mode.dtype))
+    y, after = normalise(params.get("norm", {}), stats["norm"], x, mode)
     return y, {"norm": after}
-
-
-def _norm(params: PyTree, stats: PyTree, x: jax.Array, mode: Mode) -> tuple[jax.Array, PyTree]:
-    mean, var = stats["mean"], stats["var"]
-    gamma, beta = params.get("gamma", jnp.ones_like(mean)), params.get("beta", jnp.zeros_like(mean))
-    y, (mean, var) = batch_norm(x, gamma, beta, mean, var, train=mode.train, momentum=mode.bn_momentum, eps=mode.bn_eps)
-    return y, {"mean": mean, "var": var}
-
-
-def _residual(params: PyTree, stats: PyTree, x: jax.Array, mode: Mode) -> tuple[jax.Array, PyTree]:
-    """Two convolutions, the first with stride 2, beside the means of 2x2 pixels and a 1x1 convolution."""
-    y, after = x, {}
-    for name, stride in _RESIDUAL.items():
-        y, after[name] = _conv(params[name], stats[name], jax.nn.relu(y), mode, stride)
-    b, h, w, c = x.shape
-    means = x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
-    means, kernel = cast(mode.dtype, means, params["shortcut"]["kernel"])
-    return y + conv2d(means, kernel, precision=precision(mode.dtype)), after
-
-
-def initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any) -> PyTree:
-    """The variables of all operations, the cells of a stage stacked."""
-
-    def array(*shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype)
-
-    def conv(size: int, c_in: int, c_out: int, affine: bool = True) -> PyTree:
-        scales = {"norm": {"gamma": array(c_out), "beta": array(c_out)}} if affine else {}
-        params = {"kernel": array(size, size, c_in, c_out), **scales}
-        return {"params": params, "batch_stats": {"norm": {"mean": array(c_out), "var": array(c_out)}}}
-
-    def together(parts: dict[str, PyTree]) -> PyTree:
-        return {kind: {name: part[kind] for name, part in parts.items()} for kind in ("params", "batch_stats")}
-
-    widths = [c for c, _ in plan.stages]
-    parts = {"stem": conv(3, plan.image[2], widths[0])}
-    for s, c in enumerate(widths):
-        if s:
-            block = together({"first": conv(3, widths[s - 1], c), "second": conv(3, c, c)})
-            block["params"]["shortcut"] = {"kernel": array(1, 1, widths[s - 1], c)}
-            parts[f"reduce{s}"] = block
-        ops = {op: size for op, size in SIZES.items() if op in plan.space.ops}
-        cell = together(
-            {
-                f"edge{e}": together({op: conv(size, c, c, affine) for op, size in ops.items()})
-                for e in range(plan.space.edges)
-            }
-        )
-        parts[f"stage{s}"] = {kind: [cell[kind]] * plan.form.cells for kind in cell}
-    shapes = together(parts)
-    last = conv(1, widths[-1], widths[-1])
-    dense = {"kernel": array(widths[-1], plan.classes), "bias": array(plan.classes)}
-    shapes["params"]["head"] = {"norm": last["params"]["norm"], "dense": dense}
-    shapes["batch_stats"]["head"] = last["batch_stats"]
-    values = initialise(key, shapes, dtype)
-    for kind in values:
-        for s in range(STAGES):
-            values[kind][f"stage{s}"] = jax.tree.map(lambda *cells: jnp.stack(cells), *values[kind][f"stage{s}"])
-    return values

@@ -13,13 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Layer, Mode, Norm, wide
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Layer, Mode, Norm, initialise, wide
 from nasjax.nets.numerics import cast, precision
 from nasjax.nets.parts import Line, assemble
-from nasjax.nets.tabular_cell import initial
 from nasjax.ops.conv import conv2d
 from nasjax.ops.pool import avg_pool
-from nasjax.spaces.tabular_plan import SIZES, TabularPlan
+from nasjax.spaces.tabular_plan import SIZES, STAGES, TabularPlan
 from nasjax.types import Key, Network, PyTree
 
 
@@ -63,13 +62,54 @@ def own(plan: TabularPlan, arch: np.ndarray, variables: PyTree) -> PyTree:
     return {kind: {part: tree for part, tree in of.items() if tree} for kind, of in parts.items()}
 
 
+def initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any) -> PyTree:
+    """The variables of all operations, the cells of a stage stacked."""
+
+    def array(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    def conv(size: int, c_in: int, c_out: int, affine: bool = True) -> PyTree:
+        scales = {"norm": {"gamma": array(c_out), "beta": array(c_out)}} if affine else {}
+        params = {"kernel": array(size, size, c_in, c_out), **scales}
+        return {"params": params, "batch_stats": {"norm": {"mean": array(c_out), "var": array(c_out)}}}
+
+    def together(parts: dict[str, PyTree]) -> PyTree:
+        return {kind: {name: part[kind] for name, part in parts.items()} for kind in ("params", "batch_stats")}
+
+    widths = [c for c, _ in plan.stages]
+    parts = {"stem": conv(3, plan.image[2], widths[0])}
+    for s, c in enumerate(widths):
+        if s:
+            block = together({"first": conv(3, widths[s - 1], c), "second": conv(3, c, c)})
+            block["params"]["shortcut"] = {"kernel": array(1, 1, widths[s - 1], c)}
+            parts[f"reduce{s}"] = block
+        ops = {op: size for op, size in SIZES.items() if op in plan.space.ops}
+        cell = together(
+            {
+                f"edge{e}": together({op: conv(size, c, c, affine) for op, size in ops.items()})
+                for e in range(plan.space.edges)
+            }
+        )
+        parts[f"stage{s}"] = {kind: [cell[kind]] * plan.form.cells for kind in cell}
+    shapes = together(parts)
+    last = conv(1, widths[-1], widths[-1])
+    dense = {"kernel": array(widths[-1], plan.classes), "bias": array(plan.classes)}
+    shapes["params"]["head"] = {"norm": last["params"]["norm"], "dense": dense}
+    shapes["batch_stats"]["head"] = last["batch_stats"]
+    values = initialise(key, shapes, dtype)
+    for kind in values:
+        for s in range(STAGES):
+            values[kind][f"stage{s}"] = jax.tree.map(lambda *cells: jnp.stack(cells), *values[kind][f"stage{s}"])
+    return values
+
+
 def _lines(plan: TabularPlan, arch: np.ndarray) -> Iterator[Line]:
     """Stem, stages, classifier, in the order in which they run."""
     yield Line(("stem",), Layer(Conv(plan.form.channels, 3), image=plan.image), ("x",), ("stem",))
     before = "stem"
     for s, (channels, _) in enumerate(plan.stages):
         if s:
-            yield Line((f"reduce{s}",), _Residual(channels), (before,), (f"reduce{s}",))
+            yield Line((f"reduce{s}",), Residual(channels), (before,), (f"reduce{s}",))
             before = f"reduce{s}"
         for n in range(plan.form.cells):
             lines, before = _cell((f"stage{s}", f"cell{n}"), plan, arch, before)
@@ -131,7 +171,7 @@ class _First(nn.Module):
         return (reads[0],)
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Two convolutions, the first with stride 2, beside the means of 2x2 pixels and a 1x1 convolution."""
 
     features: int

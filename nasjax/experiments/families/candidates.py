@@ -219,8 +219,8 @@ def known(config: CandidateConfig) -> tuple[Callable[[np.ndarray], dict[str, Any
     space, builder = config.space, catalog.builder(config.space.name)
     if config.looked_up:
         counts = {"params": None, "macs": None}
-        known = lambda arch: {"arch": space.encode(arch), "hash": space.identity(arch), **counts}  # noqa: E731
-        return with_truth(config, known), Metric("accuracy")
+        looked_up = lambda arch: {"arch": space.encode(arch), "hash": space.identity(arch), **counts}  # noqa: E731
+        return with_truth(config, looked_up), Metric("accuracy")
     describe = describer(builder, space, config.form, signature(config))
     return with_truth(config, describe), task_of(config, builder).metric
 
@@ -231,10 +231,10 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
     `kept` as of `experiment`.
     """
     space, builder = config.space, catalog.builder(config.space.name)
+    with_truth(config, space.encode)  # refuses a table that cannot be read
     if config.looked_up:
         return _tabular(config, space)
     task = task_of(config, builder)
-    with_truth(config, space.encode)  # refuses a table that cannot be read
     data = load(config.data)
     form = task.signature(data)
     masked = builder.masked(space, config.form, form) if builder.masked else None
