@@ -79,7 +79,7 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
     def start(variables: PyTree) -> PartsState:
         own = tuple(part_of(variables, part) for part in parts)
         return PartsState(
-            own=jax.tree.map(jnp.asarray, own),
+            own=own,
             optimiser=tuple(_at_rest(recipe, _shapes(one.get("params", {}))) for one in own),
             order=jnp.asarray(np.zeros(train_size, np.int32)),
             train_loss=jnp.asarray(np.zeros(recipe.epochs, np.float32)),
@@ -208,7 +208,7 @@ def _shapes(params: PyTree) -> Any:
 
 @functools.lru_cache(maxsize=KEPT)
 def _at_rest(recipe: Recipe, shapes: Any) -> PyTree:
-    """The optimiser's state before the first step: zeros, made on the host, where no size compiles a program."""
+    """The optimiser's state before the first step: zeros on the host, where no size compiles a program."""
     params: PyTree = {"/".join(path): jax.ShapeDtypeStruct(shape, dtype) for path, shape, dtype in shapes}
     if not params:
         return ()
@@ -216,7 +216,7 @@ def _at_rest(recipe: Recipe, shapes: Any) -> PyTree:
     def init(params: PyTree) -> PyTree:
         return optax.chain(*descent(recipe, params)).init(ravel_pytree(params)[0])
 
-    return jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)), jax.eval_shape(init, params))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(init, params))
 
 
 def _move(
