@@ -25,7 +25,7 @@ def test_uniform_edge_weights_divide_by_the_number_of_inputs():
     network = darts_search(channels=C, layers=1, classes=3, partial=1)
     keys = jax.random.split(jax.random.key(1), 2)
     alpha = {cell: jax.random.normal(k, (14, 8)) for cell, k in zip(CELLS, keys, strict=True)}
-    edges = {name: jnp.zeros(14) for name in pc_darts.EDGE_WEIGHTS}
+    edges = {name: jnp.zeros(14) for name in ("normal_edges", "reduce_edges")}
     choice = pc_darts.edge_relaxation(len(OPERATORS)).choice(alpha | edges)
     plain = {cell: choice[cell] / INPUTS[:, None] for cell in CELLS}
     variables = jax.jit(network.init)(jax.random.key(2), plain, X)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tools.tabular_reference import reference
 from tools.tiny_choice_chains import quick
 
 from nasjax.building.tabular_cell import BUILDER
@@ -73,55 +74,9 @@ def test_a_path_equals_the_cell_s_own_network(ran):
 def test_logits_by_plain_numpy(ran):
     x, variables, found = ran
     for arch, (_, _, tested), _ in found:
-        np.testing.assert_allclose(tested, reference(variables, arch, np.asarray(x)), atol=1e-10)
-
-
-def reference(variables, arch, x):
-    """The logits as the paper describes the network, with running statistics."""
-    params, stats = (jax.tree.map(np.asarray, variables[kind]) for kind in ("params", "batch_stats"))
-
-    def conv(x, w, stride=1):
-        k, h, w_ = w.shape[0], x.shape[1], x.shape[2]
-        padded = np.pad(x, [(0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)])
-        taps = [padded[:, i : i + h, j : j + w_] @ w[i, j] for i in range(k) for j in range(k)]
-        return sum(taps)[:, ::stride, ::stride]
-
-    def norm(x, p, s):
-        p, s = p["norm"], s["norm"]
-        return (x - s["mean"]) / np.sqrt(s["var"] + 1e-5) * p["gamma"] + p["beta"]
-
-    def pool(x):
-        ones = np.pad(np.ones(x.shape[1:3]), 1)
-        padded, (h, w) = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), x.shape[1:3]
-        places = [(i, j) for i in range(3) for j in range(3)]
-        total = sum(padded[:, i : i + h, j : j + w] for i, j in places)
-        return total / sum(ones[i : i + h, j : j + w] for i, j in places)[..., None]
-
-    def edge(name, x, p, s):
-        if name == "none":
-            return 0 * x
-        if name == "skip_connect":
-            return x
-        if name == "avg_pool_3x3":
-            return pool(x)
-        return norm(conv(np.maximum(x, 0), p[name]["kernel"]), p[name], s[name])
-
-    x = norm(conv(x, params["stem"]["kernel"]), params["stem"], stats["stem"])
-    names = [TabularCell().ops[op] for op in arch]
-    for stage in range(3):
-        if stage:
-            p, s = params[f"reduce{stage}"], stats[f"reduce{stage}"]
-            y = norm(conv(np.maximum(x, 0), p["first"]["kernel"], 2), p["first"], s["first"])
-            y = norm(conv(np.maximum(y, 0), p["second"]["kernel"]), p["second"], s["second"])
-            means = (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
-            x = y + conv(means, p["shortcut"]["kernel"])
-        for n in range(2):
-            p, s = (jax.tree.map(lambda leaf: leaf[n], kind[f"stage{stage}"]) for kind in (params, stats))  # noqa: B023
-            a = edge(names[0], x, p["edge0"], s["edge0"])
-            b = edge(names[1], x, p["edge1"], s["edge1"]) + edge(names[2], a, p["edge2"], s["edge2"])
-            x = sum(edge(names[e], z, p[f"edge{e}"], s[f"edge{e}"]) for e, z in ((3, x), (4, a), (5, b)))
-    x = np.maximum(norm(x, params["head"], stats["head"]), 0).mean((1, 2))
-    return x @ params["head"]["dense"]["kernel"] + params["head"]["dense"]["bias"]
+        names = [PLAN.space.ops[op] for op in arch]
+        by_numpy = reference(variables, np.asarray(x), lambda e, x, operate, names=names: operate(names[e], x))
+        np.testing.assert_allclose(tested, by_numpy, atol=1e-10)
 
 
 def test_a_step_moves_only_what_its_paths_use(ran):

@@ -98,6 +98,26 @@ def test_vmap_over_children():
     np.testing.assert_allclose(many, jnp.stack([one(x, w) for x, w in zip(xs, ws, strict=True)]), atol=2e-3)
 
 
+@pytest.mark.parametrize("channels", [3, 4, 16])
+def test_second_derivatives_in_a_scan(channels):
+    """JAX loses what a `custom_vjp` keeps where an inner pad does nothing; 3 channels are padded, 16 take columns."""
+
+    def product(op):
+        def gradient(scale, x, ws):
+            def run(x, ws):
+                return lax.scan(lambda x, w: (x + scale * op(x, w), None), x, ws)[0]
+
+            by_x, by_ws = jax.vjp(run, x, ws)[1](jnp.cos(x))
+            return jnp.square(by_x).sum() + jnp.square(by_ws).sum()
+
+        return jax.jit(jax.grad(gradient, (0, 1, 2)))
+
+    with jax.enable_x64(True):
+        x, ws = draw(2, 4, 4, channels), draw(2, 3, 3, channels, channels) / 10
+        found, expected = (product(op)(0.3, x, ws) for op in (conv2d, reference))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
+
+
 def test_even_kernels_are_refused():
     with pytest.raises(ValueError, match="odd"):
         conv2d(jnp.zeros((1, 8, 8, 3)), jnp.zeros((2, 3, 3, 4)))

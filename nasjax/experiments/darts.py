@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nasjax.experiments.families import gradients as base
-from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
+from nasjax.experiments.families.gradients import LearnConfig, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
+from nasjax.experiments.families.mixtures import mixture
 from nasjax.learners import architecture_gradient, darts
-from nasjax.nets.darts_search import darts_search
-from nasjax.spaces.darts_plan import SearchPlan
-from nasjax.types import Experiment, Signature
+from nasjax.learners.descent import Sgd
+from nasjax.types import Experiment, Learner, Network, Signature
 
 ORDERS = {
     "first": architecture_gradient.first_order,
@@ -43,59 +43,46 @@ class DartsConfig(SearchConfig):
     order: Literal["first", "second", "exact"] = "second"  # second: finite differences, the paper's; exact: a product
 
 
+@dataclass(frozen=True)
+class DartsOnTabular(TrainingConfig):
+    """Over the cells of NAS-Bench-201: settings of the benchmark's code; docs/tabular_cell.md."""
+
+    sgd: Sgd = Sgd(weight_decay=5e-4)
+    order: Literal["first", "second", "exact"] = "second"
+
+
 def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
     """The preset `name` for a data set and a space."""
     demo = DartsConfig(channels=8, layers=3, epochs=8, batch_size=32, order="first")
-    return base.preset("darts", name, dataset, space, {"demo": demo, "paper": DartsConfig()})
-
-
-def supernet(config: LearnConfig, signature: Signature) -> SearchPlan:
-    """The tables of the search network."""
-    return base.search_plan(config, signature)
+    tabular = {"demo": DartsOnTabular(epochs=8, batch_size=32, order="first"), "paper": DartsOnTabular()}
+    return base.preset("darts", name, dataset, space, {"demo": demo, "paper": DartsConfig()}, tabular=tabular)
 
 
 def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return base.counts(supernet(config, signature))
+    return mixture(config, signature).counts()
 
 
-def published(config: LearnConfig) -> dict[str, Any]:
+def published(config: LearnConfig) -> dict[str, Any] | None:
     """The figure to put beside our own."""
-    return PUBLISHED
+    return PUBLISHED if config.form is None else None
 
 
 def make(config: LearnConfig) -> Experiment:
     """DARTS on the data of `config`."""
-    search: DartsConfig = config.search
+    search: DartsConfig | DartsOnTabular = config.search
     data = base.data_of(config)
-    classes = data.signature.outputs
-    names = config.space.searched
-    network = darts_search(
-        channels=search.channels, layers=search.layers, classes=classes, operators=names, dtype=search.dtype
-    )
+    found = mixture(config, data.signature)
 
-    def learner() -> Any:
+    def learner(network: Network) -> Learner:
         return darts.darts(
             network,
             epochs=search.epochs,
             sgd=search.sgd,
             adam=search.adam,
             architecture_gradient=ORDERS[search.order],
-            operators=len(names["normal"][0]),
+            operators=found.operators,
+            edges=found.edges,
         )
 
-    return experiment(
-        Learning(
-            config=config,
-            task=data.task,
-            signature=data.signature,
-            stages=base.one_stage(learner, names),
-            batches=data.batches,
-            networks=lambda stage, facts: network,
-            weights=darts.probabilities,
-            choice=darts.probabilities,
-            derive=lambda stage, facts, state: darts.derive(state, facts),
-            inherit=lambda state: state.params,
-            facts=data.facts,
-        )
-    )
+    return experiment(base.mixed(config, data, found, learner, darts.probabilities, darts.probabilities))

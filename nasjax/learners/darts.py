@@ -13,9 +13,9 @@ import numpy as np
 
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
-from nasjax.learners.derivation import Names, architecture, every_edge, kept_pairs
+from nasjax.learners.derivation import DARTS_EDGES, Edges, Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS
+from nasjax.spaces.darts_cell import OPERATORS
 from nasjax.types import Key, Learner, Network, PyTree
 
 SPREAD = 1e-3  # standard deviation of the initial architecture parameters
@@ -29,13 +29,15 @@ def darts(
     adam: Adam | None = None,
     architecture_gradient: ArchitectureGradient = first_order,
     operators: int = len(OPERATORS),
+    edges: Edges = DARTS_EDGES,
     devices: int | None = None,
 ) -> Learner:
     """The learner of DARTS, CIFAR-10 settings. See `bilevel` for the arguments.
 
     Args:
-      network: `nets.darts_search`.
+      network: `nets.darts_search`, or any whose choice is {cell: f32[E, O]}.
       operators: how many each edge of the network has.
+      edges: of its cells.
 
     Example:
       >>> learner = darts(darts_search(), architecture_gradient=second_order_difference)
@@ -46,7 +48,7 @@ def darts(
     """
     return bilevel(
         network,
-        softmax_relaxation(operators),
+        softmax_relaxation(operators, edges),
         epochs=epochs,
         sgd=sgd,
         adam=adam,
@@ -55,19 +57,19 @@ def darts(
     )
 
 
-def softmax_relaxation(operators: int) -> Relaxation:
-    """alpha [14, operators] per cell type, shared by the cells of the type; the mixing weights are its softmax."""
+def softmax_relaxation(operators: int, edges: Edges = DARTS_EDGES) -> Relaxation:
+    """alpha [E, operators] per cell type, shared by the cells of the type; the mixing weights are its softmax."""
 
     def init(key: Key) -> PyTree:
-        keys = jax.random.split(key, len(CELLS))
-        return {c: SPREAD * jax.random.normal(k, (len(EDGES), operators)) for c, k in zip(CELLS, keys, strict=True)}
+        keys = jax.random.split(key, len(edges))
+        return {c: SPREAD * jax.random.normal(k, (len(edges[c]), operators)) for c, k in zip(edges, keys, strict=True)}
 
     return Relaxation(init, lambda alpha: jax.tree.map(jax.nn.softmax, alpha))
 
 
 def probabilities(state: BilevelState) -> dict[str, np.ndarray]:
     """softmax(alpha), {"normal": f32[14, O], "reduce": f32[14, O]}, on the host; for the report's histories."""
-    return {cell: np.asarray(jax.nn.softmax(state.alpha[cell])) for cell in CELLS}
+    return {cell: np.asarray(jax.nn.softmax(values)) for cell, values in state.alpha.items()}
 
 
 def derive(state: BilevelState, names: Mapping[str, Names] | None = None) -> dict[str, Any]:

@@ -6,7 +6,8 @@ sections 3.2 and 3.3. The network implements partial channels (`nets.darts_searc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,12 +17,12 @@ import numpy as np
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
 from nasjax.learners.darts import SPREAD, softmax_relaxation
-from nasjax.learners.derivation import Names, architecture, every_edge, kept_pairs
+from nasjax.learners.derivation import DARTS_EDGES, Edges, Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.spaces.darts_cell import CELLS, EDGES, NODES, OPERATORS
+from nasjax.spaces.darts_cell import EDGES, OPERATORS
 from nasjax.types import Key, Learner, Network, PyTree
 
-EDGE_WEIGHTS = tuple(f"{cell}_edges" for cell in CELLS)  # their entries in alpha and in the network's choice
+_BETA = "_edges"  # ends the names of beta in alpha and in the network's choice
 
 
 def pc_darts(
@@ -33,6 +34,7 @@ def pc_darts(
     adam: Adam | None = None,
     architecture_gradient: ArchitectureGradient = first_order,
     operators: int = len(OPERATORS),
+    edges: Edges = DARTS_EDGES,
     devices: int | None = None,
 ) -> Learner:
     """The learner of PC-DARTS, CIFAR-10 settings (batch 256). See `bilevel` for the arguments.
@@ -40,10 +42,11 @@ def pc_darts(
     Args:
       network: `nets.darts_search(partial=4)`; it takes edge weights.
       operators: how many each edge of the network has.
+      edges: of its cells.
     """
     return bilevel(
         network,
-        edge_relaxation(operators),
+        edge_relaxation(operators, edges),
         epochs=epochs,
         frozen_epochs=frozen_epochs,
         sgd=sgd or Sgd(rate=0.1, final_rate=0.0),
@@ -53,35 +56,42 @@ def pc_darts(
     )
 
 
-def edge_relaxation(operators: int) -> Relaxation:
-    """DARTS's relaxation and beta [14] per cell type ("normal_edges", "reduce_edges"): softmax over a node's edges."""
-    inner = softmax_relaxation(operators)
+def edge_relaxation(operators: int, edges: Edges = DARTS_EDGES) -> Relaxation:
+    """DARTS's relaxation and beta [E] per cell type ("normal_edges", ...): softmax over the edges into a node."""
+    inner = softmax_relaxation(operators, edges)
 
     def init(key: Key) -> PyTree:
-        key_alpha, *keys = jax.random.split(key, 1 + len(CELLS))
-        edges = {name: SPREAD * jax.random.normal(k, (len(EDGES),)) for name, k in zip(EDGE_WEIGHTS, keys, strict=True)}
-        return inner.init(key_alpha) | edges
+        key_alpha, *keys = jax.random.split(key, 1 + len(edges))
+        beta = {c + _BETA: SPREAD * jax.random.normal(k, (len(edges[c]),)) for c, k in zip(edges, keys, strict=True)}
+        return inner.init(key_alpha) | beta
 
     def choice(alpha: PyTree) -> PyTree:
-        return inner.choice({cell: alpha[cell] for cell in CELLS}) | {e: edge_softmax(alpha[e]) for e in EDGE_WEIGHTS}
+        beta = {cell + _BETA: edge_softmax(alpha[cell + _BETA], of) for cell, of in edges.items()}
+        return inner.choice({cell: alpha[cell] for cell in edges}) | beta
 
     return Relaxation(init, choice)
 
 
-def edge_softmax(beta: jax.Array) -> jax.Array:
-    """Softmax within the groups of 2, 3, 4 and 5 edges that enter one node: f32[14] -> f32[14]."""
-    groups = [[e for e, (_, to) in enumerate(EDGES) if to == node] for node in NODES]
-    return jnp.concatenate([jax.nn.softmax(beta[edges[0] : edges[-1] + 1]) for edges in groups])
+def edge_softmax(beta: jax.Array, edges: Sequence[tuple[int, int]] = EDGES) -> jax.Array:
+    """Softmax within the groups of edges that enter one node, as they follow each other: f32[E] -> f32[E]."""
+    groups = [len(list(group)) for _, group in itertools.groupby(edges, key=lambda pair: pair[1])]
+    parts = jnp.split(beta, np.cumsum(groups)[:-1])
+    return jnp.concatenate([jax.nn.softmax(part) for part in parts])
 
 
-def probabilities(state: BilevelState) -> dict[str, np.ndarray]:
-    """Softmax of alpha [14, O] and of beta [14], entries as in alpha, on the host; for the report's histories."""
-    choice = edge_relaxation(0).choice(state.alpha)
+def probabilities(state: BilevelState, edges: Edges = DARTS_EDGES) -> dict[str, np.ndarray]:
+    """Softmax of alpha [E, O] and of beta [E], entries as in alpha, on the host; for the report's histories."""
+    choice = edge_relaxation(0, edges).choice(state.alpha)
     return {name: np.asarray(weights) for name, weights in choice.items()}
 
 
+def scores(state: BilevelState, edges: Edges = DARTS_EDGES) -> dict[str, np.ndarray]:
+    """What a cell is derived from: softmax(alpha) * softmax(beta), f32[E, O] per cell type."""
+    p = probabilities(state, edges)
+    return {cell: p[cell] * p[cell + _BETA][:, None] for cell in edges}
+
+
 def derive(state: BilevelState, names: Mapping[str, Names] | None = None) -> dict[str, Any]:
-    """The discrete architecture, as JSON: DARTS's rule on softmax(alpha) * softmax(beta). `names` as in `darts`."""
-    p, names = probabilities(state), names or every_edge()
-    scores = {cell: p[cell] * p[edges][:, None] for cell, edges in zip(CELLS, EDGE_WEIGHTS, strict=True)}
-    return architecture({cell: kept_pairs(s, names[cell]) for cell, s in scores.items()}, names)
+    """The discrete architecture, as JSON: DARTS's rule on the scores. `names` as in `darts`."""
+    names = names or every_edge()
+    return architecture({cell: kept_pairs(s, names[cell]) for cell, s in scores(state).items()}, names)

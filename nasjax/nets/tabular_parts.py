@@ -62,8 +62,8 @@ def own(plan: TabularPlan, arch: np.ndarray, variables: PyTree) -> PyTree:
     return {kind: {part: tree for part, tree in of.items() if tree} for kind, of in parts.items()}
 
 
-def initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any) -> PyTree:
-    """The variables of all operations, the cells of a stage stacked."""
+def initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any, partial: int = 1) -> PyTree:
+    """The variables of all operations, the cells of a stage stacked; those read one channel in `partial`."""
 
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)
@@ -86,7 +86,7 @@ def initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any) -> PyTree:
         ops = {op: size for op, size in SIZES.items() if op in plan.space.ops}
         cell = together(
             {
-                f"edge{e}": together({op: conv(size, c, c, affine) for op, size in ops.items()})
+                f"edge{e}": together({op: conv(size, c // partial, c // partial, affine) for op, size in ops.items()})
                 for e in range(plan.space.edges)
             }
         )

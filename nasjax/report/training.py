@@ -23,6 +23,11 @@ _KNOWN = {  # title, axis title with its unit, and what to know
     "staleness": ("Staleness of samples", "updates between proposal and use", ""),
     "depth": ("Depth asked for", "layers", ""),
     "tau": ("Order of operator scores", "Kendall's tau from epoch to epoch", "1: the order of operators has settled."),
+    "true_result": (
+        "True result of the epoch's cell",
+        "accuracy in the table",
+        "Of the cell that the epoch would derive.",
+    ),
     "skips": ("Skip connections", "skip connections in the normal cell", "Of the cell that the epoch would derive."),
 }
 

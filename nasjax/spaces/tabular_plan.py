@@ -132,6 +132,14 @@ class TabularPlan:
         edges = self.space.edges * int(self.table.weights.sum() + self.table.scales.sum() * affine)
         return edges + self.fixed.weights + self.fixed.scales
 
+    def mixed(self, partial: int = 1) -> tuple[int, int]:
+        """Parameters and multiply-adds of the search network in which every edge has all operations.
+
+        One channel in `partial` goes through them; their batch norms have no scales and shifts.
+        """
+        weights, macs = (self.space.edges * int(column.sum()) // partial**2 for column in self.table[::2])
+        return weights + self.fixed.weights + self.fixed.scales, macs + self.fixed.macs
+
     def counter(self, what: str) -> Callable[[jax.Array], jax.Array]:
         """arch i32[..., edges] -> "params" or "macs", traceable, i32. Raises ValueError where they do not fit."""
         if self.largest_macs() >= 2**31:

@@ -8,18 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from nasjax import catalog
 from nasjax.building.built import task_of
 from nasjax.building.darts_cell import SMALL, EvalConfig
+from nasjax.building.tabular_cell import BENCHMARK
 from nasjax.data.dataset import DataConfig, load
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
-from nasjax.learners.derivation import CELLS, Names
+from nasjax.experiments.families.mixtures import Mixture, skips
+from nasjax.experiments.families.true_results import with_truth
+from nasjax.learners.derivation import Names, discrete_choice
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.spaces.darts_cell import EDGES, NODES, DartsCell
+from nasjax.spaces.darts_cell import DartsCell
+from nasjax.spaces.darts_notation import written
 from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_plan import TabularForm
 from nasjax.train.augment import Augment
 from nasjax.train.batches import Batches, paired
 from nasjax.train.fit import resident
@@ -31,18 +38,15 @@ METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what t
 
 
 @dataclass(frozen=True)
-class SearchConfig:
-    """The search network and its training; what a method adds stands in its own file.
+class TrainingConfig:
+    """How a search network is trained; what a method adds stands in its own file.
 
     Attributes:
-      channels, layers: C and L of the search network.
       epochs, batch_size: of the search (P-DARTS: of each stage); the batch of each of the two sides.
       sgd, adam: of weights and architecture parameters (MSR-DARTS has none of these).
       dtype: of the large multiplications.
     """
 
-    channels: int = 16
-    layers: int = 8
     epochs: int = 50
     batch_size: int = 64
     sgd: Sgd = Sgd()
@@ -50,13 +54,28 @@ class SearchConfig:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        SearchPlan(self.channels, self.layers)  # refuses sizes that cannot be built
-        if self.layers < 3:
-            raise ValueError(f"layers must be at least 3, got {self.layers}: with fewer no cell is a normal one")
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")
+
+
+@dataclass(frozen=True)
+class SearchConfig(TrainingConfig):
+    """The same with the search network of `darts_cell`.
+
+    Attributes:
+      channels, layers: C and L of the search network.
+    """
+
+    channels: int = 16
+    layers: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        SearchPlan(self.channels, self.layers)  # refuses sizes that cannot be built
+        if self.layers < 3:
+            raise ValueError(f"layers must be at least 3, got {self.layers}: with fewer no cell is a normal one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +84,18 @@ class LearnConfig(Config):
 
     Attributes:
       augment: of the search.
-      eval: the network in which the found cell is evaluated.
+      eval: the network in which the found cell is evaluated; None where `form` is.
+      form: of search network and evaluation network, where they are one as in `tabular_cell`.
     """
 
     augment: Augment
-    eval: EvalConfig = EvalConfig()
+    eval: EvalConfig | None = EvalConfig()
+    form: TabularForm | None = None
 
     @property
-    def network_form(self) -> EvalConfig:
+    def network_form(self) -> Any:
         """See `Config`."""
-        return self.eval
+        return self.eval if self.form is None else self.form
 
 
 class Learning(NamedTuple):
@@ -91,11 +112,15 @@ class Learning(NamedTuple):
     derive: Callable[[int, Any, PyTree], dict[str, Any]]  # (stage, facts, state) -> architecture as JSON
     inherit: Callable[[PyTree], PyTree]  # state -> the weights that the derived cell inherits
     facts: dict[str, Any]  # for config.json
+    # how a cell is read, see `Mixture`
+    discrete: Callable[[Mapping[str, Any], Mapping[str, Any], PyTree], PyTree] = discrete_choice
+    written: Callable[[Mapping[str, Any]], str] = written
+    skips: Callable[[Mapping[str, Any]], int] = skips
 
 
 def one_stage(learner: Callable[[], Learner], names: Mapping[str, Names]) -> Stages:
     """Stages of a method that has one; `names` are the operators of the network's edges."""
-    facts = {cell: [list(of) for of in names[cell]] for cell in CELLS}
+    facts = {cell: [list(of) for of in names[cell]] for cell in names}
     return Stages(lambda i, previous, state: facts if i == 0 else None, lambda i, facts: learner())
 
 
@@ -117,33 +142,13 @@ def data_of(config: LearnConfig) -> SearchData:
     builder = catalog.builder(config.space.name)
     task, data = task_of(config, builder), load(config.data)
     signature = task.signature(data)
-    pairs = [[config.space.choices[0], i % 2] for i in range(2 * len(NODES))]
-    some = {"space": config.space.name, **dict.fromkeys(CELLS, pairs)}
-    builder.build(config.space, config.eval, some, signature)  # now rather than after the search
+    some = config.space.encode(np.asarray(config.space.sample(jax.random.key(0))))
+    builder.build(config.space, config.network_form, some, signature)  # now rather than after the search
+    with_truth(config, config.space.encode)
     devices = device_count()
     batches = paired(resident(data), task, batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
     facts = {**dataset_facts(data, task), "strategy": f"one supernet on {devices} device(s)"}
     return SearchData(batches, task, signature, facts)
-
-
-def discrete_choice(tree: Mapping[str, Any], facts: Mapping[str, Any], like: PyTree) -> PyTree:
-    """The search network's `choice` that computes the derived cell alone: 1 for what was kept, 0 elsewhere.
-
-    Args:
-      tree: the derived architecture as JSON.
-      facts: the operators of each edge.
-      like: a choice of the network; the weights of edges, where it has them, become 1 and 0 as well (ours).
-    """
-    out = dict(like)
-    for cell in CELLS:
-        kept = np.zeros(np.shape(like[cell]), np.float32)
-        for position, (operator, source) in enumerate(tree[cell]):
-            edge = EDGES.index((source, 2 + position // 2))
-            kept[edge, list(facts[cell][edge]).index(operator)] = 1.0
-        out[cell] = kept
-        if f"{cell}_edges" in out:  # partial channels pass by the operators, so 0 for these is not enough
-            out[f"{cell}_edges"] = kept.any(1).astype(np.float32)
-    return out
 
 
 def search_plan(config: LearnConfig, signature: Signature, **changes: Any) -> SearchPlan:
@@ -159,6 +164,43 @@ def counts(plan: SearchPlan) -> dict[str, Any]:
     return {"describes": "search network", "params": plan.params, "macs": plan.macs}
 
 
+def mixed(
+    config: LearnConfig,
+    data: SearchData,
+    found: Mixture,
+    learner: Callable[[Network], Learner],
+    weights: Callable[[PyTree], dict[str, np.ndarray]],
+    scores: Callable[[PyTree], dict[str, np.ndarray]],
+) -> Learning:
+    """The parts of a method of one stage whose cells are derived from scores of operators.
+
+    Args:
+      config: of the search.
+      data: of the search.
+      found: the search network.
+      learner: of a network.
+      weights: state -> the network's mixing weights.
+      scores: state -> what the cells are derived from.
+    """
+    network = found.network(config.search.dtype)
+    return Learning(
+        config=config,
+        task=data.task,
+        signature=data.signature,
+        stages=one_stage(lambda: learner(network), found.names),
+        batches=data.batches,
+        networks=lambda stage, facts: network,
+        weights=weights,
+        choice=weights,
+        derive=lambda stage, facts, state: found.derive(scores(state)),
+        inherit=lambda state: state.params,
+        facts=data.facts,
+        discrete=found.discrete,
+        written=found.written,
+        skips=found.skips,
+    )
+
+
 def preset(
     method: str,
     name: str,
@@ -170,6 +212,7 @@ def preset(
     layers: int = 20,
     recipe: Recipe | None = None,
     imagenet: Recipe | None = None,
+    tabular: dict[str, Any] | None = None,
 ) -> LearnConfig:
     """The named settings of a method of the DARTS family.
 
@@ -177,18 +220,23 @@ def preset(
       method: its name.
       name: "demo" (at most three minutes on two CPU cores) or "paper".
       dataset: "digits", "cifar10", "imagenet" (for --mode=inspect) or the path of an .npz.
-      space: "darts_cell", or None for it.
+      space: "darts_cell", or None for it; "tabular_cell" where `tabular` is given.
       search: preset -> the method's own settings.
       valid_part: share of the training images that serves as the validation side, 1/2 in DARTS, 1/5 in MSR-DARTS.
       layers, recipe, imagenet: the paper's evaluation: cells on CIFAR-10, and the training there and on ImageNet;
         None = as in DARTS.
+      tabular: preset -> the method's own settings over the cells of NAS-Bench-201.
 
     Raises:
       ValueError: unknown preset or space.
     """
     presets(name, ("demo", "paper"))
-    if space not in (None, "darts_cell"):
-        raise ValueError(f"unknown space {space!r} for {method}; choose darts_cell")
+    known = ("darts_cell", "tabular_cell") if tabular else ("darts_cell",)
+    if space not in (None, *known):
+        raise ValueError(f"unknown space {space!r} for {method}; choose {' or '.join(known)}")
+    if space == "tabular_cell":
+        assert tabular
+        search = tabular
     dataset = dataset or ("cifar10" if name == "paper" else "digits")
     pool = catalog.source(dataset).size
     valid_size = math.floor(pool * valid_part) if pool else None
@@ -209,6 +257,12 @@ def preset(
     )
     if name == "paper":
         config = dataclasses.replace(config, retrain=RetrainConfig(part="all"))
+    if space == "tabular_cell":
+        builder = catalog.builder(space)
+        form = builder.form if name == "paper" or not builder.small else builder.small[1]
+        config = dataclasses.replace(config, space=TabularCell(), eval=None, form=form)
+        recipe = dataclasses.replace(BENCHMARK, augment=augment)
+        return dataclasses.replace(config, retrain_recipe=recipe) if name == "paper" else config
     if name == "paper" and dataset == "imagenet":
         stem = EvalConfig(48, 14, True, "imagenet")
         config = dataclasses.replace(config, eval=stem, retrain_recipe=imagenet or imagenet_recipe())

@@ -13,8 +13,8 @@ from nasjax import catalog
 from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import ticking
 from nasjax.experiments.families.config import demo_line, next_line
-from nasjax.experiments.families.gradients import METRICS, Learning, discrete_choice
-from nasjax.spaces.darts_notation import written
+from nasjax.experiments.families.gradients import METRICS, Learning
+from nasjax.experiments.families.true_results import lines, with_truth
 from nasjax.store import checkpoint
 from nasjax.train.losses import classified
 from nasjax.train.passes import validation
@@ -46,9 +46,13 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
     def history(stage: int, facts: Any, state: PyTree) -> dict[str, Any]:
         tree = experiment.derive(stage, facts, state)
         weights = {name: _rounded(values) for name, values in experiment.weights(state).items()}
-        skips = sum(operator == "skip_connect" for operator, _ in tree["normal"])
         scores = {name: _finite(getattr(state, name)) for name in ("valid_loss", "valid_accuracy")}
-        return {**scores, "skips": skips, "arch": tree, "weights": weights}
+        found = {**scores, "skips": experiment.skips(tree), "arch": tree, "weights": weights}
+        if experiment.config.truth:  # what the cell of this epoch is truly worth
+            space = experiment.config.space
+            row = with_truth(experiment.config, lambda arch: {})(space.decode(tree))
+            found |= {"true_result": row["result"]}
+        return found
 
     end = learn(
         seed,
@@ -57,7 +61,7 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
         workdir=path,
         metrics=METRICS,
         history=history,
-        on_epoch=_told(watch),
+        on_epoch=_told(experiment, watch),
         on_step=ticking(watch),
         record_line=watch.record,
     )
@@ -68,14 +72,21 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
     network = experiment.networks(end.stage, end.facts)
     scores = _scores(experiment, network, end, tree)
     config = experiment.config
-    built = catalog.builder(config.space.name).build(config.space, config.eval, tree, experiment.signature)
+
+    def describe(arch: np.ndarray) -> dict[str, Any]:
+        form, shown = config.network_form, config.space.encode(arch)
+        built = catalog.builder(config.space.name).build(config.space, form, shown, experiment.signature)
+        return {
+            "arch": built.arch,
+            "hash": config.space.identity(arch),
+            "params": built.params,
+            "macs": built.macs,
+        }
+
     row = {
         "id": 0,
         "parent": -1,
-        "arch": built.arch,
-        "hash": config.space.identity(config.space.decode(built.arch)),
-        "params": built.params,
-        "macs": built.macs,
+        **with_truth(config, describe)(config.space.decode(tree)),
         "fitness": scores["derived"],
         "cost_s": round(end.wall_s, 3),
         "status": "ok" if scores["derived"] is not None else "failed",
@@ -92,14 +103,15 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
 def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
     """What to tell of the derived cell."""
     config = experiment.config
-    lines = [written(row["arch"])]
+    told = [experiment.written(row["arch"])]
     if row["fitness"] is not None:
-        lines.append(
+        told.append(
             f"Validation accuracy of the search network {row['search_accuracy']:.2%}, of the derived cell with its "
             f"weights {row['fitness']:.2%}. {row['params']:,} parameters when retrained."
         )
-    lines.append(f"Results: {path}/report.html, {path}/best.json, {path}/metrics.jsonl")
-    return [*lines, next_line(config, path, "retrain"), *demo_line(config)]
+    told += lines(config, path)
+    told.append(f"Results: {path}/report.html, {path}/best.json, {path}/metrics.jsonl")
+    return [*told, next_line(config, path, "retrain"), *demo_line(config)]
 
 
 def _scores(experiment: Learning, network: Network, end: Progress, tree: dict[str, Any]) -> dict[str, Any]:
@@ -113,21 +125,22 @@ def _scores(experiment: Learning, network: Network, end: Progress, tree: dict[st
     validate = validation(network, classified, batch_statistics=True)
     batches = [batch for batch in experiment.batches.valid() if len(batch[1]) == experiment.config.search.batch_size]
     out = {}
-    for name, choice in (("search", mixed), ("derived", discrete_choice(tree, end.facts, mixed))):
+    for name, choice in (("search", mixed), ("derived", experiment.discrete(tree, end.facts, mixed))):
         out[name] = _finite(validate(params, end.state.batch_stats, choice, batches)[1])
     return out
 
 
-def _told(watch: Watch) -> Callable[[Progress], None]:
+def _told(experiment: Learning, watch: Watch) -> Callable[[Progress], None]:
     def told(progress: Progress) -> None:
         row = progress.row
         accuracy = row["valid_accuracy"]
         shown = "none" if accuracy is None else f"{accuracy:.2%}"
         watch.say(
             f"epoch {progress.epoch} (stage {progress.stage + 1}): training loss {row['train_loss']:.4f}, "
-            f"validation accuracy {shown}, {row['skips']} skips in the normal cell, {progress.wall_s:.0f} s"
+            f"validation accuracy {shown}, {row['skips']} skips in the cell, {progress.wall_s:.0f} s"
         )
-        watch.say(f"  {written(row['arch'])}")
+        true = row.get("true_result")
+        watch.say(f"  {experiment.written(row['arch'])}" + (f"  truly {true:.2%}" if true is not None else ""))
 
     return told
 
