@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tools.commands import here, rows
-from tools.tabular_reference import reference
+from tools.tabular_reference import alone, reference
 from tools.tiny_choice_chains import quick
 
 from nasjax.experiments.families.mixtures import mixture
@@ -28,7 +28,7 @@ def weights(seed, *shape):
 def started(network):
     """Images, and variables of which none is 0 or 1."""
     x = jax.random.normal(jax.random.key(1), (3, 8, 4, 3), jnp.float64)
-    variables = network.init(jax.random.key(0), None, x)
+    variables = network.init(jax.random.key(0), {"cell": jnp.zeros((6, 5)), "cell_edges": jnp.zeros(6)}, x)
     return x, jax.tree.map(lambda v: v + 0.1 * jnp.cos(jnp.arange(v.size)).reshape(v.shape), variables)
 
 
@@ -77,8 +77,15 @@ def test_the_choice_of_a_cell_alone_computes_the_supernet_s_path():
     np.testing.assert_array_equal(choice["cell"].argmax(1), weights(5, 6, 5).argmax(1))
     with jax.enable_x64(True):
         network, supernet = found.network("float32"), tabular_supernet(PLAN, affine=False)
-        x, variables = started(network)
-        mixed, _ = quick(network.apply)(variables, {"cell": choice["cell"]}, x)
+        x, variables = started(supernet)
+        apart = {
+            kind: {
+                name: {f"cell{n}": alone(part, n) for n in range(2)} if name.startswith("stage") else part
+                for name, part in of.items()
+            }
+            for kind, of in variables.items()
+        }
+        mixed, _ = quick(network.apply)(apart, {"cell": choice["cell"]}, x)
         path, _ = quick(supernet.apply)(variables, jnp.asarray(SPACE.decode(tree)), x)
         np.testing.assert_allclose(mixed, path, atol=1e-10)
 

@@ -41,6 +41,7 @@ def learn(
     on_epoch: Callable[[Progress], None] = lambda progress: None,
     on_step: Callable[[int, int], None] = lambda done, steps: None,
     record_line: Callable[[dict[str, Any]], None] = lambda row: None,
+    stop: Callable[[list[dict[str, Any]]], bool] = lambda rows: False,
 ) -> Progress:
     """Runs or continues a search by gradients in `workdir`.
 
@@ -54,6 +55,7 @@ def learn(
       on_epoch: called after every epoch.
       on_step: called after every step with the steps done in this epoch and their number.
       record_line: receives every line of metrics.jsonl once it is written.
+      stop: all lines so far -> whether the stage ends here.
 
     Returns:
       The end of the last stage.
@@ -121,6 +123,8 @@ def learn(
             wall_s = time.monotonic() - began
             row = {"epoch": record["epochs"], "stage": stage, "done": done, "wall_s": round(wall_s, 3), **means}
             row |= history(stage, facts, record["state"])
+            rows.append(row)
+            row["done"] = done = done or stop(rows)
             with checkpoint.writing(workdir):
                 checkpoint.append_lines(lines, [row])
             record_line(row)

@@ -17,6 +17,7 @@ from nasjax.experiments.families.gradients_run import experiment
 from nasjax.experiments.families.mixtures import mixture
 from nasjax.learners import architecture_gradient, darts
 from nasjax.learners.descent import Sgd
+from nasjax.learners.stopping import Stopping
 from nasjax.types import Experiment, Learner, Network, Signature
 
 ORDERS = {
@@ -41,6 +42,7 @@ class DartsConfig(SearchConfig):
     """Section 2.3 and appendix A.1.1 of the paper; docs/methods/darts.md."""
 
     order: Literal["first", "second", "exact"] = "second"  # second: finite differences, the paper's; exact: a product
+    stopping: Stopping = Stopping()
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class DartsOnTabular(TrainingConfig):
 
     sgd: Sgd = Sgd(weight_decay=5e-4)
     order: Literal["first", "second", "exact"] = "second"
+    stopping: Stopping = Stopping()
 
 
 def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
@@ -85,4 +88,5 @@ def make(config: LearnConfig) -> Experiment:
             edges=found.edges,
         )
 
-    return experiment(base.mixed(config, data, found, learner, darts.probabilities, darts.probabilities))
+    relaxation = darts.softmax_relaxation(found.operators, found.edges)
+    return experiment(base.mixed(config, data, found, learner, relaxation, darts.probabilities, darts.probabilities))

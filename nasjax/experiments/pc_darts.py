@@ -18,6 +18,7 @@ from nasjax.experiments.families.gradients_run import experiment
 from nasjax.experiments.families.mixtures import mixture
 from nasjax.learners import pc_darts
 from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.stopping import Stopping
 from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.types import Experiment, Learner, Network, Signature
 
@@ -40,6 +41,7 @@ class PcDartsConfig(SearchConfig):
     adam: Adam = Adam(rate=6e-4)
     frozen_epochs: int = 15  # first epochs without the architecture
     partial: int = 4  # K: one channel in K goes through the operators; 2 for ImageNet (its other settings are missing)
+    stopping: Stopping = Stopping()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +58,7 @@ class PcDartsOnTabular(TrainingConfig):
     adam: Adam = Adam(rate=6e-4)
     frozen_epochs: int = 15
     partial: int = 4  # 2 where 4 does not divide form.channels
+    stopping: Stopping = Stopping()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,4 +115,5 @@ def make(config: LearnConfig) -> Experiment:
         )
 
     weights, scores = (partial(of, edges=found.edges) for of in (pc_darts.probabilities, pc_darts.scores))
-    return experiment(base.mixed(config, data, found, learner, weights, scores))
+    relaxation = pc_darts.edge_relaxation(found.operators, found.edges)
+    return experiment(base.mixed(config, data, found, learner, relaxation, weights, scores))

@@ -23,7 +23,7 @@ PAPER = ReinforceConfig(learning_rate=5e-4, samples_per_update=1, accumulate=10)
 # Section 4.2: learning rate, initial weights, dropout and the epoch of the decay; the values are ours.
 GRID = RetrainConfig(
     grid=True,
-    grid_learning_rates=(0.5, 1.0, 2.0),
+    grid_learning_rates=(17.5, 35.0, 70.0),
     grid_weight_decays=(),
     grid_bn_eps=(),
     grid_decays=(0.17, 0.3),

@@ -1,6 +1,7 @@
-"""The product that the second-order architecture gradient needs, of second derivatives by weights and mixing weights.
+"""Products with second derivatives of the loss: by weights and mixing weights, and by mixing weights twice.
 
-Liu et al. 2019 (DARTS), equation 7.
+The first is what the second-order architecture gradient needs (Liu et al. 2019, DARTS, equation 7); the second tells
+how sharp the validation loss is (Zela et al. 2020, arXiv:1909.09656, section 4).
 """
 
 from __future__ import annotations
@@ -34,6 +35,22 @@ from nasjax.types import Network, PyTree
 def mixed_product(network: Network, loss: Loss, devices: int | None = None) -> Callable[..., PyTree]:
     """product(params, batch_stats, choice, key, drop_rate, v, (x, y)) -> d <d loss / d params, v> / d choice.
 
+    v has the form of params.
+    """
+    return _product(network, loss, devices, lambda v, pick, part, i: part_of({"params": v}, part).get("params", {}), 0)
+
+
+def choice_product(network: Network, loss: Loss, devices: int | None = None) -> Callable[..., PyTree]:
+    """product(params, batch_stats, choice, key, drop_rate, v, (x, y)) -> d <d loss / d choice, v> / d choice.
+
+    v has the form of choice.
+    """
+    return _product(network, loss, devices, lambda v, pick, part, i: pick(v)[i], 1)
+
+
+def _product(network: Network, loss: Loss, devices: int | None, own_along: Callable[..., PyTree], by: int) -> Any:
+    """own_along(v, pick, part, i) -> v of part i, along its params (`by` = 0) or its choice (1).
+
     This is reverse mode over reverse mode, because the hand-written convolutions have no forward-mode derivative. The
     backward pass of a backward pass runs forward through the parts. A slope is the gradient by a value; the gradient by
     that slope is the change of the value along v.
@@ -58,10 +75,10 @@ def mixed_product(network: Network, loss: Loss, devices: int | None = None) -> C
             again: dict[str, PyTree] = {}
             direct = []
             for i, part in enumerate(parts):
-                along = part_of({"params": v}, part).get("params", {})
+                along = own_along(v, pick, part, i)
                 local = (inputs[i], slopes[i], tuple(changes[name] for name in part.reads))
                 second = (own[i], own_choices[i], key, np.int32(i), drop_rate, along, local)
-                one, (by_inputs, by_slopes) = call(_second(part.apply, devices), *second)
+                one, (by_inputs, by_slopes) = call(_second(part.apply, devices, by), *second)
                 direct.append(one)
                 accumulate(again, part.reads, by_inputs, call)
                 changes |= zip(part.writes, by_slopes, strict=True)
@@ -75,8 +92,8 @@ def mixed_product(network: Network, loss: Loss, devices: int | None = None) -> C
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _second(apply: Callable[..., Any], devices: int | None) -> Callable[..., Any]:
-    """The gradient of <gradient by params, v> + <gradient by inputs, changes of inputs> of a part's backward pass.
+def _second(apply: Callable[..., Any], devices: int | None, by: int) -> Callable[..., Any]:
+    """The gradient of <gradient by params or choice, v> + <gradient by inputs, changes of inputs> of a backward pass.
 
     (variables, choice, key, i, drop_rate, v, (inputs, slopes, changes)) -> by choice, by (inputs, slopes)
     """
@@ -89,12 +106,12 @@ def _second(apply: Callable[..., Any], devices: int | None) -> Callable[..., Any
         params = variables.get("params", {})
 
         def way_back(choice: PyTree, inputs: PyTree, slopes: PyTree) -> jax.Array:
-            def run(params: PyTree, inputs: PyTree) -> PyTree:
-                variables_of = {**variables, "params": params}
-                return apply(variables_of, choice, inputs, key=own, train=True, drop_rate=rate)[0]
+            def run(along: PyTree, inputs: PyTree) -> PyTree:
+                variables_of = {**variables, "params": params if by else along}
+                return apply(variables_of, along if by else choice, inputs, key=own, train=True, drop_rate=rate)[0]
 
-            by_params, by_inputs = jax.vjp(run, params, inputs)[1](slopes)
-            return inner((by_params, by_inputs), (v, changes))
+            by_along, by_inputs = jax.vjp(run, choice if by else params, inputs)[1](slopes)
+            return inner((by_along, by_inputs), (v, changes))
 
         by_choice, by_inputs, by_slopes = jax.grad(way_back, (0, 1, 2))(choice, inputs, slopes)
         return mean(by_choice), (by_inputs, by_slopes)

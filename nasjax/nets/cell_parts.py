@@ -87,6 +87,25 @@ class Norm(nn.Module):
         return x
 
 
+class UnscaledNorm(nn.Module):
+    """Batch norm without parameters; `scale` [C] multiplies its output."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode, scale: jax.Array | None = None) -> jax.Array:
+        width = x.shape[-1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, width)
+        var = self.variable("batch_stats", "var", jnp.zeros, width)
+        dtype = mean.value.dtype
+        scale = jnp.ones(width, dtype) if scale is None else scale.astype(dtype)
+        shift = jnp.zeros(width, dtype)
+        x, statistics = batch_norm(
+            x, scale, shift, mean.value, var.value, train=mode.train, momentum=mode.bn_momentum, eps=mode.bn_eps
+        )
+        if mode.train:
+            mean.value, var.value = statistics
+        return x
+
+
 class Conv(nn.Module):
     """Convolution and batch norm; the ReLU, if any, is the caller's."""
 

@@ -19,14 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, wide
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, UnscaledNorm, wide
 from nasjax.nets.numerics import cast, precision
 from nasjax.nets.parts import Line, assemble
 from nasjax.ops import pool
 from nasjax.ops.collective import sample_index
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
-from nasjax.ops.norm import batch_norm
 from nasjax.spaces.darts_cell import CELLS, EDGES, NODES, OPERATORS
 from nasjax.spaces.darts_plan import STEM_MULTIPLIER, CellPlan, SearchPlan, stride_of
 from nasjax.types import Key, Network
@@ -134,25 +133,6 @@ def operator_edges(names: Lists, source: int, operator: str) -> list[int]:
     return [e for e, (start, _) in enumerate(EDGES) if start == source and operator in names[e]]
 
 
-class _Norm(nn.Module):
-    """Batch norm without parameters; `scale` [C] multiplies its output."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array, mode: Mode, scale: jax.Array | None = None) -> jax.Array:
-        width = x.shape[-1:]
-        mean = self.variable("batch_stats", "mean", jnp.zeros, width)
-        var = self.variable("batch_stats", "var", jnp.zeros, width)
-        dtype = mean.value.dtype
-        scale = jnp.ones(width, dtype) if scale is None else scale.astype(dtype)
-        shift = jnp.zeros(width, dtype)
-        x, statistics = batch_norm(
-            x, scale, shift, mean.value, var.value, train=mode.train, momentum=mode.bn_momentum, eps=mode.bn_eps
-        )
-        if mode.train:
-            mean.value, var.value = statistics
-        return x
-
-
 def _pointwise(x: jax.Array, kernel: jax.Array, stride: int, mode: Mode) -> jax.Array:
     """1x1 convolution; with stride 2 the second half of the outputs reads the odd pixels (FactorizedReduce)."""
     if stride == 1:
@@ -198,7 +178,7 @@ class _Convolutions(nn.Module):
             x = depthwise_conv2d(x, depthwise, self.stride if stage == 1 else 1, 2 if dilated else 1)
             x = conv2d(x, _blocks(pointwise)[None, None], precision=precision(mode.dtype))
             last = dilated or stage == 2
-            x = _Norm(name=f"norm{stage}")(x, mode, jnp.repeat(weights, c) if last else None)
+            x = UnscaledNorm(name=f"norm{stage}")(x, mode, jnp.repeat(weights, c) if last else None)
             x = x if last else nn.relu(x)
         return x
 
@@ -252,7 +232,7 @@ class _Source(nn.Module):
                 shared = x
                 if operator != "skip_connect":
                     form = pool.max_pool if operator == "max_pool_3x3" else pool.avg_pool
-                    shared = _Norm(name=operator)(form(x, (3, 3), (self.stride, self.stride)), mode)
+                    shared = UnscaledNorm(name=operator)(form(x, (3, 3), (self.stride, self.stride)), mode)
                 for e, weight in zip(edges, mixing, strict=True):
                     y = shared
                     if operator == "skip_connect" and key is not None:
@@ -279,7 +259,7 @@ class _Reduce(nn.Module):
         halves = kernel.reshape(self.edges, c, 2, c // 2).transpose(1, 2, 0, 3).reshape(c, -1)  # all first halves first
         y = _pointwise(x, halves, 2, mode)
         y = y.reshape(*y.shape[:3], 2, self.edges, c // 2).swapaxes(3, 4).reshape(*y.shape[:3], -1)
-        return _Norm(name="norm1")(y, mode, jnp.repeat(weights, c))
+        return UnscaledNorm(name="norm1")(y, mode, jnp.repeat(weights, c))
 
 
 def _dropout(key: Key, x: jax.Array, rate: Any) -> jax.Array:
@@ -312,7 +292,7 @@ class _Input(nn.Module):
         x = nn.relu(inputs[0])
         kernel = self.param("kernel", ZEROS, (1, 1, x.shape[-1], self.features))
         x, kernel = cast(mode.dtype, x, kernel)
-        return (_Norm(name="norm")(_pointwise(x, kernel[0, 0], self.stride, mode), mode),)
+        return (UnscaledNorm(name="norm")(_pointwise(x, kernel[0, 0], self.stride, mode), mode),)
 
 
 class _Join(nn.Module):

@@ -68,10 +68,10 @@ def tabular_supernet(
         mode = Mode(train, bn_momentum, bn_eps, dtype)
 
         def edge(e: int, params: PyTree, stats: PyTree, x: jax.Array) -> tuple[jax.Array, PyTree]:
-            branches = [functools.partial(branch, op, mode) for op in ops]
+            branches = [functools.partial(_branch, op, mode) for op in ops]
             return switch(branches)(choice[e], (params, x), stats)
 
-        return forward(plan, edge, variables, x, mode, key if train else None, dropout)
+        return _forward(plan, edge, variables, x, mode, key if train else None, dropout)
 
     def select(archs: jax.Array, new: PyTree, old: PyTree) -> PyTree:
         out = dict(new)
@@ -100,7 +100,7 @@ def tabular_supernet(
     return Supernet(init, apply, select, scores, last_norm)
 
 
-def forward(
+def _forward(
     plan: TabularPlan,
     edge: Callable[..., tuple[jax.Array, PyTree]],
     variables: PyTree,
@@ -142,7 +142,7 @@ def forward(
     return logits, ({**variables, "batch_stats": after} if mode.train else variables)
 
 
-def branch(op: str, mode: Mode, moving: PyTree, stats: PyTree) -> tuple[jax.Array, PyTree]:
+def _branch(op: str, mode: Mode, moving: PyTree, stats: PyTree) -> tuple[jax.Array, PyTree]:
     """One operation of an edge: its output, and the running statistics of all operations there."""
     params, x = moving
     match op:

@@ -5,7 +5,7 @@ Dong & Yang 2020, "NAS-Bench-201" (arXiv:2001.00326), section 2.1 and its code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -45,7 +45,8 @@ def tabular_cell(plan: TabularPlan, arch: np.ndarray, *, bn_eps: float = 1e-5, d
     def init(key: Key, choice: Any, x: jax.Array) -> PyTree:
         return own(plan, arch, initial(key, plan, True, jnp.result_type(x, jnp.float32)))
 
-    return assemble(tuple(_lines(plan, arch)), bn_eps=bn_eps, dtype=dtype)._replace(init=init)
+    lines = frame(plan, lambda path, before: _cell(path, plan, arch, before))
+    return assemble(tuple(lines), bn_eps=bn_eps, dtype=dtype)._replace(init=init)
 
 
 def own(plan: TabularPlan, arch: np.ndarray, variables: PyTree) -> PyTree:
@@ -62,8 +63,8 @@ def own(plan: TabularPlan, arch: np.ndarray, variables: PyTree) -> PyTree:
     return {kind: {part: tree for part, tree in of.items() if tree} for kind, of in parts.items()}
 
 
-def initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any, partial: int = 1) -> PyTree:
-    """The variables of all operations, the cells of a stage stacked; those read one channel in `partial`."""
+def initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any) -> PyTree:
+    """The variables of all operations, the cells of a stage stacked."""
 
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)
@@ -86,7 +87,7 @@ def initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any, partial: int 
         ops = {op: size for op, size in SIZES.items() if op in plan.space.ops}
         cell = together(
             {
-                f"edge{e}": together({op: conv(size, c // partial, c // partial, affine) for op, size in ops.items()})
+                f"edge{e}": together({op: conv(size, c, c, affine) for op, size in ops.items()})
                 for e in range(plan.space.edges)
             }
         )
@@ -103,8 +104,11 @@ def initial(key: Key, plan: TabularPlan, affine: bool, dtype: Any, partial: int 
     return values
 
 
-def _lines(plan: TabularPlan, arch: np.ndarray) -> Iterator[Line]:
-    """Stem, stages, classifier, in the order in which they run."""
+def frame(plan: TabularPlan, cell: Callable[[tuple[str, ...], str], tuple[list[Line], str]]) -> Iterator[Line]:
+    """Stem, stages, classifier, in the order in which they run.
+
+    cell(path, name of its input) -> its lines, name of its output.
+    """
     yield Line(("stem",), Layer(Conv(plan.form.channels, 3), image=plan.image), ("x",), ("stem",))
     before = "stem"
     for s, (channels, _) in enumerate(plan.stages):
@@ -112,7 +116,7 @@ def _lines(plan: TabularPlan, arch: np.ndarray) -> Iterator[Line]:
             yield Line((f"reduce{s}",), Residual(channels), (before,), (f"reduce{s}",))
             before = f"reduce{s}"
         for n in range(plan.form.cells):
-            lines, before = _cell((f"stage{s}", f"cell{n}"), plan, arch, before)
+            lines, before = cell((f"stage{s}", f"cell{n}"), before)
             yield from lines
     yield Line(("head",), _Head(plan.classes), (before,), ("y",))
 

@@ -28,6 +28,11 @@ _KNOWN = {  # title, axis title with its unit, and what to know
         "accuracy in the table",
         "Of the cell that the epoch would derive.",
     ),
+    "eigenvalue": (
+        "Dominant eigenvalue of the validation loss in the architecture",
+        "largest eigenvalue of the Hessian",
+        "On one validation batch. Cells tend to get worse once it rises (Zela et al. 2020).",
+    ),
     "skips": ("Skip connections", "skip connections in the normal cell", "Of the cell that the epoch would derive."),
 }
 

@@ -20,8 +20,11 @@ from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
 from nasjax.experiments.families.mixtures import Mixture, skips
 from nasjax.experiments.families.true_results import with_truth
+from nasjax.learners.bilevel import Relaxation
+from nasjax.learners.curvature import hessian_product, largest_eigenvalue
 from nasjax.learners.derivation import Names, discrete_choice
 from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.stopping import Stopping
 from nasjax.spaces.darts_cell import DartsCell
 from nasjax.spaces.darts_notation import written
 from nasjax.spaces.darts_plan import SearchPlan
@@ -116,6 +119,8 @@ class Learning(NamedTuple):
     discrete: Callable[[Mapping[str, Any], Mapping[str, Any], PyTree], PyTree] = discrete_choice
     written: Callable[[Mapping[str, Any]], str] = written
     skips: Callable[[Mapping[str, Any]], int] = skips
+    stopping: Stopping = Stopping()
+    curvature: Callable[[PyTree], float] | None = None  # state -> the dominant eigenvalue, where it is measured
 
 
 def one_stage(learner: Callable[[], Learner], names: Mapping[str, Names]) -> Stages:
@@ -169,6 +174,7 @@ def mixed(
     data: SearchData,
     found: Mixture,
     learner: Callable[[Network], Learner],
+    relaxation: Relaxation,
     weights: Callable[[PyTree], dict[str, np.ndarray]],
     scores: Callable[[PyTree], dict[str, np.ndarray]],
 ) -> Learning:
@@ -179,10 +185,19 @@ def mixed(
       data: of the search.
       found: the search network.
       learner: of a network.
+      relaxation: of the learner.
       weights: state -> the network's mixing weights.
       scores: state -> what the cells are derived from.
     """
-    network = found.network(config.search.dtype)
+    network, stopping = found.network(config.search.dtype), config.search.stopping
+    product = hessian_product(network, relaxation)
+
+    def curvature(state: PyTree) -> float:
+        """On the first validation batch, with the same vector to begin with in every epoch."""
+        times = product(state.params, state.batch_stats, state.alpha, next(iter(data.batches.valid())))
+        size = sum(leaf.size for leaf in jax.tree.leaves(state.alpha))
+        return largest_eigenvalue(times, size, stopping.lanczos_steps, jax.random.key(0))
+
     return Learning(
         config=config,
         task=data.task,
@@ -198,6 +213,8 @@ def mixed(
         discrete=found.discrete,
         written=found.written,
         skips=found.skips,
+        stopping=stopping,
+        curvature=curvature if stopping.measured else None,
     )
 
 

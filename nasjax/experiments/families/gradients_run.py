@@ -15,6 +15,7 @@ from nasjax.drive.progress import ticking
 from nasjax.experiments.families.config import demo_line, next_line
 from nasjax.experiments.families.gradients import METRICS, Learning
 from nasjax.experiments.families.true_results import lines, with_truth
+from nasjax.learners.stopping import stopped
 from nasjax.store import checkpoint
 from nasjax.train.losses import classified
 from nasjax.train.passes import validation
@@ -52,6 +53,8 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
             space = experiment.config.space
             row = with_truth(experiment.config, lambda arch: {})(space.decode(tree))
             found |= {"true_result": row["result"]}
+        if experiment.curvature is not None:
+            found |= {"eigenvalue": _finite(experiment.curvature(state))}
         return found
 
     end = learn(
@@ -64,11 +67,14 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
         on_epoch=_told(experiment, watch),
         on_step=ticking(watch),
         record_line=watch.record,
+        stop=lambda rows: stopped(experiment.stopping, rows) is not None,
     )
     rows = checkpoint.read_lines(path / "trials.jsonl")
     if rows:
         return rows[0]
-    tree = experiment.derive(end.stage, end.facts, end.state)
+    epochs = checkpoint.read_lines(path / "metrics.jsonl")
+    taken = stopped(experiment.stopping, epochs)
+    tree = experiment.derive(end.stage, end.facts, end.state) if taken is None else epochs[taken]["arch"]
     network = experiment.networks(end.stage, end.facts)
     scores = _scores(experiment, network, end, tree)
     config = experiment.config
@@ -92,6 +98,7 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
         "status": "ok" if scores["derived"] is not None else "failed",
         "error": None if scores["derived"] is not None else "the derived cell's logits are NaN",
         "search_accuracy": scores["search"],
+        **({} if taken is None else {"epoch": taken + 1, "stopped_after": len(epochs)}),
     }
     with checkpoint.writing(path):
         checkpoint.append_lines(path / "trials.jsonl", [row])
@@ -104,6 +111,12 @@ def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
     """What to tell of the derived cell."""
     config = experiment.config
     told = [experiment.written(row["arch"])]
+    if "stopped_after" in row:
+        why = {"eigenvalue": "the dominant eigenvalue rose", "skips": "of its skip connections"}
+        told.append(
+            f"Stopped after epoch {row['stopped_after']}: {why[experiment.stopping.rule]}. The cell is that of epoch "
+            f"{row['epoch']}."
+        )
     if row["fitness"] is not None:
         told.append(
             f"Validation accuracy of the search network {row['search_accuracy']:.2%}, of the derived cell with its "
