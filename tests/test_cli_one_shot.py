@@ -1,6 +1,7 @@
 """The one-shot methods as a user meets them: three phases, kills in the first two, mistakes, published counts."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,7 +10,10 @@ from orbax.checkpoint import v1 as ocp
 from tools.commands import here, killed
 
 import nasjax
-from nasjax import launch
+from nasjax import commands, launch
+from nasjax.experiments.families import supernets
+from nasjax.settings import override
+from nasjax.types import Proposal
 
 TINY = [
     "--set=space.stem=4",
@@ -129,9 +133,31 @@ def test_bn_nas_trains_first_and_searches_later(tmp_path):
     assert optimum["fitness"] == pytest.approx(max(row["fitness"] for row in trials), abs=1e-5)
 
 
+def test_named_options_reach_the_supernet_and_the_search():
+    """Which norms are an operator's last; more parameters as an objective."""
+    sizes = [setting.removeprefix("--set=") for setting in TINY if "search." not in setting]
+    spos = override(commands.configure("spos"), *sizes, "supernet.affine=true", "search.score=indicator")
+    projection = ("group0", "shuffle_k3", "branch1", "gamma")
+    for last_norms, counts in (("main", False), ("both", True)):
+        built = supernets.parts(override(spos, f"supernet.last_norms={last_norms}"))
+        assert built.supernet.last_norm(projection) == counts
+    fairnas = override(commands.configure("fairnas"), *sizes, "space.first=0", "search.score=indicator")
+    for prefer, sign in (("fewer", -1), ("more", 1)):
+        built = supernets.parts(override(fairnas, f"search.prefer_params={prefer}"))
+        state = SimpleNamespace(scores=np.ones((2, 7), np.float32))
+        arch = np.array([[0, 5]], np.int32)
+        proposal = Proposal(np.array([0]), arch, np.array([-1]))
+        evaluation, _ = built.evaluator(state).evaluate(jax.random.key(0), proposal, None)
+        params, macs = built.shared.counts(arch[0])
+        assert np.asarray(evaluation.fitness).tolist() == [[2.0, -macs, sign * params]]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["--method=bn_nas", "--set=supernet.last_norms=both"], "is for shuffle blocks"),
+        (["--method=bn_nas", "--set=supernet.last_norms=all"], "choose from main, both"),
+        (["--method=spos", "--set=search.prefer_params=more"], "no effect with search.searcher=topk"),
         (["--method=spos", "--set=search.score=indicator"], "set supernet.affine=true"),
         (["--method=spos", "--set=supernet.trainable=all_bn"], "needs supernet.affine=true"),
         (["--method=spos", "--set=supernet.early_bird=0.9"], "affine=true"),
