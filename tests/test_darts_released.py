@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tools.numpy_layers import convolved, pooled, relu
 
 import nasjax
 from nasjax.nets import darts_released as module
@@ -41,17 +42,7 @@ class Release:
 
     def conv(self, name, x, c_out, size, stride=1, padding=0, dilation=1, depthwise=False):
         weight = self.array(f"{name}.weight", (c_out, 1 if depthwise else x.shape[1], size, size))
-        x = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
-        reach = dilation * (size - 1) + 1
-        height, width = ((n - reach) // stride + 1 for n in x.shape[2:])
-        y = 0
-        for i in range(size):
-            for j in range(size):
-                rows, columns = (slice(s * dilation, s * dilation + (n - 1) * stride + 1, stride)
-                                 for s, n in ((i, height), (j, width)))  # fmt: skip
-                z, tap = x[:, :, rows, columns], weight[:, :, i, j]
-                y = y + (z * tap[:, 0, None, None] if depthwise else np.einsum("bihw,oi->bohw", z, tap))
-        return y
+        return convolved(x, weight, stride, padding, dilation)
 
     def norm(self, name, x):
         c = x.shape[1]
@@ -125,23 +116,6 @@ class Release:
         x = relu(self.norm(f"{name}.features.3", self.conv(f"{name}.features.2", x, 128, 1)))
         x = relu(self.norm(f"{name}.features.6", self.conv(f"{name}.features.5", x, 768, 2)))
         return self.linear(f"{name}.classifier", x[:, :, 0, 0], plan.classes)
-
-
-def relu(x):
-    return np.maximum(x, 0)
-
-
-def pooled(x, stride, kind):
-    """3x3, padding 1; the mean is over the positions inside."""
-    fill = -np.inf if kind == "max" else np.nan
-    x = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)], constant_values=fill)
-    height, width = ((n - 3) // stride + 1 for n in x.shape[2:])
-    windows = [
-        x[:, :, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
-        for i in range(3)
-        for j in range(3)
-    ]
-    return np.max(windows, 0) if kind == "max" else np.nanmean(windows, 0)
 
 
 def released(plan, train=False):
