@@ -48,6 +48,7 @@ _WHERE = {
     "nasjax.searchers.reinforce": ("reinforce",),
     "nasjax.nets.choice_supernet": ("choice_supernet",),
     "nasjax.nets.darts_eval": ("darts_eval",),
+    "nasjax.nets.darts_released": ("darts_from_release",),
     "nasjax.nets.darts_search": ("darts_search",),
     "nasjax.learners.one_shot": ("one_shot",),
     "nasjax.evaluators.child": ("child",),
@@ -56,7 +57,7 @@ _WHERE = {
     "nasjax.train.recipe": ("Recipe",),
     "nasjax.data.dataset": ("DataConfig", "Dataset"),
     "nasjax.commands": ("configure", "search", "retrain", "predict", "export"),
-    "nasjax.model": ("load",),
+    "nasjax.model": ("adopt", "load"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 

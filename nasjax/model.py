@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from nasjax import catalog
 from nasjax.settings import as_json, from_json
 from nasjax.store import checkpoint, plugin
 from nasjax.train.step import example
-from nasjax.types import PyTree, Signature
+from nasjax.types import Network, PyTree, Signature, Task
 
 
 class Model(NamedTuple):
@@ -68,6 +68,65 @@ def describe(config: Any, task: str, arch: dict[str, Any], data: Any, bn_eps: fl
     }
 
 
+def adopt(
+    path: str | Path,
+    variables: PyTree,
+    arch: dict[str, Any],
+    *,
+    shape: tuple[int, ...],
+    names: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    form: dict[str, Any] | None = None,
+    dtype: str = "uint8",
+    task: str = "classification",
+    bn_eps: float = 1e-5,
+) -> None:
+    """Puts weights that were trained elsewhere into `path`, where `load`, `export` and `predict` take them.
+
+    Args:
+      path: a folder, made if need be.
+      variables: of the network that `arch` builds (for DARTS's releases: `darts_from_release`).
+      arch: an architecture as JSON, `{"space": ..., ...}`.
+      shape, dtype: of one sample in the units of the data set; pixels uint8 are divided by 255.
+      names: of the outputs.
+      mean, std: of the data by channel, after the division: what samples are whitened with.
+      form: settings of the network beside its architecture, as `eval` in a workdir's config.json; None = the space's.
+      bn_eps: epsilon of batch norm.
+
+    Raises:
+      ValueError: the architecture, the form or the variables do not fit each other.
+    """
+    path, builder = Path(path), catalog.builder(arch["space"])
+    own = as_json(builder.form)
+    description = {
+        "space": as_json(builder.widen(builder.default, arch)),
+        "form": own if form is None else as_json(from_json(builder.form, {**own, **form})),
+        "arch": arch,
+        "task": task,
+        "shape": list(shape),
+        "dtype": dtype,
+        "names": [str(name) for name in names],
+        "mean": [float(value) for value in mean],
+        "std": [float(value) for value in std],
+        "bn_eps": bn_eps,
+        "plugin": "",
+    }
+    template = _built(description)[-1]
+    needed, given = (
+        {"/".join(str(part.key) for part in where): list(leaf.shape) for where, leaf in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (template, variables))
+    )
+    for name in (*needed, *given):
+        if needed.get(name) != given.get(name):
+            raise ValueError(
+                f"{name} is {given.get(name, 'missing')}, the architecture with this form needs "
+                f"{needed.get(name, 'no such array')}"
+            )
+    path.mkdir(parents=True, exist_ok=True)
+    save(path, variables, description)
+
+
 def load(path: str | Path, *, run_plugin: bool = False) -> Model:
     """The network that `--mode=retrain` left in a workdir.
 
@@ -103,21 +162,12 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
             f"it first (the command: --plugin={path}/plugin.py)"
         )
     try:
-        builder, task = catalog.builder(tree["space"]["name"]), catalog.task(tree["task"])
-        space = from_json(builder.default, tree["space"])
-        form = from_json(builder.form, tree["form"])
-        shape, names = tuple(tree["shape"]), tuple(tree["names"])
-        mean, std = (jnp.asarray(tree[name], jnp.float32) for name in ("mean", "std"))
-        x = jax.eval_shape(task.inputs, jax.ShapeDtypeStruct((1, *shape), tree["dtype"]), mean, std)
-        signature = Signature(
-            jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x), len(names)
-        )
-        built = builder.build(space, form, tree["arch"], signature)
-        network = built.network(bn_eps=tree["bn_eps"], dtype="float32")
+        network, task, template = _built(tree)
+        mean, std = _whitening(tree)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
     stateful = bool(jax.tree.leaves(network.carry(1)))
-    template = network.init(jax.random.key(0), None, example(network, signature))
+    shape, names = tuple(tree["shape"]), tuple(tree["names"])
     variables = checkpoint.restore(path / "model", "weights", template)
 
     def apply(variables: PyTree, x: Any) -> Any:
@@ -127,6 +177,22 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
         return network.apply(variables, None, task.inputs(x, mean, std))[0]
 
     return Model(apply, variables, shape, tree["dtype"], names, tree["arch"], tree["task"], network.carry)
+
+
+def _whitening(tree: dict[str, Any]) -> list[jax.Array]:
+    return [jnp.asarray(tree[name], jnp.float32) for name in ("mean", "std")]
+
+
+def _built(tree: dict[str, Any]) -> tuple[Network, Task, PyTree]:
+    """The network that model.json describes, its task, and variables of its form."""
+    builder, task = catalog.builder(tree["space"]["name"]), catalog.task(tree["task"])
+    space, form = from_json(builder.default, tree["space"]), from_json(builder.form, tree["form"])
+    x = jax.ShapeDtypeStruct((1, *tree["shape"]), tree["dtype"])
+    x = jax.eval_shape(task.inputs, x, *_whitening(tree))
+    sample = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x)
+    signature = Signature(sample, len(tree["names"]))
+    network = builder.build(space, form, tree["arch"], signature).network(bn_eps=tree["bn_eps"], dtype="float32")
+    return network, task, network.init(jax.random.key(0), None, example(network, signature))
 
 
 def _updated(tree: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The one-shot methods as a user meets them: three phases, kills in the first two, mistakes, published counts."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,7 +10,10 @@ from orbax.checkpoint import v1 as ocp
 from tools.commands import here, killed
 
 import nasjax
-from nasjax import launch
+from nasjax import commands, launch
+from nasjax.experiments.families import supernets
+from nasjax.settings import override
+from nasjax.types import Proposal
 
 TINY = [
     "--set=space.stem=4",
@@ -30,8 +34,13 @@ SPOS += ["--set=search.calibration_batches=2", "--set=search.calibration_batch_s
 MOBILE = [*TINY, "--set=space.first=0", "--set=space.operators=mbconv_k3_e3,mbconv_k5_e3"]
 FAIRNAS = ["--method=fairnas", *MOBILE, "--set=search.calibration_batches=2", "--trials=8"]
 FAIRNAS += ["--set=search.calibration_batch_size=16"]
-BN_NAS = ["--method=bn_nas", *MOBILE, "--set=space.depths=3", "--set=search.top_k=2"]
-BN_NAS += ["--set=search.mutants=2", "--set=search.crossovers=2"]
+BN_NAS = ["--method=bn_nas", *MOBILE, "--set=space.depths=9", "--set=search.top_k=2"]
+BN_NAS += [
+    "--set=search.population=8",
+    "--set=search.mutants=8",
+    "--set=search.crossovers=0",
+    "--set=search.mutation_rate=0.3",
+]
 
 
 def lines(path):
@@ -112,26 +121,52 @@ def test_fairnas_weighs_accuracy_against_cost(tmp_path):
 
 
 def test_bn_nas_trains_first_and_searches_later(tmp_path):
-    """--trials=0 ends after the supernet; the next command with trials finds it trained, and the optimum."""
+    """--trials=0 ends after the supernet; the next command finds it trained, and the exact optimum beside 80 of the 2^9
+    paths: the bred ones score better than random ones on average, the best nearly as well as the optimum."""
     path = tmp_path / "run"
     code, out, err = here(*BN_NAS, f"--workdir={path}", "--trials=0")
     assert code == 0 and "The supernet is trained" in out, err
     assert not (path / "trials.jsonl").exists()
     trained = (path / "supernet/metrics.jsonl").read_bytes()
-    code, out, err = here(*BN_NAS, f"--workdir={path}", "--trials=8")
-    assert code == 0 and "8 trials" in out and "supernet epoch" not in err, err
+    code, out, err = here(*BN_NAS, f"--workdir={path}", "--trials=80")
+    assert code == 0 and "80 trials" in out and "supernet epoch" not in err, err
     assert (path / "supernet/metrics.jsonl").read_bytes() == trained
     scores = np.array(lines(path / "supernet/metrics.jsonl")[-1]["scores"])
     trials, optimum = lines(path / "trials.jsonl"), json.loads((path / "optimum.json").read_text())
     for row in [*trials, optimum]:
-        assert row["fitness"] == pytest.approx(scores[range(3), row["arch"]["path"]].sum(), abs=1e-4)
-    assert len(trials) == 8 and optimum["hash"] in {row["hash"] for row in trials}  # all of the space
-    assert optimum["fitness"] == pytest.approx(max(row["fitness"] for row in trials), abs=1e-5)
+        assert row["fitness"] == pytest.approx(scores[range(9), row["arch"]["path"]].sum(), abs=1e-4)
+    fitness, best = np.array([row["fitness"] for row in trials]), optimum["fitness"]
+    assert len({row["hash"] for row in trials}) == 80 and fitness.max() <= best + 1e-5
+    assert best == pytest.approx(scores.max(1).sum(), abs=1e-4)
+    spread = np.linalg.norm(scores[:, 1] - scores[:, 0]) / 2  # standard deviation of a random path's score
+    assert fitness[8:].mean() > scores.mean(1).sum() + spread / 2 and best - fitness.max() < spread
+
+
+def test_named_options_reach_the_supernet_and_the_search():
+    """Which norms are an operator's last; more parameters as an objective."""
+    sizes = [setting.removeprefix("--set=") for setting in TINY if "search." not in setting]
+    spos = override(commands.configure("spos"), *sizes, "supernet.affine=true", "search.score=indicator")
+    projection = ("group0", "shuffle_k3", "branch1", "gamma")
+    for last_norms, counts in (("main", False), ("both", True)):
+        built = supernets.parts(override(spos, f"supernet.last_norms={last_norms}"))
+        assert built.supernet.last_norm(projection) == counts
+    fairnas = override(commands.configure("fairnas"), *sizes, "space.first=0", "search.score=indicator")
+    for prefer, sign in (("fewer", -1), ("more", 1)):
+        built = supernets.parts(override(fairnas, f"search.prefer_params={prefer}"))
+        state = SimpleNamespace(scores=np.ones((2, 7), np.float32))
+        arch = np.array([[0, 5]], np.int32)
+        proposal = Proposal(np.array([0]), arch, np.array([-1]))
+        evaluation, _ = built.evaluator(state).evaluate(jax.random.key(0), proposal, None)
+        params, macs = built.shared.counts(arch[0])
+        assert np.asarray(evaluation.fitness).tolist() == [[2.0, -macs, sign * params]]
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["--method=bn_nas", "--set=supernet.last_norms=both"], "is for shuffle blocks"),
+        (["--method=bn_nas", "--set=supernet.last_norms=all"], "choose from main, both"),
+        (["--method=spos", "--set=search.prefer_params=more"], "no effect with search.searcher=topk"),
         (["--method=spos", "--set=search.score=indicator"], "set supernet.affine=true"),
         (["--method=spos", "--set=supernet.trainable=all_bn"], "needs supernet.affine=true"),
         (["--method=spos", "--set=supernet.early_bird=0.9"], "affine=true"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tools.toy_search_network import toy_batch, toy_network
 
-from nasjax.learners.architecture_gradient import first_order
+from nasjax.learners.architecture_gradient import first_order, second_order_exact
 from nasjax.learners.bilevel import bilevel
 from nasjax.learners.darts import softmax_relaxation
 from nasjax.learners.descent import Adam, Sgd, clip, transformation
@@ -128,3 +128,44 @@ def test_alpha_gradients_are_clipped_before_the_decay():
 def test_wrong_use(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("clip", [0.2, 50.0])
+def test_second_order_looks_ahead_by_sgd_s_next_step(clip):
+    """w' = w - xi (0.9 buffer + grad L_train(w) + decay w), unclipped as in the release, xi the epoch's rate; and the
+    gradient is that of L_val(w'(alpha), alpha), by differentiating through w' in one piece."""
+    seen = []
+
+    def exact(problem):
+        at, gradient = second_order_exact(problem)
+        slopes = problem.gradients(problem.params, problem.train).params
+        seen.append((problem.look_ahead(slopes), gradient))
+        return at, gradient
+
+    sgd = Sgd(rate=0.1, final_rate=0.01, momentum=0.9, weight_decay=0.3, clip=clip)
+    with jax.enable_x64(True):
+        batch = toy_batch(0, dtype=np.float64)
+        learner = bilevel(NETWORK, RELAXATION, epochs=3, sgd=sgd, adam=ADAM, architecture_gradient=exact, devices=1)
+        state = learner.init(jax.random.key(0), batch)
+        rng = np.random.default_rng(0)
+        buffer = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), state.params)
+        state = state._replace(momentum=buffer, epoch=np.int32(1))
+        learner.step(jax.random.key(1), state, batch)
+        xi = 0.01 + 0.09 * (1 + np.cos(np.pi / 3)) / 2
+
+        def loss(params, choice, x, y):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            return cross_entropy(NETWORK.apply(variables, choice, x, train=True)[0], y)
+
+        def after(params, choice):
+            slopes = jax.grad(loss)(params, choice, *batch["train"])
+            return jax.tree.map(lambda p, m, g: p - xi * (0.9 * m + g + 0.3 * p), params, buffer, slopes)
+
+        ((ahead, gradient),) = seen
+        choice = RELAXATION.choice(state.alpha)
+        close(ahead, after(state.params, choice), rtol=1e-6, atol=1e-8)  # the rate is float32
+        whole = jax.jit(jax.grad(lambda choice: loss(after(state.params, choice), choice, *batch["val"])))(choice)
+        close(gradient, whole, rtol=1e-5, atol=1e-9)
+        direct = jax.jit(jax.grad(lambda choice, params: loss(params, choice, *batch["val"])))
+        for other in (direct(choice, after(state.params, choice)), direct(choice, state.params)):
+            assert not np.allclose(other["normal"], gradient["normal"], rtol=1e-3)  # both terms count

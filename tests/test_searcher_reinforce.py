@@ -7,6 +7,7 @@ import pytest
 
 from nasjax.searchers import depth_schedule, metrics, reinforce
 from nasjax.searchers.independent_policy import independent_policy
+from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.store import checkpoint
@@ -201,3 +202,33 @@ def test_wrong_use_says_what_to_write():
     proposal = Proposal(jnp.arange(2), jnp.zeros((2, 4), jnp.int32), jnp.full(2, -1))
     with pytest.raises(ValueError, match="one fitness per trial"):
         searcher.tell(state, proposal, evaluation(np.zeros((2, 2)), np.zeros(2)))
+
+
+def test_the_lstm_learns_tokens_and_anchors():
+    """The paper's controller on chains of 4 layers: reward = the share of heights that are the larger, plus the share
+    of skips that are there. Both begin at a half; a control whose attention is frozen learns the heights only."""
+    space = ConvChain(4, 4, filter_heights=(1, 3), filter_widths=(1,), filter_counts=(4,))
+    groups = np.array([site.group for site in space.sites])
+    own = lstm_policy(space, hidden=16, embedding=16)
+
+    def frozen(params, arch):
+        return own.log_prob(params | {"attention": jax.lax.stop_gradient(params["attention"])}, arch)
+
+    means = {}
+    for name, policy in (("whole", own), ("blind", own._replace(log_prob=frozen))):
+        searcher = reinforce(space, policy=policy, learning_rate=0.02, reward=lambda fitness: fitness)
+
+        def one_round(state, _, searcher=searcher):
+            state, proposal = searcher.ask(jax.random.key(0), state, 8)
+            right = proposal.arch == 1
+            shares = [right[:, groups == group].mean(1) for group in ("filter_height", "anchor")]
+            state = searcher.tell(state, proposal, evaluation(shares[0] + shares[1]))
+            return state, jnp.array([share.mean() for share in shares])
+
+        means[name] = np.array(
+            jax.jit(lambda state, f=one_round: jax.lax.scan(f, state, length=60)[1])(searcher.init(jax.random.key(1)))
+        )
+    for shares in means.values():
+        assert np.abs(shares[:3].mean(0) - 0.5).max() < 0.15
+    last = {name: shares[-10:].mean(0) for name, shares in means.items()}
+    assert last["whole"].min() > 0.9 and last["blind"][0] > 0.9 and last["blind"][1] < 0.75

@@ -306,10 +306,12 @@ def test_scores_are_mean_sizes_of_the_last_scales():
     assert table[1, 1] == pytest.approx(1.2) and table[3, 1] == 1.0 and table[0, 1] == 1.0
 
 
-@pytest.mark.parametrize(("plan", "last"), [(tiny(), "main2"), (tiny_shuffle(), "main2")])
-def test_the_last_norms_are_those_of_the_scores(plan, last):
+@pytest.mark.parametrize(
+    ("plan", "last_norms"), [(tiny(), "main"), (tiny_shuffle(), "main"), (tiny_shuffle(), "both"), (tiny(), "both")]
+)
+def test_the_last_norms_are_those_of_the_scores(plan, last_norms):
     """Gradient of all scores: not 0 exactly where last_norm says gamma. Xception has its last norm elsewhere."""
-    supernet = choice_supernet(plan)
+    supernet = choice_supernet(plan, last_norms=last_norms)
     params = supernet.init(jax.random.key(0), None, images(0, 1)[0])["params"]
     gradient = quick(jax.grad(lambda p: supernet.scores(p).sum()))(params)
     found = 0
@@ -318,9 +320,25 @@ def test_the_last_norms_are_those_of_the_scores(plan, last):
         assert supernet.last_norm(names) == bool(np.any(leaf)) or names[-1] == "beta"
         assert supernet.last_norm((*names[:-1], "beta")) == supernet.last_norm((*names[:-1], "gamma"))
         if supernet.last_norm(names):
-            assert names[2] == ("main5" if "xception" in names[1] else last)
+            assert names[2] == "branch1" or names[2] == ("main5" if "xception" in names[1] else "main2")
             found += 1
-    assert found == 2 * 2 * len(plan.space.operators)  # gamma and beta, in two groups
+    projections = plan.space.family == "shuffle" and last_norms == "both"  # of the group of stride 2
+    assert found == (2 * 2 + 2 * projections) * len(plan.space.operators)  # gamma and beta, in two groups
+
+
+def test_a_projection_counts_by_its_channels():
+    """Stride 2: 4 channels through the projection, 4 through the main branch; |gamma| 1 and 0.5 on average."""
+    plan, table = tiny_shuffle(operators=("shuffle_k3",), depths=(1,)), {}
+    for last_norms in ("main", "both"):
+        supernet = choice_supernet(plan, last_norms=last_norms)
+        params = supernet.init(jax.random.key(0), None, images(0, 1)[0])["params"]
+        operator = params["group0"]["shuffle_k3"]
+        assert operator["branch1"]["gamma"].shape == operator["main2"]["gamma"].shape == (1, 4)
+        operator["main2"]["gamma"] = jnp.array([[0.5, -1.5, 0.0, 0.0]])
+        table[last_norms] = np.asarray(supernet.scores(params)).tolist()
+    assert table == {"main": [[0.5, 0.0]], "both": [[0.75, 0.0]]}
+    with pytest.raises(ValueError, match="choose main or both"):
+        choice_supernet(plan, last_norms="projection")
 
 
 def test_one_program_for_all_paths():

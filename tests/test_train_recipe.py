@@ -11,7 +11,7 @@ import pytest
 from nasjax.experiments.families.gradients import fast_imagenet_recipe
 from nasjax.tasks.classification import TASK
 from nasjax.train import augment as module
-from nasjax.train import losses, schedules
+from nasjax.train import losses, schedules, step
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, rate_now, trainer
@@ -145,7 +145,7 @@ def centred():
 
 def test_decay_can_leave_out_what_is_no_kernel(data):
     network, moved = centred(), {}
-    for decay_on in ("all", "kernels"):
+    for decay_on in ("all", "kernels", "kernels_and_biases"):
         recipe = dataclasses.replace(PLAIN, weight_decay=0.3, decay_on=decay_on)
         start = network.init(None, None, data.train_x)
         train = trainer(network, recipe, N, start, TASK)
@@ -154,6 +154,21 @@ def test_decay_can_leave_out_what_is_no_kernel(data):
         moved[decay_on] = train.variables(state)["params"]
     np.testing.assert_array_equal(moved["all"]["w"], moved["kernels"]["w"])
     np.testing.assert_allclose(moved["kernels"]["bias"] - moved["all"]["bias"], RATE * 0.3 * 0.5, rtol=1e-4)
+    for name in ("w", "bias"):
+        np.testing.assert_array_equal(moved["all"][name], moved["kernels_and_biases"][name])
+
+
+def test_scales_and_shifts_decay_only_where_all_does():
+    """What decay adds to a gradient of 0, in the order of the tree's leaves."""
+    params, added = {name: jnp.ones(1) for name in ("beta", "bias", "gamma", "w")}, {}
+    for decay_on in ("all", "kernels", "kernels_and_biases"):
+        decay = step._decay(dataclasses.replace(PLAIN, weight_decay=0.3, decay_on=decay_on), params)
+        added[decay_on] = (decay.update(jnp.zeros(4), decay.init(jnp.ones(4)), jnp.ones(4))[0] > 0).tolist()
+    assert added == {
+        "all": [True] * 4,
+        "kernels": [False, False, False, True],
+        "kernels_and_biases": [False, True, False, True],
+    }
 
 
 def test_a_refresh_moves_no_weight_and_averages_the_statistics(data):
@@ -258,7 +273,7 @@ def test_cutout_comes_last_and_depends_on_the_key_and_the_image_s_number():
         ({"clip": -1.0}, "must not be negative"),
         ({"warmup_epochs": -1}, "must not be negative"),
         ({"refresh_epochs": -1}, "must not be negative"),
-        ({"decay_on": "weights"}, "choose all, kernels"),
+        ({"decay_on": "weights"}, "choose all, kernels, kernels_and_biases"),
     ],
 )
 def test_a_recipe_refuses(change, message):

@@ -55,8 +55,9 @@ def configure(name: str, dataset: str | None, space: str | None) -> OneShotConfi
     )
     demo = dataclasses.replace(paper, batch_size=64)
     search = EvolutionConfig(score="indicator")
-    # SPOS's recipe, but the gradient is clipped and nothing is refreshed at the end (its release).
-    recipe = dataclasses.replace(base.RELEASED, clip=5.0, refresh_epochs=0)
+    # SPOS's recipe, but the gradient is clipped, the classifier's bias decays and nothing is refreshed at the end (its
+    # release: train_from_scratch.py lists convolutions and the classifier's weight and bias).
+    recipe = dataclasses.replace(base.RELEASED, clip=5.0, refresh_epochs=0, decay_on="kernels_and_biases")
     supernets, searches = {"demo": demo, "paper": paper}, {"demo": search, "paper": search}
     config = base.preset("bn_nas", name, dataset, space, supernets, searches, recipe=recipe, dropout=0.2)
     return base.limited(config, _LIMIT) if name == "paper" and dataset in (None, "imagenet") else config

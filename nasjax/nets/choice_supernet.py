@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from nasjax.nets.numerics import precision
 from nasjax.nets.supernet import Supernet, switch
 from nasjax.spaces.choice_plan import ChoicePlan
 from nasjax.types import Key, PyTree
+
+LastNorms = Literal["main", "both"]
 
 
 class Group(NamedTuple):
@@ -54,7 +56,13 @@ def groups(plan: ChoicePlan) -> dict[str, Group]:
 
 
 def choice_supernet(
-    plan: ChoicePlan, *, affine: bool = True, dropout: float = 0.0, bn_eps: float = 1e-5, dtype: str = "float32"
+    plan: ChoicePlan,
+    *,
+    affine: bool = True,
+    dropout: float = 0.0,
+    last_norms: LastNorms = "main",
+    bn_eps: float = 1e-5,
+    dtype: str = "float32",
 ) -> Supernet:
     """The supernet of a chain.
 
@@ -66,6 +74,8 @@ def choice_supernet(
       plan: space, image and classes.
       affine: whether batch norms scale and shift; not in the supernet of SPOS, always in that of BN-NAS.
       dropout: before the classifier, in training, if `apply` has a key.
+      last_norms: which batch norms are an operator's last (BN-NAS). A shuffle block of stride 2 ends in two: "main" is
+        that of the main branch, "both" counts the channels of the projection beside it as well.
       bn_eps: epsilon of batch norm.
       dtype: of the multiplications, "float32", "tf32" or "bfloat16"; weights and statistics stay float32.
 
@@ -73,9 +83,11 @@ def choice_supernet(
       Supernet: x [B, H, W, colours] -> logits [B, classes]. Under `vmap` over `choice` all operators are computed.
 
     Raises:
-      ValueError: another dtype.
+      ValueError: another dtype or value of last_norms.
     """
     precision(dtype)
+    if last_norms not in ("main", "both"):
+        raise ValueError(f"unknown last_norms {last_norms!r}; choose main or both")
     space = plan.space
     before, behind = frame_steps(plan)
     parts = groups(plan)
@@ -134,18 +146,22 @@ def choice_supernet(
                 out[name] = out[name] | {operator: jax.tree.map(pick, new[name][operator], old[name][operator])}
         return out
 
+    def last_steps(block: Block) -> list[str]:
+        ends = [("main", block.main), *([("branch", block.branch)] if last_norms == "both" else [])]
+        return [f"{path}{len(steps) - 1}" for path, steps in ends if steps]
+
     def scores(params: PyTree) -> jax.Array:
         table = jnp.zeros((space.layers, m + 1))
         for name, group in parts.items():
             for i, (operator, steps) in enumerate(group.blocks.items()):
-                gamma = params[name][operator][f"main{len(steps.main) - 1}"]["gamma"]
+                gamma = jnp.concatenate([params[name][operator][step]["gamma"] for step in last_steps(steps)], 1)
                 table = table.at[np.array(group.layers), i].set(jnp.abs(gamma).mean(1))
         return table
 
     def last_norm(path: tuple[str, ...]) -> bool:
         if path[0] not in parts or path[-1] not in ("gamma", "beta"):
             return False
-        return path[2] == f"main{len(parts[path[0]].blocks[path[1]].main) - 1}"
+        return path[2] in last_steps(parts[path[0]].blocks[path[1]])
 
     return Supernet(init, apply, select, scores, last_norm)
 

@@ -31,7 +31,7 @@ class Supernet(NamedTuple):
 class Shared(NamedTuple):
     """The supernet of a space on images of one size, and what its paths cost. L layers (or edges), m operators.
 
-    network(affine=, dropout=, dtype=) -> Supernet
+    network(affine=, dropout=, dtype=) -> Supernet; that of a chain also takes last_norms=
     counts(arch) -> (parameters, multiply-adds) of a path's own network
     counter("params" | "macs") -> the same of archs i32[..., S], traceable. Raises ValueError beyond 32 bits
     params(affine) -> parameters of all operators together

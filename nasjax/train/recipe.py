@@ -10,7 +10,7 @@ from nasjax.train.schedules import TAIL
 
 DTYPES = ("float32", "tf32", "bfloat16")
 Schedule = Literal["drops", "cosine", "exponential", "linear", "linear_tail"]
-DecayOn = Literal["all", "kernels"]
+DecayOn = Literal["all", "kernels", "kernels_and_biases"]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 
 
@@ -30,7 +30,8 @@ class Recipe:
       momentum, nesterov: of SGD; RMSprop has the momentum too.
       betas: decays of Adam's two averages; the second is RMSprop's.
       weight_decay: times the weights, added to the gradient (AdamW: to the direction).
-      decay_on: what the decay acts on: "all" parameters, or "kernels", which leaves out scales, shifts and biases.
+      decay_on: what the decay acts on: "all" parameters, "kernels", which leaves out scales, shifts and biases, or
+        "kernels_and_biases", which leaves out the scales and shifts of batch norms only.
       schedule: of the learning rate: "drops" (see the next line), or once an epoch "cosine" or "linear" towards
         final_rate, or "exponential", times rate_decay each epoch, or "linear_tail", see `schedules.linear_tail`.
       drops: parts of the training (0..1) after which the rate is multiplied by drop_factor.

@@ -22,7 +22,7 @@ from nasjax.train import schedules
 from nasjax.train.recipe import Recipe
 from nasjax.types import Key, Network, PyTree, Signature, Task
 
-_UNDECAYED = ("gamma", "beta", "bias")  # what `Recipe.decay_on` "kernels" leaves out
+_UNDECAYED = {"kernels": ("gamma", "beta", "bias"), "kernels_and_biases": ("gamma", "beta")}  # by `Recipe.decay_on`
 _EVAL_BATCH = 512  # samples of a validation at a time; the streams of a contiguous task are as many as in training
 _EVAL_PIXELS = 2**18  # of masks at a time: a network that answers every pixel keeps its maps at full size
 
@@ -312,8 +312,9 @@ def _decay(recipe: Recipe, params: PyTree) -> optax.GradientTransformation:
     if recipe.decay_on == "all":
         return optax.add_decayed_weights(recipe.weight_decay)
     leaves = jax.tree.leaves_with_path(params)
-    kernels = np.concatenate([np.full(leaf.size, path[-1].key not in _UNDECAYED) for path, leaf in leaves])
-    return optax.stateless(lambda grads, weights: grads + recipe.weight_decay * jnp.where(kernels, weights, 0))
+    without = _UNDECAYED[recipe.decay_on]
+    decayed = np.concatenate([np.full(leaf.size, path[-1].key not in without) for path, leaf in leaves])
+    return optax.stateless(lambda grads, weights: grads + recipe.weight_decay * jnp.where(decayed, weights, 0))
 
 
 def _ravel(tree: PyTree) -> jax.Array:

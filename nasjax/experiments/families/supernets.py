@@ -21,6 +21,7 @@ from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
+from nasjax.nets.choice_supernet import LastNorms
 from nasjax.nets.supernet import Shared, Supernet
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
@@ -65,6 +66,8 @@ class SupernetConfig:
       early_bird: Kendall's tau between the operator scores of two epochs that ends the training when it is reached
         twice in a row; None = all epochs.
       dropout: before the classifier.
+      last_norms: where a shuffle block of stride 2 ends in two batch norms, which of them are scored, and trained by
+        "last_bn": that of the "main" branch, or "both", the projection's too.
       dtype: of the large multiplications.
     """
 
@@ -78,6 +81,7 @@ class SupernetConfig:
     fresh_batches: bool = False
     early_bird: float | None = None
     dropout: float = 0.1
+    last_norms: LastNorms = "main"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -98,6 +102,7 @@ class EvolutionConfig:
     Attributes:
       score: "accuracy" (inherited weights, statistics re-calibrated per path) or "indicator" (scales of batch norms).
       searcher: "topk" (Guo et al. 2020, section 3.4) or "nsga2" on (score, -macs, -params).
+      prefer_params: of "nsga2": "fewer" parameters, or "more", the objective +params.
       population, top_k, mutants, crossovers, mutation_rate: of the evolution.
       calibration_batches, calibration_batch_size, average: of the re-calibration, see `evaluators.supernet`.
     """
@@ -109,6 +114,7 @@ class EvolutionConfig:
     mutants: int = 25
     crossovers: int = 25
     mutation_rate: float = 0.1
+    prefer_params: Literal["fewer", "more"] = "fewer"
     calibration_batches: int = 200
     calibration_batch_size: int = 128
     average: Literal["cumulative", "ema"] = "cumulative"
@@ -145,6 +151,13 @@ class OneShotConfig(Config):
             raise ValueError(f"supernet.trainable={self.supernet.trainable} needs supernet.affine=true")
         if self.search.score == "indicator" and not self.supernet.affine:
             raise ValueError("search.score=indicator reads the scales of batch norms: set supernet.affine=true")
+        if self.supernet.last_norms != "main" and getattr(self.space, "family", "") != "shuffle":
+            raise ValueError(
+                "supernet.last_norms=both is for shuffle blocks, which end in two batch norms at stride 2; "
+                "leave it main here"
+            )
+        if self.search.prefer_params != "fewer" and self.search.searcher != "nsga2":
+            raise ValueError(f"search.prefer_params has no effect with search.searcher={self.search.searcher}")
 
     @property
     def network_form(self) -> Any:
@@ -189,7 +202,8 @@ def parts(config: OneShotConfig) -> OneShot:
             f"{devices} device(s); make it a multiple of {len(space.operators) * devices}"
         )
     arrays = resident(data)
-    supernet = shared.network(affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype)
+    more = {} if settings.last_norms == "main" else {"last_norms": settings.last_norms}  # of chains only
+    supernet = shared.network(affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype, **more)
     batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
     sampler = sampler_of(config, shared)
     early = None if settings.early_bird is None else EarlyBird(settings.early_bird)
@@ -224,7 +238,9 @@ def parts(config: OneShotConfig) -> OneShot:
         else:
             judged = inherited_accuracy(accuracy, {"params": state.params, "batch_stats": state.batch_stats})
         if config.search.searcher == "nsga2":
-            judged = with_costs(judged, shared.counter("macs"), shared.counter("params"))
+            macs, params = shared.counter("macs"), shared.counter("params")
+            more = config.search.prefer_params == "more"
+            judged = with_costs(judged, macs, (lambda archs: -params(archs)) if more else params)
         return judged
 
     metric = task.metric if accuracy else Metric("batch norm score", "plain")
