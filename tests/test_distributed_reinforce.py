@@ -76,9 +76,8 @@ def test_equal_durations_make_every_gradient_late_by_all_the_others(accumulate):
 @pytest.mark.parametrize("shards, accumulate, delay", [(1, 1, 0.0), (4, 1, 0.3), (4, 3, 0.3)])
 def test_the_accounts_add_up(shards, accumulate, delay):
     k, m, trials = 6, 2, 100
-    run = distributed(
-        replicas=k, children=m, shards=shards, accumulate=accumulate, delay=delay, seconds=random_times
-    )(KEY, trials)
+    settings = {"shards": shards, "accumulate": accumulate, "delay": delay, "seconds": random_times}
+    run = distributed(replicas=k, children=m, **settings)(KEY, trials)
     gradients, children = run.gradients, run.children
     assert sorted(gradients.first) == list(range(0, trials, m))  # each child counts once
     assert (run.updates == trials // m // accumulate).all()
@@ -137,7 +136,8 @@ def test_a_failed_child_has_reward_0_and_a_rejected_one_does_not_count():
     def strict(key, proposal, inherited=None):
         found, _ = judge(key, proposal)
         status = jnp.where(proposal.id % 4 == 1, Status.FAILED, jnp.where(proposal.id % 4 == 3, Status.REJECTED, 0))
-        return found._replace(status=status.astype(jnp.int8), fitness=jnp.where(status == 0, found.fitness, jnp.nan)), None
+        fitness = jnp.where(status == Status.OK, found.fitness, jnp.nan)
+        return found._replace(status=status.astype(jnp.int8), fitness=fitness), None
 
     run = distributed_reinforce(CELL, Evaluator(strict), replicas=1, children=4, shards=1, policy="independent")(KEY, 8)
     reward = run.children.reward.reshape(2, 4)

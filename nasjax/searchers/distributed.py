@@ -21,7 +21,7 @@ import numpy as np
 from nasjax.searchers.policy import DepthSchedule, Policy
 from nasjax.searchers.policy import depth_schedule as paper_schedule
 from nasjax.searchers.reinforce import Reward, check_baseline, controller, cube, gained, optimizer, score_loss
-from nasjax.types import Evaluation, Evaluator, Key, Proposal, PyTree, Space, Status
+from nasjax.types import Array, Evaluation, Evaluator, Key, Proposal, PyTree, Space, Status
 
 Seconds = Callable[[Key, Proposal, Evaluation], jax.Array]
 
@@ -29,13 +29,13 @@ Seconds = Callable[[Key, Proposal, Evaluation], jax.Array]
 class Children(NamedTuple):
     """All children, T of them in the order of their ids: the order in which they were sampled."""
 
-    arch: np.ndarray  # i32[T, S]
-    fitness: np.ndarray  # f32[T]; NaN = failed
-    reward: np.ndarray  # f32[T]
-    seconds: np.ndarray  # f32[T], how long each trained on the virtual clock
-    status: np.ndarray  # i8[T], values of Status
+    arch: Array  # i32[T, S]
+    fitness: Array  # f32[T]; NaN = failed
+    reward: Array  # f32[T]
+    seconds: Array  # f32[T], how long each trained on the virtual clock
+    status: Array  # i8[T], values of Status
     info: dict[str, Any]  # {name: [T, ...]}, what the evaluator adds
-    start: np.ndarray  # f64[T], virtual seconds
+    start: Array  # f64[T], virtual seconds
 
 
 class Gradients(NamedTuple):
