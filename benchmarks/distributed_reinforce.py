@@ -200,6 +200,7 @@ def figure(found: dict[tuple[str, str], list[Search]], settings: dict) -> str:
         encoding["y"] = charts.axis("y", f"accuracy of {WINDOW} children (%)")
         curve = {"layer": [charts.layer("line", rows, encoding)], "width": 420, "height": 190}
         encoding = {"x": charts.axis("x", "staleness (updates)"), "x2": {"field": "x2"}, "y2": {"datum": 0}}
+        encoding["x"]["scale"] = {"domain": [-0.5, max(float(late.max()), 10) + 0.5], "nice": False}
         encoding["y"] = charts.axis("y", "share of gradients (%)", zero=True)
         bars = charts.layer("bar", counts, encoding, color=charts.PALETTE[0], binSpacing=0)
         title = f"S, K, m, g = {name}: {replicas * children:,} workers"
