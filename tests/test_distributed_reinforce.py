@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -101,26 +102,46 @@ def test_the_accounts_add_up(shards, accumulate, delay):
     assert mixed == (delay > 0)
 
 
-def test_gradients_are_of_the_parameters_that_were_sampled_with():
-    """The whole search again, by hand: a list of all versions instead of replicas and a clock."""
+@pytest.mark.parametrize("shards, delay", [(1, 0.0), (5, 0.5)])
+def test_gradients_are_of_the_parameters_that_were_sampled_with(shards, delay):
+    """The whole search again, by hand: a list of all versions of each shard instead of replicas and a clock."""
     k, m, trials, rate, pi = 4, 2, 64, 0.1, independent_policy(CELL)
-    run = distributed(replicas=k, children=m, learning_rate=rate, seconds=random_times)(KEY, trials)
+    run = distributed(replicas=k, children=m, shards=shards, delay=delay, learning_rate=rate, seconds=random_times)(
+        KEY, trials
+    )
     key_init, key_ask, _ = jax.random.split(KEY, 3)
-    adam, params = optax.adam(rate), pi.init(key_init)
-    moments, every, b = adam.init(params), [params], None
+    adam, (start, unravel) = optax.adam(rate), jax.flatten_util.ravel_pytree(pi.init(key_init))
+    part = -(-start.size // shards)
+
+    def cut(vector):
+        return list(np.pad(vector, (0, shards * part - start.size)).reshape(shards, part))
+
+    every, moments, sent = [[values] for values in cut(start)], [adam.init(values) for values in cut(start)], []
+    arrivals = np.argsort(run.gradients.applied, axis=0, kind="stable")
+
+    def parameters(versions):
+        for shard, version in enumerate(versions):
+            while len(every[shard]) <= version:
+                n = arrivals[len(every[shard]) - 1, shard]
+                steps, moments[shard] = adam.update(sent[n][shard], moments[shard])
+                every[shard].append(every[shard][-1] + steps)
+        found = [np.asarray(every[shard][version]) for shard, version in enumerate(versions)]
+        return unravel(jnp.asarray(np.concatenate(found)[: start.size]))
+
     gradient = jax.jit(jax.grad(lambda params, arch, advantage: score_loss(pi, params, arch, advantage)[0]))
-    for n, (first, version) in enumerate(zip(run.gradients.first, run.gradients.fetched[:, 0], strict=True)):
-        keys = [jax.random.fold_in(key_ask, i) for i in range(first, first + m)]
-        arch = jnp.stack([pi.sample(key, every[version], 6) for key in keys])
+    draw, b = jax.jit(pi.sample), None
+    for n, first in enumerate(run.gradients.first):
+        params = parameters(run.gradients.fetched[n])
+        arch = jnp.stack([draw(jax.random.fold_in(key_ask, i), params, 6) for i in range(first, first + m)])
         assert np.array_equal(arch, run.children.arch[first : first + m])
         reward = (0.2 + 0.6 * (np.asarray(arch) == 2).mean(1)) ** 3
         b = reward.mean() if b is None else b
         np.testing.assert_allclose([run.gradients.reward[n], run.gradients.baseline[n]], [reward.mean(), b], rtol=1e-5)
-        steps, moments = adam.update(gradient(every[version], arch, jnp.asarray(reward - b)), moments)
+        sent.append(cut(jax.flatten_util.ravel_pytree(gradient(params, arch, jnp.asarray(reward - b)))[0]))
         b = 0.95 * b + 0.05 * reward.mean()
-        every.append(optax.apply_updates(every[-1], steps))
     assert run.gradients.staleness.max() >= k  # or the versions would not have mattered
-    close(run.params, every[-1])
+    assert (np.ptp(run.gradients.fetched, axis=1) > 0).any() == (delay > 0)
+    close(run.params, parameters(run.updates))
 
 
 def test_a_baseline_per_replica_follows_its_own_rewards():
