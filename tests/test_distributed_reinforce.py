@@ -46,8 +46,14 @@ def close(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-6), a, b)
 
 
-@pytest.mark.parametrize("shards, accumulate, delay", [(1, 1, 0.0), (3, 1, 0.4), (2, 3, 0.0)])
-@pytest.mark.parametrize("policy", ["independent", lstm_policy(CELL, hidden=4, embedding=4)], ids=["logits", "lstm"])
+LSTM = lstm_policy(CELL, hidden=4, embedding=4)
+
+
+@pytest.mark.parametrize(
+    "policy, shards, accumulate, delay",
+    [("independent", 1, 1, 0.0), ("independent", 3, 1, 0.4), ("independent", 2, 3, 0.0), (LSTM, 3, 1, 0.0)],
+    ids=["plain", "delay", "accumulate", "lstm"],
+)
 def test_one_replica_is_the_plain_searcher(policy, shards, accumulate, delay):
     settings = {"policy": policy, "learning_rate": 0.1, "accumulate": accumulate}
     run = distributed(replicas=1, children=4, shards=shards, delay=delay, **settings)(KEY, 48)
