@@ -193,7 +193,8 @@ def figure(found: dict[tuple[str, str], list[Search]], settings: dict) -> str:
             points = zip(ended.max(1), accuracy.mean(1, dtype=np.float64), strict=True)
             rows += [{"x": float(x) / 3600, "y": 100 * float(y), "line": way} for x, y in points]
         late = found[name, "asynchronous"][0].staleness
-        heights, edges = np.histogram(late, bins=np.linspace(-0.5, late.max() + 0.5, min(40, late.max() + 1) + 1))
+        step = -(-(int(late.max()) + 1) // 40)  # bins of equally many whole numbers, at most 40 of them
+        heights, edges = np.histogram(late, bins=np.arange(-0.5, late.max() + step + 0.5, step))
         bins = zip(edges[:-1], edges[1:], 100 * heights / len(late), strict=True)
         counts = [{"x": float(x), "x2": float(x2), "y": float(y)} for x, x2, y in bins]
         encoding = {"x": charts.axis("x", "virtual hours", zero=True), "color": colour}
@@ -201,7 +202,7 @@ def figure(found: dict[tuple[str, str], list[Search]], settings: dict) -> str:
         encoding["y"] = charts.axis("y", f"accuracy of {WINDOW} children (%)")
         curve = {"layer": [charts.layer("line", rows, encoding)], "width": 420, "height": 190}
         encoding = {"x": charts.axis("x", "staleness (updates)"), "x2": {"field": "x2"}, "y2": {"datum": 0}}
-        encoding["x"]["scale"] = {"domain": [-0.5, max(float(late.max()), 10) + 0.5], "nice": False}
+        encoding["x"]["scale"] = {"domain": [-0.5, max(float(edges[-1]), 10.5)], "nice": False}
         encoding["y"] = charts.axis("y", "share of gradients (%)", zero=True)
         bars = charts.layer("bar", counts, encoding, color=charts.PALETTE[0], binSpacing=0)
         title = f"S, K, m, g = {name}: {replicas * children:,} workers"
