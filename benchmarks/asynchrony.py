@@ -6,13 +6,17 @@ random factor: machines that are shared. A worker without a barrier gets the nex
 all W have ended.
 
     python benchmarks/asynchrony.py --table=FILE      # about 2 minutes on 2 CPU cores
+    python benchmarks/asynchrony.py --table=FILE --seeds=10 --trials=20000 --workers 1 10 100 1000 10000
 
-Prints, per row, how long it took until the cell of the best reward had a test accuracy, and how busy workers were.
+Prints, per row, how long it took until the cell of the best reward had a test accuracy, how busy workers were, and the
+test accuracy of the best after the last of equally many trials. benchmarks/coordinator.py says how many trials per
+second the loop of a real search could hand out.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from typing import NamedTuple
@@ -110,39 +114,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", required=True, help="the .npz that nasjax.evaluators.table describes")
     parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--workers", type=int, default=100)
+    parser.add_argument("--workers", type=int, nargs="*", default=[100])
     parser.add_argument("--trials", type=int, default=4000)
     parser.add_argument("--population", type=int, default=100)
     parser.add_argument("--sample_size", type=int, default=25)
     parser.add_argument("--targets", type=float, nargs="*", default=[0.939, 0.943], help="test accuracies")
     parser.add_argument("--spreads", type=float, nargs="*", default=[0.0, 0.5], help="of the logarithm of durations")
     args = parser.parse_args()
+    if uneven := [workers for workers in args.workers if args.trials % workers]:
+        parser.error(f"--trials {args.trials}: write a multiple of {uneven[0]} workers")
     space = TabularCell()
     evaluator = table(space, load_table(args.table, space))
-    searcher = aging(space, population=args.population, sample_size=args.sample_size, in_flight=args.workers)
     keys = jax.random.split(jax.random.key(0), args.seeds)
     rows = []
     heads = "".join(f" seconds to {target:.1%} (median, quartiles) | reached |" for target in args.targets)
-    print(f"| durations | evolution |{heads} workers busy |")
-    print("| --- " * (3 + 2 * len(args.targets)) + "|")
-    for spread in args.spreads:
-        for name, run in (("free-running", free_running), ("in generations", in_generations)):
-            began = time.perf_counter()
+    print(f"| durations | workers | evolution |{heads} workers busy | test accuracy at the end | seconds in all |")
+    print("| --- " * (6 + 2 * len(args.targets)) + "|")
+    ways = (("free-running", free_running), ("in generations", in_generations))
+    for spread, workers, (name, run) in itertools.product(args.spreads, args.workers, ways):
+        began = time.perf_counter()
+        searcher = aging(space, population=args.population, sample_size=args.sample_size, in_flight=workers)
 
-            def search(key: jax.Array, run=run, spread=spread) -> tuple[jax.Array, jax.Array]:
-                trace = run(searcher, evaluator, args.workers, args.trials, spread, key)
-                return jnp.stack([until(trace, target) for target in args.targets]), trace.busy[-1]
+        def search(key: jax.Array, run=run, spread=spread, workers=workers, searcher=searcher) -> list[jax.Array]:
+            trace = run(searcher, evaluator, workers, args.trials, spread, key)
+            seconds = jnp.stack([until(trace, target) for target in args.targets])
+            return [seconds, trace.busy[-1], trace.result[-1], trace.at[-1]]
 
-            seconds, busy = jax.device_get(jax.jit(jax.vmap(search))(keys))
-            row = {"spread": spread, "evolution": name, "busy": float(busy.mean())}
-            line = f"| {f'the table times exp({spread:g} normal)' if spread else 'the table'} | {name} |"
-            for target, column in zip(args.targets, seconds.T, strict=True):
-                low, middle, high = np.quantile(column, (0.25, 0.5, 0.75), method="nearest").tolist()
-                reached = float(np.isfinite(column).mean())
-                row[str(target)] = {"median": middle, "quartiles": [low, high], "reached": reached}
-                line += f" {middle:,.0f} ({low:,.0f} to {high:,.0f}) | {reached:.1%} |"
-            rows.append({**row, "took_s": round(time.perf_counter() - began, 1)})
-            print(f"{line} {row['busy']:.1%} |", flush=True)
+        seconds, busy, result, length = jax.device_get(jax.jit(jax.vmap(search))(keys))
+        row = {"spread": spread, "workers": workers, "evolution": name, "busy": float(busy.mean())}
+        row |= {"result": float(result.mean()), "result_std": float(result.std()), "seconds": float(length.mean())}
+        drawn = f"the table times exp({spread:g} normal)" if spread else "the table"
+        line = f"| {drawn} | {workers:,} | {name} |"
+        for target, column in zip(args.targets, seconds.T, strict=True):
+            low, middle, high = np.quantile(column, (0.25, 0.5, 0.75), method="nearest").tolist()
+            reached = float(np.isfinite(column).mean())
+            row[str(target)] = {"median": middle, "quartiles": [low, high], "reached": reached}
+            line += f" {middle:,.0f} ({low:,.0f} to {high:,.0f}) | {reached:.1%} |"
+        rows.append({**row, "took_s": round(time.perf_counter() - began, 1)})
+        end = f"{100 * row['result']:.2f} ± {100 * row['result_std']:.2f} %"
+        print(f"{line} {row['busy']:.1%} | {end} | {row['seconds']:,.0f} |", flush=True)
     settings = {key: value for key, value in vars(args).items() if key != "table"}
     print(json.dumps({"benchmark": "asynchrony", **settings, "rows": rows, "jax": jax.__version__}))
 

@@ -91,6 +91,14 @@ def _rounded(tree: Any) -> Any:
     return [_rounded(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
 
 
+def svg(spec: Mapping[str, Any]) -> str:
+    """A chart of the page's look as a file of its own; `spec` is a Vega-Lite specification with its sizes."""
+    import vl_convert
+
+    found: str = vl_convert.vegalite_to_svg(_rounded(dict(spec)), config={**CONFIG, "background": "white"})
+    return found
+
+
 def layer(mark: str, rows: Iterable[Row], encoding: Mapping[str, Any], **look: Any) -> dict[str, Any]:
     """One kind of mark, its data, where its fields go, and how it looks."""
     return {"data": {"values": list(rows)}, "mark": {"type": mark, **look}, "encoding": dict(encoding)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -28,28 +29,38 @@ def simulated(work: Callable[[Any], Any], duration: Callable[[Any, Any], float],
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     tickets, now = itertools.count(), 0.0
-    running: dict[int, tuple[float, int, Any]] = {}  # ticket -> end, worker, result
+    running: dict[int, tuple[int, Any]] = {}  # ticket -> worker, result
+    ends: list[tuple[float, int]] = []  # a heap of (when, ticket); of cancelled tickets, too
+    free = list(range(workers))  # a heap: the lowest number works first
     served: dict[int, int] = {}
 
     def submit(task: Any, timeout_s: float | None = None) -> int:
-        ticket, busy = next(tickets), {worker for _, worker, _ in running.values()}
+        ticket = next(tickets)
         result = answer(work, task)
         seconds = duration(task, result)
         if timeout_s is not None and seconds > timeout_s:
             seconds, result = timeout_s, Failure(Status.TIMEOUT, f"took longer than {timeout_s:g} s")
-        served[ticket] = min(set(range(workers)) - busy)
-        running[ticket] = (now + seconds, served[ticket], result)
+        served[ticket] = heapq.heappop(free)
+        running[ticket] = (served[ticket], result)
+        heapq.heappush(ends, (now + seconds, ticket))
         return ticket
 
     def wait() -> list[tuple[int, Any]]:
         nonlocal now
-        if not running:
-            return []
-        ticket = min(running, key=lambda ticket: (running[ticket][0], ticket))
-        now, _, result = running.pop(ticket)
-        return [(ticket, result)]
+        while ends:
+            at, ticket = heapq.heappop(ends)
+            if ticket in running:
+                now, (worker, result) = at, running.pop(ticket)
+                heapq.heappush(free, worker)
+                return [(ticket, result)]
+        return []
 
     def cancel(ticket: int) -> None:
-        running.pop(ticket, None)
+        if ticket in running:
+            heapq.heappush(free, running.pop(ticket)[0])
 
-    return Runtime(submit, wait, cancel, running.clear, served.__getitem__, workers, lambda: now)
+    def close() -> None:
+        for ticket in list(running):
+            cancel(ticket)
+
+    return Runtime(submit, wait, cancel, close, served.__getitem__, workers, lambda: now)

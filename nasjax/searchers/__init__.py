@@ -1,6 +1,7 @@
 """Searchers: which architecture to try next, without gradients through it."""
 
 from nasjax.searchers.additive import best_path
+from nasjax.searchers.distributed import distributed_reinforce
 from nasjax.searchers.nsga2 import front, nsga2
 from nasjax.searchers.policy import Policy, depth_schedule
 from nasjax.searchers.random import random_search
@@ -12,6 +13,7 @@ __all__ = [
     "best_path",
     "cube",
     "depth_schedule",
+    "distributed_reinforce",
     "front",
     "inverse_square_perplexity",
     "metrics",

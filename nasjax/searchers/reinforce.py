@@ -75,6 +75,47 @@ def score_loss(
     return loss, entropy.mean()
 
 
+def controller(
+    space: Space,
+    policy: Literal["lstm", "independent"] | Policy,
+    *,
+    hidden: int = 35,
+    embedding: int = 35,
+    init_scale: float = 0.08,
+) -> Policy:
+    """The policy of that name over a space, or the Policy itself; a ValueError for any other name."""
+    if policy == "lstm":
+        return lstm_policy(space, hidden=hidden, embedding=embedding, init_scale=init_scale)
+    if policy == "independent":
+        return independent_policy(space)
+    if isinstance(policy, Policy):
+        return policy
+    raise ValueError(f'unknown policy {policy!r}; choose "lstm", "independent" or pass a Policy')
+
+
+def optimizer(
+    learning_rate: float, *, clip_norm: float | None = None, accumulate: int = 1
+) -> optax.GradientTransformation:
+    """Adam, after clipping if asked for; with `accumulate`, one step for that many gradients, of their mean."""
+    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
+    steps = optax.chain(clip, optax.adam(learning_rate))
+    return optax.MultiSteps(steps, accumulate).gradient_transformation() if accumulate > 1 else steps
+
+
+def gained(reward: Reward, evaluation: Evaluation) -> jax.Array:
+    """f32[N]: the reward of each child, 0 for a failed one."""
+    ok = (evaluation.status == Status.OK) & jnp.isfinite(evaluation.fitness)
+    return jnp.where(ok, reward(jnp.where(ok, evaluation.fitness, 1.0)), 0.0).astype(jnp.float32)
+
+
+def check_baseline(decay: float, start: str | float) -> None:
+    """A ValueError where the moving average cannot have these settings."""
+    if not 0 <= decay <= 1:
+        raise ValueError(f"baseline_decay must be between 0 and 1, got {decay}")
+    if isinstance(start, str) and start != "first_batch":
+        raise ValueError(f'baseline_init must be "first_batch" or a number, got {start!r}')
+
+
 def reinforce(
     space: Space,
     *,
@@ -127,25 +168,11 @@ def reinforce(
     if m < 1 or capacity < 1 or accumulate < 1:
         given = f"{m}, {accumulate} and {capacity}"
         raise ValueError(f"samples_per_update, accumulate and capacity must be at least 1, got {given}")
-    if not 0 <= baseline_decay <= 1:
-        raise ValueError(f"baseline_decay must be between 0 and 1, got {baseline_decay}")
-    if isinstance(baseline_init, str) and baseline_init != "first_batch":
-        raise ValueError(f'baseline_init must be "first_batch" or a number, got {baseline_init!r}')
-    if policy == "lstm":
-        pi = lstm_policy(space, hidden=hidden, embedding=embedding, init_scale=init_scale)
-    elif policy == "independent":
-        pi = independent_policy(space)
-    elif isinstance(policy, Policy):
-        pi = policy
-    else:
-        raise ValueError(f'unknown policy {policy!r}; choose "lstm", "independent" or pass a Policy')
+    check_baseline(baseline_decay, baseline_init)
+    pi = controller(space, policy, hidden=hidden, embedding=embedding, init_scale=init_scale)
     schedule = paper_schedule() if depth_schedule is None else depth_schedule
-    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
     # One flat vector instead of some twenty leaves: the update compiles in three quarters of the time.
-    steps_of = optax.chain(clip, optax.adam(learning_rate))
-    if accumulate > 1:
-        steps_of = optax.MultiSteps(steps_of, accumulate).gradient_transformation()
-    optimizer = optax.flatten(steps_of)
+    adam = optax.flatten(optimizer(learning_rate, clip_norm=clip_norm, accumulate=accumulate))
 
     def empty() -> Buffer:
         shape = (m, len(space.sites))
@@ -156,7 +183,7 @@ def reinforce(
         zero = jnp.float32(0)
         return ReinforceState(
             params=params,
-            optimizer=optimizer.init(params),
+            optimizer=adam.init(params),
             asked=jnp.int32(0),
             asked_at=jnp.zeros(capacity, jnp.int32),
             buffer=empty(),
@@ -184,7 +211,7 @@ def reinforce(
             return score_loss(pi, params, batch.arch, batch.reward - baseline, entropy_weight)
 
         grads, entropy = jax.grad(loss, has_aux=True)(state.params)
-        steps, opt_state = optimizer.update(grads, state.optimizer, state.params)
+        steps, opt_state = adam.update(grads, state.optimizer, state.params)
         return state._replace(
             params=optax.apply_updates(state.params, steps),
             optimizer=opt_state,
@@ -199,10 +226,8 @@ def reinforce(
     def tell(state: ReinforceState, proposal: Proposal, evaluation: Evaluation) -> ReinforceState:
         if evaluation.fitness.ndim != 1:
             raise ValueError("reinforce needs one fitness per trial, f32[N]; combine several objectives into one first")
-        ok = (evaluation.status == Status.OK) & jnp.isfinite(evaluation.fitness)
-        gained = jnp.where(ok, reward(jnp.where(ok, evaluation.fitness, 1.0)), 0.0).astype(jnp.float32)
         asked = jnp.where(evaluation.status == Status.REJECTED, -1, proposal.id)  # a refusal is no reward
-        told = Buffer(asked, proposal.arch, gained)
+        told = Buffer(asked, proposal.arch, gained(reward, evaluation))
         # Everything that waits, in order of id and empty rows last; m more rows so that a slice never overruns.
         rows = jax.tree.map(lambda a, b, c: jnp.concatenate([a, b, c]), state.buffer, told, empty())
         order = jnp.argsort(jnp.where(rows.id < 0, _LAST, rows.id))
