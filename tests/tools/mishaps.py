@@ -1,4 +1,4 @@
-"""A worker's work that goes wrong in every way, for tests of `runtime.process`."""
+"""A worker's work that goes wrong in every way, for tests of runtimes."""
 
 import os
 import signal
@@ -33,6 +33,17 @@ def begin(folder, seconds):
         time.sleep(seconds * (1 + trial % 4))
         fitness = np.float32([np.nan if what == "nan" else fitness_of(task.archs[0])])
         return Answer(Evaluation(fitness, np.float32([0.5]), np.int8([Status.OK]), {"error": [""]}), {})
+
+    return {"strategy": "toy"}, work
+
+
+def fine(seconds):
+    """The same where nothing goes wrong."""
+
+    def work(task):
+        time.sleep(seconds)
+        fitness = np.float32([fitness_of(task.archs[0])])
+        return Answer(Evaluation(fitness, np.float32([seconds]), np.int8([Status.OK]), {"error": [""]}), {})
 
     return {"strategy": "toy"}, work
 

@@ -1,0 +1,154 @@
+"""The runtime on Ray: mishaps, the same trials as elsewhere, a machine that goes, a driver that is killed."""
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import TINY
+from test_runtime import events, mishap_run, mishaps_are_trials_that_failed, rows, run, work
+from tools import mishaps
+from tools.commands import here, start, work_of
+from tools.commands import rows as timeless
+
+from nasjax import commands
+from nasjax.drive.work import Work
+from nasjax.runtime import ray as runtime_ray
+from nasjax.runtime.inline import inline
+from nasjax.runtime.ray import RayConfig, ray
+
+os.environ["RAY_AUTH_MODE"] = "disabled"  # writes a token into the home folder
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+engine = pytest.importorskip("ray", exc_type=ImportError)
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+STORE = 2**27
+ONE = RayConfig(num_cpus=1)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray on a machine of two CPUs, joined by this process."""
+    from ray.cluster_utils import Cluster
+
+    options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=options)
+    engine.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    yield cluster
+    engine.shutdown()
+    cluster.shutdown()
+
+
+def task(trial, n=2):
+    return Work(np.zeros(2, np.uint32), np.int32([trial]), np.zeros((1, n), np.int32), np.int32([-1]), {})
+
+
+def test_mishaps_are_trials_that_failed(tmp_path, cluster):
+    mishaps_are_trials_that_failed(tmp_path, functools.partial(ray, settings=ONE), "its worker died")
+
+
+@pytest.mark.slow
+def test_two_hundred_trials_with_mishaps(tmp_path, cluster):
+    four = functools.partial(ray, settings=RayConfig(num_cpus=0.5))
+    assert mishap_run(tmp_path, trials=200, workers=4, timeout_s=2.0, start=four).trials == 200
+    assert len({row["id"] for row in rows(tmp_path / "run")}) == 200
+
+
+def test_a_machine_that_goes_in_mid_search(tmp_path, cluster):
+    """Nothing is lost, and no candidate is counted twice; the workers that are left do the rest."""
+    node = cluster.add_node(num_cpus=2, object_store_memory=STORE)
+    said, logs = [], tmp_path / "run/workers"
+    runtime, _ = ray(mishaps.fine, (0.1,), workers=4, logs=logs, settings=ONE, say=said.append)
+    assert said == ["Ray: workers with 1 CPU: 4, machines: 2"]
+
+    def told(summary):
+        if summary.trials == 8:
+            cluster.remove_node(node, allow_graceful=False)
+
+    try:
+        end = run(tmp_path / "run", runtime, trials=40, on_told=told)
+    finally:
+        runtime.close()
+    found, log = rows(tmp_path / "run"), events(tmp_path / "run")
+    asked = [trial for event in log if event["event"] == "asked" for trial in event["ids"]]
+    assert end.trials == len(found) == len({row["id"] for row in found}) == 40 and end.failed == 0
+    assert set(asked) == set(range(len(asked))) and len(asked) <= 44
+    died = [event["task"] for event in log if event["event"] == "died"]
+    assert 1 <= len(died) <= 4 and {"ok"} == {row["status"] for row in found if row["id"] in died}
+    replayed = tmp_path / "replayed"
+    replayed.mkdir()
+    shutil.copy(tmp_path / "run/ledger.jsonl", replayed)
+    run(replayed, inline(work), trials=40)
+    assert (replayed / "trials.jsonl").read_bytes() == (tmp_path / "run/trials.jsonl").read_bytes()
+
+
+def test_one_worker_finds_what_this_process_finds(tmp_path, cluster, monkeypatch):
+    """Inline, process and Ray: the same lines, times apart; and a search may move from one to the other."""
+    monkeypatch.setattr(commands, "work_of", work_of)
+    args = ["--method=reinforce", *TINY, "--set=width=1", "--set=strategy=exact"]
+    for name in ("inline", "process", "ray"):
+        more = [] if name == "inline" else ["--workers=1"]
+        code, _, err = here(*args, *more, f"--runtime={name}", "--trials=4", f"--workdir={tmp_path / name}")
+        assert code == 0, err
+    assert "Ray: workers with 2 CPU: 1, machines: 1" in err
+    assert timeless(tmp_path / "inline") == timeless(tmp_path / "process") == timeless(tmp_path / "ray")
+    code, _, err = here(*args, "--trials=5", f"--workdir={tmp_path / 'ray'}")
+    assert code == 0 and len(rows(tmp_path / "ray")) == 5, err
+
+
+def test_what_keeps_workers_from_starting_is_one_line(tmp_path, cluster, monkeypatch):
+    with pytest.raises(ValueError, match="no such data set; give --data_dir"):
+        ray(mishaps.refuse, (str(tmp_path),), workers=1, logs=tmp_path / "workers", settings=ONE)
+    other = {**runtime_ray.versions(), "jax": "0.1"}
+    monkeypatch.setattr(runtime_ray, "versions", lambda: other)
+    with pytest.raises(ValueError, match=r"has jax .* \(driver: 0.1\); install the same versions everywhere"):
+        ray(mishaps.fine, (0.0,), workers=1, logs=tmp_path / "workers", settings=ONE)
+    assert engine.is_initialized()  # what the program had joined is left as it was
+
+
+def test_close_leaves_no_actor(tmp_path, cluster):
+    runtime, _ = ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=tmp_path / "run/workers", settings=ONE)
+    runtime.submit(task(6))  # hangs
+    runtime.close()
+    deadline = time.monotonic() + 20
+    while engine.available_resources().get("CPU", 0) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def of_session():
+    """Processes of a Ray that a driver has started, by their ids."""
+    text = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(maxsplit=1) for line in text.splitlines()]
+    return {int(pid) for pid, args in lines if "raylet" in args or "gcs_server" in args or "ray::" in args}
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_goes_on_and_leaves_no_process(tmp_path):
+    """kill -9 and Ctrl-C, over the command; Ray is started by it."""
+    before, path = of_session(), tmp_path / "run"
+    args = ["--method=random", *TINY, "--set=strategy=exact", "--runtime=ray", "--workers=2", "--trials=12"]
+    args += ["--set=ray.dashboard=false", f"--workdir={path}"]
+    for number, count in ((signal.SIGKILL, 3), (signal.SIGINT, 6)):
+        driver = start(*args)
+        deadline = time.monotonic() + 120
+        while not (path / "trials.jsonl").exists() or len(rows(path)) < count:
+            assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()
+            time.sleep(0.05)
+        driver.send_signal(number)
+        _, err = driver.communicate(timeout=60)
+        assert driver.returncode == (-9 if number == signal.SIGKILL else 130) and "Traceback" not in err, err
+        deadline = time.monotonic() + 30
+        while of_session() - before:
+            assert time.monotonic() < deadline, of_session() - before
+            time.sleep(0.2)
+    done = start(*args)
+    _, err = done.communicate(timeout=180)
+    assert done.returncode == 0, err
+    found = rows(path)
+    assert len(found) == len({row["id"] for row in found}) == 12 and {row["status"] for row in found} == {"ok"}
+    assert not of_session() - before and Path(path / "report.html").exists()
