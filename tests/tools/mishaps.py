@@ -37,10 +37,15 @@ def begin(folder, seconds):
     return {"strategy": "toy"}, work
 
 
-def fine(seconds):
-    """The same where nothing goes wrong."""
+def together(folder, workers, seconds):
+    """Where nothing goes wrong, and no trial ends before so many workers are there; `folder` says where on Ray."""
+    import ray
+
+    open(os.path.join(folder, f"{ray.get_runtime_context().get_node_id()}-{os.getpid()}"), "w").close()
 
     def work(task):
+        while len(os.listdir(folder)) < workers:
+            time.sleep(0.02)
         time.sleep(seconds)
         fitness = np.float32([fitness_of(task.archs[0])])
         return Answer(Evaluation(fitness, np.float32([seconds]), np.int8([Status.OK]), {"error": [""]}), {})
