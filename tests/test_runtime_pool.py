@@ -12,7 +12,7 @@ from nasjax.runtime import actor
 from nasjax.runtime.actor import Driver, claim_cores, unlike, versions
 from nasjax.runtime.inline import answer
 from nasjax.runtime.pool import pool
-from nasjax.runtime.ray import RayConfig, resources, share, why
+from nasjax.runtime.ray import RayConfig, _reached, resources, share, why
 from nasjax.types import Failure, Status
 
 
@@ -139,6 +139,8 @@ def test_resources_of_a_worker():
     assert resources(nodes, 4, RayConfig(num_cpus=3, num_gpus=0.25)) == (3, 0.25)
     with pytest.raises(ValueError, match="use --runtime=inline on a TPU host"):
         resources([{"CPU": 8.0, "TPU": 4.0}], 2, RayConfig())
+    with pytest.raises(ValueError, match=r"no Ray answers at localhost:1 \(.*`ray start --head`"):
+        _reached("localhost:1")
     for wrong in ({"num_cpus": 0}, {"num_cpus": 1.5}, {"num_gpus": -1}, {"address": "ray://host:1"}):
         with pytest.raises(ValueError, match=r"num_|ray://"):
             RayConfig(**wrong)

@@ -11,6 +11,7 @@ import math
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from nasjax.runtime.process import log_of, memory
 from nasjax.types import Failure, Runtime, Status, one_line
 
 _STORE = 2**28  # bytes of shared memory of a Ray that we start: only tasks and results pass through it
+_ANSWER_S = 10.0  # for an address to answer
 _PATIENCE_S = 60.0  # after which a worker that has not begun is worth a line
 
 
@@ -250,6 +252,7 @@ def _joined(engine: Any, settings: RayConfig, say: Callable[[str], None]) -> Ite
         yield False
         return
     address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
+    _reached(address)
     own: dict[str, Any] = {"include_dashboard": settings.dashboard, "object_store_memory": _STORE}
     kept = signal.getsignal(signal.SIGTERM)
     try:
@@ -268,6 +271,19 @@ def _joined(engine: Any, settings: RayConfig, say: Callable[[str], None]) -> Ite
         yield address == "local"
     finally:
         engine.shutdown()
+
+
+def _reached(address: str) -> None:
+    """Raises ValueError where nothing answers at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), _ANSWER_S).close()
+    except OSError as error:
+        raise ValueError(
+            f"no Ray answers at {address} ({error.strerror or error}); start it there with `ray start --head`"
+        ) from error
 
 
 def _environment(gpus: float) -> dict[str, str]:
