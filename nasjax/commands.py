@@ -128,7 +128,8 @@ def _workers(
     if config.runtime == "ray":
         from nasjax.runtime.ray import ray
 
-        runtime, facts = ray(work_of, arguments, workers=config.workers, logs=logs, settings=config.ray, say=say)
+        same = {"agree": ("dataset", "strategy", "chunk"), "settings": config.ray, "say": say}
+        runtime, facts = ray(work_of, arguments, workers=config.workers, logs=logs, **same)
     else:
         from nasjax.runtime.process import process
 

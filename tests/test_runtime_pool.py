@@ -103,6 +103,16 @@ def test_a_free_worker_takes_the_task_of_one_that_waits_for_a_machine():
     assert found == {task: (0, task) for task in "abcd"}
 
 
+def test_workers_must_agree():
+    """A machine with other data, or another choice of strategy, would count other results in."""
+    scripts = (Script(number, lambda worker, ticket, task: []) for number in range(2))
+    runtime, _ = pool(lambda number: next(scripts), heard, workers=2, logs="", agree=("number",))
+    runtime.submit("a")
+    runtime.submit("b")
+    with pytest.raises(ValueError, match="machines differ: number of worker 1 is 1, of the first 0"):
+        runtime.wait()
+
+
 def test_workers_that_die_while_they_start_end_the_run():
     class Stillborn(Script):
         def __init__(self, number, says):

@@ -59,6 +59,7 @@ def pool(
     *,
     workers: int,
     logs: str,
+    agree: Sequence[str] = (),
 ) -> tuple[Runtime, Any]:
     """A Runtime of workers, of which the first is started at once.
 
@@ -68,19 +69,20 @@ def pool(
         unless the seconds pass before.
       workers: how many.
       logs: where a worker writes what it prints, for the errors; "{}" is its number.
+      agree: names of facts, in which all workers must be like the first.
 
     Returns:
       The Runtime, and the facts of the first worker, once it is ready.
 
     Raises:
-      ValueError or FileNotFoundError: as a worker raised it while it started.
+      ValueError or FileNotFoundError: as a worker raised it while it started; ValueError: two workers do not agree.
       OSError: workers die while they start.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     places = [_Place(number, _Worker(number)) for number in range(workers)]
     tickets, served, results = itertools.count(), {}, deque()  # type: ignore[var-annotated]
-    failed_starts = 0
+    failed_starts, first_facts = 0, None
 
     def begin(worker: _Worker) -> None:
         worker.link, worker.ready = start(worker.number), False
@@ -119,7 +121,7 @@ def pool(
 
     def take(place: _Place, message: Message) -> Any:
         """What a worker says; the facts of one that has just become ready, else None."""
-        nonlocal failed_starts
+        nonlocal failed_starts, first_facts
         match message:
             case ("died", why):
                 number, ticket, was_ready = place.worker.number, place.ticket, place.worker.ready
@@ -132,6 +134,11 @@ def pool(
             case ("refused", kind, text):
                 raise {"ValueError": ValueError, "FileNotFoundError": FileNotFoundError}.get(kind, OSError)(text)
             case ("ready", facts):
+                first_facts = facts if first_facts is None else first_facts
+                for name in agree:
+                    if (own := facts.get(name)) != (other := first_facts.get(name)):
+                        number = place.worker.number
+                        raise ValueError(f"machines differ: {name} of worker {number} is {own}, of the first {other}")
                 place.worker.ready, failed_starts = True, 0
                 hand(place)
                 return facts

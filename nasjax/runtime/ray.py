@@ -67,6 +67,7 @@ def ray(
     workers: int,
     logs: Path,
     settings: RayConfig = RayConfig(),
+    agree: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Runtime, Any]:
     """Starts or joins Ray, and starts workers there.
@@ -77,6 +78,7 @@ def ray(
       workers: how many.
       logs: folder in the workdir for what each worker prints, `worker0.log`, ...; all machines must see it.
       settings: where, and how much a worker has.
+      agree: names of facts, in which all workers must be like the first, since machines may differ.
       say: receives lines for the user.
 
     Returns:
@@ -85,7 +87,7 @@ def ray(
 
     Raises:
       ValueError: Ray is not installed or cannot be joined; a machine has other versions or does not see `logs`; the
-        workers do not fit into a Ray started here; there are TPUs; or as `begin` raised it.
+        workers do not fit into a Ray started here, or do not agree; there are TPUs; or as `begin` raised it.
       FileNotFoundError: as `begin` raised it.
       OSError: workers die while they start.
     """
@@ -121,7 +123,7 @@ def ray(
         def heard(links: Sequence[_Link], seconds: float | None) -> list[tuple[_Link, Message]]:
             return _heard(engine, links, seconds, say)
 
-        runtime, facts = pool(start, heard, workers=workers, logs=str(log_of(logs, "{}")))
+        runtime, facts = pool(start, heard, workers=workers, logs=str(log_of(logs, "{}")), agree=agree)
         stack.callback(runtime.close)
         return runtime._replace(close=stack.pop_all().close), facts
     raise AssertionError  # an ExitStack may swallow exceptions, this one does not
