@@ -169,19 +169,19 @@ def test_crashes_hangs_and_nan_are_trials_that_failed(tmp_path):
     mishaps_are_trials_that_failed(tmp_path, process, "its worker died (SIGKILL)")
 
 
-def mishaps_are_trials_that_failed(tmp_path, start, death):
+def mishaps_are_trials_that_failed(tmp_path, start, death, timeout_s=0.6):
     """Of a runtime whose workers may die."""
-    end = mishap_run(tmp_path, trials=14, workers=2, timeout_s=0.6, start=start)
+    end = mishap_run(tmp_path, trials=14, workers=2, timeout_s=timeout_s, start=start)
     assert end.trials == 14
     while not {1, 4, 6, 9, 12} <= {row["id"] for row in rows(tmp_path / "run")}:
         # On a slow machine one of them, whose workers must start again, is still at work when 14 others have ended.
-        end = mishap_run(tmp_path, trials=end.trials + 1, workers=2, timeout_s=0.6, start=start)
+        end = mishap_run(tmp_path, trials=end.trials + 1, workers=2, timeout_s=timeout_s, start=start)
     assert end.failed == 4 and end.trials < 26
     log = events(tmp_path / "run")
     deaths = Counter(event["task"] for event in log if event["event"] == "died")
     assert deaths == {1: 3, 4: 1}
     by_id = {row["id"]: row for row in rows(tmp_path / "run")}
-    assert death in by_id[1]["error"] and "longer than 0.6 s" in by_id[6]["error"]
+    assert death in by_id[1]["error"] and f"longer than {timeout_s:g} s" in by_id[6]["error"]
     assert by_id[9]["error"] == "RuntimeError: the child fell over"
     attempts = [event["attempt"] for event in log if event["event"] == "started" and event["task"] == 1]
     assert attempts == list(range(1, len(attempts) + 1)) and len(attempts) >= 3

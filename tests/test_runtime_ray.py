@@ -27,6 +27,7 @@ engine = pytest.importorskip("ray", exc_type=ImportError)
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 STORE = 2**27
 ONE = RayConfig(num_cpus=1)
+TIMEOUT_S = 6.0  # on a busy machine Ray needs seconds to notice a death
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +48,13 @@ def task(trial, n=2):
 
 
 def test_mishaps_are_trials_that_failed(tmp_path, cluster):
-    mishaps_are_trials_that_failed(tmp_path, functools.partial(ray, settings=ONE), "its worker died")
+    mishaps_are_trials_that_failed(tmp_path, functools.partial(ray, settings=ONE), "its worker died", TIMEOUT_S)
 
 
 @pytest.mark.slow
 def test_two_hundred_trials_with_mishaps(tmp_path, cluster):
     four = functools.partial(ray, settings=RayConfig(num_cpus=0.5))
-    assert mishap_run(tmp_path, trials=200, workers=4, timeout_s=2.0, start=four).trials == 200
+    assert mishap_run(tmp_path, trials=200, workers=4, timeout_s=TIMEOUT_S, start=four).trials == 200
     assert len({row["id"] for row in rows(tmp_path / "run")}) == 200
 
 
@@ -154,12 +155,15 @@ def test_a_driver_that_is_killed_goes_on_and_leaves_no_process(tmp_path):
     args = ["--method=random", *TINY, "--set=strategy=exact", "--runtime=ray", "--workers=2", "--trials=12"]
     args += ["--set=ray.dashboard=false", f"--workdir={path}"]
     for number, count in ((signal.SIGKILL, 3), (signal.SIGINT, 6)):
-        driver = start(*args)
+        driver = start(*args, prefix=("setsid",))
         deadline = time.monotonic() + 120
         while not (path / "trials.jsonl").exists() or len(rows(path)) < count:
             assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()
             time.sleep(0.05)
-        driver.send_signal(number)
+        if number == signal.SIGINT:
+            os.killpg(driver.pid, number)  # as a terminal does: Ray's processes are in its group
+        else:
+            driver.send_signal(number)
         _, err = driver.communicate(timeout=60)
         assert driver.returncode == (-9 if number == signal.SIGKILL else 130) and "Traceback" not in err, err
         # Where even Ray's own server was killed with the driver, two of its helpers look for it for two minutes.
