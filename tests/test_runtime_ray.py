@@ -20,6 +20,7 @@ from nasjax.drive.work import Work
 from nasjax.runtime import ray as runtime_ray
 from nasjax.runtime.inline import inline
 from nasjax.runtime.ray import RayConfig, ray
+from nasjax.types import Failure, Status
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # writes a token into the home folder
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -47,6 +48,30 @@ def task(trial, n=2):
     return Work(np.zeros(2, np.uint32), np.int32([trial]), np.zeros((1, n), np.int32), np.int32([-1]), {})
 
 
+def test_what_may_happen_to_a_task(tmp_path, cluster):
+    """Fine, raising, hanging, dying; then a worker is stopped at work, and leaves its CPU."""
+    logs = tmp_path / "run/workers"
+    runtime, facts = ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=logs, settings=ONE)
+    found = {}
+    for trial, timeout_s in ((0, None), (9, None), (6, 1.0), (1, None), (2, None)):
+        ticket = runtime.submit(task(trial), timeout_s)
+        ((answered, found[trial]),) = runtime.wait()
+        assert answered == ticket and runtime.worker(ticket) == 0
+    assert facts == {"strategy": "toy"} and runtime.wait() == []
+    assert all(found[trial].evaluation.fitness.shape == (1,) for trial in (0, 2))
+    assert found[9] == Failure(Status.FAILED, "RuntimeError: the child fell over")
+    assert found[6] == Failure(Status.TIMEOUT, "took longer than 1 s")
+    assert found[1].status == Status.LOST and found[1].error.startswith("its worker died (")
+    assert "Traceback" in (logs / "worker0.log").read_text()
+    runtime.submit(task(6))
+    runtime.close()
+    deadline = time.monotonic() + 20
+    while engine.available_resources().get("CPU", 0) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
 def test_mishaps_are_trials_that_failed(tmp_path, cluster):
     mishaps_are_trials_that_failed(tmp_path, functools.partial(ray, settings=ONE), "its worker died", TIMEOUT_S)
 
@@ -118,16 +143,6 @@ def test_what_keeps_workers_from_starting_is_one_line(tmp_path, cluster, monkeyp
     with pytest.raises(ValueError, match=r"has jax .* \(driver: 0.1\); install the same versions everywhere"):
         ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=tmp_path / "workers", settings=ONE)
     assert engine.is_initialized()  # what the program had joined is left as it was
-
-
-def test_close_leaves_no_actor(tmp_path, cluster):
-    runtime, _ = ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=tmp_path / "run/workers", settings=ONE)
-    runtime.submit(task(6))  # hangs
-    runtime.close()
-    deadline = time.monotonic() + 20
-    while engine.available_resources().get("CPU", 0) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def of_session():
