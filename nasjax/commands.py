@@ -100,7 +100,7 @@ def search(
     """
     path, watch = Path(path), _watch(progress, on_record)
     experiment = catalog.method(config.method).make(config)
-    with _workers(config, path, experiment) as (runtime, facts):
+    with _workers(config, path, experiment, watch.say) as (runtime, facts):
         record = _record(config, {"command": command, **facts})
         with workdir.opened(path, record, defaults=_defaults(config), changed_plugin=changed_plugin), _reported(path):
             plugin.keep(path, config.plugin)
@@ -109,14 +109,14 @@ def search(
 
 
 @contextmanager
-def _workers(config: Any, path: Path, experiment: Experiment) -> Iterator[tuple[Runtime | None, dict[str, Any]]]:
-    """The runtime of config.workers processes, and the facts of the first one; without any, those of this process."""
+def _workers(
+    config: Any, path: Path, experiment: Experiment, say: Callable[[str], None]
+) -> Iterator[tuple[Runtime | None, dict[str, Any]]]:
+    """The runtime of config.workers, and the facts of the first one; without any, those of this process."""
     if not getattr(config, "workers", 0):
         yield None, experiment.facts()
         return
     import jax
-
-    from nasjax.runtime.process import process
 
     names = (("method", config.method), ("space", config.space.name), ("data", config.data.name))
     if not config.plugin and any(catalog.is_own(kind, name) for kind, name in names):
@@ -125,7 +125,15 @@ def _workers(config: Any, path: Path, experiment: Experiment) -> Iterator[tuple[
     cache = jax.config.jax_compilation_cache_dir or ""  # type: ignore[attr-defined]
     arguments = (as_json(config), str(path.absolute()), source, cache)
     logs = path / workdir.WORKERS
-    runtime, facts = process(work_of, arguments, workers=config.workers, logs=logs)
+    if config.runtime == "ray":
+        from nasjax.runtime.ray import ray
+
+        same = {"agree": ("dataset", "strategy", "chunk"), "settings": config.ray, "say": say}
+        runtime, facts = ray(work_of, arguments, workers=config.workers, logs=logs, **same)
+    else:
+        from nasjax.runtime.process import process
+
+        runtime, facts = process(work_of, arguments, workers=config.workers, logs=logs)
     try:
         yield runtime, facts
     finally:

@@ -44,10 +44,12 @@ def define() -> flags.FlagValues:
         ("trials", "number of candidates"),
         ("max_params", "refuse candidates with more parameters"),
         ("max_macs", "refuse candidates with more multiply-adds"),
-        ("workers", "processes that evaluate candidates; 0 = this one"),
+        ("workers", "that evaluate candidates; 0 = this process does"),
     ):
         flags.DEFINE_integer(name, None, help, flag_values=values)
     flags.DEFINE_float("trial_timeout", None, "seconds for a candidate, with --workers", flag_values=values)
+    text("runtime", "inline (this process) | process (the default with --workers: on this machine) | ray")
+    text("ray_address", "HOST:PORT or auto, with --runtime=ray; default $RAY_ADDRESS, else Ray is started here")
     text("dtype", "float32 | tf32 | bfloat16")
     text("arch", "an architecture: NAME, JSON or FILE")
     text("input", "a file or folder for --mode=predict")
@@ -197,11 +199,15 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     tabled = catalog.builder(config.space.name).tabled and hasattr(config, "tabled")
     if given.table is not None and tabled:
         config = config.tabled(given.table)
-    for name in ("truth", "seed", "trials", "max_params", "max_macs", "workers", "trial_timeout"):
+    for name in ("truth", "seed", "trials", "max_params", "max_macs", "workers", "runtime", "trial_timeout"):
         if getattr(given, name) is not None:
             if not hasattr(config, name):
                 raise ValueError(f"--{name} has no effect with --method={config.method}; leave it out")
             config = dataclasses.replace(config, **{name: getattr(given, name)})
+    if given.ray_address is not None:
+        if getattr(config, "runtime", "") != "ray":
+            raise ValueError("--ray_address has no effect without --runtime=ray; leave it out")
+        config = dataclasses.replace(config, ray=dataclasses.replace(config.ray, address=given.ray_address))
     if given.data_dir is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=given.data_dir))
     if given.dtype is not None:
@@ -224,6 +230,8 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "arch": given.mode in ("search", "export", "predict"),
         "trials": given.mode in ("retrain", "export", "predict"),
         "workers": given.mode != "search",
+        "runtime": given.mode != "search",
+        "ray_address": given.mode != "search",
         "trial_timeout": given.mode != "search",
     }
     if given.changed_plugin and given.plugin is None:
@@ -232,7 +240,7 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         raise ValueError(f"--set has no effect with --mode={given.mode}; leave it out")
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:
-            by_mode = name in ("arch", "trials", "workers", "trial_timeout")
+            by_mode = name in ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout")
             what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
             raise ValueError(f"--{name} has no effect with {what}; leave it out")
     return config

@@ -1,6 +1,7 @@
 """Compiled programs that processes share: a killed worker's torn entry never reaches another."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -12,15 +13,17 @@ from nasjax.runtime.compile_cache import own_cache
 def test_a_torn_entry_of_a_killed_worker_never_reaches_another(tmp_path, monkeypatch):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    killed = tmp_path / f"worker-{gone.pid}"
+    killed = tmp_path / f"worker-{gone.pid}-{socket.gethostname()}"
+    elsewhere = tmp_path / f"worker-{gone.pid}-of-another-machine"
     killed.mkdir()
+    elsewhere.mkdir()
     (killed / "torn-cache").write_bytes(b"half an ent")
     (tmp_path / "old-cache").write_bytes(b"whole")
     settings = {}
     monkeypatch.setattr(jax.config, "update", settings.__setitem__)
     publish = own_cache(tmp_path)
-    own = tmp_path / f"worker-{os.getpid()}"
-    assert settings == {"jax_compilation_cache_dir": str(own)} and not killed.exists()
+    own = tmp_path / f"worker-{os.getpid()}-{socket.gethostname()}"
+    assert settings == {"jax_compilation_cache_dir": str(own)} and not killed.exists() and elsewhere.exists()
     assert (own / "old-cache").read_bytes() == b"whole" and not list(tmp_path.rglob("torn-cache"))
     (own / "new-cache").write_bytes(b"whole, too")
     assert not (tmp_path / "new-cache").exists()

@@ -44,7 +44,7 @@ def work(task):
 
 
 def run(path, runtime, trials=40, searcher=None, **options):
-    path.mkdir(exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     searcher = searcher or aging(SPACE, population=8, sample_size=3)
     return search(KEY, searcher, runtime, workdir=path, budget=Budget(trials), describe=describe, **options)
 
@@ -151,8 +151,9 @@ def test_equal_artifacts_are_one_file(tmp_path):
     assert len(artifacts.stored(tmp_path)) == 1
 
 
-def mishap_run(tmp_path, trials, workers, timeout_s):
-    runtime, facts = process(mishaps.begin, (str(tmp_path), 0.01), workers=workers, logs=tmp_path / "workers")
+def mishap_run(tmp_path, trials, workers, timeout_s, start=process):
+    logs = tmp_path / "run" / "workers"
+    runtime, facts = start(mishaps.begin, (str(tmp_path), 0.01), workers=workers, logs=logs)
     try:
         assert facts == {"strategy": "toy"}
         end = run(tmp_path / "run", runtime, trials=trials, timeout_s=timeout_s)
@@ -165,21 +166,26 @@ def mishap_run(tmp_path, trials, workers, timeout_s):
 
 
 def test_crashes_hangs_and_nan_are_trials_that_failed(tmp_path):
-    end = mishap_run(tmp_path, trials=14, workers=2, timeout_s=0.6)
+    mishaps_are_trials_that_failed(tmp_path, process, "its worker died (SIGKILL)")
+
+
+def mishaps_are_trials_that_failed(tmp_path, start, death, timeout_s=0.6):
+    """Of a runtime whose workers may die."""
+    end = mishap_run(tmp_path, trials=14, workers=2, timeout_s=timeout_s, start=start)
     assert end.trials == 14
     while not {1, 4, 6, 9, 12} <= {row["id"] for row in rows(tmp_path / "run")}:
         # On a slow machine one of them, whose workers must start again, is still at work when 14 others have ended.
-        end = mishap_run(tmp_path, trials=end.trials + 1, workers=2, timeout_s=0.6)
+        end = mishap_run(tmp_path, trials=end.trials + 1, workers=2, timeout_s=timeout_s, start=start)
     assert end.failed == 4 and end.trials < 26
     log = events(tmp_path / "run")
     deaths = Counter(event["task"] for event in log if event["event"] == "died")
     assert deaths == {1: 3, 4: 1}
     by_id = {row["id"]: row for row in rows(tmp_path / "run")}
-    assert by_id[1]["error"] == "its worker died (SIGKILL)" and "longer than 0.6 s" in by_id[6]["error"]
+    assert death in by_id[1]["error"] and f"longer than {timeout_s:g} s" in by_id[6]["error"]
     assert by_id[9]["error"] == "RuntimeError: the child fell over"
     attempts = [event["attempt"] for event in log if event["event"] == "started" and event["task"] == 1]
     assert attempts == list(range(1, len(attempts) + 1)) and len(attempts) >= 3
-    assert "fell over" in "".join(file.read_text() for file in (tmp_path / "workers").iterdir())
+    assert "fell over" in "".join(file.read_text() for file in (tmp_path / "run/workers").iterdir())
 
 
 @pytest.mark.slow

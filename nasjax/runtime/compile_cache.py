@@ -7,8 +7,10 @@ folder of its own and gives whole entries to the others by a hard link.
 from __future__ import annotations
 
 import atexit
+import glob
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +26,12 @@ def own_cache(shared: Path) -> Callable[[], None]:
     """
     import jax
 
-    for left in shared.glob(f"{_OWN}*"):  # by workers that were killed
-        if not _alive(int(left.name.removeprefix(_OWN))):
+    machine = f"-{socket.gethostname()}"  # of others, which may see the folder too, no process is known here
+    for left in shared.glob(f"{_OWN}*{glob.escape(machine)}"):  # by workers that were killed
+        pid = left.name.removeprefix(_OWN).removesuffix(machine)
+        if pid.isdecimal() and not _alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
-    folder = shared / f"{_OWN}{os.getpid()}"
+    folder = shared / f"{_OWN}{os.getpid()}{machine}"
     folder.mkdir(parents=True, exist_ok=True)
     _link(shared, folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A worker process of `runtime.process`: builds what it does once, then answers tasks until its driver is gone."""
+"""A worker: builds what it does once, then answers tasks. As a program, the process of `runtime.process`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
+from nasjax.runtime.pool import Message
 from nasjax.types import Failure, Status, one_line
 
 
@@ -17,7 +20,7 @@ def main(fd: int, cpus: list[int]) -> None:
     """Messages come and go through the socket `fd`; `cpus` are the cores to use, none = all.
 
     Receives (begin, arguments), answers ("ready", facts) or ("refused", kind of error, one line), then
-    answers every (ticket, task) with (ticket, result).
+    answers every (ticket, task) with (ticket, result), until the driver is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's affair
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
@@ -25,25 +28,34 @@ def main(fd: int, cpus: list[int]) -> None:
         os.sched_setaffinity(0, cpus)
     connection = Connection(fd)
     begin, arguments = connection.recv()
+    message, work = begun(begin, arguments)
+    connection.send(message)
+    while work is not None:
+        try:
+            ticket, task = connection.recv()
+        except EOFError:
+            return
+        connection.send((ticket, answer(work, task)))
+
+
+def begun(begin: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Message, Callable[[Any], Any] | None]:
+    """What a worker says once it was built, and its function of a task, None where it could not be built."""
     try:
         facts, work = begin(*arguments)
     except Exception as error:
         traceback.print_exc()
         text = str(error) if isinstance(error, (ValueError, FileNotFoundError)) else one_line(error)
-        connection.send(("refused", type(error).__name__, text))
-        return
-    connection.send(("ready", facts))
-    while True:
-        try:
-            ticket, task = connection.recv()
-        except EOFError:
-            return
-        try:
-            result = work(task)
-        except Exception as error:
-            traceback.print_exc()
-            result = Failure(Status.FAILED, one_line(error))
-        connection.send((ticket, result))
+        return ("refused", type(error).__name__, text), None
+    return ("ready", facts), work
+
+
+def answer(work: Callable[[Any], Any], task: Any) -> Any:
+    """work(task), or a Failure where it raises, whose traceback is printed."""
+    try:
+        return work(task)
+    except Exception as error:
+        traceback.print_exc()
+        return Failure(Status.FAILED, one_line(error))
 
 
 def _leave_with(parent: int) -> None:

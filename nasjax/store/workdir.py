@@ -19,7 +19,10 @@ from nasjax.store import checkpoint
 
 WORKERS = "workers"  # folder of what worker processes print
 # Settings a resumed search may alter.
-MAY_CHANGE = ("workers", "trial_timeout", "trials", "wall_s", "cost_s", "retrain", "retrain_recipe", "retrain_dropout")
+MAY_CHANGE = (
+    *("runtime", "workers", "ray", "trial_timeout", "trials", "wall_s", "cost_s"),
+    *("retrain", "retrain_recipe", "retrain_dropout"),
+)
 
 
 def environment() -> dict[str, Any]:

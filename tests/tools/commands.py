@@ -63,6 +63,13 @@ def killed(*args, write):
     assert process.returncode == -signal.SIGKILL and not out, err
 
 
+def work_of(*arguments):
+    """Of a worker that compiles as the tests do, so that its numbers are the same to the bit."""
+    import conftest  # noqa: F401
+
+    return commands.work_of(*arguments)
+
+
 def rows(path):
     """The trials of a workdir without what they took, which differs from run to run."""
     lines = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""A worker's work that goes wrong in every way, for tests of `runtime.process`."""
+"""A worker's work that goes wrong in every way, for tests of runtimes."""
 
 import os
 import signal
@@ -33,6 +33,22 @@ def begin(folder, seconds):
         time.sleep(seconds * (1 + trial % 4))
         fitness = np.float32([np.nan if what == "nan" else fitness_of(task.archs[0])])
         return Answer(Evaluation(fitness, np.float32([0.5]), np.int8([Status.OK]), {"error": [""]}), {})
+
+    return {"strategy": "toy"}, work
+
+
+def together(folder, workers, seconds):
+    """Where nothing goes wrong, and no trial ends before so many workers are there; `folder` says where on Ray."""
+    import ray
+
+    open(os.path.join(folder, f"{ray.get_runtime_context().get_node_id()}-{os.getpid()}"), "w").close()
+
+    def work(task):
+        while len(os.listdir(folder)) < workers:
+            time.sleep(0.02)
+        time.sleep(seconds)
+        fitness = np.float32([fitness_of(task.archs[0])])
+        return Answer(Evaluation(fitness, np.float32([seconds]), np.int8([Status.OK]), {"error": [""]}), {})
 
     return {"strategy": "toy"}, work
 

@@ -35,6 +35,7 @@ from nasjax.experiments.families.config import (
 )
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.runtime.inline import inline
+from nasjax.runtime.ray import RayConfig
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.spaces.cell_tree import CellTree
 from nasjax.spaces.conv_chain import ConvChain, variant
@@ -56,6 +57,7 @@ from nasjax.types import (
     Watch,
 )
 
+RUNTIMES = ("auto", "inline", "process", "ray")
 _WEIGHT_BYTES = 5  # of a stored weight, with its share of the running statistics
 _FILE_BYTES = 2**18  # of the names and headers in a file of weights, at most
 _SAMPLES = 16  # architectures whose mean stands for the space in the estimate of time and memory
@@ -83,8 +85,11 @@ class CandidateConfig(Config):
       strategy: "auto", "vmap", "exact", "parts" or "path".
       width: candidates that are evaluated together, and told together.
       inherit: children begin with the weights of their parents, where the space says how.
-      workers: processes that evaluate, each one candidate at a time (with strategy "vmap" `width` of them); 0 = none,
-        this process does.
+      runtime: where candidates are evaluated: "inline", in this process; "process", in others on this machine; "ray";
+        "auto" = "process" with workers, "inline" without.
+      workers: that evaluate, each one candidate at a time (with strategy "vmap" `width` of them); 0 = none, this
+        process does.
+      ray: settings of the runtime "ray".
       trial_timeout: seconds after which a worker is stopped and its candidates have failed.
       last_epochs: fitness = the best validation metric of the last epochs.
       trials, wall_s, cost_s: the budget; the first limit reached counts.
@@ -97,7 +102,9 @@ class CandidateConfig(Config):
     strategy: str = "auto"
     width: int = 8
     inherit: bool = False
+    runtime: str = "auto"
     workers: int = 0
+    ray: RayConfig = RayConfig()
     trial_timeout: float | None = None
     last_epochs: int = 5
     trials: int | None = 32
@@ -120,6 +127,12 @@ class CandidateConfig(Config):
             raise ValueError(f"last_epochs must be at least 1, got {self.last_epochs}")
         if self.width < 1 or self.workers < 0:
             raise ValueError(f"width must be at least 1 and workers not negative, got {self.width} and {self.workers}")
+        if self.runtime not in RUNTIMES:
+            raise ValueError(f"unknown runtime {self.runtime!r}; choose {', '.join(RUNTIMES)}")
+        if self.runtime in ("process", "ray") and not self.workers:
+            raise ValueError(f"runtime {self.runtime} needs workers; add --workers=N")
+        if self.runtime == "inline" and self.workers:
+            raise ValueError("runtime inline has no workers; leave --workers out, or use --runtime=process")
         if self.trial_timeout is not None and not self.workers:
             raise ValueError("trial_timeout needs worker processes, which can be stopped; add --workers=1")
 

@@ -1,0 +1,195 @@
+"""What runtimes with workers of their own share: places for workers, one task at a time in each, and deadlines.
+
+A worker is started when there is something for it to do. One that dies or takes too long is replaced, and what it did
+is a `Failure`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from nasjax.types import Failure, Runtime, Status
+
+STARTS = 3  # that may fail in a row
+
+# ("ready", facts), ("refused", kind of error, line), ("died", why) or (ticket, result)
+Message = tuple[Any, ...]
+
+
+class Link(Protocol):
+    """A worker that was started."""
+
+    def send(self, ticket: int, task: Any) -> None:
+        """Gives it a task; it has said that it is ready, and has no other."""
+
+    def stop(self) -> list[Message]:
+        """Ends it at once, whatever it does; returns what it had still said."""
+
+
+@dataclass
+class _Worker:
+    number: int
+    link: Any = None  # of the process or actor; None = there is none
+    ready: bool = False
+
+
+@dataclass
+class _Place:
+    """Where one task at a time runs."""
+
+    number: int
+    worker: _Worker
+    ticket: int | None = None
+    task: Any = None
+    timeout_s: float | None = None
+    deadline: float | None = None  # from the moment at which the worker has the task
+
+    def free(self) -> None:
+        self.ticket = self.task = self.deadline = None
+
+
+def pool(
+    start: Callable[[int], Link],
+    heard: Callable[[Sequence[Any], float | None], list[tuple[Any, Message]]],
+    *,
+    workers: int,
+    logs: str,
+    agree: Sequence[str] = (),
+) -> tuple[Runtime, Any]:
+    """A Runtime of workers, of which the first is started at once.
+
+    Args:
+      start: number of a worker -> its link; the worker will say that it is ready, or what is wrong.
+      heard: (links, seconds) -> what they say, [(link, message)] in the order in which they said it; at least one
+        unless the seconds pass before.
+      workers: how many.
+      logs: where a worker writes what it prints, for the errors; "{}" is its number.
+      agree: names of facts, in which all workers must be like the first.
+
+    Returns:
+      The Runtime, and the facts of the first worker, once it is ready.
+
+    Raises:
+      ValueError or FileNotFoundError: as a worker raised it while it started; ValueError: two workers do not agree.
+      OSError: workers die while they start.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    places = [_Place(number, _Worker(number)) for number in range(workers)]
+    tickets, served, results = itertools.count(), {}, deque()  # type: ignore[var-annotated]
+    failed_starts, first_facts = 0, None
+
+    def begin(worker: _Worker) -> None:
+        worker.link, worker.ready = start(worker.number), False
+
+    def stop(place: _Place) -> list[Message]:
+        """Ends a place's worker and frees the place; returns what it had still said."""
+        link, place.worker.link, place.worker.ready = place.worker.link, None, False
+        place.free()
+        return [] if link is None else link.stop()
+
+    def hand(place: _Place) -> None:
+        """Sends a worker its task, once it is ready for one."""
+        if place.worker.ready and place.ticket is not None:
+            place.deadline = None if place.timeout_s is None else time.monotonic() + place.timeout_s
+            place.worker.link.send(place.ticket, place.task)
+
+    def take_over() -> None:
+        """A worker that has nothing to do takes the place of one that is still starting, or waits for a machine."""
+        for place in places:
+            if place.ticket is not None and not place.worker.ready:
+                idle = next((one for one in places if one.worker.ready and one.ticket is None), None)
+                if idle is None:
+                    return
+                place.worker, idle.worker = idle.worker, place.worker
+                hand(place)
+
+    def submit(task: Any, timeout_s: float | None = None) -> int:
+        ticket = next(tickets)
+        place = min((one for one in places if one.ticket is None), key=lambda one: (not one.worker.ready, one.number))
+        served[ticket] = place.number
+        place.ticket, place.task, place.timeout_s = ticket, task, timeout_s
+        if place.worker.link is None:
+            begin(place.worker)
+        hand(place)
+        return ticket
+
+    def take(place: _Place, message: Message) -> Any:
+        """What a worker says; the facts of one that has just become ready, else None."""
+        nonlocal failed_starts, first_facts
+        match message:
+            case ("died", why):
+                number, ticket, was_ready = place.worker.number, place.ticket, place.worker.ready
+                stop(place)
+                if ticket is not None:
+                    results.append((ticket, Failure(Status.LOST, why)))
+                failed_starts += not was_ready
+                if failed_starts >= STARTS:
+                    raise OSError(f"workers die while they start ({why}); see {logs.format(number)}")
+            case ("refused", kind, text):
+                raise {"ValueError": ValueError, "FileNotFoundError": FileNotFoundError}.get(kind, OSError)(text)
+            case ("ready", facts):
+                first_facts = facts if first_facts is None else first_facts
+                for name in agree:
+                    if (own := facts.get(name)) != (other := first_facts.get(name)):
+                        number = place.worker.number
+                        raise ValueError(f"machines differ: {name} of worker {number} is {own}, of the first {other}")
+                place.worker.ready, failed_starts = True, 0
+                hand(place)
+                return facts
+            case ticket, result:
+                results.append((ticket, result))
+                if place.ticket == ticket:
+                    place.free()
+        return None
+
+    def listen(seconds: float | None) -> list[Any]:
+        """Takes what is said; returns the facts of workers that have become ready."""
+        facts = []
+        for link, message in heard([place.worker.link for place in places if place.worker.link is not None], seconds):
+            # By the link: the one that died or was stopped meanwhile has no place any more.
+            for place in places:
+                if place.worker.link is link:
+                    facts.append(take(place, message))
+                    break
+        take_over()
+        return [one for one in facts if one is not None]
+
+    def wait() -> list[tuple[int, Any]]:
+        while not results and any(place.ticket is not None for place in places):
+            deadlines = [place.deadline for place in places if place.deadline is not None]
+            listen(max(0.0, min(deadlines) - time.monotonic()) if deadlines else None)
+            for place in places:
+                if place.deadline is not None and time.monotonic() >= place.deadline:
+                    ticket, seconds = place.ticket, place.timeout_s
+                    late = [message for message in stop(place) if message[0] == ticket]
+                    results.append((ticket, Failure(Status.TIMEOUT, f"took longer than {seconds:g} s")))
+                    results.extend(late)
+        ended = list(results)
+        results.clear()
+        return ended
+
+    def cancel(ticket: int) -> None:
+        for place in places:
+            if place.ticket == ticket:
+                stop(place)
+
+    def close() -> None:
+        for place in places:
+            stop(place)
+
+    first = places[0].worker
+    begin(first)
+    try:
+        while not (facts := listen(None)):
+            if first.link is None:
+                raise OSError(f"the first worker died while it started; see {logs.format(0)}")
+    except BaseException:
+        close()
+        raise
+    return Runtime(submit, wait, cancel, close, served.__getitem__, workers, time.monotonic), facts[0]

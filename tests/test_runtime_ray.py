@@ -1,0 +1,192 @@
+"""The runtime on Ray: mishaps, the same trials as elsewhere, a machine that goes, a driver that is killed."""
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from test_cli import TINY
+from test_runtime import events, mishap_run, mishaps_are_trials_that_failed, rows, run, work
+from tools import mishaps
+from tools.commands import here, start, work_of
+from tools.commands import rows as timeless
+
+from nasjax import commands
+from nasjax.drive.work import Work
+from nasjax.runtime import ray as runtime_ray
+from nasjax.runtime.inline import inline
+from nasjax.runtime.ray import RayConfig, ray
+from nasjax.types import Failure, Status
+
+os.environ["RAY_AUTH_MODE"] = "disabled"  # writes a token into the home folder
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+engine = pytest.importorskip("ray", exc_type=ImportError)
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+STORE = 2**27
+ONE = RayConfig(num_cpus=1)
+TIMEOUT_S = 6.0  # on a busy machine Ray needs seconds to notice a death
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray on a machine of two CPUs, joined by this process."""
+    from ray.cluster_utils import Cluster
+
+    options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=options)
+    engine.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    yield cluster
+    engine.shutdown()
+    cluster.shutdown()
+
+
+def task(trial, n=2):
+    return Work(np.zeros(2, np.uint32), np.int32([trial]), np.zeros((1, n), np.int32), np.int32([-1]), {})
+
+
+def test_what_may_happen_to_a_task(tmp_path, cluster):
+    """Fine, raising, hanging, dying; then a worker is stopped at work, and leaves its CPU."""
+    logs = tmp_path / "run/workers"
+    runtime, facts = ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=logs, settings=ONE)
+    found = {}
+    for trial, timeout_s in ((0, None), (9, None), (6, 1.0), (1, None), (2, None)):
+        ticket = runtime.submit(task(trial), timeout_s)
+        ((answered, found[trial]),) = runtime.wait()
+        assert answered == ticket and runtime.worker(ticket) == 0
+    assert facts == {"strategy": "toy"} and runtime.wait() == []
+    assert all(found[trial].evaluation.fitness.shape == (1,) for trial in (0, 2))
+    assert found[9] == Failure(Status.FAILED, "RuntimeError: the child fell over")
+    assert found[6] == Failure(Status.TIMEOUT, "took longer than 1 s")
+    assert found[1].status == Status.LOST and found[1].error.startswith("its worker died (")
+    assert "Traceback" in (logs / "worker0.log").read_text()
+    runtime.submit(task(6))
+    runtime.close()
+    deadline = time.monotonic() + 20
+    while engine.available_resources().get("CPU", 0) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_mishaps_are_trials_that_failed(tmp_path, cluster):
+    mishaps_are_trials_that_failed(tmp_path, functools.partial(ray, settings=ONE), "its worker died", TIMEOUT_S)
+
+
+@pytest.mark.slow
+def test_two_hundred_trials_with_mishaps(tmp_path, cluster):
+    four = functools.partial(ray, settings=RayConfig(num_cpus=0.5))
+    assert mishap_run(tmp_path, trials=200, workers=4, timeout_s=TIMEOUT_S, start=four).trials == 200
+    assert len({row["id"] for row in rows(tmp_path / "run")}) == 200
+
+
+def test_a_machine_that_goes_in_mid_search(tmp_path, cluster):
+    """Nothing is lost, and no candidate is counted twice; the workers that are left do the rest."""
+    node = cluster.add_node(num_cpus=2, object_store_memory=STORE)
+    said, there = [], tmp_path / "there"
+    there.mkdir()
+    options = {"workers": 4, "logs": tmp_path / "run/workers", "settings": ONE, "say": said.append}
+    runtime, _ = ray(mishaps.together, (str(there), 4, 0.1), **options)
+    assert said == ["Ray: workers with 1 CPU: 4, machines: 2"]
+
+    def told(summary):
+        if summary.trials == 8:
+            pids = [int(mark.name.partition("-")[2]) for mark in there.glob(f"{node.node_id}-*")]
+            assert len(pids) == 2
+            for pid in pids:  # which would outlive their Ray by a second
+                os.kill(pid, signal.SIGKILL)
+            cluster.remove_node(node, allow_graceful=False)
+
+    try:
+        end = run(tmp_path / "run", runtime, trials=40, on_told=told)
+    finally:
+        runtime.close()
+    found, log = rows(tmp_path / "run"), events(tmp_path / "run")
+    asked = [trial for event in log if event["event"] == "asked" for trial in event["ids"]]
+    assert end.trials == len(found) == len({row["id"] for row in found}) == 40 and end.failed == 0
+    assert set(asked) == set(range(len(asked))) and len(asked) <= 44
+    died = [event["task"] for event in log if event["event"] == "died"]
+    assert 1 <= len(died) <= 4 and {"ok"} == {row["status"] for row in found if row["id"] in died}
+    replayed = tmp_path / "replayed"
+    replayed.mkdir()
+    shutil.copy(tmp_path / "run/ledger.jsonl", replayed)
+    run(replayed, inline(work), trials=40)
+    assert (replayed / "trials.jsonl").read_bytes() == (tmp_path / "run/trials.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("names", "trials"),
+    [(("inline", "ray"), 2), pytest.param(("inline", "process", "ray"), 8, marks=pytest.mark.slow)],
+)
+def test_one_worker_finds_what_this_process_finds(tmp_path, cluster, monkeypatch, names, trials):
+    """The same lines, times apart; and a search may move from one runtime to the other."""
+    monkeypatch.setattr(commands, "work_of", work_of)
+    args = ["--method=reinforce", *TINY, "--set=width=1", "--set=strategy=exact"]
+    for name in names:
+        more = [] if name == "inline" else ["--workers=1"]
+        code, _, err = here(*args, *more, f"--runtime={name}", f"--trials={trials}", f"--workdir={tmp_path / name}")
+        assert code == 0, err
+    assert "Ray: workers with 2 CPU: 1, machines: 1" in err
+    assert all(timeless(tmp_path / name) == timeless(tmp_path / "inline") for name in names)
+    code, _, err = here(*args, f"--trials={trials + 1}", f"--workdir={tmp_path / 'ray'}")
+    assert code == 0 and len(rows(tmp_path / "ray")) == trials + 1, err
+
+
+def test_what_keeps_workers_from_starting_is_one_line(tmp_path, cluster, monkeypatch):
+    with pytest.raises(ValueError, match="no such data set; give --data_dir"):
+        ray(mishaps.refuse, (str(tmp_path),), workers=1, logs=tmp_path / "workers", settings=ONE)
+    other = {**runtime_ray.versions(), "jax": "0.1"}
+    monkeypatch.setattr(runtime_ray, "versions", lambda: other)
+    with pytest.raises(ValueError, match=r"has jax .* \(driver: 0.1\); install the same versions everywhere"):
+        ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=tmp_path / "workers", settings=ONE)
+    assert engine.is_initialized()  # what the program had joined is left as it was
+
+
+def of_session():
+    """Processes of a Ray that a driver has started, by their ids: {id: command}."""
+    text = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(maxsplit=1) for line in text.splitlines()]
+    marks = ("raylet/raylet", "gcs_server", "ray::")
+    return {int(pid): args for pid, args in lines if any(mark in args for mark in marks)}
+
+
+def vanished(before, seconds, but=()):
+    """Waits until what was started since is gone."""
+    deadline = time.monotonic() + seconds
+    while left := {
+        pid: args for pid, args in of_session().items() if pid not in before and not any(word in args for word in but)
+    }:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_goes_on_and_leaves_no_process(tmp_path):
+    """kill -9 and Ctrl-C, over the command; Ray is started by it."""
+    before, path = of_session(), tmp_path / "run"
+    args = ["--method=random", *TINY, "--set=strategy=exact", "--runtime=ray", "--workers=2", "--trials=12"]
+    args += ["--set=ray.dashboard=false", f"--workdir={path}"]
+    for number, count in ((signal.SIGKILL, 3), (signal.SIGINT, 6)):
+        driver = start(*args, prefix=("setsid",))
+        deadline = time.monotonic() + 120
+        while not (path / "trials.jsonl").exists() or len(rows(path)) < count:
+            assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()
+            time.sleep(0.05)
+        if number == signal.SIGINT:
+            os.killpg(driver.pid, number)  # as a terminal does: Ray's processes are in its group
+        else:
+            driver.send_signal(number)
+        _, err = driver.communicate(timeout=60)
+        assert driver.returncode == (-9 if number == signal.SIGKILL else 130) and "Traceback" not in err, err
+        # Where even Ray's own server was killed with the driver, two of its helpers look for it for two minutes.
+        vanished(before, 20, but=("Agent",) if number == signal.SIGKILL else ())
+    done = start(*args)
+    _, err = done.communicate(timeout=180)
+    assert done.returncode == 0, err
+    found = rows(path)
+    assert len(found) == len({row["id"] for row in found}) == 12 and {row["status"] for row in found} == {"ok"}
+    vanished(before, 150)
+    assert (path / "report.html").exists()
