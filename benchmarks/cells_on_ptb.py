@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=50_000, help="that a cell of a search trains on")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=20.0, help="of a search's trainings, for a loss per word")
+    parser.add_argument("--rate", type=float, default=5.0, help="of a search's trainings, for a loss per word")
     parser.add_argument("--hidden", type=int, default=64, help="units of a cell in a search")
     parser.add_argument(
         "--words", type=int, default=2_000, help="of a search's vocabulary; of 10,000 they take 3x longer"

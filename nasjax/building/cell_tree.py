@@ -54,10 +54,11 @@ def _widen(space: CellTree, tree: dict[str, Any]) -> CellTree:
 
 # The plain recipe of Zaremba et al. 2014 for small models: SGD, its rate halved each epoch late in the training. Their
 # loss is the sum over the 20 steps of a window, with rate 1 and clip 5; ours is the mean, so that these are 20 and 1/4.
+# At 20 a quarter of random cells diverges, at 5 none (ours).
 RECIPE = Recipe(
     epochs=35,
     batch_size=20,
-    learning_rate=20.0,
+    learning_rate=5.0,
     momentum=0.0,
     nesterov=False,
     weight_decay=0.0,
