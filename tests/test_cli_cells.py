@@ -83,7 +83,7 @@ COUNTS = {"S1": 2, "S2": 2, "S3": 3, "own": 3}
     [("darts", "S1"), ("darts", "own"), ("pc_darts", "S1"), ("pc_darts", "S3"), ("p_darts", "S3")],
 )
 def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path, monkeypatch, method, subset):
-    experiment = importlib.import_module(f"nasjax.experiments.{method}")
+    maker = importlib.import_module(f"nasjax.experiments.{'p_darts' if method == 'p_darts' else 'families.mixtures'}")
     seen, count = [], COUNTS[subset]
     allowed = ROBUST.get(subset) or dict.fromkeys(CELLS, [("skip_connect", "sep_conv_3x3", "dil_conv_5x5")] * 14)
 
@@ -91,7 +91,7 @@ def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path,
         seen.append(operators)
         return toy_network(classes=classes, operators=len(operators["normal"][0]), edges=method == "pc_darts")
 
-    monkeypatch.setattr(experiment, "darts_search", toy)
+    monkeypatch.setattr(maker, "darts_search", toy)
     more = ["--set=search.operators=3,2,2", "--set=search.frozen_epochs=0"] if method == "p_darts" else []
     if method == "pc_darts":
         more = ["--set=search.frozen_epochs=0", "--set=search.partial=2"]

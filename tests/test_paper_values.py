@@ -29,7 +29,7 @@ ASIDE = (
     "cost_s",
     "width",
 )
-ASIDE += ("strategy", "inherit", "max_params", "data")
+ASIDE += ("strategy", "inherit", "max_params", "data", "runtime", "ray")
 
 
 def flat(case):

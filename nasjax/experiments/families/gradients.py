@@ -25,7 +25,7 @@ from nasjax.learners.curvature import hessian_product, largest_eigenvalue
 from nasjax.learners.derivation import Names, discrete_choice
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.stopping import Stopping
-from nasjax.spaces.darts_cell import DartsCell
+from nasjax.spaces.darts_cell import CELLS, NODES, DartsCell
 from nasjax.spaces.darts_notation import written
 from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.spaces.tabular_cell import TabularCell
@@ -147,13 +147,20 @@ def data_of(config: LearnConfig) -> SearchData:
     builder = catalog.builder(config.space.name)
     task, data = task_of(config, builder), load(config.data)
     signature = task.signature(data)
-    some = config.space.encode(np.asarray(config.space.sample(jax.random.key(0))))
-    builder.build(config.space, config.network_form, some, signature)  # now rather than after the search
+    builder.build(config.space, config.network_form, _some(config.space), signature)  # rather than after the search
     with_truth(config, config.space.encode)
     devices = device_count()
     batches = paired(resident(data), task, batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
     facts = {**dataset_facts(data, task), "strategy": f"one supernet on {devices} device(s)"}
     return SearchData(batches, task, signature, facts)
+
+
+def _some(space: Any) -> dict[str, Any]:
+    """An architecture of the space, as JSON. RobustDARTS's S1 draws none."""
+    if not isinstance(space, DartsCell):
+        return dict(space.encode(np.asarray(space.sample(jax.random.key(0)))))
+    pairs = [[space.choices[0], i % 2] for i in range(2 * len(NODES))]
+    return {"space": space.name, **dict.fromkeys(CELLS, pairs)}
 
 
 def search_plan(config: LearnConfig, signature: Signature, **changes: Any) -> SearchPlan:
