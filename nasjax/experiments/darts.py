@@ -63,7 +63,7 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
 
 def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return mixture(config, signature).counts()
+    return base.counts(mixture(config, signature))
 
 
 def published(config: LearnConfig) -> dict[str, Any] | None:

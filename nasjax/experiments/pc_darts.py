@@ -33,8 +33,11 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True)
-class PcDartsConfig(SearchConfig):
-    """Sections 3.2, 3.3 and 4.2 of the paper; the defaults are those for CIFAR-10 (docs/methods/pc_darts.md)."""
+class PcDartsTraining(TrainingConfig):
+    """Sections 3.3 and 4.2 of the paper; the defaults are those for CIFAR-10 (docs/methods/pc_darts.md).
+
+    All settings over the cells of NAS-Bench-201, too: the benchmark has no PC-DARTS, so they are ours there.
+    """
 
     batch_size: int = 256
     sgd: Sgd = Sgd(rate=0.1, final_rate=0.0)
@@ -45,36 +48,24 @@ class PcDartsConfig(SearchConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        SearchPlan(self.channels, self.layers, partial=self.partial)
-        _check(self)
+        if not 0 <= self.frozen_epochs <= self.epochs:
+            raise ValueError(f"frozen_epochs must be 0..{self.epochs} (epochs), got {self.frozen_epochs}")
 
 
 @dataclass(frozen=True)
-class PcDartsOnTabular(TrainingConfig):
-    """Over the cells of NAS-Bench-201; the benchmark has no PC-DARTS, so this is CIFAR-10's (ours)."""
-
-    batch_size: int = 256
-    sgd: Sgd = Sgd(rate=0.1, final_rate=0.0)
-    adam: Adam = Adam(rate=6e-4)
-    frozen_epochs: int = 15
-    partial: int = 4  # 2 where 4 does not divide form.channels
-    stopping: Stopping = Stopping()
+class PcDartsConfig(PcDartsTraining, SearchConfig):
+    """The same over `darts_cell`; section 3.2."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self)
-
-
-def _check(search: PcDartsConfig | PcDartsOnTabular) -> None:
-    if not 0 <= search.frozen_epochs <= search.epochs:
-        raise ValueError(f"frozen_epochs must be 0..{search.epochs} (epochs), got {search.frozen_epochs}")
+        SearchPlan(self.channels, self.layers, partial=self.partial)
 
 
 def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
     """The preset `name` for a data set and a space."""
     demo = PcDartsConfig(channels=8, layers=3, epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0))
     paper = PcDartsConfig(partial=2) if dataset == "imagenet" else PcDartsConfig()
-    small = PcDartsOnTabular(epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0))
+    small = PcDartsTraining(epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0))
     return base.preset(
         "pc_darts",
         name,
@@ -83,13 +74,13 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
         {"demo": demo, "paper": paper},
         recipe=base.evaluation_recipe(drop_path=0.3),
         imagenet=base.fast_imagenet_recipe(),
-        tabular={"demo": small, "paper": PcDartsOnTabular()},
+        tabular={"demo": small, "paper": PcDartsTraining()},
     )
 
 
 def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return mixture(config, signature, config.search.partial).counts()
+    return base.counts(mixture(config, signature, config.search.partial))
 
 
 def published(config: LearnConfig) -> dict[str, Any] | None:
@@ -99,7 +90,7 @@ def published(config: LearnConfig) -> dict[str, Any] | None:
 
 def make(config: LearnConfig) -> Experiment:
     """PC-DARTS on the data of `config`."""
-    search: PcDartsConfig | PcDartsOnTabular = config.search
+    search: PcDartsTraining = config.search
     data = base.data_of(config)
     found = mixture(config, data.signature, search.partial)
 

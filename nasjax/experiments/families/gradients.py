@@ -171,9 +171,9 @@ def search_plan(config: LearnConfig, signature: Signature, **changes: Any) -> Se
     return dataclasses.replace(plan, **changes)
 
 
-def counts(plan: SearchPlan) -> dict[str, Any]:
+def counts(network: SearchPlan | Mixture) -> dict[str, Any]:
     """What --mode=inspect says of a search network."""
-    return {"describes": "search network", "params": plan.params, "macs": plan.macs}
+    return {"describes": "search network", "params": network.params, "macs": network.macs}
 
 
 def mixed(

@@ -43,10 +43,6 @@ class Mixture(NamedTuple):
         """How many each edge has."""
         return len(next(iter(self.names.values()))[0])
 
-    def counts(self) -> dict[str, Any]:
-        """What --mode=inspect says of it."""
-        return {"describes": "search network", "params": self.params, "macs": self.macs}
-
 
 def mixture(config: Any, signature: Signature, partial: int = 1) -> Mixture:
     """The search network of the configured space; one channel in `partial` goes through the operators."""
