@@ -73,14 +73,15 @@ SUBSETS = {
     "S1": ["--set=space.robust=S1"],
     "S2": ["--set=space.robust=S2"],
     "S3": ["--set=space.robust=S3"],
+    "S4": ["--set=space.robust=S4"],
     "own": ["--set=space.operators=skip_connect,sep_conv_3x3,dil_conv_5x5", "--set=space.none=false"],
 }
-COUNTS = {"S1": 2, "S2": 2, "S3": 3, "own": 3}
+COUNTS = {"S1": 2, "S2": 2, "S3": 3, "S4": 2, "own": 3}
 
 
 @pytest.mark.parametrize(
     ("method", "subset"),
-    [("darts", "S1"), ("darts", "own"), ("pc_darts", "S1"), ("pc_darts", "S3"), ("p_darts", "S3")],
+    [("darts", "S1"), ("darts", "own"), ("darts", "S4"), ("pc_darts", "S1"), ("pc_darts", "S3"), ("p_darts", "S3")],
 )
 def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path, monkeypatch, method, subset):
     maker = importlib.import_module(f"nasjax.experiments.{'p_darts' if method == 'p_darts' else 'families.mixtures'}")
@@ -137,7 +138,7 @@ def test_inspect_gives_published_counts(capsys, args, params):
     ("args", "word"),
     [
         (["--method=darts", "--trials=5"], "--trials has no effect"),
-        (["--method=darts", "--set=space.robust=S4"], "choose from , S1, S2, S3"),
+        (["--method=darts", "--set=space.robust=S5"], "choose from , S1, S2, S3, S4"),
         (["--method=darts", "--set=space.robust=S2", "--set=space.none=false"], "leave out operators and none"),
         (["--method=msr_darts", "--set=space.robust=S2"], "search by darts"),
         (["--method=p_darts", "--set=space.robust=S2"], "operators must fall from the space's 2"),

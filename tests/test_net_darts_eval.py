@@ -216,6 +216,28 @@ def test_training_moves_every_running_statistic(odd):
         assert not np.array_equal(new, old), jax.tree_util.keystr(path)
 
 
+@pytest.mark.parametrize("kind", ["normal", "reduce"])
+def test_noise_passes_nothing_of_the_image(kind):
+    """One cell, or two with a reduction; a single operator that is no noise is enough to read the image."""
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 8, 8, 1)), jnp.float32)
+    told = []
+    for first in ("noise", "sep_conv_3x3"):
+        pairs = ((first, 0), ("noise", 1)) + (("noise", 0), ("noise", 1)) * 3
+        plan = DartsPlan(Genotype(pairs, pairs), channels=2, layers=1 if kind == "reduce" else 2, image=(8, 8, 1))
+        network = darts_eval(plan)
+        variables = network.init(jax.random.key(0), None, x[0])
+
+        @jax.jit
+        def train(x, key, network=network, variables=variables):
+            return network.apply(variables, None, x, key=key, train=True)[0]
+
+        key = jax.random.key(1)
+        told.append(np.allclose(train(x[0], key), train(x[1], key), atol=1e-6))
+        assert not np.allclose(train(x[0], key), train(x[0], jax.random.key(2)), atol=1e-4)
+        assert np.array_equal(network.apply(variables, None, x[0])[0], network.apply(variables, None, x[0])[0])
+    assert told == [True, False]
+
+
 def test_equal_operators_are_one_part():
     parts = darts_eval(DartsPlan(CELLS, channels=4, layers=20, image=(32, 32, 3))).parts
     assert len(parts) > 200 and len({part.apply for part in parts}) < 40

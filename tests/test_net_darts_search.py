@@ -180,6 +180,30 @@ def test_dropout_behind_skips_needs_a_key(one_cell):
     assert not np.allclose(dropped, train(x)[0], atol=1e-4)
 
 
+def test_noise_stands_in_place_of_the_image_and_is_new_in_every_step_of_training():
+    """Zela et al. 2020, S4: the operator gives N(0, 1), whatever it reads."""
+    network = darts_search(channels=4, layers=1, classes=5, operators=("noise", "sep_conv_3x3"))
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 8, 8, 1)), jnp.float32)
+    noise = {cell: jnp.tile(jnp.array([[1.0, 0.0]]), (14, 1)) for cell in CELLS}
+    variables = network.init(jax.random.key(0), noise, x[0])
+
+    @jax.jit
+    def train(choice, x, key):
+        return network.apply(variables, choice, x, key=key, train=True)[0]
+
+    first, second = jax.random.split(jax.random.key(1))
+    logits = train(noise, x[0], first)
+    np.testing.assert_allclose(train(noise, x[1], first), logits, atol=1e-6)
+    assert np.ptp(logits, axis=0).min() > 1e-4  # every sample has its own
+    assert not np.allclose(train(noise, x[0], second), logits, atol=1e-3)
+    mixed = jax.tree.map(lambda w: w.at[:, 1].set(1.0), noise)
+    assert not np.allclose(train(mixed, x[1], first), train(mixed, x[0], first), atol=1e-3)
+    evaluate = jax.jit(lambda x: network.apply(variables, noise, x)[0])
+    np.testing.assert_array_equal(evaluate(x[0]), evaluate(x[1]))
+    with pytest.raises(ValueError, match="give key"):
+        network.apply(variables, noise, x[0], train=True)
+
+
 def test_channel_shuffle():
     assert shuffle_channels(jnp.arange(8), 4).tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
     assert shuffle_channels(jnp.arange(12), 4).tolist() == [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]

@@ -124,7 +124,7 @@ def test_operators_are_checked():
 
 
 def test_spaces_on_which_darts_fails():
-    """Zela et al. 2020, section 3: S1 has two operators of its own on every edge, S2 and S3 the same everywhere."""
+    """Zela et al. 2020, section 3: S1 has two operators of its own on every edge, the others the same everywhere."""
     first = DartsCell(robust="S1")
     assert {len(names) for cell in CELLS for names in first.searched[cell]} == {2}
     assert first.searched["normal"][EDGES.index((0, 2))] == ("skip_connect", "dil_conv_3x3")
@@ -135,9 +135,14 @@ def test_spaces_on_which_darts_fails():
     assert DartsCell(robust="S2").searched["reduce"] == (("skip_connect", "sep_conv_3x3"),) * 14
     assert DartsCell(robust="S3").searched["reduce"] == (("none", "skip_connect", "sep_conv_3x3"),) * 14
     assert DartsCell(robust="S3").choices == ("skip_connect", "sep_conv_3x3")
+    assert DartsCell(robust="S4").searched["normal"] == (("noise", "sep_conv_3x3"),) * 14
+    fourth = DartsCell(robust="S4")
+    cell = fourth.encode(np.asarray(fourth.sample(jax.random.key(0))))
+    assert {operator for operator, _ in cell["normal"] + cell["reduce"]} == {"noise", "sep_conv_3x3"}
+    assert genotype(cell).normal == tuple(map(tuple, cell["normal"]))
     assert DartsCell().searched["normal"][3] == OPERATORS
     with pytest.raises(ValueError, match="other operators on every edge"):
         first.sample(jax.random.key(0))
-    for wrong in ({"robust": "S4"}, {"robust": "S2", "none": False}):
-        with pytest.raises(ValueError, match=r"S4 is not built|leave out"):
+    for wrong in ({"robust": "S5"}, {"robust": "S2", "none": False}):
+        with pytest.raises(ValueError, match=r"choose S1, S2, S3, S4|leave out"):
             DartsCell(**wrong)

@@ -111,7 +111,7 @@ def search(
                 start(group)
             elif running:
                 for ticket, result in runtime.wait():
-                    if not _spent(budget, summary()):
+                    if ticket not in running or not _spent(budget, summary()):
                         ended(ticket, result)
             else:
                 record(so_far.exhausted())

@@ -150,6 +150,16 @@ class Dense(nn.Module):
         return jnp.matmul(wide(x), kernel, precision="highest") + bias[None]
 
 
+def noise(key: Key | None, x: jax.Array, stride: int) -> jax.Array:
+    """Normal noise in place of x [B, H, W, C], [B, H / stride, W / stride, C] (Zela et al. 2020, section 3: S4).
+
+    Every sample has its own. Without a key, in evaluation, it is always the same noise (ours; their code draws again).
+    """
+    y = x[:, ::stride, ::stride]
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0) if key is None else key, sample_index(len(y)))
+    return jax.vmap(lambda key: jax.random.normal(key, y.shape[1:], y.dtype))(keys)
+
+
 def classify(params: PyTree, x: jax.Array, key: Key | None, dropout: float) -> jax.Array:
     """Global average, dropout per element (with a key only), dense layer in at least float32: logits [B, classes]."""
     x = wide(x).mean((1, 2))

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Layer, Mode, Norm, wide
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Layer, Mode, Norm, noise, wide
 from nasjax.nets.numerics import cast, precision
 from nasjax.nets.parts import Line, assemble
 from nasjax.ops import pool
@@ -178,16 +178,21 @@ class _Depthwise(nn.Module):
 
 
 class _Operator(nn.Module):
-    """One of `darts_cell.OPERATORS` with `stride`, times drop path's factors, plus what its node has so far."""
+    """One of `darts_cell.KNOWN` with `stride`, times drop path's factors, plus what its node has so far."""
 
     operator: str
     stride: int
     droppable: bool
 
+    @property
+    def draws(self) -> bool:
+        """Whether it needs a key in training, with or without drop path."""
+        return self.operator == "noise"
+
     @nn.compact
     def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
         x, *more = reads
-        y = self._of(x, mode)
+        y = noise(key, x, self.stride) if self.draws else self._of(x, mode)
         if self.droppable and not isinstance(keep := more.pop(0), tuple):
             y = y * jax.lax.stop_gradient(keep).astype(y.dtype)[:, None, None, None]
         return (sum(more, y),)

@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, UnscaledNorm, wide
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, UnscaledNorm, noise, wide
 from nasjax.nets.numerics import cast, precision
 from nasjax.nets.parts import Line, assemble
 from nasjax.ops import pool
 from nasjax.ops.collective import sample_index
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
-from nasjax.spaces.darts_cell import CELLS, EDGES, NODES, OPERATORS
+from nasjax.spaces.darts_cell import CELLS, EDGES, KNOWN, NODES, OPERATORS
 from nasjax.spaces.darts_plan import STEM_MULTIPLIER, CellPlan, SearchPlan, stride_of
 from nasjax.types import Key, Network
 
@@ -119,8 +119,8 @@ def _lists(operators: Sequence[str] | Mapping[str, Sequence[Sequence[str]]]) -> 
     per_edge = operators if isinstance(operators, Mapping) else dict.fromkeys(CELLS, [operators] * len(EDGES))
     lists = {cell: tuple(tuple(names) for names in per_edge[cell]) for cell in CELLS}
     for names in (names for cell in CELLS for names in lists[cell]):
-        if unknown := set(names) - set(OPERATORS):
-            raise ValueError(f"unknown operator {sorted(unknown)[0]!r}; choose from {', '.join(OPERATORS)}")
+        if unknown := set(names) - set(KNOWN):
+            raise ValueError(f"unknown operator {sorted(unknown)[0]!r}; choose from {', '.join(KNOWN)}")
         if len(set(names)) != len(names):
             raise ValueError(f"an edge names an operator twice: {names}")
     if len({len(names) for cell in CELLS for names in lists[cell]}) != 1 or any(len(lists[c]) != 14 for c in CELLS):
@@ -191,6 +191,11 @@ class _Source(nn.Module):
     partial: int
     returns_node: bool
 
+    @property
+    def draws(self) -> bool:
+        """Whether it needs a key in training, with or without dropout."""
+        return any("noise" in names for names in self.names)
+
     @nn.compact
     def __call__(
         self,
@@ -219,7 +224,7 @@ class _Source(nn.Module):
         c = x.shape[-1]
         terms: list[list[jax.Array]] = [[] for _ in self.names]
         positive = nn.relu(x)
-        for operator in OPERATORS:
+        for operator in KNOWN:
             edges = [e for e, names in enumerate(self.names) if operator in names]
             if not edges or operator == "none":
                 continue
@@ -230,13 +235,16 @@ class _Source(nn.Module):
                 wide = _Convolutions(operator, len(edges), self.stride, name=operator)(positive, mixing, mode)
             else:
                 shared = x
-                if operator != "skip_connect":
+                if "pool" in operator:
                     form = pool.max_pool if operator == "max_pool_3x3" else pool.avg_pool
                     shared = UnscaledNorm(name=operator)(form(x, (3, 3), (self.stride, self.stride)), mode)
                 for e, weight in zip(edges, mixing, strict=True):
                     y = shared
-                    if operator == "skip_connect" and key is not None:
-                        y = _dropout(jax.random.fold_in(key, e), y, drop_rate)
+                    own = None if key is None else jax.random.fold_in(key, e)
+                    if operator == "noise":
+                        y = noise(own, x, self.stride)
+                    elif operator == "skip_connect" and own is not None:
+                        y = _dropout(own, y, drop_rate)
                     terms[e].append(y * weight.astype(y.dtype))
                 continue
             for i, e in enumerate(edges):

@@ -20,7 +20,8 @@ class Line(NamedTuple):
 
     Attributes:
       path: of the module's variables in those of the network.
-      module: module(reads, choice, mode, key, drop_rate) -> tuple of what it writes.
+      module: module(reads, choice, mode, key, drop_rate) -> tuple of what it writes. In training it has a key if there
+        is dropout, or if it says that it draws (`module.draws`).
       reads, writes: names of values; the images are "x", the network's output is "y". Each is written once.
       pick: the network's choice -> the module's.
     """
@@ -106,7 +107,16 @@ def _apply_of(module: nn.Module, bn_eps: float, dtype: str) -> Callable[..., tup
         drops = train and not (isinstance(drop_rate, (int, float)) and not drop_rate)
         if drops and key is None:
             raise ValueError("dropout needs randomness: give key, or drop_rate=0")
-        arguments: Any = (inputs, choice, Mode(train, bn_momentum, bn_eps, dtype), key if drops else None, drop_rate)
+        draws = train and getattr(module, "draws", False)
+        if draws and key is None:
+            raise ValueError("this network draws noise in training: give key")
+        arguments: Any = (
+            inputs,
+            choice,
+            Mode(train, bn_momentum, bn_eps, dtype),
+            key if drops or draws else None,
+            drop_rate,
+        )
         outputs: Any
         if not train:
             outputs = module.apply(variables, *arguments)

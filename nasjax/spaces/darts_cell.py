@@ -30,6 +30,7 @@ OPERATORS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
+KNOWN = (*OPERATORS, "noise")  # the last one stands in S4 only (Zela et al. 2020)
 CELLS = ("normal", "reduce")
 NODES = (2, 3, 4, 5)  # intermediate nodes; node j may read tensors 0..j-1
 EDGES = tuple((source, node) for node in NODES for source in range(node))
@@ -54,9 +55,9 @@ class DartsCell:
     published genotypes list the stronger edge first; `canonical` drops it.
 
     Attributes:
-      operators: what an edge chooses from.
+      operators: what an edge chooses from; of KNOWN, without "none".
       none: whether edges of a search network have `none` beside them; no discrete cell keeps it.
-      robust: "S1", "S2" or "S3" of Zela et al. 2020 in place of both (`spaces.darts_robust`); "" = none of them. S1 has
+      robust: "S1" to "S4" of Zela et al. 2020 in place of both (`spaces.darts_robust`); "" = none of them. S1 has
         operators of its own for every edge of the search network: it is for the methods that search by gradients.
 
     Raises:
@@ -72,20 +73,20 @@ class DartsCell:
 
     operators: tuple[str, ...] = OPERATORS[1:]
     none: bool = True
-    robust: Literal["", "S1", "S2", "S3"] = ""
+    robust: Literal["", "S1", "S2", "S3", "S4"] = ""
 
     name = "darts_cell"
 
     def __post_init__(self) -> None:
         if self.robust not in ("", *ROBUST):
-            raise ValueError(f"unknown robust space {self.robust!r}; choose {', '.join(ROBUST)} (S4 is not built)")
+            raise ValueError(f"unknown robust space {self.robust!r}; choose {', '.join(ROBUST)}")
         if self.robust and (self.operators != OPERATORS[1:] or not self.none):
             raise ValueError(f"robust={self.robust} has its own operators: leave out operators and none")
         if not self.operators or len(set(self.operators)) != len(self.operators):
             raise ValueError(f"operators must be distinct names, at least one; got {self.operators}")
         for operator in self.operators:
-            if operator not in OPERATORS[1:]:
-                raise ValueError(f"unknown operator {operator!r}; choose from {', '.join(OPERATORS[1:])}")
+            if operator not in KNOWN[1:]:
+                raise ValueError(f"unknown operator {operator!r}; choose from {', '.join(KNOWN[1:])}")
 
     @cached_property
     def choices(self) -> tuple[str, ...]:
@@ -93,14 +94,14 @@ class DartsCell:
         if not self.robust:
             return self.operators
         names = {name for lists in ROBUST[self.robust].values() for names in lists for name in names}
-        return tuple(name for name in OPERATORS[1:] if name in names)
+        return tuple(name for name in KNOWN[1:] if name in names)
 
     @cached_property
     def searched(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """The operators of each edge of a search network, {"normal": 14 tuples, "reduce": 14 tuples}."""
         if self.robust:
             return ROBUST[self.robust]
-        names = tuple(name for name in OPERATORS if name in self.operators or (name == "none" and self.none))
+        names = tuple(name for name in KNOWN if name in self.operators or (name == "none" and self.none))
         return dict.fromkeys(CELLS, (names,) * len(EDGES))
 
     @cached_property
@@ -155,7 +156,7 @@ class DartsCell:
     def _uniform(self) -> None:
         if self.robust == "S1":
             raise ValueError(
-                "robust=S1 has other operators on every edge: search it by darts or pc_darts, or choose S2 or S3"
+                "robust=S1 has other operators on every edge: search it by darts or pc_darts, or choose S2, S3 or S4"
             )
 
     def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -233,6 +234,6 @@ class DartsCell:
 
 def genotype(tree: Mapping[str, Any]) -> Genotype:
     """The JSON form as the hashable pairs that networks are built from. Raises ValueError as `DartsCell.decode`."""
-    DartsCell().decode(tree)
+    DartsCell(KNOWN[1:]).decode(tree)
     normal, reduce = (tuple((str(operator), int(source)) for operator, source in tree[cell]) for cell in CELLS)
     return Genotype(normal, reduce)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, Genotype
+from nasjax.spaces.darts_cell import CELLS, EDGES, KNOWN, OPERATORS, Genotype
 
 STEM_MULTIPLIER = 3  # the CIFAR stem has 3 C channels
 AUXILIARY = (128, 768)  # channels of the auxiliary head's two convolutions
@@ -47,8 +47,8 @@ def operator_weights(name: str, channels: int, stride: int) -> Weights:
       >>> operator_weights("sep_conv_3x3", 36, 1)
       Weights(kernels=3240, normalised=72)
     """
-    if name not in OPERATORS:
-        raise ValueError(f"unknown operator {name!r}; choose from {', '.join(OPERATORS)}")
+    if name not in KNOWN:
+        raise ValueError(f"unknown operator {name!r}; choose from {', '.join(KNOWN)}")
     if name == "skip_connect":
         return Weights(channels**2, channels) if stride == 2 else Weights(0, 0)
     if name.startswith(("sep", "dil")):
