@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import kendalltau, spearmanr
+from miniature import agreement, arguments, settings, sizes
 
 from nasjax import commands
 from nasjax.evaluators.table import load_table
@@ -40,17 +39,10 @@ def configuration(name: str, args: argparse.Namespace, seed: int) -> Any:
     frozen = [f"search.frozen_epochs={round(0.3 * args.epochs)}"] if method == "pc_darts" else []
     return override(
         commands.configure(method, "demo", "cifar10", "tabular_cell"),
-        f"data.data_dir={args.data_dir}",
-        f"data.resize={args.size}",
-        f"data.train_limit={args.images // 2}",
-        f"data.valid_limit={args.images // 2}",
-        f"form.channels={args.channels}",
-        f"form.cells={args.blocks}",
+        *sizes(args, seed, train=args.images // 2, valid=args.images // 2),
         f"search.epochs={args.epochs}",
         "search.batch_size=64",
         f"search.stopping.measure={str(args.eigenvalue).lower()}",
-        f"truth={args.table}",
-        f"seed={seed}",
         *changes,
         *frozen,
     )
@@ -71,9 +63,8 @@ def searched(name: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
         "found": row["result"],
         "rank": row["result_rank"],
         "cell": space.format(space.decode(row["arch"])),
-        "tau": float(kendalltau(scores, truths).statistic),
-        "spearman": float(spearmanr(scores, truths).statistic),
-        "params_spearman": float(spearmanr(params, truths).statistic),
+        **agreement(scores, truths),
+        "params_spearman": agreement(params, truths)["spearman"],
         "epochs": [
             {key: line.get(key) for key in ("true_result", "skips", "eigenvalue", "valid_accuracy")} for line in lines
         ],
@@ -81,17 +72,9 @@ def searched(name: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--table", required=True, help="the .npz that nasjax.evaluators.table describes")
-    parser.add_argument("--workdir", type=Path, default=Path("runs/truth-gradients"), help="goes on where it stopped")
+    parser = arguments(__doc__, "runs/truth-gradients", seeds=1)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--cells", type=int, default=300)
-    parser.add_argument("--channels", type=int, default=8)
-    parser.add_argument("--blocks", type=int, default=1)
-    parser.add_argument("--size", type=int, default=16)
-    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--eigenvalue", action="store_true", help="measure it after every epoch")
     args = parser.parse_args()
@@ -108,8 +91,7 @@ def main() -> None:
             f"{name:20} {mean['found']:.2%}  {ranks:6}  {mean['tau']:.3f}  {mean['spearman']:.3f}     "
             f"({mean['params_spearman']:.3f})"
         )
-    settings = {key: value for key, value in vars(args).items() if key not in ("data_dir", "workdir", "table")}
-    print(json.dumps({"benchmark": "truth/gradients", **settings, "results": found, "jax": jax.__version__}))
+    print(json.dumps({"benchmark": "truth/gradients", **settings(args), "results": found, "jax": jax.__version__}))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import kendalltau, spearmanr
+from miniature import agreement, arguments, settings, sizes
 
 from nasjax import commands
 from nasjax.evaluators.table import load_table
@@ -35,12 +34,7 @@ def configuration(method: str, args: argparse.Namespace, seed: int) -> Any:
     rate = args.rate / 5 if method == "fairnas" else args.rate  # five gradients are added up in a step
     return override(
         commands.configure(method, "demo", "cifar10", "tabular_cell"),
-        f"data.data_dir={args.data_dir}",
-        f"data.resize={args.size}",
-        f"data.train_limit={args.images}",
-        "data.valid_limit=2000",
-        f"form.channels={args.channels}",
-        f"form.cells={args.blocks}",
+        *sizes(args, seed, train=args.images, valid=2000),
         f"supernet.epochs={max(1, round(args.epochs / 5)) if method == 'fairnas' else args.epochs}",
         f"supernet.descent.rate={rate}",
         "search.searcher=topk",
@@ -48,14 +42,7 @@ def configuration(method: str, args: argparse.Namespace, seed: int) -> Any:
         f"search.mutants={args.cells // 2}",
         f"search.crossovers={args.cells // 2}",
         f"trials={2 * args.cells}",
-        f"truth={args.table}",
-        f"seed={seed}",
     )
-
-
-def agreement(scores: Any, truths: Any) -> dict[str, float]:
-    """Kendall's tau and Spearman's rho."""
-    return {"tau": float(kendalltau(scores, truths).statistic), "spearman": float(spearmanr(scores, truths).statistic)}
 
 
 def searched(method: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -89,17 +76,9 @@ def untrained(args: argparse.Namespace, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--table", required=True, help="the .npz that nasjax.evaluators.table describes")
-    parser.add_argument("--workdir", type=Path, default=Path("runs/truth-supernets"), help="goes on where it stopped")
+    parser = arguments(__doc__, "runs/truth-supernets", seeds=3)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cells", type=int, default=300)
-    parser.add_argument("--channels", type=int, default=8)
-    parser.add_argument("--blocks", type=int, default=1)
-    parser.add_argument("--size", type=int, default=16)
-    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=40, help="FairNAS, with five passes a step, has a fifth")
     parser.add_argument("--rate", type=float, default=0.1)
     args = parser.parse_args()
@@ -117,8 +96,7 @@ def main() -> None:
         if method != "untrained":
             told += f"     {np.mean([row['found'] for row in rows]):.2%}  {[row['rank'] for row in rows]}"
         print(told)
-    settings = {key: value for key, value in vars(args).items() if key not in ("data_dir", "workdir", "table")}
-    print(json.dumps({"benchmark": "truth/supernets", **settings, "results": found, "jax": jax.__version__}))
+    print(json.dumps({"benchmark": "truth/supernets", **settings(args), "results": found, "jax": jax.__version__}))
 
 
 if __name__ == "__main__":
