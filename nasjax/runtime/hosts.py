@@ -39,9 +39,12 @@ def join(coordinator: str, processes: int | None, process: int | None) -> bool:
         raise ValueError(f"--process={process} must be from 0 to below --processes={processes}")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from `launch`
     try:
-        jax.distributed.initialize(None if auto else coordinator, processes, process)
+        if auto:
+            jax.distributed.initialize()
+        else:  # what it would detect beside the numbers is one GPU per process, on SLURM
+            jax.distributed.initialize(coordinator, processes, process, cluster_detection_method="deactivate")
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"--coordinator={coordinator}: {error}") from error
+        raise ValueError(f"--coordinator={coordinator}: JAX cannot join the other processes: {error}") from error
     return jax.process_index() == 0
 
 

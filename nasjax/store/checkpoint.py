@@ -119,7 +119,7 @@ def _write(path: Path, host: PyTree) -> None:
     if jax.process_count() == 1:
         ocp.save(path, host, overwrite=True)
         return
-    import orbax.checkpoint as v0  # the newer interface saves only if all processes do at once; it reads what this writes
+    import orbax.checkpoint as v0  # v1, which reads what this writes, saves only where all processes do so at once
 
     alone = v0.options.MultiprocessingOptions(primary_host=0, active_processes={0})
     handler = v0.PyTreeCheckpointHandler(multiprocessing_options=alone)
