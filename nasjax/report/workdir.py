@@ -1,4 +1,4 @@
-"""Reads what a run left behind, or is writing: every file but config.json or trials.jsonl, and every key, is optional."""
+"""Reads what a run left behind or is writing: config.json or trials.jsonl must be there; no other file, and no key."""
 
 from __future__ import annotations
 
