@@ -225,8 +225,8 @@ def write_workdir(folder: Path, space: TabularCell, found: Search, drawing: dict
         rows.append(row)
         started, ended = float(kids.start[n]), float(found.ended[n])
         who = {"task": n, "attempt": 1, "worker": int(replica[n]) * per_replica + n % per_replica}
-        events += [(started, 0, {"event": "asked", "task": n, "ids": [n]}), (started, 1, {"event": "started", **who})]
-        events.append((ended, 2, {"event": "told", **who, "rows": [{"id": n, "fitness": row["fitness"]}]}))
+        events.append((ended, 0, {"event": "told", **who, "rows": [{"id": n, "fitness": row["fitness"]}]}))
+        events += [(started, 1, {"event": "asked", "task": n, "ids": [n]}), (started, 2, {"event": "started", **who})]
     events.sort(key=lambda event: event[:2])
     folder.mkdir(parents=True, exist_ok=True)
     config = {"method": "reinforce", "strategy": "simulated", "dataset": {"name": "a table, on a virtual clock"}}
