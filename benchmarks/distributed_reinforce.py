@@ -6,7 +6,8 @@ controller, and they take the seconds of those epochs. Per setting three searche
 children: without barriers (`distributed_reinforce`), in rounds (`reinforce` with batches of K * m, all wait for the
 slowest child), and random search, whose workers never wait.
 
-    python benchmarks/distributed_reinforce.py --table=FILE [--figure=FILE.svg]
+    python benchmarks/distributed_reinforce.py --table=FILE [--figure=FILE.svg] [--workdir=FOLDER]
+    python -m nasjax.launch --mode=report --workdir=FOLDER/20-100-8-1     # what workers did, and both figures
 
 FILE is the .npz that nasjax.evaluators.table describes. Throughput and utilisation are over the whole search, its end
 included, where workers have nothing left to do.
@@ -26,8 +27,8 @@ import numpy as np
 
 from nasjax.drive.scan import scan
 from nasjax.evaluators.table import load_table, table
-from nasjax.report import charts
-from nasjax.searchers.distributed import distributed_reinforce
+from nasjax.report import charts, simulation
+from nasjax.searchers.distributed import Run, distributed_reinforce
 from nasjax.searchers.random import random_search
 from nasjax.searchers.reinforce import reinforce
 from nasjax.spaces.tabular_cell import TabularCell
@@ -48,6 +49,7 @@ class Search(NamedTuple):
     updates: int
     staleness: np.ndarray  # i32[G * S], by gradient and shard; [0] where there is none
     mixed: float  # share of gradients whose replica had fetched shards of different versions
+    run: Run | None = None  # of an asynchronous search: its children and gradients, one by one
 
 
 def free_workers(seconds: np.ndarray, workers: int) -> np.ndarray:
@@ -72,9 +74,8 @@ def asynchronous(simulate, key, trials: int) -> Search:
     mixed = (gradients.fetched != gradients.fetched[:, :1]).any(1).mean()
     ended, updates = found.start + found.seconds, int(run.updates.max())
     late = gradients.staleness.reshape(-1)
-    return Search(
-        found.fitness, found.info["result"], ended, float(found.seconds.sum()), run.seconds, updates, late, float(mixed)
-    )
+    trained, result = float(found.seconds.sum()), found.info["result"]
+    return Search(found.fitness, result, ended, trained, run.seconds, updates, late, float(mixed), run)
 
 
 def at_once(history, ended: np.ndarray, updates: int) -> Search:
@@ -180,35 +181,64 @@ def line(found: dict) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def figure(found: dict[tuple[str, str], list[Search]], settings: dict) -> str:
-    """Two charts per setting, of the first seed: accuracy of children against time, and how late gradients were."""
+def drawn(found: dict[tuple[str, str], list[Search]], name: str, workers: int) -> dict:
+    """What the figure and the report draw of a setting's first seed: `nasjax.report.simulation`."""
+    rows = []
+    for way in WAYS:
+        run = found[name, way][0]
+        # In the order in which they were sampled: in that of their ends the small and quick ones come first.
+        ended, accuracy = (x[: len(x) // WINDOW * WINDOW].reshape(-1, WINDOW) for x in (run.ended, run.accuracy))
+        points = zip(ended.max(1), accuracy.mean(1, dtype=np.float64), strict=True)
+        rows += [{"x": float(x) / 3600, "y": 100 * float(y), "line": way} for x, y in points]
+    late = found[name, "asynchronous"][0].staleness
+    step = -(-(int(late.max()) + 1) // 40)  # bins of equally many whole numbers, at most 40 of them
+    heights, edges = np.histogram(late, bins=np.arange(-0.5, late.max() + step + 0.5, step))
+    bins = zip(edges[:-1], edges[1:], 100 * heights / len(late), strict=True)
+    counts = [{"x": float(x), "x2": float(x2), "y": float(y)} for x, x2, y in bins]
+    title = f"S, K, m, g = {name}: {workers:,} workers"
+    return {"title": title, "window": WINDOW, "ways": list(WAYS), "children": rows, "staleness": counts}
+
+
+def figure(drawings: list[dict]) -> str:
+    """Two charts per setting: accuracy of children against time, and how late gradients were."""
     panels = []
-    colour = charts.colours(WAYS, lines=True)
-    for name, (_, replicas, children, _) in settings.items():
-        rows = []
-        for way in WAYS:
-            run = found[name, way][0]
-            # In the order in which they were sampled: in that of their ends the small and quick ones come first.
-            ended, accuracy = (x[: len(x) // WINDOW * WINDOW].reshape(-1, WINDOW) for x in (run.ended, run.accuracy))
-            points = zip(ended.max(1), accuracy.mean(1, dtype=np.float64), strict=True)
-            rows += [{"x": float(x) / 3600, "y": 100 * float(y), "line": way} for x, y in points]
-        late = found[name, "asynchronous"][0].staleness
-        step = -(-(int(late.max()) + 1) // 40)  # bins of equally many whole numbers, at most 40 of them
-        heights, edges = np.histogram(late, bins=np.arange(-0.5, late.max() + step + 0.5, step))
-        bins = zip(edges[:-1], edges[1:], 100 * heights / len(late), strict=True)
-        counts = [{"x": float(x), "x2": float(x2), "y": float(y)} for x, x2, y in bins]
-        encoding = {"x": charts.axis("x", "virtual hours", zero=True), "color": colour}
-        encoding["x"]["axis"]["format"] = ".3~g"
-        encoding["y"] = charts.axis("y", f"accuracy of {WINDOW} children (%)")
-        curve = {"layer": [charts.layer("line", rows, encoding)], "width": 420, "height": 190}
-        encoding = {"x": charts.axis("x", "staleness (updates)"), "x2": {"field": "x2"}, "y2": {"datum": 0}}
-        encoding["x"]["scale"] = {"domain": [-0.5, max(float(edges[-1]), 10.5)], "nice": False}
-        encoding["y"] = charts.axis("y", "share of gradients (%)", zero=True)
-        bars = charts.layer("bar", counts, encoding, color=charts.PALETTE[0], binSpacing=0)
-        title = f"S, K, m, g = {name}: {replicas * children:,} workers"
-        beside = {"layer": [bars], "width": 300, "height": 190}
-        panels.append({"title": {"text": title, "anchor": "start"}, "hconcat": [curve, beside]})
+    for found in drawings:
+        curve = {"layer": [simulation.children(found)], "width": 420, "height": 190}
+        beside = {"layer": [simulation.staleness(found)], "width": 300, "height": 190}
+        panels.append({"title": {"text": found["title"], "anchor": "start"}, "hconcat": [curve, beside]})
     return charts.svg({"vconcat": panels, "spacing": 30, "padding": 12})
+
+
+def write_workdir(folder: Path, space: TabularCell, found: Search, drawing: dict, numbers: tuple[int, ...]) -> None:
+    """The asynchronous search of the first seed as a workdir for --mode=report; its seconds are virtual."""
+    _, replicas, per_replica, _ = numbers
+    kids, sent, events, rows = found.run.children, found.run.gradients, [], []
+    replica = np.empty(len(kids.fitness), int)
+    for first, own in zip(sent.first, sent.replica, strict=True):
+        replica[first : first + per_replica] = own
+    order = np.argsort(found.ended, kind="stable")
+    for n in order.tolist():
+        fitness = float(kids.fitness[n])
+        row = {"id": n, "parent": -1, "arch": space.encode(kids.arch[n]), "hash": space.identity(kids.arch[n])}
+        row |= {"fitness": fitness if np.isfinite(fitness) else None, "cost_s": float(kids.seconds[n])}
+        row |= {"status": "ok" if np.isfinite(fitness) else "failed", "error": None, "result": float(found.result[n])}
+        rows.append(row)
+        started, ended = float(kids.start[n]), float(found.ended[n])
+        who = {"task": n, "attempt": 1, "worker": int(replica[n]) * per_replica + n % per_replica}
+        events.append((ended, 0, {"event": "told", **who, "rows": [{"id": n, "fitness": row["fitness"]}]}))
+        events += [(started, 1, {"event": "asked", "task": n, "ids": [n]}), (started, 2, {"event": "started", **who})]
+    events.sort(key=lambda event: event[:2])
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"method": "reinforce", "strategy": "simulated", "dataset": {"name": "a table, on a virtual clock"}}
+    config |= {
+        "metric": {"name": "accuracy", "unit": "fraction", "sign": 1},
+        "device": f"{replicas * per_replica} virtual",
+    }
+    config |= {"config": {"space": {"name": space.name}, "trials": len(rows)}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "simulation.json").write_text(json.dumps(drawing))
+    (folder / "trials.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "ledger.jsonl").write_text("".join(json.dumps({**event, "at": at}) + "\n" for at, _, event in events))
 
 
 def main() -> None:
@@ -223,6 +253,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--figure", help="an SVG file to write")
+    parser.add_argument("--workdir", help="a folder for a workdir per setting, S-K-m-g, which --mode=report draws")
     args = parser.parse_args()
     settings = {name.replace(",", ", "): tuple(map(int, name.split(","))) for name in args.settings}
     for name, numbers in settings.items():
@@ -237,9 +268,13 @@ def main() -> None:
     workers = {name: replicas * children for name, (_, replicas, children, _) in settings.items()}
     rows = [row(name, way, workers[name], runs, args.last, args.target) for (name, way), runs in found.items()]
     print("\n".join(map(line, rows)), flush=True)
+    drawings = {name: drawn(found, name, workers[name]) for name in settings}
     if args.figure:
-        Path(args.figure).write_text(figure(found, settings), encoding="utf-8")
-    shown = {key: value for key, value in vars(args).items() if key not in ("table", "figure")}
+        Path(args.figure).write_text(figure(list(drawings.values())), encoding="utf-8")
+    for name in settings if args.workdir else ():
+        folder = Path(args.workdir) / name.replace(", ", "-")
+        write_workdir(folder, space, found[name, "asynchronous"][0], drawings[name], settings[name])
+    shown = {key: value for key, value in vars(args).items() if key not in ("table", "figure", "workdir")}
     print("\n" + json.dumps({"benchmark": "distributed_reinforce", **shown, "rows": rows, "jax": jax.__version__}))
 
 

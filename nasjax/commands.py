@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nasjax import catalog
+from nasjax.runtime import hosts
 from nasjax.settings import as_json, from_json
 from nasjax.store import checkpoint, plugin, workdir
 from nasjax.types import Built, Experiment, Metric, Outcome, Runtime, Signature, Watch
@@ -100,8 +101,9 @@ def search(
     """
     path, watch = Path(path), _watch(progress, on_record)
     experiment = catalog.method(config.method).make(config)
-    with _workers(config, path, experiment, watch.say) as (runtime, facts):
+    with _workers(config, path, experiment, watch.say) as (runtime, facts), ExitStack() as held:
         record = _record(config, {"command": command, **facts})
+        path = held.enter_context(hosts.own_workdir(path, record))
         with workdir.opened(path, record, defaults=_defaults(config), changed_plugin=changed_plugin), _reported(path):
             plugin.keep(path, config.plugin)
             watch.say(_opening(config, path, record))
@@ -113,10 +115,16 @@ def _workers(
     config: Any, path: Path, experiment: Experiment, say: Callable[[str], None]
 ) -> Iterator[tuple[Runtime | None, dict[str, Any]]]:
     """The runtime of config.workers, and the facts of the first one; without any, those of this process."""
+    import jax
+
+    if jax.distributed.is_initialized() and hasattr(config, "workers"):
+        raise ValueError(
+            f"{config.method} tries candidates one by one, which --coordinator does not divide: give --runtime=ray "
+            "--workers=N instead"
+        )
     if not getattr(config, "workers", 0):
         yield None, experiment.facts()
         return
-    import jax
 
     names = (("method", config.method), ("space", config.space.name), ("data", config.data.name))
     if not config.plugin and any(catalog.is_own(kind, name) for kind, name in names):
@@ -309,11 +317,14 @@ def retrain(
         record["config"] = {**record["config"], "plugin": config.plugin}
     else:
         record = _record(config, {})
-    with workdir.opened(path, record, defaults=_defaults(config), changed_plugin=changed_plugin):
+    with ExitStack() as held:
+        path = held.enter_context(hosts.own_workdir(path, record))
+        held.enter_context(workdir.opened(path, record, defaults=_defaults(config), changed_plugin=changed_plugin))
         plugin.keep(path, config.plugin)
         if before is not None:
             before(path, watch)
         data = load(config.data)
+        hosts.agree("the samples", data.sha256)
         form = task.signature(data)
         builts = [_built(config, tree, form) for tree in trees]
         facts = {"data": as_json(config.data), "plugin": config.plugin}
@@ -344,7 +355,7 @@ def retrain(
                 **workdir.environment(),
             }
             _save(config, task.name, job.final, winner, folder, path, result)
-    report([path])
+        report([path])
     metric = Metric(**result["metric"])
     test, valid = (result[f"{part}_{metric.name}"] for part in ("test", "valid"))
     lines = _told(config, path, result, metric)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 import signal
 import sys
@@ -50,6 +51,9 @@ def define() -> flags.FlagValues:
     flags.DEFINE_float("trial_timeout", None, "seconds for a candidate, with --workers", flag_values=values)
     text("runtime", "inline (this process) | process (the default with --workers: on this machine) | ray")
     text("ray_address", "HOST:PORT or auto, with --runtime=ray; default $RAY_ADDRESS, else Ray is started here")
+    text("coordinator", "HOST:PORT of process 0, or auto (SLURM, TPU pods): one run in several processes, one per host")
+    for name, help in (("processes", "how many"), ("process", "the number of this one, from 0")):
+        flags.DEFINE_integer(name, None, f"with --coordinator=HOST:PORT: {help}", flag_values=values)
     text("dtype", "float32 | tf32 | bfloat16")
     text("arch", "an architecture: NAME, JSON or FILE")
     text("input", "a file or folder for --mode=predict")
@@ -133,6 +137,7 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         from nasjax.store import plugin
 
         digest = plugin.use(given.plugin)
+    first = _join(given)
     _compile_cache(given.compile_cache)
     config, workdir = _settings(given, workdirs, digest)
     if given.mode == "inspect":
@@ -143,16 +148,35 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
 
             jax.config.update("jax_platforms", "cpu")  # the accelerator is the workers'
         command = shlex.join(["python", "-m", "nasjax.launch", *argv[1:]])
-        found = commands.search(config, workdir, command, changed_plugin=given.changed_plugin)
-        print("\n".join(found.lines))
+        found = commands.search(config, workdir, command, progress=first, changed_plugin=given.changed_plugin)
+        _tell(first, found.lines)
     elif given.mode == "retrain":
-        trained = commands.retrain(config, workdir, given.arch, changed_plugin=given.changed_plugin)
-        print("\n".join(trained.lines))
+        trained = commands.retrain(config, workdir, given.arch, progress=first, changed_plugin=given.changed_plugin)
+        _tell(first, trained.lines)
     elif given.mode == "predict":
         print("\n".join(map(str, commands.predict(workdir, given.input))))
     else:
         print("\n".join(map(str, commands.export(workdir))))
     return 0
+
+
+def _join(given: flags.FlagValues) -> bool:
+    """Joins the other processes of the run, if there are any; whether this one speaks for all."""
+    numbers = (given.processes, given.process)
+    if given.coordinator is None:
+        if numbers != (None, None):
+            raise ValueError("--processes and --process have no effect without --coordinator; leave them out")
+        return True
+    if given.mode not in ("search", "retrain"):
+        raise ValueError(f"--coordinator has no effect with --mode={given.mode}; leave it out")
+    from nasjax.runtime import hosts
+
+    return hosts.join(given.coordinator, *numbers)
+
+
+def _tell(first: bool, lines: tuple[str, ...]) -> None:
+    if first:
+        print("\n".join(lines))
 
 
 def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tuple[Any, Path]:
@@ -285,4 +309,8 @@ def _unexpected(error: BaseException, *, always: bool = False) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    code = main(sys.argv)
+    sys.stdout.flush()
+    if code and any(argument.startswith("--coordinator") for argument in sys.argv):
+        os._exit(code)  # an orderly end would wait for the run's other processes, which wait for this one
+    sys.exit(code)

@@ -44,7 +44,7 @@ ALLOWED = {
     },
     "commands": {"types", "settings", "catalog", "data", "building", "store", "runtime", "drive", "model", "report"},
     "plugins": {"types", "catalog", "spaces", "data", "building", "experiments", "store"},
-    "launch": {"settings", "catalog", "store", "commands"},
+    "launch": {"settings", "catalog", "store", "commands", "runtime"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

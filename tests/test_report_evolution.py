@@ -1,6 +1,7 @@
 """What the report says of a search whose trials have parents and a ledger, by numbers that can be checked by hand."""
 
 import json
+from html import escape
 
 import jax
 import numpy as np
@@ -82,6 +83,42 @@ def test_attempts_and_utilisation():
     shares = ledger.utilisation(found, ledger.end(EVENTS))
     assert shares["0"] == pytest.approx(9 / 11) and shares["1"] == pytest.approx(6 / 10)
     assert ledger.finished(EVENTS) == [(5.0, 0), (8.0, 1), (11.0, 2)]
+
+
+def test_queue_staleness_and_retries():
+    events = [{"event": "asked", "task": n, "ids": [n], "at": 0.0} for n in (1, 2)]
+    events = [EVENTS[0], *events, *EVENTS[1:]]
+    load = {at: (work, waiting) for at, work, waiting in ledger.load(events)}  # the last at each second
+    assert load == {0: (1, 2), 1: (2, 1), 3: (1, 2), 4: (2, 1), 5: (1, 1), 6: (2, 0), 8: (0, 1), 9: (1, 0), 11: (0, 0)}
+    assert ledger.staleness(events) == [
+        0,
+        1,
+        2,
+    ]  # the second began before the first was told, the third waited for both
+    assert ledger.staleness(EVENTS) == [0]  # what is not known to have been asked has none
+
+
+def test_the_page_counts_what_was_tried_again(workdir):
+    page = write_report([workdir]).read_text()
+    table = page[page.index('aria-label="Queue, retries and staleness"') :].split("</table>")[0]
+    for what, value in (
+        ("attempts: failed", "3"),  # the rows of these results have no fitness
+        ("attempts: worker died", "1"),
+        ("attempts: interrupted", "1"),
+        ("attempts beyond a task's first", "2"),
+        ("trials: timed out, lost", "0, 0"),
+        ("tasks at the ledger's end: at work, waiting", "0, 0"),
+        ("staleness: mean, most", "0.00, 0 results"),
+    ):
+        assert f"<td>{escape(what)}</td><td class=n>{value}</td>" in table, what
+
+
+@pytest.mark.parametrize("cut", [1, 40, 200, 500, 900])
+def test_a_ledger_is_reported_wherever_it_ends(workdir, tmp_path, cut):
+    """As a search leaves it while it writes: a torn last line, and files that are not there yet."""
+    for name in ("config.json", "ledger.jsonl"):
+        (tmp_path / name).write_bytes((workdir / name).read_bytes()[: cut if name == "ledger.jsonl" else None])
+    assert "</html>" in write_report([tmp_path]).read_text()
 
 
 def test_lineage_and_gains(workdir):

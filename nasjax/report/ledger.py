@@ -91,6 +91,53 @@ def utilisation(found: Sequence[Attempt], end: float) -> dict[str, float]:
     return shares
 
 
+def load(events: Sequence[Mapping[str, Any]]) -> list[tuple[float, int, int]]:
+    """(seconds, tasks at work, tasks that wait) after each event.
+
+    A task waits from when it is asked for until it is started, and again where its worker died or the search was
+    interrupted; one that was told in part waits for the next budget.
+    """
+    waiting: dict[str, None] = {}
+    running: dict[str, None] = {}
+    found = []
+    for event in events:
+        kind, task = event.get("event"), str(event.get("task"))
+        if kind == "resumed":
+            waiting |= running
+            running = {}
+        elif kind in ("asked", "started", "died", "told"):
+            waiting.pop(task, None)
+            running.pop(task, None)
+            if kind == "started":
+                running[task] = None
+            elif kind != "told":
+                waiting[task] = None
+        if (at := number(event.get("at"))) is not None:
+            found.append((at, len(running), len(waiting)))
+    return found
+
+
+def staleness(events: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Per told task, the results of others that came after it was asked for: what its searcher did not know yet.
+
+    Example:
+      >>> asked = [{"event": "asked", "task": n} for n in range(2)]
+      >>> staleness([*asked, *({"event": "told", "task": n, "rows": [{"id": n}]} for n in (1, 0))])
+      [0, 1]
+    """
+    told, known, found = 0, dict[str, int](), []
+    for event in events:
+        kind, task = event.get("event"), str(event.get("task"))
+        if kind == "asked":
+            known[task] = told
+        elif kind == "told":
+            if task in known:
+                found.append(told - known.pop(task))
+            rows = event.get("rows")
+            told += len(rows) if isinstance(rows, list) else 0
+    return found
+
+
 def end(events: Sequence[Mapping[str, Any]]) -> float:
     """Seconds at the last event."""
     return max((number(event.get("at")) or 0.0 for event in events), default=0.0)

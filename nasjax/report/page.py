@@ -20,6 +20,7 @@ from nasjax.report import (
     pictures,
     searching,
     sections,
+    simulation,
     timeline,
     top_k,
     training,
@@ -112,7 +113,12 @@ def _searches(runs: Sequence[Run], lines: Sequence[Line]) -> list[str]:
 
 def _told(run: Run, line: Line, number: int, rows: int) -> str:
     """Everything about one run below the charts."""
-    told = [parents.section(run, line, number), histories.section(run), one_shot.section(run, number)]
+    told = [
+        simulation.section(run),
+        parents.section(run, line, number),
+        histories.section(run),
+        one_shot.section(run, number),
+    ]
     return "".join([*told, sections.details(run, line, number, rows)])
 
 

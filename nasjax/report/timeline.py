@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from nasjax.report import charts, ledger, searching
-from nasjax.report.elements import figure
+from nasjax.report.elements import figure, table
 from nasjax.report.grouping import Line
 from nasjax.report.runs import Run
 
@@ -100,3 +101,51 @@ def workers(run: Run) -> str:
     caption += f" The first {_WORKERS} workers." if len(shares) > _WORKERS else ""
     told = "; ".join(list(names.values())[:20])
     return figure("Workers over time", charts.chart([bars], f"{caption} {told}.", height={"step": _BAR}), caption)
+
+
+def load(run: Run) -> str:
+    """Tasks at work and tasks that wait, against time, and the counts of what was late or tried again."""
+    found, steps = ledger.attempts(run.ledger), ledger.load(run.ledger)
+    if not found:
+        return ""
+    names = ("at work", "waiting")
+    drawn = charts.thin(steps)
+    rows = [{"x": at, "y": n, "line": name} for at, *counts in drawn for name, n in zip(names, counts, strict=True)]
+    encoding = {
+        "x": charts.axis("x", "wall-clock time (s)", zero=True),
+        "y": charts.axis("y", "tasks", zero=True, whole=True),
+        "color": charts.colours(names, lines=True),
+        "tooltip": charts.hover(("line", "tasks"), ("y", "number", ",d"), ("x", "seconds", ",.1f")),
+    }
+    caption = (
+        f"Tasks that workers had, and that waited for one; the queue was at most {max(n for *_, n in steps):,} long."
+    )
+    told = " ".join([caption, *(f"{name}: {value}." for name, value in counts(run))])
+    chart = charts.chart([charts.layer("line", rows, encoding, interpolate="step-after")], told)
+    return figure("Queue", chart, caption)
+
+
+def counts(run: Run) -> list[tuple[str, str]]:
+    """What was tried again, what was lost, and how late results were; [] where the run has no ledger."""
+    found, late = ledger.attempts(run.ledger), ledger.staleness(run.ledger)
+    if not found:
+        return []
+    endings = [a.ending for a in found]
+    numbers = [(f"attempts: {name}", f"{endings.count(name):,}") for name in ledger.ENDINGS if name in endings]
+    numbers.append(("attempts beyond a task's first", f"{len(found) - len({a.task for a in found}):,}"))
+    timeouts = sum(t.status == "timeout" for t in run.trials)
+    numbers.append(("trials: timed out, lost", f"{timeouts:,}, {sum(t.status == 'lost' for t in run.trials):,}"))
+    _, at_work, waiting = ledger.load(run.ledger)[-1]
+    numbers.append(("tasks at the ledger's end: at work, waiting", f"{at_work:,}, {waiting:,}"))
+    if late:
+        numbers.append(("staleness: mean, most", f"{sum(late) / len(late):.2f}, {max(late):,} results"))
+    return numbers
+
+
+def numbers(run: Run) -> str:
+    """`counts` as a table."""
+    rows = [[escape(name), escape(value)] for name, value in counts(run)]
+    hint = "Staleness: results of other tasks that came between the asking of a task and its result."
+    return (
+        f'<p class="hint">{hint}</p>{table("Queue, retries and staleness", ["what", "number#"], rows)}' if rows else ""
+    )

@@ -1,4 +1,4 @@
-"""Reads what a run left behind. Every file but one of config.json and trials.jsonl is optional, and so is every key."""
+"""Reads what a run left behind or is writing: config.json or trials.jsonl must be there; no other file, and no key."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def _locked(file: Path) -> bool:
 
 
 def _object(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
     try:
         tree = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged: not JSON ({error})") from error
     if not isinstance(tree, dict):
@@ -66,7 +66,10 @@ def _object(file: Path) -> dict[str, Any]:
 
 def _lines(file: Path) -> tuple[list[dict[str, Any]], int]:
     """The objects of a .jsonl file and the number of damaged lines. What follows the last newline is torn: left out."""
-    lines = file.read_bytes().split(b"\n")[:-1] if file.is_file() else []
+    try:
+        lines = file.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        lines = []
     rows = []
     for line in lines:
         try:

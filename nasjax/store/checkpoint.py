@@ -33,6 +33,8 @@ def writing(folder: Path) -> Iterator[None]:
 def save(folder: Path, name: str, tree: PyTree, *, keep: int = 2) -> None:
     """Writes `folder/name` atomically and deletes all but the `keep` last numbered checkpoints.
 
+    Of several processes of a run only the first writes more than the folder (`runtime.hosts`).
+
     Args:
       folder: the checkpoints' folder.
       name: digits of fixed width for a numbered checkpoint, else a name that `latest` ignores.
@@ -42,12 +44,13 @@ def save(folder: Path, name: str, tree: PyTree, *, keep: int = 2) -> None:
     Raises:
       RunError: nothing was written (full disk, lost permission).
     """
-    from orbax.checkpoint import v1 as ocp
-
+    if jax.process_index():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        return
     host = _to_host(tree)
     try:
         _reserve(folder, sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(host)) + 2**16)
-        ocp.save(folder.absolute() / name, host, overwrite=True)
+        _write(folder.absolute() / name, host)
     except Exception as error:  # Orbax and TensorStore raise many types; for a user they are all the same thing
         raise RunError(f"cannot write the checkpoint {folder / name}: {' '.join(str(error).split())[:200]}") from error
     if name.isdigit():
@@ -91,11 +94,9 @@ def latest(folder: Path, like: PyTree) -> tuple[str, PyTree] | None:
 
 def restore(folder: Path, name: str, like: PyTree) -> PyTree:
     """Reads `folder/name` into the structure, dtypes and key types of `like`. Raises ValueError if that fails."""
-    from orbax.checkpoint import v1 as ocp
-
     path = folder.absolute() / name
     try:
-        host = ocp.load(path, _to_host(like))
+        host = _read(path, _to_host(like))
     except Exception as error:
         detail = " ".join(str(error).split())[:200]
         raise ValueError(f"the checkpoint {folder / name} is damaged or of another run: {detail}") from error
@@ -110,6 +111,31 @@ def restore(folder: Path, name: str, like: PyTree) -> PyTree:
         return np.asarray(value, leaf.dtype) if isinstance(leaf, np.ndarray) else type(leaf)(value)
 
     return jax.tree.map(back, like, host)
+
+
+def _write(path: Path, host: PyTree) -> None:
+    from orbax.checkpoint import v1 as ocp
+
+    if jax.process_count() == 1:
+        ocp.save(path, host, overwrite=True)
+        return
+    import orbax.checkpoint as v0  # v1, which reads what this writes, saves only where all processes do so at once
+
+    alone = v0.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+    handler = v0.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    with v0.Checkpointer(handler, multiprocessing_options=alone) as writer:
+        writer.save(path, args=v0.args.PyTreeSave(host), force=True)
+
+
+def _read(path: Path, like: PyTree) -> PyTree:
+    from orbax.checkpoint import v1 as ocp
+
+    if jax.process_count() == 1:
+        return ocp.load(path, like)
+    context, own = ocp.Context(), jax.process_index()
+    context.multiprocessing.primary_host, context.multiprocessing.active_processes = own, {own}
+    with context:
+        return ocp.load(path, like)
 
 
 def _to_host(tree: PyTree) -> PyTree:
