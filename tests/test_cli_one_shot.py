@@ -121,15 +121,18 @@ def test_fairnas_weighs_accuracy_against_cost(tmp_path):
 
 
 def test_bn_nas_trains_first_and_searches_later(tmp_path):
-    """--trials=0 ends after the supernet; the next command finds it trained, and the exact optimum beside 80 of the 2^9
-    paths: the bred ones score better than random ones on average, the best nearly as well as the optimum."""
+    """--trials=0 ends after the supernet; the next command, which may bring a limit, finds it trained, and the exact
+    optimum beside 80 of the 2^9 paths: the bred ones score better than random ones on average, the best nearly as well as the optimum."""
     path = tmp_path / "run"
     code, out, err = here(*BN_NAS, f"--workdir={path}", "--trials=0")
     assert code == 0 and "The supernet is trained" in out, err
     assert not (path / "trials.jsonl").exists()
     trained = (path / "supernet/metrics.jsonl").read_bytes()
-    code, out, err = here(*BN_NAS, f"--workdir={path}", "--trials=80")
+    wide = f"--max_macs={10**9}"
+    code, out, err = here(*BN_NAS, f"--workdir={path}", "--trials=80", wide)
     assert code == 0 and "80 trials" in out and "supernet epoch" not in err, err
+    code, out, err = here(*BN_NAS, f"--workdir={path}", "--trials=90")
+    assert code == 2 and "max_macs" in err, err
     assert (path / "supernet/metrics.jsonl").read_bytes() == trained
     scores = np.array(lines(path / "supernet/metrics.jsonl")[-1]["scores"])
     trials, optimum = lines(path / "trials.jsonl"), json.loads((path / "optimum.json").read_text())

@@ -67,9 +67,7 @@ def main() -> None:
         for seed in range(args.seeds):
             found.setdefault(method, []).append(searched(method, args, seed))
             print(json.dumps({"method": method, "seed": seed, **found[method][-1]}), flush=True)
-    print(
-        "\n| method | tau | Spearman | (parameters) | found, true | ranks | mean of all | of the last quarter |"
-    )
+    print("\n| method | tau | Spearman | (parameters) | found, true | ranks | mean of all | of the last quarter |")
     print("|" + " --- |" * 8)
     for method, rows in found.items():
         mean = {key: np.mean([row[key] for row in rows]) for key in ("tau", "spearman", "found", "mean", "late")}

@@ -23,6 +23,10 @@ MAY_CHANGE = (
     *("runtime", "workers", "ray", "trial_timeout", "trials", "wall_s", "cost_s"),
     *("retrain", "retrain_recipe", "retrain_dropout"),
 )
+UNTIL_ASKED = (
+    "max_params",
+    "max_macs",
+)  # settings that count from the first candidate on: a supernet is trained before
 
 
 def environment() -> dict[str, Any]:
@@ -50,7 +54,8 @@ def opened(
 
     Args:
       path: the folder; made if absent.
-      record: what config.json is to hold; `record["config"]` must equal that of an existing run but for MAY_CHANGE.
+      record: what config.json is to hold; `record["config"]` must equal that of an existing run but for MAY_CHANGE, and
+        for UNTIL_ASKED while there is no ledger.
       defaults: the settings of its preset; what an older version had no setting for counts as this.
       changed_plugin: the plugin's file may be another one as well.
 
@@ -74,7 +79,8 @@ def opened(
         if file.exists():
             old = read(path)
             old["config"] = _filled(old["config"], defaults)
-            _compare(path, old, record, (*MAY_CHANGE, *(("plugin",) if changed_plugin else ())))
+            early = () if (path / "ledger.jsonl").exists() else UNTIL_ASKED
+            _compare(path, old, record, (*MAY_CHANGE, *early, *(("plugin",) if changed_plugin else ())))
         with checkpoint.writing(path):
             checkpoint.write_json(file, record)
         yield path
