@@ -6,12 +6,12 @@
 
 An image is a row of pixels, noise but for two bright ones. A path of L inverted residual layers of stride 1 behind a
 3x3 stem relates pixels up to 2 + sum(k - 1) apart, its reach; pooling and the classifier behind it only add up. The
-distances are all reaches, one that every path exceeds, so that each has a start, and one that none has. A path whose
-reach holds n of K distances can at best be right on (n + 1) / K of the images. The marks stay so far from both ends
-that only a path that knows every distance anyway sees an end beside a mark. Widths (expansion 3 or 6) are there to
-mislead: parameters alone tell little of the reach. The space is `choice_chain` by settings of its own, since the
-strides of its small presets would hide the kernels. One row of pixels, because a training has to take seconds, and
-along it a kernel reaches as far as in a square.
+distances are 1 less than every reach (what only the outermost weights see is learned by chance), one that every path
+exceeds, so that each has a start, and one that none has. A path whose reach holds n of K distances can at best be right
+on (n + 1) / K of the images. The marks stay so far from both ends that only a path that knows every distance anyway
+sees an end beside a mark. Widths (expansion 3 or 6) are there to mislead: parameters alone tell little of the reach.
+The space is `choice_chain` by settings of its own, since the strides of its small presets would hide the kernels. One
+row of pixels, because a training has to take seconds, and along it a kernel reaches as far as in a square.
 
 The gate comes first: random paths are trained alone with every seed, and the spread of their accuracies must be at
 least five times a path's between seeds (standard deviations). Then the scores of every supernet beside these
@@ -57,8 +57,8 @@ PLAIN = Augment(crop="none", flip=False)
 
 
 def distances(layers: int) -> np.ndarray:
-    """Of the two marks, one per class: the reaches of all paths, one that all exceed, and one that none has."""
-    return np.arange(2 * layers, 2 + 6 * layers + 3, 2)
+    """Of the two marks, one per class: 1 less than every reach, one that all exceed, and one that none has."""
+    return np.arange(2 * layers - 1, 2 + 6 * layers + 2, 2)
 
 
 def planted(count: int, layers: int, noise: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
