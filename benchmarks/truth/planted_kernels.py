@@ -1,6 +1,6 @@
 """How well supernets rank paths where kernel sizes decide by construction: the label is the distance of two marks.
 
-    python benchmarks/truth/planted_kernels.py      # some 25 minutes on one core; goes on where it stopped
+    python benchmarks/truth/planted_kernels.py      # estimated: 25 minutes of one core; goes on where it stopped
     python benchmarks/truth/planted_kernels.py --paths=4 --operators mbconv_k3_e3 mbconv_k7_e3 --images=64 \\
         --alone_epochs=1 --steps=10 --seeds=1      # a try; its table says nothing
 
