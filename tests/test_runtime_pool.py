@@ -3,6 +3,8 @@
 import os
 import sys
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from test_runtime import events, rows, run, work
@@ -12,7 +14,7 @@ from nasjax.runtime import actor
 from nasjax.runtime.actor import Driver, claim_cores, unlike, versions
 from nasjax.runtime.inline import answer
 from nasjax.runtime.pool import pool
-from nasjax.runtime.ray import RayConfig, _reached, resources, share, why
+from nasjax.runtime.ray import RayConfig, _joined, _look, _reached, resources, share, why
 from nasjax.types import Failure, Status
 
 
@@ -166,6 +168,43 @@ def test_a_machine_that_differs_says_how(tmp_path):
     assert f"jax {versions()['jax']} (driver: 0.1); install the same" in other and "python" not in other
     for driver in (Driver(versions(), str(file), "another"), Driver(versions(), "/no/where/.shared", "this one")):
         assert "does not see" in unlike(driver) and "--workdir in a folder that all share" in unlike(driver)
+
+
+def test_a_ray_that_does_not_start_is_one_line():
+    """Ray raises a bare Exception where the machine is too busy for it."""
+
+    def init(**options):
+        raise Exception("The current node timed out during startup.")
+
+    engine = SimpleNamespace(is_initialized=lambda: False, init=init)
+    joined = _joined(engine, RayConfig(address="local"), print)
+    with pytest.raises(ValueError, match="cannot start Ray: Exception: The current node timed out"), joined:
+        pass
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_machine_that_goes_while_it_is_looked_at_keeps_nobody_from_starting(gone):
+    class Died(Exception):
+        pass
+
+    nodes = [{"NodeID": name, "Alive": True, "Resources": {"CPU": 2.0}} for name in "ab"]
+
+    def get(node):
+        if node == "b":
+            nodes[1]["Alive"] = not gone
+            raise Died("it went")
+
+    probe = SimpleNamespace(options=lambda **given: SimpleNamespace(remote=lambda driver: given["scheduling_strategy"]))
+    strategies = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda node, soft: node)
+    engine = SimpleNamespace(
+        remote=lambda function: probe,
+        nodes=lambda: nodes,
+        get=get,
+        exceptions=SimpleNamespace(RayError=Died),
+        util=SimpleNamespace(scheduling_strategies=strategies),
+    )
+    with nullcontext() if gone else pytest.raises(ValueError, match="cannot run nasjax: Died: it went"):
+        _look(engine, 1.0, 0.0, {}, Driver({}, "", ""))
 
 
 def test_preemption_is_told_from_death():

@@ -1,6 +1,7 @@
 """The runtime on Ray: mishaps, the same trials as elsewhere, a machine that goes, a driver that is killed."""
 
 import functools
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import pytest
 from test_cli import TINY
 from test_runtime import events, mishap_run, mishaps_are_trials_that_failed, rows, run, work
 from tools import mishaps
-from tools.commands import here, start, work_of
+from tools.commands import here, replayed, start, work_of
 from tools.commands import rows as timeless
 
 from nasjax import commands
@@ -20,6 +21,7 @@ from nasjax.drive.work import Work
 from nasjax.runtime import ray as runtime_ray
 from nasjax.runtime.inline import inline
 from nasjax.runtime.ray import RayConfig, ray
+from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Failure, Status
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # writes a token into the home folder
@@ -133,6 +135,35 @@ def test_one_worker_finds_what_this_process_finds(tmp_path, cluster, monkeypatch
     assert all(timeless(tmp_path / name) == timeless(tmp_path / "inline") for name in names)
     code, _, err = here(*args, f"--trials={trials + 1}", f"--workdir={tmp_path / 'ray'}")
     assert code == 0 and len(rows(tmp_path / "ray")) == trials + 1, err
+
+
+@pytest.mark.slow
+def test_reinforce_learns_from_late_results_and_goes_on(tmp_path, cluster):
+    """Two actors look cells up: every result counts once in the order of its coming, however old its parameters are."""
+    archs = TabularCell().enumerate()
+    np.savez(tmp_path / "table.npz", arch=archs, fitness=(archs == 3).mean(1), cost=np.ones(len(archs)))
+    args = ["--method=reinforce", "--space=tabular_cell", f"--table={tmp_path / 'table.npz'}", "--set=cost_s=1e9"]
+    args += ["--set=search.policy=independent", "--set=search.samples_per_update=4"]
+    path, two = tmp_path / "run", ["--runtime=ray", "--workers=2"]
+    for trials in (18, 42):
+        code, _, err = here(*args, *two, f"--trials={trials}", f"--workdir={path}")
+        assert code == 0 and len(rows(path)) == len({row["id"] for row in rows(path)}) == trials, err
+        assert {row["status"] for row in rows(path)} == {"ok"}
+        lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        assert len(lines) == trials and lines[-1]["updates"] == trials // 4
+    assert max(line["staleness"] for line in lines) > 0  # the other worker was at work when an update came
+    state = {name.strip("."): value for name, value in replayed(path).items()}
+    asked = sum(len(event["ids"]) for event in events(path) if event["event"] == "asked")
+    assert (
+        state["updates"] == 10 and 42 <= state["asked"] == asked <= 44 and state["staleness"] == lines[-1]["staleness"]
+    )
+    again = tmp_path / "again"
+    again.mkdir()
+    for name in ("ledger.jsonl", "config.json"):
+        shutil.copy(path / name, again)
+    code, _, err = here(*args, "--trials=42", f"--workdir={again}")
+    assert code == 0, err
+    assert all((again / name).read_bytes() == (path / name).read_bytes() for name in ("trials.jsonl", "metrics.jsonl"))
 
 
 def test_what_keeps_workers_from_starting_is_one_line(tmp_path, cluster, monkeypatch):

@@ -261,7 +261,7 @@ def _joined(engine: Any, settings: RayConfig, say: Callable[[str], None]) -> Ite
         context = engine.init(
             address=address, log_to_driver=False, logging_level="error", **(own if address == "local" else {})
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a machine too busy to start Ray within its 30 s raises no narrower one
         what = "start Ray" if address == "local" else f"join Ray at {address}"
         raise ValueError(f"cannot {what}: {one_line(error)}") from error
     finally:
@@ -311,8 +311,8 @@ def _look(engine: Any, cpus: float, gpus: float, environment: dict[str, str], dr
     """Raises ValueError where a machine that may have workers differs from this one, before anything is tried."""
     probe = engine.remote(unlike)
     bound = engine.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    refs = [
-        probe.options(
+    refs = {
+        node["NodeID"]: probe.options(
             num_cpus=0,
             max_retries=0,
             scheduling_strategy=bound(node["NodeID"], soft=False),
@@ -320,11 +320,15 @@ def _look(engine: Any, cpus: float, gpus: float, environment: dict[str, str], dr
         ).remote(driver)
         for node in engine.nodes()
         if node["Alive"] and _fitting(node["Resources"], cpus, gpus)
-    ]
-    try:
-        found = engine.get(refs)
-    except engine.exceptions.RayError as error:
-        reason = one_line(getattr(error, "cause", None) or error)
-        raise ValueError(f"a machine of the cluster cannot run nasjax: {reason}") from error
+    }
+    found = []
+    for node, ref in refs.items():
+        try:
+            found.append(engine.get(ref))
+        except engine.exceptions.RayError as error:
+            if node not in [other["NodeID"] for other in engine.nodes() if other["Alive"]]:
+                continue  # it went meanwhile, as it may at any time
+            reason = one_line(getattr(error, "cause", None) or error)
+            raise ValueError(f"a machine of the cluster cannot run nasjax: {reason}") from error
     if wrong := next((line for line in found if line), None):
         raise ValueError(wrong)
