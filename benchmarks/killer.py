@@ -36,7 +36,7 @@ from nasjax.spaces.tabular_cell import TabularCell
 PLUGIN = Path(__file__).with_name("sleeping.py")
 FILES = ("trials.jsonl", "metrics.jsonl", "best.json")  # that follow from the ledger
 MORE = 20  # trials of the last command
-START_S = 300.0  # for a node
+START_S = 100.0  # for a node
 SILENT_S = 300.0  # without an event in the ledger are too many
 LAST_S = 600.0  # for the last command
 
@@ -96,9 +96,14 @@ class Machines:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def add_one(self) -> None:
-        """Another node takes its place."""
-        self.nodes.append(self._add(self.cpus))
+    def add_one(self) -> bool:
+        """Another node; False where this machine is too busy to start it now."""
+        try:
+            self.nodes.append(self._add(self.cpus))
+        except Exception as error:  # Ray has no narrower one for this
+            print(f"a node did not start: {error}", file=sys.stderr, flush=True)
+            return False
+        return True
 
     @staticmethod
     def _raylet(node: Any) -> int:
@@ -116,12 +121,21 @@ class Search:
         self.args = [sys.executable, "-m", "nasjax.launch", f"--plugin={PLUGIN}", "--method=sleeping"]
         self.args += ["--space=tabular_cell", f"--table={folder / 'table.npz'}", "--set=cost_s=1e9"]
         self.more = more
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, trials: int, path: Path | None = None, more: list[str] | None = None) -> subprocess.Popen[bytes]:
+        """The command; what ran before has ended."""
         self.starts += 1
         given = [f"--trials={trials}", f"--workdir={path or self.path}", *(self.more if more is None else more)]
         with self.log.open("ab") as log:
-            return subprocess.Popen([*self.args, *given], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen([*self.args, *given], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        return self.process
+
+    def kill(self) -> None:
+        """Whatever runs of it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
     def events(self) -> list[dict[str, Any]]:
         """The whole lines of the ledger."""
@@ -159,12 +173,10 @@ def fire(search: Search, machines: Machines | None, args: argparse.Namespace) ->
         if time.monotonic() >= end:
             break
         if machines and missing:  # one that has gone comes back with the next shot
-            machines.add_one()
-            missing -= 1
+            missing -= machines.add_one()
         (kind,) = choose.choices(list(kinds), list(kinds.values()))
         if kind == "driver":
-            driver.kill()
-            driver.wait()
+            search.kill()
             time.sleep(choose.uniform(0, 3))
             driver = search.start(10**6)
         elif kind == "machine" and machines:
@@ -182,12 +194,10 @@ def fire(search: Search, machines: Machines | None, args: argparse.Namespace) ->
             file=sys.stderr,
             flush=True,
         )
-    driver.kill()
-    driver.wait()
+    search.kill()
     done["driver"] += 1
-    while machines and missing:
+    if machines and missing:
         machines.add_one()
-        missing -= 1
     return done, wrong
 
 
@@ -271,6 +281,7 @@ def main() -> int:
         machines = Machines(args.nodes, -(-args.workers // 2))
         more += [f"--ray_address={machines.cluster.address}", "--set=ray.num_cpus=1"]
     search = Search(folder, more)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays behind
     try:
         done, wrong = fire(search, machines, args)
         trials = sum(len(event["rows"]) for event in search.events() if event["event"] == "told") + MORE
@@ -280,9 +291,9 @@ def main() -> int:
                 wrong.append(f"the last command ended with exit code {code}; see {search.log}")
         except subprocess.TimeoutExpired:
             wrong.append(f"the last command did not end within {LAST_S:g} s")
-            last.kill()
         starts = search.starts
     finally:
+        search.kill()
         if machines:
             machines.cluster.shutdown()
     counts, more_wrong = accounts(search.events(), trials, args.workers)

@@ -5,6 +5,7 @@ python -m nasjax.launch --plugin=benchmarks/sleeping.py --method=sleeping --spac
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,11 @@ import numpy as np
 from nasjax import catalog
 from nasjax.experiments import evolution
 from nasjax.types import Evaluation, Evaluator, Experiment, Key, Proposal
+
+
+def configure(name: str, dataset: str | None, space: str | None) -> Any:
+    """Evolution's settings, under the name by which the workers find this method."""
+    return dataclasses.replace(evolution.configure(name, dataset, space), method="sleeping")
 
 
 def make(config: Any) -> Experiment:
@@ -35,4 +41,4 @@ def make(config: Any) -> Experiment:
     return experiment._replace(evaluator=asleep)
 
 
-catalog.add("method", "sleeping", SimpleNamespace(**{**vars(evolution), "make": make}))
+catalog.add("method", "sleeping", SimpleNamespace(**{**vars(evolution), "configure": configure, "make": make}))

@@ -14,7 +14,7 @@ from nasjax.runtime import actor
 from nasjax.runtime.actor import Driver, claim_cores, unlike, versions
 from nasjax.runtime.inline import answer
 from nasjax.runtime.pool import pool
-from nasjax.runtime.ray import RayConfig, _joined, _look, _reached, resources, share, why
+from nasjax.runtime.ray import RayConfig, _look, _reached, joined, resources, share, why
 from nasjax.types import Failure, Status
 
 
@@ -177,8 +177,8 @@ def test_a_ray_that_does_not_start_is_one_line():
         raise Exception("The current node timed out during startup.")
 
     engine = SimpleNamespace(is_initialized=lambda: False, init=init)
-    joined = _joined(engine, RayConfig(address="local"), print)
-    with pytest.raises(ValueError, match="cannot start Ray: Exception: The current node timed out"), joined:
+    block = joined(engine, RayConfig(address="local"), print)
+    with pytest.raises(ValueError, match="cannot start Ray: Exception: The current node timed out"), block:
         pass
 
 
