@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nasjax.runtime.actor import claim_cores
@@ -47,7 +48,7 @@ class Replica:
         self, scheme: Any, key: np.ndarray, shards: Sequence[Any], parts: np.ndarray, sleep: float, cpus: float
     ) -> None:
         claim_cores(cpus)
-        self._scheme, self._key = scheme, jax.random.wrap_key_data(key)
+        self._scheme, self._key = scheme, jax.random.wrap_key_data(jnp.asarray(key))
         self._shards, self._parts, self._sleep = shards, parts.copy(), sleep
         self._versions = np.zeros(len(shards), np.int32)
 
@@ -67,8 +68,8 @@ class Replica:
         given = zip(self._shards, gradient, fetched.tolist(), strict=True)
         answers = engine.get([shard.take.remote(part, version) for shard, part, version in given])
         parts, versions, staleness, applied = zip(*answers, strict=True)
-        self._parts, self._versions = np.stack(parts), np.int32(versions)
-        return {"fetched": fetched, "staleness": np.int32(staleness), "applied": np.float64(applied)}
+        self._parts, self._versions = np.stack(parts), np.array(versions, np.int32)
+        return {"fetched": fetched, "staleness": np.array(staleness), "applied": np.array(applied)}
 
 
 def replicas(
@@ -114,16 +115,21 @@ def replicas(
         with joined(engine, settings, say):
             nodes = [node["Resources"] for node in engine.nodes() if node["Alive"]]
             cpus, gpus = resources(nodes, replicas, settings)
-            here = {"max_restarts": 0, "max_task_retries": 0, "runtime_env": {"env_vars": environment(gpus)}}
+            here: dict[str, Any] = {
+                "max_restarts": 0,
+                "max_task_retries": 0,
+                "runtime_env": {"env_vars": environment(gpus)},
+            }
             parts, moments = jax.device_get(scheme.init(jax.random.split(key, 3)[0]))
             held = [jax.tree.map(lambda leaf, s=s: leaf[s], moments) for s in range(scheme.shards)]
-            shard, replica = (engine.remote(kind).options(**here) for kind in (Shard, Replica))
+            shard = engine.remote(Shard).options(num_cpus=0, **here)
+            replica = engine.remote(Replica).options(num_cpus=cpus, num_gpus=gpus, **here)
             shards = [
-                shard.options(num_cpus=0).remote(scheme.step, part, moment, scheme.accumulate)
+                shard.remote(scheme.step, part, moment, scheme.accumulate)
                 for part, moment in zip(parts, held, strict=True)
             ]
             shared = (engine.put(scheme), np.asarray(jax.random.key_data(key)), shards, parts, sleep, cpus)
-            actors = [replica.options(num_cpus=cpus, num_gpus=gpus).remote(*shared) for _ in range(replicas)]
+            actors = [replica.remote(*shared) for _ in range(replicas)]
             averages = np.full(replicas if baseline == "replica" else 1, scheme.start, np.float32)
             rows: list[dict[str, Any]] = []
             running: dict[Any, tuple[int, int]] = {}  # answer -> replica, and its batch or, once trained, -1 - its row
@@ -163,6 +169,6 @@ def replicas(
         batches = [batch._replace(start=batch.start - zero) for batch in batches]
         rows = [{**row, "sent": row["sent"] - zero, "applied": row["applied"] - zero} for row in rows]
         end = max(float(row["applied"].max()) for row in rows)
-        return scheme.gather(batches, rows, np.stack(last), np.int32(updates), end)
+        return scheme.gather(batches, rows, np.stack(last), np.array(updates, np.int32), end)
 
     return search

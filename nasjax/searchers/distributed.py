@@ -153,7 +153,7 @@ def distributed_reinforce(
             advantage, mean, b, averages[mine] = functions.judge(batch, averages[mine])
             outgoing[replica] = functions.gradient(held[replica], batch.arch, advantage)
             current[replica], awaited[replica] = len(sent), shards
-            row = {"replica": replica, "first": n * m, "sent": at, "reward": mean, "baseline": b}
+            row: dict[str, Any] = {"replica": replica, "first": n * m, "sent": at, "reward": mean, "baseline": b}
             row |= {"fetched": versions[replica].copy(), "staleness": np.full(shards, -1), "applied": np.zeros(shards)}
             late = np.asarray(delays(key, np.int32(len(sent)))) if delay else np.zeros(shards)
             sent.append(row)

@@ -72,7 +72,7 @@ class Scheme(NamedTuple):
     """
 
     init: Callable[[Key], tuple[jax.Array, PyTree]]
-    sample: Callable[[Key, Array, Array], Children]
+    sample: Callable[[Key, Array, Any], Children]
     judge: Callable[[Children, float], tuple[np.ndarray, float, float, float]]
     gradient: Callable[[Array, Array, Array], jax.Array]
     step: Callable[[jax.Array, PyTree, jax.Array], tuple[jax.Array, PyTree]]
@@ -156,12 +156,13 @@ def scheme(
         return part + steps, moments
 
     def judge(batch: Children, average: float) -> tuple[np.ndarray, float, float, float]:
-        counts = np.asarray(batch.status) != Status.REJECTED
-        rewards, average = np.asarray(batch.reward), np.float32(average)
-        mean = rewards[counts].mean(dtype=np.float32) if counts.any() else np.float32(np.nan)
-        b = mean if np.isnan(average) else average
+        counts, rewards = np.asarray(batch.status) != Status.REJECTED, np.asarray(batch.reward)
+        if not counts.any():
+            return np.zeros(m, np.float32), float("nan"), average, average
+        mean = rewards[counts].mean(dtype=np.float32)
+        b = mean if np.isnan(average) else np.float32(average)
         advantage = np.where(counts, rewards - b, 0).astype(np.float32)
-        return advantage, mean, b, baseline_decay * b + (1 - baseline_decay) * mean if counts.any() else average
+        return advantage, float(mean), float(b), float(baseline_decay * b + (1 - baseline_decay) * mean)
 
     def gather(
         batches: Sequence[Children], rows: Sequence[dict[str, Any]], parts: Array, updates: np.ndarray, seconds: float
