@@ -15,6 +15,7 @@ from nasjax.runtime.actor import Driver, claim_cores, unlike, versions
 from nasjax.runtime.inline import answer
 from nasjax.runtime.pool import pool
 from nasjax.runtime.ray import RayConfig, _look, _reached, joined, resources, share, why
+from nasjax.runtime.replicas import replicas
 from nasjax.types import Failure, Status
 
 
@@ -205,6 +206,12 @@ def test_a_machine_that_goes_while_it_is_looked_at_keeps_nobody_from_starting(go
     )
     with nullcontext() if gone else pytest.raises(ValueError, match="cannot run nasjax: Died: it went"):
         _look(engine, 1.0, 0.0, {}, Driver({}, "", ""))
+
+
+def test_wrong_replicas_are_told_before_ray_is_needed():
+    for wrong in ({"replicas": 0}, {"replicas": 2, "sleep": -1.0}, {"replicas": 2, "baseline": "none"}):
+        with pytest.raises(ValueError, match=r"replicas must be at least 1|shared"):
+            replicas(None, **wrong)
 
 
 def test_preemption_is_told_from_death():
