@@ -122,8 +122,11 @@ def test_workers_that_die_while_they_start_end_the_run():
             super().__init__(number, says)
             self.inbox = [("died", "no memory")]
 
-    with pytest.raises(OSError, match=r"first worker died while it started; see worker0.log"):
+    with pytest.raises(OSError, match=r"workers die while they start \(no memory\); see worker0.log"):
         pool(lambda number: Stillborn(number, None), heard, workers=2, logs="worker{}.log")
+    begun = iter((Stillborn(0, None), Stillborn(0, None), Script(0, None)))  # the first ones were killed, say
+    _, facts = pool(lambda number: next(begun), heard, workers=2, logs="")
+    assert facts == {"number": 0}
     with pytest.raises(ValueError, match="at least 1"):
         pool(lambda number: Stillborn(number, None), heard, workers=0, logs="")
 
