@@ -153,14 +153,18 @@ def fire(search: Search, machines: Machines | None, args: argparse.Namespace) ->
     end, missing = time.monotonic() + 60 * args.minutes, 0
     driver = search.start(10**6)
 
+    def there() -> None:
+        """Starts a driver that ended by itself, which none should, again."""
+        nonlocal driver
+        if driver.poll() is not None:
+            wrong.append(f"the driver ended by itself, exit code {driver.returncode}; see {search.log}")
+            driver = search.start(10**6)
+
     def goes_on() -> bool:
         """Waits until something happens in the search; False where nothing does."""
-        nonlocal driver
         before, since = len(search.events()), time.monotonic()
         while len(search.events()) == before and time.monotonic() < end:
-            if driver.poll() is not None:
-                wrong.append(f"the driver ended by itself, exit code {driver.returncode}; see {search.log}")
-                driver = search.start(10**6)
+            there()
             if time.monotonic() - since > SILENT_S:
                 return False
             time.sleep(1)
@@ -170,6 +174,7 @@ def fire(search: Search, machines: Machines | None, args: argparse.Namespace) ->
         if choose.random() < 0.75 and not goes_on():
             wrong.append(f"{SILENT_S:g} s without an event in the ledger")
         time.sleep(min(choose.expovariate(1 / args.every), max(0.0, end - time.monotonic())))
+        there()
         if time.monotonic() >= end:
             break
         if machines and missing:  # one that has gone comes back with the next shot
