@@ -1,10 +1,10 @@
 """What a runtime adds to a trial: the time from submitting an empty task to its result, inline, in processes, on Ray.
 
 One task at a time gives the latency; as many as there are workers, each replaced as soon as it has ended, give the
-tasks per second that one driver can serve. Below them stands Ray itself: the same task
-as a method of an actor, and as a remote function.
+tasks per second that one driver can serve. Below them stands Ray itself: the same task as a method of an actor, and as
+a remote function; and DeepHyper's evaluators doing the same, where it is installed (pip install deephyper).
 
-    python benchmarks/runtime_overhead.py                       # without Ray installed: --runtimes inline process
+    python benchmarks/runtime_overhead.py        # without Ray installed: --runtimes inline process deephyper
 
 Prints a row per runtime and number of workers.
 """
@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +93,38 @@ def plain(engine: Any, calls: list[Callable[[int], Any]]) -> Callable[[int, int]
     return serve
 
 
+def by_deephyper(method: str, workers: int) -> tuple[Callable[[int, int], list[float]], Callable[[], Any]]:
+    """DeepHyper's evaluator "process" or "ray" as it comes, with its own storage of jobs; and what closes it."""
+    from deephyper.evaluator import Evaluator
+
+    more = {"num_cpus": workers} if method == "ray" else {}
+    evaluator = Evaluator.create(absolute, method=method, method_kwargs={"num_workers": workers, **more})
+
+    def serve(tasks: int, flight: int) -> list[float]:
+        seconds: list[float] = []
+        left, running = tasks, 0
+        while left or running:
+            while left and running < flight:
+                evaluator.submit([{"x": -1, "began": time.perf_counter()}])
+                left, running = left - 1, running + 1
+            for job in evaluator.gather("BATCH", size=1):
+                assert job.output == 1, job.output
+                seconds.append(time.perf_counter() - job.args["began"])
+                running -= 1
+        return seconds
+
+    return serve, evaluator.close
+
+
+def absolute(job: Any) -> int:
+    return abs(job["x"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=500)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--runtimes", nargs="*", default=["inline", "process", "ray"])
+    parser.add_argument("--runtimes", nargs="*", default=["inline", "process", "ray", "deephyper"])
     args = parser.parse_args()
     rows = []
     heads = ("runtime", "workers", "ms from submit to result (quartiles)", "tasks per second", "s to start")
@@ -137,8 +166,20 @@ def main() -> None:
         for workers in args.workers:
             calls = [engine.remote(lambda x: abs(x)).options(max_retries=0).remote] * workers
             rows.append(row("Ray: a function", workers, 0.0, plain(engine, calls), args.tasks))
+    if "deephyper" in args.runtimes and find_spec("deephyper") is None:
+        args.runtimes.remove("deephyper")
+        print("DeepHyper is left out: it is not installed (pip install deephyper)", file=sys.stderr)
+    if "deephyper" in args.runtimes:
+        for method in ("process", *(["ray"] if "ray" in args.runtimes else [])):
+            for workers in args.workers:
+                began = time.perf_counter()
+                serve, close = by_deephyper(method, workers)
+                took = time.perf_counter() - began
+                rows.append(row(f"DeepHyper, {method}", workers, took, serve, args.tasks))
+                close()
+    if "ray" in args.runtimes:
         engine.shutdown()
-    versions = {name: version(name) for name in ("jax", *(["ray"] if "ray" in args.runtimes else []))}
+    versions = {name: version(name) for name in ("jax", "ray", "deephyper") if name in ("jax", *args.runtimes)}
     print(
         json.dumps({"benchmark": "runtime_overhead", **vars(args), "rows": rows, "cores": os.cpu_count(), **versions})
     )

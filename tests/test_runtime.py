@@ -198,7 +198,7 @@ def test_two_hundred_trials_with_mishaps(tmp_path):
 def test_a_worker_that_cannot_start_says_why(tmp_path):
     with pytest.raises(ValueError, match="no such data set; give --data_dir"):
         process(mishaps.refuse, (str(tmp_path),), workers=2, logs=tmp_path)
-    with pytest.raises(OSError, match=r"died while it started; see .*worker0.log"):
+    with pytest.raises(OSError, match=r"workers die while they start \(.*exit code 3.*\); see .*worker0.log"):
         process(mishaps.never_starts, (str(tmp_path),), workers=2, logs=tmp_path)
 
 

@@ -3,6 +3,8 @@
 import os
 import sys
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from test_runtime import events, rows, run, work
@@ -12,7 +14,8 @@ from nasjax.runtime import actor
 from nasjax.runtime.actor import Driver, claim_cores, unlike, versions
 from nasjax.runtime.inline import answer
 from nasjax.runtime.pool import pool
-from nasjax.runtime.ray import RayConfig, _reached, resources, share, why
+from nasjax.runtime.ray import RayConfig, _look, _reached, joined, resources, share, why
+from nasjax.runtime.replicas import replicas
 from nasjax.types import Failure, Status
 
 
@@ -119,8 +122,11 @@ def test_workers_that_die_while_they_start_end_the_run():
             super().__init__(number, says)
             self.inbox = [("died", "no memory")]
 
-    with pytest.raises(OSError, match=r"first worker died while it started; see worker0.log"):
+    with pytest.raises(OSError, match=r"workers die while they start \(no memory\); see worker0.log"):
         pool(lambda number: Stillborn(number, None), heard, workers=2, logs="worker{}.log")
+    begun = iter((Stillborn(0, None), Stillborn(0, None), Script(0, None)))  # the first ones were killed, say
+    _, facts = pool(lambda number: next(begun), heard, workers=2, logs="")
+    assert facts == {"number": 0}
     with pytest.raises(ValueError, match="at least 1"):
         pool(lambda number: Stillborn(number, None), heard, workers=0, logs="")
 
@@ -166,6 +172,49 @@ def test_a_machine_that_differs_says_how(tmp_path):
     assert f"jax {versions()['jax']} (driver: 0.1); install the same" in other and "python" not in other
     for driver in (Driver(versions(), str(file), "another"), Driver(versions(), "/no/where/.shared", "this one")):
         assert "does not see" in unlike(driver) and "--workdir in a folder that all share" in unlike(driver)
+
+
+def test_a_ray_that_does_not_start_is_one_line():
+    """Ray raises a bare Exception where the machine is too busy for it."""
+
+    def init(**options):
+        raise Exception("The current node timed out during startup.")
+
+    engine = SimpleNamespace(is_initialized=lambda: False, init=init)
+    block = joined(engine, RayConfig(address="local"), print)
+    with pytest.raises(ValueError, match="cannot start Ray: Exception: The current node timed out"), block:
+        pass
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_machine_that_goes_while_it_is_looked_at_keeps_nobody_from_starting(gone):
+    class Died(Exception):
+        pass
+
+    nodes = [{"NodeID": name, "Alive": True, "Resources": {"CPU": 2.0}} for name in "ab"]
+
+    def get(node):
+        if node == "b":
+            nodes[1]["Alive"] = not gone
+            raise Died("it went")
+
+    probe = SimpleNamespace(options=lambda **given: SimpleNamespace(remote=lambda driver: given["scheduling_strategy"]))
+    strategies = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda node, soft: node)
+    engine = SimpleNamespace(
+        remote=lambda function: probe,
+        nodes=lambda: nodes,
+        get=get,
+        exceptions=SimpleNamespace(RayError=Died),
+        util=SimpleNamespace(scheduling_strategies=strategies),
+    )
+    with nullcontext() if gone else pytest.raises(ValueError, match="cannot run nasjax: Died: it went"):
+        _look(engine, 1.0, 0.0, {}, Driver({}, "", ""))
+
+
+def test_wrong_replicas_are_told_before_ray_is_needed():
+    for wrong in ({"replicas": 0}, {"replicas": 2, "sleep": -1.0}, {"replicas": 2, "baseline": "none"}):
+        with pytest.raises(ValueError, match=r"replicas must be at least 1|shared"):
+            replicas(None, **wrong)
 
 
 def test_preemption_is_told_from_death():

@@ -1,18 +1,21 @@
 """The runtime on Ray: mishaps, the same trials as elsewhere, a machine that goes, a driver that is killed."""
 
 import functools
+import json
 import os
 import shutil
 import signal
 import subprocess
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_cli import TINY
 from test_runtime import events, mishap_run, mishaps_are_trials_that_failed, rows, run, work
 from tools import mishaps
-from tools.commands import here, start, work_of
+from tools.commands import here, replayed, start, work_of
 from tools.commands import rows as timeless
 
 from nasjax import commands
@@ -20,7 +23,11 @@ from nasjax.drive.work import Work
 from nasjax.runtime import ray as runtime_ray
 from nasjax.runtime.inline import inline
 from nasjax.runtime.ray import RayConfig, ray
-from nasjax.types import Failure, Status
+from nasjax.runtime.replicas import replicas
+from nasjax.searchers.distributed import distributed_reinforce
+from nasjax.searchers.scheme import scheme
+from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.types import Evaluation, Evaluator, Failure, Status
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # writes a token into the home folder
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -133,6 +140,75 @@ def test_one_worker_finds_what_this_process_finds(tmp_path, cluster, monkeypatch
     assert all(timeless(tmp_path / name) == timeless(tmp_path / "inline") for name in names)
     code, _, err = here(*args, f"--trials={trials + 1}", f"--workdir={tmp_path / 'ray'}")
     assert code == 0 and len(rows(tmp_path / "ray")) == trials + 1, err
+
+
+@pytest.mark.slow
+def test_reinforce_learns_from_late_results_and_goes_on(tmp_path, cluster):
+    """Two actors look cells up: every result counts once in the order of its coming, however old its parameters are."""
+    archs = TabularCell().enumerate()
+    np.savez(tmp_path / "table.npz", arch=archs, fitness=(archs == 3).mean(1), cost=np.ones(len(archs)))
+    args = ["--method=reinforce", "--space=tabular_cell", f"--table={tmp_path / 'table.npz'}", "--set=cost_s=1e9"]
+    args += ["--set=search.policy=independent", "--set=search.samples_per_update=4"]
+    path, two = tmp_path / "run", ["--runtime=ray", "--workers=2"]
+    for trials in (18, 42):
+        code, _, err = here(*args, *two, f"--trials={trials}", f"--workdir={path}")
+        assert code == 0 and len(rows(path)) == len({row["id"] for row in rows(path)}) == trials, err
+        assert {row["status"] for row in rows(path)} == {"ok"}
+        lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        assert len(lines) == trials and lines[-1]["updates"] == trials // 4
+    assert max(line["staleness"] for line in lines) > 0  # the other worker was at work when an update came
+    again = tmp_path / "again"
+    again.mkdir()
+    for name in ("ledger.jsonl", "config.json"):
+        shutil.copy(path / name, again)
+    code, _, err = here(*args, "--trials=42", f"--workdir={again}")
+    assert code == 0, err
+    assert all((again / name).read_bytes() == (path / name).read_bytes() for name in ("trials.jsonl", "metrics.jsonl"))
+    state = {name.strip("."): value for name, value in replayed(again).items()}
+    asked = sum(len(event["ids"]) for event in events(path) if event["event"] == "asked")
+    assert 42 <= state["asked"] == asked <= 44
+    assert (state["updates"], state["staleness"]) == (10, lines[-1]["staleness"])
+
+
+CELL = TabularCell(edges=4, ops=("none", "skip", "conv"))
+
+
+def cells_of(seconds, **settings):
+    """The scheme over cells that are the better the more convolutions they have."""
+
+    def judge(key, proposal, inherited=None):
+        good = (proposal.arch == 2).mean(1)
+        cost = jnp.full(len(good), seconds)
+        return Evaluation(0.2 + 0.6 * good, cost, jnp.zeros(len(good), jnp.int8), {"result": good}), None
+
+    return CELL, Evaluator(judge), {"policy": "independent", "learning_rate": 0.1, "children": 2, **settings}
+
+
+@pytest.mark.slow
+def test_one_replica_on_ray_is_the_simulation(cluster):
+    space, evaluator, settings = cells_of(5.0, shards=2, accumulate=2)
+    key = jax.random.key(3)
+    run = replicas(scheme(space, evaluator, **settings), replicas=1, settings=RayConfig(num_cpus=0.5))(key, 24)
+    simulated = distributed_reinforce(space, evaluator, replicas=1, **settings)(key, 24)
+    np.testing.assert_array_equal(run.children.arch, simulated.children.arch)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), run.params, simulated.params)
+    assert (run.gradients.staleness == 0).all() and run.updates.tolist() == [6, 6]
+    for name in ("first", "fetched", "reward", "baseline"):
+        np.testing.assert_allclose(getattr(run.gradients, name), getattr(simulated.gradients, name), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_gradients_of_three_replicas_on_ray_are_late_by_the_two_others(cluster):
+    space, evaluator, settings = cells_of(5.0, shards=1)
+    search = replicas(scheme(space, evaluator, **settings), replicas=3, sleep=0.1, settings=RayConfig(num_cpus=0.5))
+    run, count = search(jax.random.key(3), 60), 30
+    late = run.gradients.staleness[:, 0]
+    assert sorted(run.gradients.first) == list(range(0, 60, 2)) and run.updates.tolist() == [count]
+    # Every update makes the gradients of the two others one later, but for the last ones.
+    assert 2 * count - 9 <= late.sum() <= 2 * count - 3
+    order = np.argsort(np.argsort(run.gradients.applied[:, 0], kind="stable"))
+    np.testing.assert_array_equal(late, order - run.gradients.fetched[:, 0])
+    assert set(run.gradients.replica) == {0, 1, 2} and run.seconds > 4  # 30 batches of 0.5 s in three replicas
 
 
 def test_what_keeps_workers_from_starting_is_one_line(tmp_path, cluster, monkeypatch):

@@ -76,7 +76,7 @@ def pool(
 
     Raises:
       ValueError or FileNotFoundError: as a worker raised it while it started; ValueError: two workers do not agree.
-      OSError: workers die while they start.
+      OSError: three workers in a row die while they start.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
@@ -184,11 +184,10 @@ def pool(
             stop(place)
 
     first = places[0].worker
-    begin(first)
     try:
-        while not (facts := listen(None)):
-            if first.link is None:
-                raise OSError(f"the first worker died while it started; see {logs.format(0)}")
+        while not (facts := listen(None) if first.link is not None else []):
+            if first.link is None:  # not begun, or it died: as often as any other
+                begin(first)
     except BaseException:
         close()
         raise

@@ -61,7 +61,7 @@ def process(begin: Callable[..., Any], arguments: tuple[Any, ...], *, workers: i
 
     Raises:
       ValueError or FileNotFoundError: as the function raised it.
-      OSError: the first worker died while it started.
+      OSError: workers die while they start.
     """
 
     def start(number: int) -> _Process:

@@ -91,9 +91,9 @@ def ray(
       FileNotFoundError: as `begin` raised it.
       OSError: workers die while they start.
     """
-    engine, logs = _engine(), logs.absolute()
+    engine, logs = imported(), logs.absolute()
     with ExitStack() as stack:
-        own = stack.enter_context(_joined(engine, settings, say))
+        own = stack.enter_context(joined(engine, settings, say))
         nodes = [node["Resources"] for node in engine.nodes() if node["Alive"]]
         cpus, gpus = resources(nodes, workers, settings)
         room = sum(_fitting(node, cpus, gpus) for node in nodes)
@@ -103,16 +103,16 @@ def ray(
         say(f"Ray: workers {each}: {workers}, machines: {len(nodes)}")
         if room < workers:
             say(f"{room} of the workers fit now; the others wait for machines")
-        environment, driver = _environment(gpus), _driver(logs)
+        variables, driver = environment(gpus), _driver(logs)
         if not own:
-            _look(engine, cpus, gpus, environment, driver)
+            _look(engine, cpus, gpus, variables, driver)
         worker = engine.remote(Actor).options(
             num_cpus=cpus,
             num_gpus=gpus,
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": environment},
+            runtime_env={"env_vars": variables},
         )
 
         def start(number: int) -> _Link:
@@ -238,7 +238,8 @@ def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:
     return int(min(counts) + 1e-6)
 
 
-def _engine() -> Any:
+def imported() -> Any:
+    """The module of Ray. Raises ValueError where it is not installed."""
     try:
         import ray as engine
         import ray.util.scheduling_strategies
@@ -248,7 +249,7 @@ def _engine() -> Any:
 
 
 @contextmanager
-def _joined(engine: Any, settings: RayConfig, say: Callable[[str], None]) -> Iterator[bool]:
+def joined(engine: Any, settings: RayConfig, say: Callable[[str], None]) -> Iterator[bool]:
     """Whether Ray was started here; it, or the connection, ends with the block."""
     if engine.is_initialized():
         yield False
@@ -261,7 +262,7 @@ def _joined(engine: Any, settings: RayConfig, say: Callable[[str], None]) -> Ite
         context = engine.init(
             address=address, log_to_driver=False, logging_level="error", **(own if address == "local" else {})
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a machine too busy to start Ray within its 30 s raises no narrower one
         what = "start Ray" if address == "local" else f"join Ray at {address}"
         raise ValueError(f"cannot {what}: {one_line(error)}") from error
     finally:
@@ -288,7 +289,7 @@ def _reached(address: str) -> None:
         ) from error
 
 
-def _environment(gpus: float) -> dict[str, str]:
+def environment(gpus: float) -> dict[str, str]:
     """Variables of a worker: the driver's that concern JAX, its module path, and a share of a GPU's memory."""
     chosen = {name: value for name, value in os.environ.items() if name.startswith(("JAX_", "XLA_"))}
     installed = (sys.prefix, sys.base_prefix)
@@ -307,24 +308,28 @@ def _driver(logs: Path) -> Driver:
     return Driver(versions(), str(file), file.read_text())
 
 
-def _look(engine: Any, cpus: float, gpus: float, environment: dict[str, str], driver: Driver) -> None:
+def _look(engine: Any, cpus: float, gpus: float, variables: dict[str, str], driver: Driver) -> None:
     """Raises ValueError where a machine that may have workers differs from this one, before anything is tried."""
     probe = engine.remote(unlike)
     bound = engine.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    refs = [
-        probe.options(
+    refs = {
+        node["NodeID"]: probe.options(
             num_cpus=0,
             max_retries=0,
             scheduling_strategy=bound(node["NodeID"], soft=False),
-            runtime_env={"env_vars": environment},
+            runtime_env={"env_vars": variables},
         ).remote(driver)
         for node in engine.nodes()
         if node["Alive"] and _fitting(node["Resources"], cpus, gpus)
-    ]
-    try:
-        found = engine.get(refs)
-    except engine.exceptions.RayError as error:
-        reason = one_line(getattr(error, "cause", None) or error)
-        raise ValueError(f"a machine of the cluster cannot run nasjax: {reason}") from error
+    }
+    found = []
+    for node, ref in refs.items():
+        try:
+            found.append(engine.get(ref))
+        except engine.exceptions.RayError as error:
+            if node not in [other["NodeID"] for other in engine.nodes() if other["Alive"]]:
+                continue  # it went meanwhile, as it may at any time
+            reason = one_line(getattr(error, "cause", None) or error)
+            raise ValueError(f"a machine of the cluster cannot run nasjax: {reason}") from error
     if wrong := next((line for line in found if line), None):
         raise ValueError(wrong)

@@ -11,54 +11,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
 from nasjax.searchers.policy import DepthSchedule, Policy
-from nasjax.searchers.policy import depth_schedule as paper_schedule
-from nasjax.searchers.reinforce import Reward, check_baseline, controller, cube, gained, optimizer, score_loss
-from nasjax.types import Array, Evaluation, Evaluator, Key, Proposal, PyTree, Space, Status
-
-Seconds = Callable[[Key, Proposal, Evaluation], jax.Array]
-
-
-class Children(NamedTuple):
-    """All children, T of them in the order of their ids: the order in which they were sampled."""
-
-    arch: Array  # i32[T, S]
-    fitness: Array  # f32[T]; NaN = failed
-    reward: Array  # f32[T]
-    seconds: Array  # f32[T], how long each trained on the virtual clock
-    status: Array  # i8[T], values of Status
-    info: dict[str, Any]  # {name: [T, ...]}, what the evaluator adds
-    start: Array  # f64[T], virtual seconds
-
-
-class Gradients(NamedTuple):
-    """All gradients, G = T / m of them in the order in which they were sent."""
-
-    replica: np.ndarray  # i32[G]
-    first: np.ndarray  # i32[G], id of the first of its m children
-    sent: np.ndarray  # f64[G], virtual seconds: when the last of its children ended
-    reward: np.ndarray  # f32[G], mean over its children
-    baseline: np.ndarray  # f32[G], b as it was subtracted
-    fetched: np.ndarray  # i32[G, S], version of each shard that the children were sampled with
-    staleness: np.ndarray  # i32[G, S], updates of the shard between that fetch and this gradient's own update
-    applied: np.ndarray  # f64[G, S], virtual seconds at which the shard took it in
-
-
-class Run(NamedTuple):
-    """What became of one simulated search."""
-
-    children: Children
-    gradients: Gradients
-    params: PyTree  # of the policy, at the end
-    updates: np.ndarray  # i32[S], of each shard
-    seconds: float  # on the virtual clock, until the last gradient was taken in everywhere
+from nasjax.searchers.reinforce import Reward, cube
+from nasjax.searchers.scheme import Children, Run, Seconds, scheme
+from nasjax.types import Evaluator, Key, PyTree, Space
 
 
 def distributed_reinforce(
@@ -117,50 +79,27 @@ def distributed_reinforce(
       >>> run = simulate(jax.random.key(0), 12_800)
       >>> run.gradients.staleness.mean()
     """
-    given = {"replicas": replicas, "children": children, "shards": shards, "accumulate": accumulate}
-    if wrong := [f"{name}={number}" for name, number in given.items() if number < 1]:
-        raise ValueError(f"write 1 or more instead of {', '.join(wrong)}")
+    if replicas < 1:
+        raise ValueError(f"write 1 or more instead of replicas={replicas}")
     if delay < 0:
         raise ValueError(f"delay is a mean time in seconds, 0 or more, got {delay}")
     if baseline not in ("shared", "replica"):
         raise ValueError(f'baseline must be "shared" or "replica", got {baseline!r}')
-    check_baseline(baseline_decay, baseline_init)
-    pi, m = controller(space, policy), children
-    schedule = paper_schedule() if depth_schedule is None else depth_schedule
-    adam = optimizer(learning_rate, accumulate=accumulate)
-    example = jax.eval_shape(pi.init, jax.random.key(0))
-    flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example))
-    part = -(-flat.size // shards)
-
-    def cut(params: jax.Array) -> jax.Array:  # [P] -> [S, part], the last one padded with zeros
-        return jnp.pad(params, (0, shards * part - flat.size)).reshape(shards, part)
-
-    def whole(parts: jax.Array) -> PyTree:
-        return unravel(parts.reshape(-1)[: flat.size])
-
-    @jax.jit
-    def init(key: Key) -> tuple[jax.Array, PyTree]:
-        parts = cut(jax.flatten_util.ravel_pytree(pi.init(key))[0])
-        return parts, jax.vmap(adam.init)(parts)
-
-    @jax.jit
-    def sample(key: Key, parts: jax.Array, first: jax.Array) -> Children:
-        """m children at the replica's parameters, and what will become of them."""
-        _, key_ask, key_evaluate = jax.random.split(key, 3)  # the keys of `drive.search` and `drive.scan`
-        ids = first + jnp.arange(m, dtype=jnp.int32)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key_ask, ids)
-        arch = jax.vmap(pi.sample, in_axes=(0, None, 0))(keys, whole(parts), jax.vmap(schedule)(ids))
-        proposal = Proposal(ids, arch, jnp.full(m, -1, jnp.int32))
-        found, _ = evaluator.evaluate(key_evaluate, proposal, None)
-        took = seconds(key_evaluate, proposal, found)
-        return Children(arch, found.fitness, gained(reward, found), took, found.status, found.info, jnp.zeros(m))
-
-    @jax.jit
-    def gradient(parts: jax.Array, arch: jax.Array, advantage: jax.Array) -> jax.Array:
-        def loss(params: PyTree) -> jax.Array:
-            return score_loss(pi, params, arch, advantage)[0]
-
-        return cut(jax.flatten_util.ravel_pytree(jax.grad(loss)(whole(parts)))[0])
+    functions = scheme(
+        space,
+        evaluator,
+        children=children,
+        shards=shards,
+        accumulate=accumulate,
+        seconds=seconds,
+        policy=policy,
+        learning_rate=learning_rate,
+        baseline_decay=baseline_decay,
+        baseline_init=baseline_init,
+        reward=reward,
+        depth_schedule=depth_schedule,
+    )
+    m = children
 
     @jax.jit
     def delays(key: Key, n: jax.Array) -> jax.Array:
@@ -170,28 +109,19 @@ def distributed_reinforce(
     @jax.jit
     def take_in(parts: jax.Array, moments: PyTree, gradients: jax.Array, here: jax.Array) -> tuple[jax.Array, PyTree]:
         """One gradient each for the shards that have a message here."""
-
-        def one(part: jax.Array, moments: PyTree, gradient: jax.Array) -> tuple[jax.Array, PyTree]:
-            steps, moments = adam.update(gradient, moments, part)
-            return part + steps, moments
-
-        new = jax.vmap(one)(parts, moments, gradients)
+        new = jax.vmap(functions.step)(parts, moments, gradients)
         mask = [here.reshape(-1, *[1] * (leaf.ndim - 1)) for leaf in jax.tree.leaves(new)]
         chosen = map(jnp.where, mask, jax.tree.leaves(new), jax.tree.leaves((parts, moments)))
         return jax.tree.unflatten(jax.tree.structure(new), list(chosen))
 
     def simulate(key: Key, trials: int) -> Run:
-        if trials < m or trials % m:
-            raise ValueError(f"trials must be a multiple of {m}, the children of a replica, got {trials}")
-        parts, moments = init(jax.random.split(key, 3)[0])
+        batches: list[Children | None] = [None] * functions.batches(trials)
+        parts, moments = functions.init(jax.random.split(key, 3)[0])
         held = np.repeat(np.asarray(parts)[None], replicas, 0)  # what each replica has fetched, [K, S, part]
         versions = np.zeros((replicas, shards), np.int32)
         received = np.zeros(shards, np.int32)
-        averages = np.full(replicas if baseline == "replica" else 1, np.nan, np.float32)
-        if baseline_init != "first_batch":
-            averages[:] = baseline_init
+        averages = np.full(replicas if baseline == "replica" else 1, functions.start, np.float32)
         outgoing = np.zeros_like(held)
-        batches: list[Children | None] = [None] * (trials // m)
         at_work = np.full(replicas, -1)  # number of the batch that a replica trains
         sent: list[dict[str, Any]] = []  # the gradients
         current = np.full(replicas, -1)  # number of the gradient that a replica has sent last
@@ -209,7 +139,7 @@ def distributed_reinforce(
             nonlocal begun
             if begun == len(batches):
                 return
-            batch: Children = jax.device_get(sample(key, held[replica], np.int32(begun * m)))
+            batch: Children = jax.device_get(functions.sample(key, held[replica], np.int32(begun * m)))
             batches[begun] = batch._replace(start=np.full(m, at))
             at_work[replica] = begun
             begun += 1
@@ -219,16 +149,11 @@ def distributed_reinforce(
             n = int(at_work[replica])
             batch = batches[n]
             assert batch is not None
-            counts = batch.status != Status.REJECTED
-            mean = batch.reward[counts].mean(dtype=np.float32) if counts.any() else np.float32(np.nan)
             mine = replica % len(averages)
-            b = mean if np.isnan(averages[mine]) else averages[mine]
-            advantage = np.where(counts, batch.reward - b, 0).astype(np.float32)
-            outgoing[replica] = gradient(held[replica], batch.arch, advantage)
-            if counts.any():
-                averages[mine] = baseline_decay * b + (1 - baseline_decay) * mean
+            advantage, mean, b, averages[mine] = functions.judge(batch, averages[mine])
+            outgoing[replica] = functions.gradient(held[replica], batch.arch, advantage)
             current[replica], awaited[replica] = len(sent), shards
-            row = {"replica": replica, "first": n * m, "sent": at, "reward": mean, "baseline": b}
+            row: dict[str, Any] = {"replica": replica, "first": n * m, "sent": at, "reward": mean, "baseline": b}
             row |= {"fetched": versions[replica].copy(), "staleness": np.full(shards, -1), "applied": np.zeros(shards)}
             late = np.asarray(delays(key, np.int32(len(sent)))) if delay else np.zeros(shards)
             sent.append(row)
@@ -238,7 +163,7 @@ def distributed_reinforce(
         def deliver(messages: dict[int, tuple[float, int]]) -> None:
             """Shard -> (when, whose gradient): each shard takes its part in and answers with its parameters."""
             nonlocal parts, moments
-            gradients, here = np.zeros((shards, part), np.float32), np.zeros(shards, bool)
+            gradients, here = np.zeros_like(parts), np.zeros(shards, bool)
             for shard, (at, replica) in messages.items():
                 gradients[shard], here[shard] = outgoing[replica, shard], True
                 row = sent[current[replica]]
@@ -270,8 +195,7 @@ def distributed_reinforce(
             if not awaited[replica]:
                 begin(clock, replica)
 
-        columns = {name: np.stack([np.asarray(row[name]) for row in sent]) for name in Gradients._fields}
-        trained = jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches)
-        return Run(trained, Gradients(**columns), jax.device_get(whole(parts)), received // accumulate, clock)
+        done = [batch for batch in batches if batch is not None]
+        return functions.gather(done, sent, parts, received // accumulate, clock)
 
     return simulate
