@@ -122,7 +122,8 @@ def test_fairnas_weighs_accuracy_against_cost(tmp_path):
 
 def test_bn_nas_trains_first_and_searches_later(tmp_path):
     """--trials=0 ends after the supernet; the next command, which may bring a limit, finds it trained, and the exact
-    optimum beside 80 of the 2^9 paths: the bred ones score better than random ones on average, the best nearly as well as the optimum."""
+    optimum beside 80 of the 2^9 paths: the bred ones score better than random ones on average, the best nearly as well
+    as the optimum."""
     path = tmp_path / "run"
     code, out, err = here(*BN_NAS, f"--workdir={path}", "--trials=0")
     assert code == 0 and "The supernet is trained" in out, err
