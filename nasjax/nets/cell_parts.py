@@ -156,7 +156,7 @@ def noise(key: Key | None, x: jax.Array, stride: int) -> jax.Array:
     Every sample has its own. Without a key, in evaluation, it is always the same noise (ours; their code draws again).
     """
     y = x[:, ::stride, ::stride]
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0) if key is None else key, sample_index(len(y)))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0) if key is None else key, sample_index(y.shape[0]))
     return jax.vmap(lambda key: jax.random.normal(key, y.shape[1:], y.dtype))(keys)
 
 

@@ -45,6 +45,7 @@ CASES = {
     "conv_chain v3": Case(ConvChain(3, 3, filter_counts=(3, 6), block_layers=2, pool_after=(0, 1)), (8, 8, 3)),
     "conv_chain large": Case(ConvChain(2, 2, filter_counts=(3, 8, 24)), (24, 24, 3)),  # spectra beyond the cache
     "darts_cell": Case(DartsCell(), (8, 8, 3), {"channels": 4, "layers": 2}),
+    "darts_cell noise": Case(DartsCell(robust="S4"), (8, 8, 3), {"channels": 4, "layers": 2}),
     "darts_cell imagenet": Case(DartsCell(), (32, 32, 3), {"channels": 4, "layers": 3, "stem": "imagenet"}),
     "choice_chain shuffle": Case(ChoiceChain("shuffle", **_PATH, channel_factors=(0.5, 1.0)), (8, 8, 3)),
     "choice_chain mobile": Case(
@@ -81,7 +82,8 @@ def difference(case, network, seed):
     """
     x = jax.random.normal(jax.random.key(seed), (max(BATCHES), *case.image))
     fresh = shaken(network.init(jax.random.key(seed + 1), None, x[:1]))
-    variables = quick(lambda v: network.apply(v, None, x, train=True, bn_momentum=0.0)[1])(fresh)
+    moved = partial(network.apply, key=jax.random.key(seed), train=True, bn_momentum=0.0)
+    variables = quick(lambda v: moved(v, None, x)[1])(fresh)
 
     def apply(variables, x):
         return network.apply(variables, None, x)[0]
