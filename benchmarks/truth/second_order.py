@@ -73,7 +73,6 @@ class Products(NamedTuple):
 class Compared(NamedTuple):
     """What both gradients need, compiled once for a network."""
 
-    network: Network
     relaxation: Any
     gradients: Any
     mixed: Any
@@ -81,7 +80,7 @@ class Compared(NamedTuple):
 
 def compared(network: Network, operators: int) -> Compared:
     relaxation = softmax_relaxation(operators)
-    return Compared(network, relaxation, gradient_pass(network, classified, 1), mixed_product(network, classified, 1))
+    return Compared(relaxation, gradient_pass(network, classified, 1), mixed_product(network, classified, 1))
 
 
 @jax.jit
@@ -193,7 +192,7 @@ def on_network(args: argparse.Namespace) -> list[Row]:
     for t in range(max(args.steps) + 1):
         if t in args.steps:
             for pair in range(args.pairs):
-                # Pairs that the search itself never sees.
+                # Other pairs than the search itself takes.
                 batch = batches.batch(jax.random.fold_in(key, 1), order, pair)
                 at = (sgd, cosine(sgd, 0, 50), args.factors)
                 single = products(of, state, batch, *at)

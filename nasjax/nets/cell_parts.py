@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.nets.numerics import cast, precision
-from nasjax.ops.collective import sample_index
+from nasjax.ops.collective import sample_keys
 from nasjax.ops.conv import conv2d
 from nasjax.ops.norm import batch_norm
 from nasjax.types import Key, PyTree
@@ -156,7 +156,7 @@ def noise(key: Key | None, x: jax.Array, stride: int) -> jax.Array:
     Every sample has its own. Without a key, in evaluation, it is always the same noise (ours; their code draws again).
     """
     y = x[:, ::stride, ::stride]
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0) if key is None else key, sample_index(y.shape[0]))
+    keys = sample_keys(jax.random.key(0) if key is None else key, y.shape[0])
     return jax.vmap(lambda key: jax.random.normal(key, y.shape[1:], y.dtype))(keys)
 
 
@@ -164,7 +164,7 @@ def classify(params: PyTree, x: jax.Array, key: Key | None, dropout: float) -> j
     """Global average, dropout per element (with a key only), dense layer in at least float32: logits [B, classes]."""
     x = wide(x).mean((1, 2))
     if dropout and key is not None:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_index(len(x)))
+        keys = sample_keys(key, len(x))
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - dropout, x.shape[1:]))(keys)
         x = jnp.where(keep, x / (1 - dropout), 0)
     logits = jnp.matmul(x, params["dense"], precision="highest")

@@ -20,7 +20,7 @@ from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Layer, Mode, Norm, noise,
 from nasjax.nets.numerics import cast, precision
 from nasjax.nets.parts import Line, assemble
 from nasjax.ops import pool
-from nasjax.ops.collective import sample_index
+from nasjax.ops.collective import sample_keys
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
 from nasjax.spaces.darts_cell import NODES, Pair
@@ -123,7 +123,7 @@ def _droppable(plan: CellPlan, operator: str, source: int) -> bool:
 
 def _keep(key: Key, drop_rate: float | jax.Array, batch: int, layers: int) -> jax.Array:
     """What the operators' outputs are multiplied by, f32[layers, 8, batch]: 0 or 1 / (1 - drop_rate)."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_index(batch))
+    keys = sample_keys(key, batch)
     draws = jax.vmap(lambda key: jax.random.uniform(key, (layers, _PAIRS)))(keys)
     return jnp.where(draws >= drop_rate, 1 / (1 - drop_rate), 0.0).transpose(1, 2, 0)
 

@@ -23,7 +23,7 @@ from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, UnscaledNorm, noise
 from nasjax.nets.numerics import cast, precision
 from nasjax.nets.parts import Line, assemble
 from nasjax.ops import pool
-from nasjax.ops.collective import sample_index
+from nasjax.ops.collective import sample_keys
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
 from nasjax.spaces.darts_cell import CELLS, EDGES, KNOWN, NODES, OPERATORS
@@ -272,7 +272,7 @@ class _Reduce(nn.Module):
 
 def _dropout(key: Key, x: jax.Array, rate: Any) -> jax.Array:
     """Every element with probability `rate` to 0, the others divided by 1 - rate."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, sample_index(len(x)))
+    keys = sample_keys(key, len(x))
     draws = jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:], x.dtype))(keys)
     return jnp.where(draws >= rate, x / (1 - rate), 0).astype(x.dtype)
 

@@ -18,7 +18,7 @@ from nasjax.nets.cell_tree import masked_step
 from nasjax.nets.cell_tree import step as fixed_step
 from nasjax.nets.numerics import precision
 from nasjax.nets.recurrent import State, dot, layer
-from nasjax.ops.collective import sample_index
+from nasjax.ops.collective import sample_keys
 from nasjax.spaces.cell_tree import CellTree
 from nasjax.spaces.cell_tree_plan import RecurrentPlan
 from nasjax.types import Key, Network, PyTree
@@ -104,7 +104,7 @@ def recurrent_model(plan: RecurrentPlan, space: CellTree | None = None, *, dtype
             if key is None:
                 raise ValueError("dropout in training needs a key")
             keep, here = 1 - jnp.float32(rate), jax.random.fold_in(key, place)
-            keys = here if of_words else jax.vmap(jax.random.fold_in, (None, 0))(here, sample_index(batch))
+            keys = here if of_words else sample_keys(here, batch)
             draw = partial(jax.random.bernoulli, p=keep, shape=(width,))
             return (draw(keys) if of_words else jax.vmap(draw)(keys)).astype(table.dtype) / keep.astype(table.dtype)
 

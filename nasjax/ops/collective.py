@@ -20,6 +20,11 @@ def mean(tree: Tree) -> Tree:
         return tree
 
 
+def sample_keys(key: jax.Array, count: int) -> jax.Array:
+    """keys[count]: of its own for each sample, the same for any number of devices."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, sample_index(count))
+
+
 def sample_index(count: int) -> jax.Array:
     """i32[count]: the places in the whole batch of this device's samples; per-sample randomness is keyed by it."""
     try:

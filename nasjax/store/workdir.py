@@ -23,10 +23,8 @@ MAY_CHANGE = (
     *("runtime", "workers", "ray", "trial_timeout", "trials", "wall_s", "cost_s"),
     *("retrain", "retrain_recipe", "retrain_dropout"),
 )
-UNTIL_ASKED = (
-    "max_params",
-    "max_macs",
-)  # settings that count from the first candidate on: a supernet is trained before
+# Settings that count from the first candidate on: a supernet is trained before.
+UNTIL_ASKED = ("max_params", "max_macs")
 
 
 def environment() -> dict[str, Any]:
