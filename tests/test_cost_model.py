@@ -8,6 +8,7 @@ import pytest
 from tools.networks import built, signature
 
 from nasjax import catalog, commands
+from nasjax.commands import searching
 from nasjax.evaluators.cost_model import choose_strategy
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.train.recipe import Recipe
@@ -39,5 +40,5 @@ def test_without_a_cost_the_backend_decides(problem, backend, expected):
     assert chosen == expected and set(estimates["seconds"]) == {"exact"} and "masked_macs" not in estimates
     assert choose_strategy(builts, None, Recipe(), 640, backend)[0] == "exact"
     record = {"dataset": {"name": "digits"}, "strategy": chosen, "estimates": estimates}
-    lines = commands._opening(commands.configure("random"), Path("runs/a"), record).splitlines()
+    lines = searching._opening(commands.configure("random"), Path("runs/a"), record).splitlines()
     assert lines[0] == f"random on digits, strategy {expected}, in runs/a" and len(lines) == 1 + (chosen == "exact")

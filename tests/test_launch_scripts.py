@@ -14,6 +14,7 @@ import pytest
 from tools.commands import here
 
 from nasjax import catalog, commands
+from nasjax.commands.configuration import record_of
 from nasjax.runtime import hosts
 from nasjax.types import Metric, Outcome
 
@@ -60,7 +61,7 @@ def taken(monkeypatch, tmp_path):
     def search(config, path, command, **options):
         configs.append(config)
         path.mkdir(parents=True, exist_ok=True)
-        (path / "config.json").write_text(json.dumps(commands._record(config, {})))
+        (path / "config.json").write_text(json.dumps(record_of(config, {})))
         return Outcome(None, Metric("accuracy"), 0, 0, 0.0, ())
 
     def retrain(config, path, arch=None, **options):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nasjax import commands
+from nasjax.commands import retraining
 from nasjax.data.dataset import DataConfig, joined, load
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments import reinforce
@@ -75,11 +76,11 @@ def test_what_was_trained_on_is_told_beside_the_published_figure(tmp_path):
         sizes.append(done.result["dataset"]["train"])
     assert sizes == [64, 96]
     published = {"dataset": "digits", "train": 1500}
-    assert commands._unlike(config, done.result, published) == (
+    assert retraining._unlike(config, done.result, published) == (
         "; trained on 1,500 samples, ours on 96: not comparable"
     )
-    assert commands._unlike(config, done.result, {**published, "train": 96}) == ""
-    assert "other data" in commands._unlike(config, done.result, {"dataset": "cifar10"})
+    assert retraining._unlike(config, done.result, {**published, "train": 96}) == ""
+    assert "other data" in retraining._unlike(config, done.result, {"dataset": "cifar10"})
 
 
 def test_all_samples_leave_none_to_choose_by():

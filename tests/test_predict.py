@@ -10,6 +10,7 @@ from PIL import Image
 
 from nasjax import commands, launch, model
 from nasjax.building.conv_chain import BUILDER
+from nasjax.commands.configuration import record_of
 from nasjax.data.dataset import DataConfig, load, resize
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.tasks.classification import TASK
@@ -204,7 +205,7 @@ def test_a_wrong_input_of_a_model_of_floats_is_one_line(floats, tmp_path, name):
 
 def test_the_command(workdir, digits, tmp_path, capsys):
     np.savez(tmp_path / "x.npz", x=digits.valid.x[:3])
-    settings = commands._record(commands.configure("random"), {})  # as a search leaves them
+    settings = record_of(commands.configure("random"), {})  # as a search leaves them
     (workdir / "config.json").write_text(json.dumps(settings))
     flags = ["nasjax", "--mode=predict", f"--workdir={workdir}", "--compile_cache=off"]
     assert launch.main([*flags, f"--input={tmp_path}/x.npz"]) == 0

@@ -18,7 +18,7 @@ from tools import mishaps
 from tools.commands import here, replayed, start, work_of
 from tools.commands import rows as timeless
 
-from nasjax import commands
+from nasjax.commands import searching
 from nasjax.drive.work import Work
 from nasjax.runtime import ray as runtime_ray
 from nasjax.runtime.inline import inline
@@ -130,7 +130,7 @@ def test_a_machine_that_goes_in_mid_search(tmp_path, cluster):
 )
 def test_one_worker_finds_what_this_process_finds(tmp_path, cluster, monkeypatch, names, trials):
     """The same lines, times apart; and a search may move from one runtime to the other."""
-    monkeypatch.setattr(commands, "work_of", work_of)
+    monkeypatch.setattr(searching, "work_of", work_of)
     args = ["--method=reinforce", *TINY, "--set=width=1", "--set=strategy=exact"]
     for name in names:
         more = [] if name == "inline" else ["--workers=1"]

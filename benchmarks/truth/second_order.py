@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.data.dataset import DataConfig, load
+from nasjax.learners.architecture_gradient import mixed_difference
 from nasjax.learners.bilevel import BilevelState
 from nasjax.learners.darts import darts, softmax_relaxation
 from nasjax.learners.descent import Sgd, cosine, descend, inner
@@ -83,11 +84,6 @@ def compared(network: Network, operators: int) -> Compared:
     return Compared(relaxation, gradient_pass(network, classified, 1), mixed_product(network, classified, 1))
 
 
-@jax.jit
-def moved(params: PyTree, v: PyTree, step: jax.Array) -> PyTree:
-    return jax.tree.map(lambda p, d: p + step * d, params, v)
-
-
 def norm(tree: PyTree) -> float:
     return float(jnp.sqrt(inner(tree, tree)))
 
@@ -107,11 +103,9 @@ def products(
     there = at(ahead, batch["val"])
     v = there.params
     found = {0.0: of.mixed(state.params, *fixed, v, batch["train"])}
-    paper = 0.01 / norm(v)
     for factor in factors:
-        eps = factor * paper
-        plus, under = (at(moved(state.params, v, step), batch["train"]).choice for step in (eps, -eps))
-        found[factor] = jax.tree.map(lambda p, m, eps=eps: (p - m) / (2 * eps), plus, under)
+        found[factor] = mixed_difference(lambda w: at(w, batch["train"]).choice, state.params, v, 0.01 * factor)
+    paper = 0.01 / norm(v)
     whole = {
         factor: back(jax.tree.map(lambda g, p: g - rate * p, there.choice, product))[0]
         for factor, product in found.items()

@@ -47,9 +47,8 @@ def second_order_difference(problem: Problem) -> tuple[Pass, PyTree]:
     """As in the paper: the mixed product by a central difference of step 0.01 / ||v||_2 in w. Four passes."""
     ahead = problem.look_ahead(problem.gradients(problem.params, problem.train).params)
     at = problem.gradients(ahead, problem.val)
-    eps, plus, minus = _around(problem.params, at.params)
-    plus, minus = (problem.gradients(params, problem.train).choice for params in (plus, minus))
-    return at, _difference(at.choice, plus, minus, problem.rate, eps)
+    product = mixed_difference(lambda w: problem.gradients(w, problem.train).choice, problem.params, at.params)
+    return at, _corrected(at.choice, product, problem.rate)
 
 
 def second_order_exact(problem: Problem) -> tuple[Pass, PyTree]:
@@ -59,10 +58,23 @@ def second_order_exact(problem: Problem) -> tuple[Pass, PyTree]:
     return at, _corrected(at.choice, problem.mixed(problem.params, at.params, problem.train), problem.rate)
 
 
+def mixed_difference(gradient: Callable[[PyTree], PyTree], params: PyTree, v: PyTree, length: float = 0.01) -> PyTree:
+    """d <d loss / d params, v> / d choice by a central difference of step length / ||v||_2 in the weights.
+
+    Args:
+      gradient: of the loss by the choice, at given weights.
+      params: the weights w.
+      v: a direction in them.
+      length: of the step w -> w + eps v, as a norm; the paper's is 0.01.
+    """
+    eps, plus, minus = _around(params, v, length)
+    return _quotient(gradient(plus), gradient(minus), eps)
+
+
 @jax.jit
-def _around(params: PyTree, v: PyTree) -> tuple[jax.Array, PyTree, PyTree]:
+def _around(params: PyTree, v: PyTree, length: float) -> tuple[jax.Array, PyTree, PyTree]:
     """eps, w + eps v and w - eps v."""
-    eps = 0.01 / jnp.sqrt(inner(v, v))
+    eps = length / jnp.sqrt(inner(v, v))
 
     def shifted(step: jax.Array) -> PyTree:
         return jax.tree.map(lambda p, d: p + step * d, params, v)
@@ -71,8 +83,8 @@ def _around(params: PyTree, v: PyTree) -> tuple[jax.Array, PyTree, PyTree]:
 
 
 @jax.jit
-def _difference(gradient: PyTree, plus: PyTree, minus: PyTree, rate: Any, eps: jax.Array) -> PyTree:
-    return _corrected(gradient, jax.tree.map(lambda p, m: (p - m) / (2 * eps), plus, minus), rate)
+def _quotient(plus: PyTree, minus: PyTree, eps: jax.Array) -> PyTree:
+    return jax.tree.map(lambda p, m: (p - m) / (2 * eps), plus, minus)
 
 
 @jax.jit

@@ -44,7 +44,7 @@ def test_second_order_by_hand():
     ahead = case.look_ahead(case.gradients(case.params, case.train).params)
     v = case.gradients(ahead, case.val).params
     np.testing.assert_allclose([ahead, v], [0.2, -0.8], rtol=1e-6)
-    np.testing.assert_allclose(architecture_gradient._around(case.params, v)[0], 0.0125, rtol=1e-6)
+    np.testing.assert_allclose(architecture_gradient._around(case.params, v, 0.01)[0], 0.0125, rtol=1e-6)
     assert first_order(case)[1] == 0
     for method in (second_order_difference, second_order_exact):
         np.testing.assert_allclose(method(case)[1], -0.08, rtol=1e-4)

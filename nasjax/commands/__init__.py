@@ -1,0 +1,20 @@
+"""What the command can do, as functions: the same door for notebooks and other programs. Nothing is printed here."""
+
+from nasjax.commands.configuration import config_of, configure, default_workdir
+from nasjax.commands.inspection import inspect
+from nasjax.commands.retraining import Retrained, retrain
+from nasjax.commands.searching import report, search
+from nasjax.commands.using import export, predict
+
+__all__ = [
+    "Retrained",
+    "config_of",
+    "configure",
+    "default_workdir",
+    "export",
+    "inspect",
+    "predict",
+    "report",
+    "retrain",
+    "search",
+]

@@ -1,0 +1,69 @@
+"""Settings: of a method's preset, of a workdir, and as config.json keeps them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nasjax import catalog
+from nasjax.settings import as_json, from_json
+from nasjax.store import plugin, workdir
+
+FORMAT = 3  # of config.json; raised when older workdirs can no longer be read
+
+
+def configure(name: str | None, preset: str | None = None, dataset: str | None = None, space: str | None = None) -> Any:
+    """The settings of a method's preset (None = demo); a data set or space of None is the preset's.
+
+    Raises ValueError for unknown names.
+    """
+    if space is not None:
+        catalog.builder(space)
+    return catalog.method(name).configure(preset or "demo", dataset, space)
+
+
+def config_of(path: Path, *, changed_plugin: bool = False) -> Any:
+    """The settings a workdir was made with. Raises ValueError if it is none."""
+    record = workdir.read(path)
+    tree = record["config"]
+    if record.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} was made by nasjax {record.get('versions', {}).get('nasjax', '?')} (format "
+            f"{record.get('format', 1)}); this version reads format {FORMAT}: search again in another --workdir"
+        )
+    plugin.require(path, tree.get("plugin", ""), changed_plugin)
+    try:
+        return from_tree(tree)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path / 'config.json'} does not fit this version: {error}") from error
+
+
+def from_tree(tree: dict[str, Any]) -> Any:
+    """The settings that were written as `tree`."""
+    return from_json(configure(tree["method"], tree["preset"], tree["data"]["name"], tree["space"]["name"]), tree)
+
+
+def defaults_of(config: Any) -> dict[str, Any]:
+    """The settings of its preset, as JSON."""
+    return json.loads(json.dumps(as_json(configure(config.method, config.preset, config.data.name, config.space.name))))
+
+
+def record_of(config: Any, more: dict[str, Any]) -> dict[str, Any]:
+    """What config.json holds."""
+    whole = {
+        "format": FORMAT,
+        "method": config.method,
+        "preset": config.preset,
+        "seed": config.seed,
+        **workdir.environment(),
+        **more,
+        "config": as_json(config),
+    }
+    return json.loads(json.dumps(whole))
+
+
+def default_workdir(config: Any) -> Path:
+    """runs/METHOD-SPACE-DATASET-sSEED."""
+    data = "table" if config.looked_up else Path(config.data.name).stem
+    return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"

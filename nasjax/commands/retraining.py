@@ -1,0 +1,192 @@
+"""Training what was found from scratch, testing it once, and telling what came of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nasjax import catalog
+from nasjax.commands.configuration import defaults_of, record_of
+from nasjax.commands.inspection import arch_of, built_of
+from nasjax.commands.searching import Record, report, watch_of
+from nasjax.runtime import hosts
+from nasjax.settings import as_json
+from nasjax.store import checkpoint, plugin, workdir
+from nasjax.types import Built, Metric
+
+
+class Retrained(NamedTuple):
+    """What retraining came to."""
+
+    metric: Metric
+    test: float  # the metric on the test part
+    valid: float  # and on the validation part
+    params: int
+    arch: dict[str, Any]
+    result: dict[str, Any]  # result.json
+    lines: tuple[str, ...]  # what to tell the user
+
+
+def retrain(
+    config: Any,
+    path: str | Path,
+    arch: str | None = None,
+    *,
+    progress: bool = True,
+    on_record: Record | None = None,
+    changed_plugin: bool = False,
+) -> Retrained:
+    """Trains the best architecture of the workdir `path` (or `arch`: NAME, JSON or FILE) and tests it once.
+
+    With retrain.top_k the best k are trained, and the best of them by the validation metric is tested. What was
+    trained and tested before with the same settings is not trained or tested again.
+
+    Raises ValueError where there is nothing to train, RunError where training fails.
+    """
+    from nasjax.building.built import task_of
+    from nasjax.data.dataset import joined, load, load_test
+    from nasjax.drive.retrain import Job, finished
+    from nasjax.drive.retrain import retrain as train
+
+    path, watch = Path(path), watch_of(progress, on_record)
+    method = catalog.method(config.method)
+    if config.looked_up:
+        raise ValueError(
+            "a search of a table trains nothing; train its cell in another workdir: --mode=retrain --method=random "
+            f"--space={config.space.name} --dataset=cifar10 --arch={path}/best.json --workdir=OTHER"
+        )
+    task = task_of(config, catalog.builder(config.space.name))
+    trees = _to_train(config, path, arch)
+    before = method.make(config).before_retrain if config.retrain.sample else None
+    if config.retrain.sample and before is None:
+        raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
+    if (path / "config.json").exists():  # the search's record stays, but for the plugin
+        record = workdir.read(path)
+        record["config"] = {**record["config"], "plugin": config.plugin}
+    else:
+        record = record_of(config, {})
+    with ExitStack() as held:
+        path = held.enter_context(hosts.own_workdir(path, record))
+        held.enter_context(workdir.opened(path, record, defaults=defaults_of(config), changed_plugin=changed_plugin))
+        plugin.keep(path, config.plugin)
+        if before is not None:
+            before(path, watch)
+        data = load(config.data)
+        hosts.agree("the samples", data.sha256)
+        form = task.signature(data)
+        builts = [built_of(config, tree, form) for tree in trees]
+        facts = {"data": as_json(config.data), "plugin": config.plugin}
+
+        def formed(tree: dict[str, Any], changes: dict[str, Any]) -> Built:
+            return built_of(config.formed(changes), tree, form)
+
+        job = Job(
+            builts=builts,
+            data=data,
+            final=joined(data) if config.retrain.part == "all" else data,
+            test=lambda: load_test(config.data),
+            task=task,
+            recipe=config.retrain_recipe,
+            settings=config.retrain,
+            seed=config.seed,
+            facts=facts,
+            formed=formed,
+        )
+        if done := finished(job, path):
+            watch.say(f"already trained and tested with these settings (in {done[0]})")
+            result = _restore(path, *done)
+        else:
+            folder, result, winner = train(job, path, watch)
+            result |= {
+                "dataset": {"name": data.name, "train": len(job.final.train.y), "sha256": data.sha256},
+                "published": method.published(config),
+                **workdir.environment(),
+            }
+            _save(config, task.name, job.final, winner, folder, path, result)
+        report([path])
+    metric = Metric(**result["metric"])
+    test, valid = (result[f"{part}_{metric.name}"] for part in ("test", "valid"))
+    lines = _told(config, path, result, metric)
+    return Retrained(metric, test, valid, result["params"], result["arch"], result, tuple(lines))
+
+
+def _to_train(config: Any, path: Path, arch: str | None) -> list[dict[str, Any]]:
+    if arch is not None:
+        return [arch_of(config, arch)]
+    if not (path / "best.json").is_file():
+        raise ValueError(f"{path} has no best.json; run --mode=search first, or give --arch=NAME|JSON|FILE")
+    if config.retrain.top_k == 1:
+        return [arch_of(config, str(path / "best.json"))]
+    from nasjax.drive.rows import scalar_fitness
+
+    rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"]
+    rows = sorted(rows, key=lambda row: (-scalar_fitness(row), row["id"]))
+    best: dict[str, Any] = {}
+    for row in rows:
+        best.setdefault(row["hash"], row["arch"])  # an architecture that was tried twice counts by its better trial
+    return list(best.values())[: config.retrain.top_k]
+
+
+def _save(config: Any, task: str, data: Any, winner: Any, folder: Path, path: Path, result: dict[str, Any]) -> None:
+    """Writes the trained network and result.json into the job's folder, and into the workdir."""
+    from nasjax import model
+
+    description = model.describe(config.formed(winner.form), task, winner.built.arch, data, winner.recipe.bn_eps)
+    for place in (folder, path):
+        model.save(place, winner.variables, description)
+        checkpoint.write_json(place / "result.json", result)
+    _show(path, folder)
+
+
+def _show(path: Path, folder: Path) -> None:
+    """Lets the report show what the tested network makes of some samples, where the task has pictures of them."""
+    from nasjax.drive.retrain import PICTURES
+
+    if (folder / PICTURES).exists():
+        (path / "pictures").mkdir(exist_ok=True)
+        shutil.copy(folder / PICTURES, path / "pictures" / "test.npz")
+
+
+def _restore(path: Path, folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    shutil.rmtree(path / "model", ignore_errors=True)
+    shutil.copytree(folder / "model", path / "model")
+    checkpoint.write_json(path / "result.json", result)
+    _show(path, folder)
+    return result
+
+
+def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> Iterator[str]:
+    """What to say of a retrained network, beside the published figure where there is one."""
+    value = metric.text(metric.sign * result[f"test_{metric.name}"])
+    yield (
+        f"Test {metric.name} {value} on {result['test_samples']} samples of {result['dataset']['name']}, "
+        f"{result['params']:,} parameters."
+    )
+    if published := result["published"]:
+        data = published["dataset"]
+        yield (
+            f"Published on {data}, {published['model']}: {_figure(published, metric)} with "
+            f"{published['params'] / 1e6:.1f}M parameters ({published['source']}){_unlike(config, result, published)}."
+        )
+    argument = ", run_plugin=True" if config.plugin else ""
+    yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
+    yield f"Next: {plugin.command(path, config.plugin, 'export')}, or nasjax.load({str(path)!r}{argument})"
+
+
+def _unlike(config: Any, result: dict[str, Any], published: dict[str, Any]) -> str:
+    """What makes a published figure another matter than ours."""
+    if config.data.name != published["dataset"]:
+        return "; other data, not comparable"
+    whole, ours = published.get("train"), result["dataset"]["train"]
+    if whole is None or whole == ours:
+        return ""
+    return f"; trained on {whole:,} samples, ours on {ours:,}: not comparable"
+
+
+def _figure(published: dict[str, Any], metric: Metric) -> str:
+    """A published result in the metric's unit; of classifiers it is an error."""
+    value = 1 - published["test_error"] if "test_error" in published else published[f"test_{metric.name}"]
+    return metric.text(metric.value(value))

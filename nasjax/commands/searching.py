@@ -1,0 +1,172 @@
+"""A search: the workers it runs on, its workdir, and its report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from nasjax import catalog
+from nasjax.commands.configuration import defaults_of, from_tree, record_of
+from nasjax.runtime import hosts
+from nasjax.settings import as_json
+from nasjax.store import plugin, workdir
+from nasjax.types import Experiment, Outcome, Runtime, Watch
+
+Record = Callable[[dict[str, Any]], None]
+
+
+def search(
+    config: Any,
+    path: str | Path,
+    command: str | None = None,
+    *,
+    progress: bool = True,
+    on_record: Record | None = None,
+    changed_plugin: bool = False,
+) -> Outcome:
+    """Runs or continues a search and leaves trials, checkpoints, best.json and report.html in `path`.
+
+    Args:
+      config: from `configure`, changed with `dataclasses.replace`.
+      path: the workdir.
+      command: the command line, for the report's "go on".
+      progress: show it, on stderr.
+      on_record: receives every line of trials.jsonl and metrics.jsonl as a dict.
+      changed_plugin: go on although the plugin's file is another one than the run was begun with.
+
+    Returns:
+      The best trial's row, the metric, and how many trials there were.
+
+    Raises:
+      ValueError: wrong settings, data not found, or a workdir that is not this run's.
+      RunError: the run cannot go on (full disk), or every candidate failed.
+    """
+    path, watch = Path(path), watch_of(progress, on_record)
+    experiment = catalog.method(config.method).make(config)
+    with _workers(config, path, experiment, watch.say) as (runtime, facts), ExitStack() as held:
+        record = record_of(config, {"command": command, **facts})
+        path = held.enter_context(hosts.own_workdir(path, record))
+        with workdir.opened(path, record, defaults=defaults_of(config), changed_plugin=changed_plugin), _reported(path):
+            plugin.keep(path, config.plugin)
+            watch.say(_opening(config, path, record))
+            return experiment.run(path, watch, runtime)
+
+
+@contextmanager
+def _workers(
+    config: Any, path: Path, experiment: Experiment, say: Callable[[str], None]
+) -> Iterator[tuple[Runtime | None, dict[str, Any]]]:
+    """The runtime of config.workers, and the facts of the first one; without any, those of this process."""
+    import jax
+
+    if jax.distributed.is_initialized() and hasattr(config, "workers"):
+        raise ValueError(
+            f"{config.method} tries candidates one by one, which --coordinator does not divide: give --runtime=ray "
+            "--workers=N instead"
+        )
+    if not getattr(config, "workers", 0):
+        yield None, experiment.facts()
+        return
+
+    names = (("method", config.method), ("space", config.space.name), ("data", config.data.name))
+    if not config.plugin and any(catalog.is_own(kind, name) for kind, name in names):
+        raise ValueError("worker processes do not know what was registered in a program; put it in a file (--plugin)")
+    source = str(plugin.file_of(config.plugin).absolute()) if config.plugin else ""
+    cache = jax.config.jax_compilation_cache_dir or ""  # type: ignore[attr-defined]
+    arguments = (as_json(config), str(path.absolute()), source, cache)
+    logs = path / workdir.WORKERS
+    if config.runtime == "ray":
+        from nasjax.runtime.ray import ray
+
+        same = {"agree": ("dataset", "strategy", "chunk"), "settings": config.ray, "say": say}
+        runtime, facts = ray(work_of, arguments, workers=config.workers, logs=logs, **same)
+    else:
+        from nasjax.runtime.process import process
+
+        runtime, facts = process(work_of, arguments, workers=config.workers, logs=logs)
+    try:
+        yield runtime, facts
+    finally:
+        runtime.close()
+
+
+def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """What a worker process is: the experiment of a config.json's settings, its facts, and its function of a task.
+
+    Args:
+      tree: the settings.
+      path: the workdir.
+      source: the plugin's file, "" = none.
+      cache: folder of compiled programs, "" = none.
+    """
+    from nasjax.drive.work import worker
+    from nasjax.runtime.compile_cache import own_cache
+
+    publish = own_cache(Path(cache)) if cache else lambda: None
+    if source:
+        plugin.use(source)
+    config = from_tree(tree)
+    experiment = catalog.method(config.method).make(config)
+    assert experiment.evaluator is not None
+    facts, work = {**experiment.facts(), **workdir.environment()}, worker(experiment.evaluator(), Path(path))
+
+    def published(task: Any) -> Any:
+        try:
+            return work(task)
+        finally:
+            publish()
+
+    return facts, published
+
+
+def watch_of(progress: bool, on_record: Record | None) -> Watch:
+    """Who is told of a run: the standard error, and the user's function."""
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    quiet = Watch() if on_record is None else Watch(record=on_record)
+    return quiet._replace(say=say, bar=sys.stderr.isatty()) if progress else quiet
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Writes the report at the end, also of a search that failed or was interrupted."""
+    try:
+        yield
+    finally:
+        if (path / "trials.jsonl").exists() or (path / "metrics.jsonl").exists():
+            report([path])
+
+
+def _opening(config: Any, path: Path, record: dict[str, Any]) -> str:
+    line = f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}"
+    if (estimates := record.get("estimates")) is None:
+        return line
+    seconds, memory = (estimates[what].get(record["strategy"]) for what in ("seconds", "bytes"))
+    if seconds is None:
+        return line
+    trials = getattr(config, "trials", None)
+    room = f" and {memory / 2**20:,.0f} MiB" if memory else ""
+    whole = f", {_duration(seconds * trials / max(1, getattr(config, 'workers', 0)))} in all" if trials else ""
+    kept = (
+        f"; weights to inherit take at most {disk / 2**20:,.0f} MiB of disk" if (disk := estimates.get("disk")) else ""
+    )
+    return f"{line}\nestimate: {_duration(seconds)}{room} a child{whole}{kept}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def report(paths: list[Path]) -> Path:
+    """Writes report.html into the first workdir (the others are overlaid) and returns its path."""
+    from nasjax.report import write_report
+
+    return write_report(paths)

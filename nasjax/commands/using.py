@@ -1,0 +1,33 @@
+"""A retrained network: exported, or applied to files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nasjax import catalog
+
+
+def export(path: str | Path) -> list[Path]:
+    """Writes weights (.npz), architecture (.json) and a `jax.export` artifact of the retrained network in `path`."""
+    from nasjax.model import export as write
+
+    return write(Path(path))
+
+
+def predict(path: str | Path, source: str | Path, out: str | Path | None = None) -> list[Path]:
+    """Applies the retrained network of a workdir to a file or folder.
+
+    Args:
+      path: the workdir.
+      source: what to read; the task says which files it takes.
+      out: where the predictions go; None = `path`/predict.
+
+    Returns:
+      The files written. Raises ValueError where there is no trained network, or nothing that can be read.
+    """
+    from nasjax.model import load
+
+    model = load(path)
+    out = Path(path) / "predict" if out is None else Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    return catalog.task(model.task).predict(model, Path(source), out)
