@@ -101,6 +101,7 @@ def supernets(args: argparse.Namespace) -> list[tuple[str, str, str, int]]:
             for name, trainable in (("all", "all_bn"), ("last", "last_bn"))
             for updates in (steps, tenth)
         ),
+        (f"BN-NAS's indicator, all weights trained, {steps} updates", "bn_nas", "all", steps),
     ]
 
 

@@ -19,6 +19,7 @@ falls with the square of the step; with a large epsilon in batch norm, or a larg
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import multiprocessing
 from collections.abc import Sequence
@@ -123,9 +124,25 @@ def products(
     return jax.device_get(Products(found, whole, back(now)[0], back(there.choice)[0], lengths))
 
 
-def in_float64(tree: PyTree) -> PyTree:
-    """Its float32 arrays in float64; call it where x64 is enabled."""
-    return jax.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, tree)
+def start_in_float64() -> None:
+    """Of a process: JAX mixes up programs that were traced before and after this is switched in one."""
+    jax.config.update("jax_enable_x64", True)
+
+
+@functools.cache
+def published(channels: int, layers: int) -> Compared:
+    """What both gradients of the search network need."""
+    return compared(darts_search(channels=channels, layers=layers), len(OPERATORS))
+
+
+def in_float64(
+    form: tuple[int, int], state: BilevelState, batch: PyTree, sgd: Sgd, rate: float, factors: Sequence[float]
+) -> Products:
+    """`products` of arrays on the host, in float64; in a process of its own."""
+    state, batch = jax.tree.map(
+        lambda x: jnp.asarray(x, np.float64 if x.dtype == np.float32 else x.dtype), (state, batch)
+    )
+    return products(published(*form), state, batch, sgd, rate, factors)
 
 
 def compare(steps: int, pair: int, dtype: str, found: Products, right: Products) -> list[Row]:
@@ -177,12 +194,13 @@ def on_network(args: argparse.Namespace) -> list[Row]:
         valid_size=25_000,
     )
     batches = paired(resident(load(config)), TASK, batch_size=args.batch, cfg=Augment(crop="pad"))
-    network, sgd = darts_search(channels=args.channels, layers=args.layers), Sgd()
-    learner, of = darts(network, sgd=sgd, devices=1), compared(network, len(OPERATORS))
+    sgd, form = Sgd(), (args.channels, args.layers)
+    learner, of = darts(darts_search(channels=args.channels, layers=args.layers), sgd=sgd, devices=1), published(*form)
     key_init, key = jax.random.split(jax.random.key(args.seed))
     order = batches.shuffle(key, 0)
     state = learner.init(key_init, batches.batch(key, order, 0))
     rows: list[Row] = []
+    other = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_in_float64)
     for t in range(max(args.steps) + 1):
         if t in args.steps:
             for pair in range(args.pairs):
@@ -190,8 +208,8 @@ def on_network(args: argparse.Namespace) -> list[Row]:
                 batch = batches.batch(jax.random.fold_in(key, 1), order, pair)
                 at = (sgd, cosine(sgd, 0, 50), args.factors)
                 single = products(of, state, batch, *at)
-                with jax.enable_x64(True):
-                    double = products(of, in_float64(state), in_float64(batch), *at)
+                host = jax.device_get((state, batch))
+                double = other.submit(in_float64, form, host[0], host[1], *at).result()
                 rows += compare(t, pair, "float64", double, double) + compare(t, pair, "float32", single, double)
                 print("# " + json.dumps({"steps": t, "pair": pair, **double.lengths}), flush=True)
             show([row for row in rows if row.steps == t])
@@ -199,6 +217,7 @@ def on_network(args: argparse.Namespace) -> list[Row]:
             state, metrics = learner.step(key, state, batches.batch(key, order, t))
             if t % 50 == 0:
                 print(f"# step {t}: training loss {float(metrics['train_loss']):.3f}", flush=True)
+    other.shutdown()
     return rows
 
 
@@ -215,7 +234,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def small(args: argparse.Namespace, changes: dict[str, Any]) -> dict[str, Any]:
     """One row of `causes`: a small network in float64, on noise; in a process of its own, as it changes ReLU."""
-    jax.config.update("jax_enable_x64", True)
+    start_in_float64()
     if changes.get("smooth"):
         nn.relu = lambda x: jax.nn.softplus(args.sharpness * x) / args.sharpness
     left_out = ("max_pool_3x3",) if not changes.get("pooling", True) else ()
