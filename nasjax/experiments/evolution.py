@@ -18,6 +18,7 @@ import numpy as np
 from nasjax import catalog
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.experiments.families.candidates_run import experiment
 from nasjax.experiments.families.prefilter import best_random, require_images
 from nasjax.searchers.aging import aging
 from nasjax.types import Experiment, Outcome, Runtime, Signature, Watch
@@ -69,7 +70,7 @@ def make(config: CandidateConfig) -> Experiment:
         searcher = aging(
             config.space, population=search.population, sample_size=search.sample_size, ages=search.ages, first=first
         )
-        return base.experiment(config, searcher, kept=search.population)
+        return experiment(config, searcher, kept=search.population)
 
     def filtered(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
         first = best_random(config, search.prefilter, search.population, path, watch)

@@ -12,6 +12,7 @@ from typing import Any
 
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.experiments.families.candidates_run import experiment
 from nasjax.searchers.policy import depth_column
 from nasjax.searchers.random import random_search
 from nasjax.types import Experiment, Signature
@@ -42,4 +43,4 @@ def make(config: CandidateConfig) -> Experiment:
     """Random search on the problem of `config`."""
     has_depth = depth_column(config.space) is not None
     depth = base.scheduled(config.space, config.search) if config.search.depth_first and has_depth else None
-    return base.experiment(config, random_search(config.space, depth_schedule=depth))
+    return experiment(config, random_search(config.space, depth_schedule=depth))

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from nasjax import catalog
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.experiments.families.candidates_run import experiment
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.reinforce import cube, inverse_square_perplexity, metrics, reinforce
@@ -125,4 +126,4 @@ def searcher(config: CandidateConfig) -> Searcher:
 
 def make(config: CandidateConfig) -> Experiment:
     """REINFORCE on the problem of `config`."""
-    return base.experiment(config, searcher(config), metrics)
+    return experiment(config, searcher(config), metrics)

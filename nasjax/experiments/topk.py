@@ -12,6 +12,7 @@ from typing import Any
 
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.experiments.families.candidates_run import experiment
 from nasjax.searchers.topk import topk_evolution
 from nasjax.types import Experiment, Signature
 
@@ -60,4 +61,4 @@ def make(config: CandidateConfig) -> Experiment:
         capacity=max(search.population, config.trials or 0, 10_000),  # not the budget itself, which a resume may change
         fill_tries=1000,
     )
-    return base.experiment(config, searcher)
+    return experiment(config, searcher)

@@ -16,7 +16,7 @@ from nasjax import catalog
 from nasjax.building.own import own_builder
 from nasjax.data.npz import arrays_source
 from nasjax.data.sources import DataSource, Source, Split
-from nasjax.experiments.families import candidates
+from nasjax.experiments.families import candidates, candidates_run
 from nasjax.spaces.site_space import SiteSpace
 from nasjax.store.plugin import where
 from nasjax.types import Searcher, Space, Task
@@ -197,7 +197,7 @@ def _method(name: str, make: Callable[..., Any], settings: Any) -> Any:
             raise ValueError(f"--method={name}: make must return a nasjax.Searcher, got {type(found).__name__}")
         found = Searcher(*[_guard(function) for function in found])
         jax.eval_shape(lambda key: found.ask(key, found.init(key), 2), jax.random.key(0))  # now rather than in the run
-        return candidates.experiment(config, found)
+        return candidates_run.experiment(config, found)
 
     def describe(config: Any, signature: Any) -> dict[str, Any]:
         return {"describes": f"searcher {name}", "params": 0, "macs": 0}
