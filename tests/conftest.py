@@ -29,6 +29,7 @@ from nasjax.train import compiling  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 compiling._QUICK["xla_backend_optimization_level"] = 0  # the library's own programs as well
+compiling._THOROUGH |= compiling._QUICK
 
 
 def pytest_unconfigure():

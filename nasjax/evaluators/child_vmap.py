@@ -61,7 +61,8 @@ def vmapped(
         state = jax.eval_shape(jax.vmap(start), keys, archs)
         run = jax.jit(jax.vmap(train.run, (0, 0, 0, 0, None, None, None)), donate_argnums=1)
         rates, t = jnp.zeros(count), jnp.int32(0)
-        return train, begin, compile_lowered(run.lower(keys, state, archs, rates, data, t, t))
+        recurrent = bool(jax.tree.leaves(network.carry(1)))
+        return train, begin, compile_lowered(run.lower(keys, state, archs, rates, data, t, t), thorough=recurrent)
 
     def attempt(key: Key, children: Sequence[Child], size: int) -> list[Outcome]:
         """One chunk, filled up to `size` by repeating its first child."""
