@@ -27,6 +27,8 @@ from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
 from nasjax.tasks.classification import TASK
 from nasjax.types import Proposal
 
+_AT_A_TIME = 50  # cells between two lines that say how far it is
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -45,15 +47,21 @@ def main() -> None:
     rows = np.random.default_rng(1).choice(space.size(), args.cells, replace=False)
     archs = space.enumerate()[rows]
     evaluator = naswot(lambda arch: (tabular_cell(plan, arch), None), images)
-    proposal = Proposal(jnp.arange(args.cells), jnp.asarray(archs), jnp.full(args.cells, -1))
-    evaluation, _ = evaluator.evaluate(jax.random.key(0), proposal, None)
-    scores = np.nan_to_num(np.asarray(evaluation.fitness, float), nan=-1e9)
+    found, seconds = [], []
+    for n in range(0, args.cells, _AT_A_TIME):
+        part = jnp.asarray(archs[n : n + _AT_A_TIME])
+        proposal = Proposal(jnp.arange(n, n + len(part)), part, jnp.full(len(part), -1))
+        evaluation, _ = evaluator.evaluate(jax.random.key(0), proposal, None)
+        found.append(np.nan_to_num(np.asarray(evaluation.fitness, float), nan=-1e9))
+        seconds.append(np.asarray(evaluation.cost))
+        print(f"# {n + len(part)} of {args.cells} cells, {np.median(seconds[-1]):.2f} s each", flush=True)
+    scores = np.concatenate(found)
     truths = load_table(args.table, space).result[np.asarray(space.index(jnp.asarray(archs)))]
     result: dict[str, Any] = {
         "spearman": float(spearmanr(scores, truths).statistic),
         "tau": float(kendalltau(scores, truths).statistic),
         "params, spearman": float(spearmanr(plan.count(archs)[0], truths).statistic),
-        "median s": float(np.median(evaluation.cost)),
+        "median s": float(np.median(np.concatenate(seconds))),
         "without a score": int((scores == -1e9).sum()),
     }
     if args.scores:
