@@ -292,6 +292,7 @@ class Failure(NamedTuple):
 
     status: Status
     error: str  # one line
+    blameless: bool = False  # the task had no part in it: its worker never began it, or its machine was preempted
 
 
 def one_line(error: BaseException) -> str:

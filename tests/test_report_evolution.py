@@ -2,6 +2,7 @@
 
 import json
 from html import escape
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from nasjax.building.built import describer
 from nasjax.building.resolution_graph import BUILDER, SMALL
-from nasjax.report import correlation, ledger, lineage, random_phase, top_k, write_report
+from nasjax.report import correlation, ledger, lineage, random_phase, timeline, top_k, write_report
 from nasjax.report.inheritance import gains
 from nasjax.report.workdir import read
 from nasjax.types import Signature
@@ -111,6 +112,13 @@ def test_the_page_counts_what_was_tried_again(workdir):
         ("staleness: mean, most", "0.00, 0 results"),
     ):
         assert f"<td>{escape(what)}</td><td class=n>{value}</td>" in table, what
+
+
+def test_results_that_came_too_late_are_counted():
+    late = [*EVENTS, {"event": "stale", "ticket": 3, "worker": 0, "at": 12.0}]
+    told = ("results after their task was told", "1")
+    assert told in timeline.counts(SimpleNamespace(ledger=late, trials=[]))
+    assert told[0] not in dict(timeline.counts(SimpleNamespace(ledger=EVENTS, trials=[])))
 
 
 @pytest.mark.parametrize("cut", [1, 40, 200, 500, 900])

@@ -10,12 +10,14 @@ import pytest
 from test_runtime import events, rows, run, work
 from tools.commands import here
 
+from nasjax.commands import searching
 from nasjax.runtime import actor
 from nasjax.runtime.actor import Driver, claim_cores, unlike, versions
 from nasjax.runtime.inline import answer
 from nasjax.runtime.pool import pool
-from nasjax.runtime.ray import RayConfig, _look, _reached, joined, resources, share, why
+from nasjax.runtime.ray import RayConfig, _Link, _look, _reached, joined, placed, resources, share, why
 from nasjax.runtime.replicas import replicas
+from nasjax.store import plugin
 from nasjax.types import Failure, Status
 
 
@@ -131,6 +133,45 @@ def test_workers_that_die_while_they_start_end_the_run():
         pool(lambda number: Stillborn(number, None), heard, workers=0, logs="")
 
 
+def test_workers_that_die_with_their_machine_before_they_begin_are_one_failed_start(tmp_path):
+    """Three of them: the search goes on, and their candidates have all of their attempts left."""
+    started = []
+
+    def start(number):
+        worker = Script(number, lambda worker, ticket, task: [(ticket, answer(work, task))])
+        if 1 <= len(started) <= 3:
+            worker.inbox = [("died", "the machine went")]
+        started.append(worker)
+        return worker
+
+    runtime, _ = pool(start, heard, workers=4, logs="")
+    run(tmp_path, runtime, trials=12)
+    died = [event for event in events(tmp_path) if event["event"] == "died"]
+    assert len(died) == 3 and all(event["blameless"] for event in died)
+    assert len({row["id"] for row in rows(tmp_path)}) == 12 and not [r for r in rows(tmp_path) if r["status"] == "lost"]
+
+
+def test_preemption_is_no_attempt(tmp_path):
+    """Trial 2 is preempted five times, and told as what it is; trial 3 kills its worker, and is lost after three."""
+    left = {2: 5, 3: 3}
+
+    def says(worker, ticket, task):
+        (trial,) = task.ids.tolist()
+        if left.get(trial, 0):
+            left[trial] -= 1
+            return [("died", "gone", True) if trial == 2 else ("died", "its worker died (SIGKILL)")]
+        return [(ticket, answer(work, task))]
+
+    runtime, _ = scripted(says)
+    search = lambda trials: run(tmp_path, runtime, trials=trials)  # noqa: E731
+    search(3)  # the account of what was blameless is the ledger's
+    search(12)
+    status = {row["id"]: row["status"] for row in rows(tmp_path)}
+    assert status[2] == "ok" and status[3] == "lost" and left == {2: 0, 3: 0}
+    found = [event["blameless"] for event in events(tmp_path) if event.get("task") == 2 and "error" in event]
+    assert all(found) and len(found) >= 4  # the first search may have ended before it heard of one
+
+
 @pytest.mark.parametrize(
     ("capacities", "workers", "most", "units"),
     [
@@ -160,6 +201,21 @@ def test_resources_of_a_worker():
     for wrong in ({"num_cpus": 0}, {"num_cpus": 1.5}, {"num_gpus": -1}, {"address": "ray://host:1"}):
         with pytest.raises(ValueError, match=r"num_|ray://"):
             RayConfig(**wrong)
+
+
+def test_workers_without_room_are_told_of():
+    engine, said = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}]), []
+    assert placed(engine, 3, RayConfig(num_cpus=1), False, said.append) == (1, 0)
+    assert said[-1] == "2 of the workers fit now; the others wait for machines"
+    with pytest.raises(ValueError, match="of 3 workers with 1 CPU this machine has room for 2; use fewer workers"):
+        placed(engine, 3, RayConfig(num_cpus=1), True, said.append)
+
+
+def test_a_worker_has_the_plugin_that_the_driver_has_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugin, "_RUN", {})
+    (tmp_path / "mine.py").write_text("edited = True\n")
+    with pytest.raises(ValueError, match=r"mine.py is not the file that the driver has run"):
+        searching.work_of({"plugin": "of another file"}, str(tmp_path), str(tmp_path / "mine.py"), "")
 
 
 def test_a_machine_that_differs_says_how(tmp_path):
@@ -226,6 +282,14 @@ def test_preemption_is_told_from_death():
     error = Died(text)
     error.preempted = True
     assert why(error) == "its worker died: the machine was preempted"
+
+    def get(ref):
+        raise error
+
+    engine = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=KeyError, RayError=Died))
+    assert _Link(engine, 0, None, "ref").message() == ("died", why(error), True)
+    error.preempted = False
+    assert _Link(engine, 0, None, "ref").message() == ("died", why(error), False)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs sched_setaffinity")

@@ -106,8 +106,10 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
     from nasjax.runtime.compile_cache import own_cache
 
     publish = own_cache(Path(cache)) if cache else lambda: None
-    if source:
-        plugin.use(source)
+    if source and plugin.use(source) != tree["plugin"]:  # edited since, or another one on this machine
+        raise ValueError(
+            f"{source} is not the file that the driver has run; give all machines the same, and start again"
+        )
     config = from_tree(tree)
     experiment = catalog.method(config.method).make(config)
     assert experiment.evaluator is not None

@@ -20,7 +20,7 @@ class Group:
     archs: np.ndarray  # i32[N, A]
     parents: np.ndarray  # i32[N]
     attempt: int = 0  # the last that was started
-    deaths: int = 0  # of its workers
+    deaths: int = 0  # of its workers, but for those that it had no part in
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # trial -> its row, once it ended
 
     @property
@@ -68,7 +68,7 @@ class Account:
             case "started":
                 self.groups[event["task"]].attempt = event["attempt"]
             case "died":
-                self.groups[event["task"]].deaths += 1
+                self.groups[event["task"]].deaths += not event.get("blameless", False)
             case "told":
                 group, self.told_at = self.groups[event["task"]], event["at"]
                 self.objectives = event["objectives"]

@@ -39,7 +39,8 @@ def search(
 
     Each worker that is free gets `width` candidates, whatever the others do. Several candidates are told together when
     all of them have ended. The search is over when the budget is spent; what then runs is cancelled, and evaluated
-    when the search goes on with a larger budget. A candidate whose worker dies is tried 3 times.
+    when the search goes on with a larger budget. A candidate whose worker dies is tried 3 times; a worker that
+    dies before it begins, or whose machine is preempted, is not among them.
 
     Args:
       key: the run's key; trial i is asked and evaluated with keys that depend on it and on i alone.
@@ -97,8 +98,8 @@ def search(
             return
         group, candidates, origin = running.pop(ticket)
         if isinstance(result, Failure) and result.status == Status.LOST:
-            so_far.happened("died", task=group.task, **origin, error=result.error)
-            if group.deaths < ATTEMPTS:
+            so_far.happened("died", task=group.task, **origin, error=result.error, blameless=result.blameless)
+            if result.blameless or group.deaths < ATTEMPTS:
                 waiting.appendleft(group)
                 return
         told(group, rows(group, candidates, result), result, origin)

@@ -137,6 +137,8 @@ def counts(run: Run) -> list[tuple[str, str]]:
     numbers.append(("trials: timed out, lost", f"{timeouts:,}, {sum(t.status == 'lost' for t in run.trials):,}"))
     _, at_work, waiting = ledger.load(run.ledger)[-1]
     numbers.append(("tasks at the ledger's end: at work, waiting", f"{at_work:,}, {waiting:,}"))
+    if stale := sum(event.get("event") == "stale" for event in run.ledger):
+        numbers.append(("results after their task was told", f"{stale:,}"))
     if late:
         numbers.append(("staleness: mean, most", f"{sum(late) / len(late):.2f}, {max(late):,} results"))
     return numbers

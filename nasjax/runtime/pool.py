@@ -17,7 +17,7 @@ from nasjax.types import Failure, Runtime, Status
 
 STARTS = 3  # that may fail in a row
 
-# ("ready", facts), ("refused", kind of error, line), ("died", why) or (ticket, result)
+# ("ready", facts), ("refused", kind of error, line), ("died", why[, whether it was preempted]) or (ticket, result)
 Message = tuple[Any, ...]
 
 
@@ -36,6 +36,7 @@ class _Worker:
     number: int
     link: Any = None  # of the process or actor; None = there is none
     ready: bool = False
+    begun: int = 0  # how many had been begun with it
 
 
 @dataclass
@@ -76,16 +77,19 @@ def pool(
 
     Raises:
       ValueError or FileNotFoundError: as a worker raised it while it started; ValueError: two workers do not agree.
-      OSError: three workers in a row die while they start.
+      OSError: three workers in a row die while they start; those that die together, with a machine, count once.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     places = [_Place(number, _Worker(number)) for number in range(workers)]
     tickets, served, results = itertools.count(), {}, deque()  # type: ignore[var-annotated]
-    failed_starts, first_facts = 0, None
+    begun = counted = failed_starts = 0  # counted: how many had been begun when a start last failed
+    first_facts = None
 
     def begin(worker: _Worker) -> None:
-        worker.link, worker.ready = start(worker.number), False
+        nonlocal begun
+        begun += 1
+        worker.link, worker.ready, worker.begun = start(worker.number), False, begun
 
     def stop(place: _Place) -> list[Message]:
         """Ends a place's worker and frees the place; returns what it had still said."""
@@ -121,14 +125,15 @@ def pool(
 
     def take(place: _Place, message: Message) -> Any:
         """What a worker says; the facts of one that has just become ready, else None."""
-        nonlocal failed_starts, first_facts
+        nonlocal counted, failed_starts, first_facts
         match message:
-            case ("died", why):
+            case ("died", why, *preempted):
                 number, ticket, was_ready = place.worker.number, place.ticket, place.worker.ready
                 stop(place)
                 if ticket is not None:
-                    results.append((ticket, Failure(Status.LOST, why)))
-                failed_starts += not was_ready
+                    results.append((ticket, Failure(Status.LOST, why, not was_ready or any(preempted))))
+                if not was_ready and not any(preempted) and place.worker.begun > counted:
+                    failed_starts, counted = failed_starts + 1, begun
                 if failed_starts >= STARTS:
                     raise OSError(f"workers die while they start ({why}); see {logs.format(number)}")
             case ("refused", kind, text):

@@ -94,15 +94,7 @@ def ray(
     engine, logs = imported(), logs.absolute()
     with ExitStack() as stack:
         own = stack.enter_context(joined(engine, settings, say))
-        nodes = [node["Resources"] for node in engine.nodes() if node["Alive"]]
-        cpus, gpus = resources(nodes, workers, settings)
-        room = sum(_fitting(node, cpus, gpus) for node in nodes)
-        each = f"with {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
-        if room < workers and own:
-            raise ValueError(f"of {workers} workers {each} this machine has room for {room}; use fewer --workers")
-        say(f"Ray: workers {each}: {workers}, machines: {len(nodes)}")
-        if room < workers:
-            say(f"{room} of the workers fit now; the others wait for machines")
+        cpus, gpus = placed(engine, workers, settings, own, say)
         variables, driver = environment(gpus), _driver(logs)
         if not own:
             _look(engine, cpus, gpus, variables, driver)
@@ -160,7 +152,7 @@ class _Link:
             text = one_line(error.cause or error)
             return ("refused", "OSError", text) if self.ticket is None else (self.ticket, Failure(Status.FAILED, text))
         except errors.RayError as error:
-            return "died", why(error)
+            return "died", why(error), _preempted(error)
         return result if self.ticket is None else (self.ticket, result)
 
 
@@ -186,7 +178,7 @@ def _heard(
 
 def why(error: Any) -> str:
     """A worker's death in one line."""
-    if getattr(error, "preempted", False):
+    if _preempted(error):
         return "its worker died: the machine was preempted"
     text = " ".join(str(error).split())
     for mark in ("Worker exit detail:", "The actor is dead because", "The node"):
@@ -195,6 +187,10 @@ def why(error: Any) -> str:
             break
     text = text.partition(" Some common causes")[0]  # a list of guesses
     return f"its worker died ({type(error).__name__}: {text})"[:300]
+
+
+def _preempted(error: Any) -> bool:
+    return bool(getattr(error, "preempted", False))
 
 
 def resources(nodes: Sequence[dict[str, float]], workers: int, settings: RayConfig) -> tuple[float, float]:
@@ -207,6 +203,22 @@ def resources(nodes: Sequence[dict[str, float]], workers: int, settings: RayConf
     cpus = settings.num_cpus
     if cpus is None:
         cpus = share([node.get("CPU", 0) for node in nodes if node.get("GPU", 0) >= gpus], workers) or 1.0
+    return cpus, gpus
+
+
+def placed(
+    engine: Any, workers: int, settings: RayConfig, own: bool, say: Callable[[str], None]
+) -> tuple[float, float]:
+    """`resources` of the machines that are there, which it says; ValueError where the own Ray has too little room."""
+    nodes = [node["Resources"] for node in engine.nodes() if node["Alive"]]
+    cpus, gpus = resources(nodes, workers, settings)
+    room = sum(_fitting(node, cpus, gpus) for node in nodes)
+    each = f"with {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+    if room < workers and own:
+        raise ValueError(f"of {workers} workers {each} this machine has room for {room}; use fewer workers")
+    say(f"Ray: workers {each}: {workers}, machines: {len(nodes)}")
+    if room < workers:
+        say(f"{room} of the workers fit now; the others wait for machines")
     return cpus, gpus
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.runtime.actor import claim_cores
-from nasjax.runtime.ray import RayConfig, environment, imported, joined, resources, why
+from nasjax.runtime.ray import RayConfig, environment, imported, joined, placed, why
 from nasjax.types import Key
 
 SHARES = RayConfig()  # even ones of what there is
@@ -97,7 +97,8 @@ def replicas(
       was faster. Nothing is saved before the end.
 
     Raises:
-      ValueError: a number below 1, a wrong word, Ray is not installed or cannot be joined.
+      ValueError: a number below 1, a wrong word, Ray is not installed or cannot be joined, or a Ray started here has
+        no room for so many.
       OSError: an actor died.
 
     Example:
@@ -112,9 +113,8 @@ def replicas(
     def search(key: Key, trials: int) -> Any:
         batches: list[Any] = [None] * scheme.batches(trials)
         engine = imported()
-        with joined(engine, settings, say):
-            nodes = [node["Resources"] for node in engine.nodes() if node["Alive"]]
-            cpus, gpus = resources(nodes, replicas, settings)
+        with joined(engine, settings, say) as own:
+            cpus, gpus = placed(engine, replicas, settings, own, say)  # a replica without a place would be awaited
             here: dict[str, Any] = {
                 "max_restarts": 0,
                 "max_task_retries": 0,
