@@ -73,18 +73,25 @@ def test_one_simulated_worker_is_the_synchronous_loop(tmp_path):
 @pytest.mark.parametrize("workers", [2, 8])
 def test_no_worker_idles_after_its_first_candidate(tmp_path, workers):
     run(tmp_path, simulated(work, uneven, workers))
-    busy = Counter()
-    begun, end = {}, max(event["at"] for event in events(tmp_path))
+    busy, begun = Counter(), {}
+    end = max(event["at"] for event in events(tmp_path) if event["event"] == "started")  # then none is left to start
     for event in events(tmp_path):
         if event["event"] == "started":
             begun[event["worker"]] = event["at"]
         elif event["event"] == "told":
-            busy[event["worker"]] += event["at"] - begun.pop(event["worker"])
-    for worker, since in begun.items():  # was still running when the budget was spent
-        busy[worker] += end - since
-    assert all(busy[worker] == pytest.approx(end) for worker in range(workers))
+            busy[event["worker"]] += min(event["at"], end) - begun.pop(event["worker"])
+    assert not begun and all(busy[worker] == pytest.approx(end) for worker in range(workers))
     told = [event["rows"][0]["id"] for event in events(tmp_path) if event["event"] == "told"]
     assert told == [row["id"] for row in rows(tmp_path)] and told != sorted(told)
+
+
+def test_slow_candidates_count_like_fast_ones(tmp_path):
+    """Eight trials on four workers are the eight that were asked first, however long one takes."""
+    run(tmp_path, simulated(work, lambda task, result: 100.0 if 0 in task.ids else 1.0, 4), trials=8)
+    assert sorted(row["id"] for row in rows(tmp_path)) == list(range(8)) and rows(tmp_path)[-1]["id"] == 0
+    assert sum(event["event"] == "started" for event in events(tmp_path)) == 8
+    run(tmp_path, simulated(work, uneven, 4), trials=12)  # and goes on
+    assert sorted(row["id"] for row in rows(tmp_path)) == list(range(12))
 
 
 def test_resuming_from_every_prefix_of_the_ledger(tmp_path):

@@ -38,9 +38,10 @@ def search(
     """Runs or continues a search in `workdir`.
 
     Each worker that is free gets `width` candidates, whatever the others do. Several candidates are told together when
-    all of them have ended. The search is over when the budget is spent; what then runs is cancelled, and evaluated
-    when the search goes on with a larger budget. A candidate whose worker dies is tried 3 times; a worker that
-    dies before it begins, or whose machine is preempted, is not among them.
+    all of them have ended. No more are started than the budget has trials, so that slow ones count like fast ones; what
+    runs when a budget of time is spent is cancelled, and evaluated when the search goes on with a larger one. A
+    candidate whose worker dies is tried 3 times; a worker that dies before it begins, or whose machine is preempted, is
+    not among them.
 
     Args:
       key: the run's key; trial i is asked and evaluated with keys that depend on it and on i alone.
@@ -75,6 +76,11 @@ def search(
     def left() -> int | None:
         return None if budget.trials is None else budget.trials - len(so_far.account.rows)
 
+    def room() -> int | None:
+        """Trials that may still start."""
+        at_work = sum(len(candidates) for _, candidates, _ in running.values())
+        return None if budget.trials is None else budget.trials - len(so_far.account.rows) - at_work
+
     def told(group: Group, found: list[dict[str, Any]], result: Any, origin: dict[str, int]) -> None:
         for line in so_far.tell(group, found[: left()], result, origin):
             record(line)
@@ -83,7 +89,7 @@ def search(
         on_told(summary(busy=len(running) + (result is not None)))
 
     def start(group: Group) -> None:
-        candidates = [candidate(group, n, describe, refuse) for n in group.open[: left()]]
+        candidates = [candidate(group, n, describe, refuse) for n in group.open[: room()]]
         if all(one.reason for one in candidates):
             told(group, rows(group, candidates, None), None, {"attempt": 0, "worker": -1})
             return
@@ -106,7 +112,7 @@ def search(
 
     try:
         while not _spent(budget, summary()):
-            free = len(running) < runtime.workers
+            free = len(running) < runtime.workers and room() != 0
             group = (waiting.popleft() if waiting else so_far.ask(width)) if free else None
             if group is not None:
                 start(group)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from nasjax.report.runs import number
 
-_ENDS = {"told": "result", "died": "worker died", "stale": "came too late"}
+_ENDS = {"told": "result", "died": "worker died"}
 FAILED, INTERRUPTED, RUNNING = "failed", "interrupted", "running"
-ENDINGS = (_ENDS["told"], FAILED, _ENDS["died"], _ENDS["stale"], INTERRUPTED, RUNNING)
+ENDINGS = (_ENDS["told"], FAILED, _ENDS["died"], INTERRUPTED, RUNNING)
 
 
 class Attempt(NamedTuple):

@@ -12,7 +12,7 @@ from nasjax.report.grouping import Line
 from nasjax.report.runs import Run
 
 _BAR, _WORKERS = 22, 100  # pixels a worker, most workers drawn
-_COLOURS = (charts.PALETTE[2], charts.FAILED, charts.PALETTE[1], charts.PALETTE[4], "#B4BBC4", charts.PALETTE[5])
+_COLOURS = (charts.PALETTE[2], charts.FAILED, charts.PALETTE[1], "#B4BBC4", charts.PALETTE[5])
 
 
 def best_so_far(lines: Sequence[Line]) -> str:

@@ -304,11 +304,15 @@ def _reached(address: str) -> None:
 def environment(gpus: float) -> dict[str, str]:
     """Variables of a worker: the driver's that concern JAX, its module path, and a share of a GPU's memory."""
     chosen = {name: value for name, value in os.environ.items() if name.startswith(("JAX_", "XLA_"))}
-    installed = (sys.prefix, sys.base_prefix)
-    paths = [os.path.abspath(path) for path in sys.path if path and not path.startswith(installed)]
+    installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
+    paths = [path for path in map(os.path.abspath, filter(None, sys.path)) if not _within(path, installed)]
     if 0 < gpus < 1:
         chosen |= memory(1 / gpus)
     return {**chosen, "PYTHONPATH": os.pathsep.join([*paths, "${PYTHONPATH}"])}
+
+
+def _within(path: str, folders: Sequence[Path]) -> bool:
+    return any(Path(path).is_relative_to(folder) for folder in folders)
 
 
 def _driver(logs: Path) -> Driver:
