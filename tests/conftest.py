@@ -24,6 +24,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_WORKER)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax  # noqa: E402 - after its settings
+from tools.ray_here import cluster  # noqa: E402, F401 - a fixture
 
 from nasjax.train import compiling  # noqa: E402
 

@@ -17,6 +17,7 @@ from test_runtime import events, mishap_run, mishaps_are_trials_that_failed, row
 from tools import mishaps
 from tools.commands import here, replayed, start, work_of
 from tools.commands import rows as timeless
+from tools.ray_here import STORE
 
 from nasjax.commands import searching
 from nasjax.drive.work import Work
@@ -29,53 +30,24 @@ from nasjax.searchers.scheme import scheme
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Evaluation, Evaluator, Failure, Status
 
-os.environ["RAY_AUTH_MODE"] = "disabled"  # writes a token into the home folder
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 engine = pytest.importorskip("ray", exc_type=ImportError)
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
-STORE = 2**27
 ONE = RayConfig(num_cpus=1)
 TIMEOUT_S = 6.0  # on a busy machine Ray needs seconds to notice a death
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """Ray on a machine of two CPUs, joined by this process."""
-    from ray.cluster_utils import Cluster
-
-    options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args=options)
-    engine.init(address=cluster.address, log_to_driver=False, logging_level="error")
-    yield cluster
-    engine.shutdown()
-    cluster.shutdown()
-
-
-def task(trial, n=2):
-    return Work(np.zeros(2, np.uint32), np.int32([trial]), np.zeros((1, n), np.int32), np.int32([-1]), {})
-
-
-def test_what_may_happen_to_a_task(tmp_path, cluster):
-    """Fine, raising, hanging, dying; then a worker is stopped at work, and leaves its CPU."""
-    logs = tmp_path / "run/workers"
-    runtime, facts = ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=logs, settings=ONE)
-    found = {}
-    for trial, timeout_s in ((0, None), (9, None), (6, 1.0), (1, None), (2, None)):
-        ticket = runtime.submit(task(trial), timeout_s)
-        ((answered, found[trial]),) = runtime.wait()
-        assert answered == ticket and runtime.worker(ticket) == 0
-    assert facts == {"strategy": "toy"} and runtime.wait() == []
-    assert all(found[trial].evaluation.fitness.shape == (1,) for trial in (0, 2))
-    assert found[9] == Failure(Status.FAILED, "RuntimeError: the child fell over")
-    assert found[6] == Failure(Status.TIMEOUT, "took longer than 1 s")
-    assert found[1].status == Status.LOST and found[1].error.startswith("its worker died (")
-    assert "Traceback" in (logs / "worker0.log").read_text()
-    runtime.submit(task(6))
+def test_a_worker_that_is_stopped_at_work_leaves_its_cpu(tmp_path, cluster):
+    runtime, _ = ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=tmp_path / "run/workers", settings=ONE)
+    runtime.submit(hanging())
     runtime.close()
     deadline = time.monotonic() + 20
     while engine.available_resources().get("CPU", 0) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def hanging():
+    return Work(np.zeros(2, np.uint32), np.int32([6]), np.zeros((1, 2), np.int32), np.int32([-1]), {})
 
 
 @pytest.mark.slow
@@ -122,6 +94,27 @@ def test_a_machine_that_goes_in_mid_search(tmp_path, cluster):
     shutil.copy(tmp_path / "run/ledger.jsonl", replayed)
     run(replayed, inline(work), trials=40)
     assert (replayed / "trials.jsonl").read_bytes() == (tmp_path / "run/trials.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_preempted_is_told_as_that(tmp_path, cluster):
+    """As a cloud does it: a notice with a deadline, then the machine is gone."""
+    from ray._raylet import GcsClient
+    from ray.core.generated import autoscaler_pb2
+
+    node = cluster.add_node(num_cpus=4, object_store_memory=STORE)
+    three = RayConfig(num_cpus=3)  # of which only the new machine has so many
+    runtime, _ = ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=tmp_path / "run/workers", settings=three)
+    try:
+        ticket = runtime.submit(hanging())
+        time.sleep(1)
+        reason, deadline = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"), time.time() + 3
+        assert GcsClient(address=cluster.address).drain_node(node.node_id, reason, "spot", int(deadline * 1000))[0]
+        time.sleep(4)
+        cluster.remove_node(node, allow_graceful=False)
+        assert runtime.wait() == [(ticket, Failure(Status.LOST, "its worker died: the machine was preempted", True))]
+    finally:
+        runtime.close()
 
 
 @pytest.mark.parametrize(

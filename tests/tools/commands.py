@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from nasjax import commands, launch
+from nasjax.commands import searching
 from nasjax.drive.recorded import Recorded
 from nasjax.experiments import reinforce
 
@@ -67,7 +68,7 @@ def work_of(*arguments):
     """Of a worker that compiles as the tests do, so that its numbers are the same to the bit."""
     import conftest  # noqa: F401
 
-    return commands.work_of(*arguments)
+    return searching.work_of(*arguments)
 
 
 def rows(path):
