@@ -39,7 +39,10 @@ def opened(name, request, folder):
     return simulated(waking, lambda task, result: 60.0 if task.ids[0] == HANGS else 0.1)
 
 
-@pytest.mark.parametrize("name", ["inline", "simulated", *OTHERS])
+ON_RAY = pytest.param("ray", marks=pytest.mark.filterwarnings("ignore"))  # Ray's own
+
+
+@pytest.mark.parametrize("name", ["inline", "simulated", "process", ON_RAY])
 def test_what_may_happen_to_a_task(name, request, tmp_path):
     """One after the other; each ticket answers once, and what came before leaves no trace in what comes after."""
     runtime = opened(name, request, tmp_path)
