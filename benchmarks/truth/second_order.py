@@ -7,10 +7,10 @@ Liu et al. 2019 (arXiv:1806.09055), section 2.3, take the mixed product d <d L_t
 dw', by a central difference of step 0.01 / ||v||; reverse mode over reverse mode gives it exactly. `network` trains the
 published search network (C = 16, 8 cells, batch 16) by first-order steps, and on the way compares both on pairs of
 batches with the exact product in float64: what the step does in float64 is the step's own error, the rest is rounding.
-Steps are given as parts of the paper's. "product" is the relative distance of the products, "alpha" that of the whole
-gradients by alpha, through the softmax; "signs" is the share of alphas whose gradient has another sign, which is what
-Adam's first step follows; "term" is how large the second-order term is beside the rest of the gradient, and "first
-order" how far the gradient without look-ahead is.
+Steps are given as parts of the paper's. "product" is the relative distance of the products, "cosine" their angle's,
+"alpha" the distance of the whole gradients by alpha, through the softmax; "signs" is the share of alphas whose gradient
+has another sign, which is what Adam's first step follows; "term" is how large the second-order term is beside the rest
+of the gradient, and "first order" how far the gradient without look-ahead is.
 
 `causes` changes one thing at a time: without ReLU's kink (softplus) and max-pooling the error of a central difference
 falls with the square of the step; with a large epsilon in batch norm, or a larger batch, its statistics change less.
@@ -56,6 +56,7 @@ class Row(NamedTuple):
     dtype: str
     factor: float  # of the paper's step; 0 = the exact product
     product: float  # ||product - reference|| / ||reference||, by the mixing weights
+    cosine: float  # of the angle between product and reference
     alpha: float  # the same of the whole gradient by alpha
     signs: float  # share of alphas whose gradient has another sign
     term: float  # ||second-order term|| / ||the rest of the gradient||, by alpha
@@ -148,9 +149,14 @@ def in_float64(
 def compare(steps: int, pair: int, dtype: str, found: Products, right: Products) -> list[Row]:
     """Every product beside the exact one of `right`."""
 
+    def flat(tree: PyTree) -> np.ndarray:
+        return np.concatenate([np.ravel(x).astype(np.float64) for x in jax.tree.leaves(tree)])
+
     def apart(a: PyTree, b: PyTree) -> float:
-        flat = [np.concatenate([np.ravel(x).astype(np.float64) for x in jax.tree.leaves(tree)]) for tree in (a, b)]
-        return float(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[1]))
+        return float(np.linalg.norm(flat(a) - flat(b)) / np.linalg.norm(flat(b)))
+
+    def cosine(a: PyTree, b: PyTree) -> float:
+        return float(flat(a) @ flat(b) / (np.linalg.norm(flat(a)) * np.linalg.norm(flat(b))))
 
     def signs(a: PyTree, b: PyTree) -> float:
         other = [np.sign(x) != np.sign(y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)]
@@ -164,6 +170,7 @@ def compare(steps: int, pair: int, dtype: str, found: Products, right: Products)
             dtype,
             factor,
             apart(found.product[factor], right.product[0.0]),
+            cosine(found.product[factor], right.product[0.0]),
             apart(found.whole[factor], exact),
             signs(found.whole[factor], exact),
             apart(exact, right.before),
@@ -175,8 +182,8 @@ def compare(steps: int, pair: int, dtype: str, found: Products, right: Products)
 
 def show(rows: Sequence[Row]) -> None:
     """Means over pairs."""
-    print("| steps | precision | step / paper's | product | alpha | signs | term | first order |")
-    print("|" + " ---: |" * 8)
+    print("| steps | precision | step / paper's | product | cosine | alpha | signs | term | first order |")
+    print("|" + " ---: |" * 9)
     for key in dict.fromkeys(row[:1] + row[2:4] for row in rows):
         mean = np.mean([row[4:] for row in rows if row[:1] + row[2:4] == key], 0)
         step = f"{key[2]:g}" if key[2] else "exact"
