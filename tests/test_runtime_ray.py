@@ -20,7 +20,6 @@ from tools.commands import rows as timeless
 from tools.ray_here import STORE
 
 from nasjax.commands import searching
-from nasjax.drive.work import Work
 from nasjax.runtime import ray as runtime_ray
 from nasjax.runtime.inline import inline
 from nasjax.runtime.ray import RayConfig, ray
@@ -33,21 +32,18 @@ from nasjax.types import Evaluation, Evaluator, Failure, Status
 engine = pytest.importorskip("ray", exc_type=ImportError)
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 ONE = RayConfig(num_cpus=1)
+HANGS = 6  # as `mishaps.fate` has it
 TIMEOUT_S = 6.0  # on a busy machine Ray needs seconds to notice a death
 
 
 def test_a_worker_that_is_stopped_at_work_leaves_its_cpu(tmp_path, cluster):
     runtime, _ = ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=tmp_path / "run/workers", settings=ONE)
-    runtime.submit(hanging())
+    runtime.submit(mishaps.task(HANGS))
     runtime.close()
     deadline = time.monotonic() + 20
     while engine.available_resources().get("CPU", 0) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def hanging():
-    return Work(np.zeros(2, np.uint32), np.int32([6]), np.zeros((1, 2), np.int32), np.int32([-1]), {})
 
 
 @pytest.mark.slow
@@ -106,7 +102,7 @@ def test_a_machine_that_is_preempted_is_told_as_that(tmp_path, cluster):
     three = RayConfig(num_cpus=3)  # of which only the new machine has so many
     runtime, _ = ray(mishaps.begin, (str(tmp_path), 0.0), workers=1, logs=tmp_path / "run/workers", settings=three)
     try:
-        ticket = runtime.submit(hanging())
+        ticket = runtime.submit(mishaps.task(HANGS))
         time.sleep(1)
         reason, deadline = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"), time.time() + 3
         assert GcsClient(address=cluster.address).drain_node(node.node_id, reason, "spot", int(deadline * 1000))[0]

@@ -57,7 +57,7 @@ class Row(NamedTuple):
     factor: float  # of the paper's step; 0 = the exact product
     product: float  # ||product - reference|| / ||reference||, by the mixing weights
     cosine: float  # of the angle between product and reference
-    alpha: float  # the same of the whole gradient by alpha
+    alpha: float  # the distance as of product, of the whole gradients by alpha
     signs: float  # share of alphas whose gradient has another sign
     term: float  # ||second-order term|| / ||the rest of the gradient||, by alpha
     first: float  # relative distance of the gradient at w, without look-ahead, by alpha

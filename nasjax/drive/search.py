@@ -73,16 +73,13 @@ def search(
     def summary(busy: int = 0) -> Summary:
         return so_far.summary(busy, runtime.workers)
 
-    def left() -> int | None:
-        return None if budget.trials is None else budget.trials - len(so_far.account.rows)
-
     def room() -> int | None:
         """Trials that may still start."""
         at_work = sum(len(candidates) for _, candidates, _ in running.values())
         return None if budget.trials is None else budget.trials - len(so_far.account.rows) - at_work
 
     def told(group: Group, found: list[dict[str, Any]], result: Any, origin: dict[str, int]) -> None:
-        for line in so_far.tell(group, found[: left()], result, origin):
+        for line in so_far.tell(group, found, result, origin):
             record(line)
         if group.open:
             waiting.append(group)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from tools import mishaps
+from tools.mishaps import task
 
-from nasjax.drive.work import Work
 from nasjax.runtime.inline import inline
 from nasjax.runtime.process import process
 from nasjax.runtime.ray import RayConfig, ray
@@ -13,10 +13,6 @@ from nasjax.types import Failure, Status
 
 FINE, DIES, HANGS, RAISES = 0, 1, 6, 9  # trials, as `mishaps.fate` has it
 OTHERS = {"process": process, "ray": ray}  # whose workers are other processes
-
-
-def task(trial):
-    return Work(np.zeros(2, np.uint32), np.int32([trial]), np.zeros((1, 2), np.int32), np.int32([-1]), {})
 
 
 def opened(name, request, folder):

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from nasjax.drive.work import Answer
+from nasjax.drive.work import Answer, Work
 from nasjax.types import Evaluation, Status
 
 HANG_S = 60.0
@@ -15,6 +15,10 @@ HANG_S = 60.0
 def fate(trial):
     """What happens to a trial: it dies at every attempt, dies once, hangs, raises, is NaN, or is fine."""
     return {1: "dies", 4: "dies once", 6: "hangs", 9: "raises", 12: "nan"}.get(trial % 25, "fine")
+
+
+def task(trial):
+    return Work(np.zeros(2, np.uint32), np.int32([trial]), np.zeros((1, 2), np.int32), np.int32([-1]), {})
 
 
 def begin(folder, seconds):

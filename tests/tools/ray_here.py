@@ -4,14 +4,14 @@ import os
 
 import pytest
 
+os.environ["RAY_AUTH_MODE"] = "disabled"  # before Ray is imported; else it writes a token into the home folder
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 STORE = 2**27
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """Ray on a machine of two CPUs, joined by this process."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # else it writes a token into the home folder
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     engine = pytest.importorskip("ray", exc_type=ImportError)
     from ray.cluster_utils import Cluster
 
