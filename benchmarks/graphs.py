@@ -8,7 +8,9 @@ nuclei at 48x48, batch 16. First, graphs are trained until every kind of part wa
 architectures. Their compilations are counted, the seconds of their first and tenth step measured, and whole children
 trained by strategy `parts`, by `exact` (a program per graph, compiling included) and by PyTorch eager in both memory
 formats: the same graphs, loss, optimiser, flips and quarter turns, and a validation at the end of every epoch. The
-sides take turns. Last, resident memory over many tiny graphs that train by parts.
+sides take turns; each of PyTorch's is a process of its own, which begins with a graph that is not counted: as it is
+installed, and with the allocator's settings that `keep_freed_memory` makes on our side. Last, resident memory over
+many tiny graphs that train by parts.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import gc
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -30,6 +34,7 @@ from nasjax.building.resolution_graph import BUILDER, RECIPE
 from nasjax.data.dataset import DataConfig, Dataset, load
 from nasjax.data.sources import Split
 from nasjax.evaluators.child import child
+from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.spaces.resolution_graph import ResolutionGraph
 from nasjax.spaces.resolution_graph_plan import GraphPlan
 from nasjax.tasks.segmentation import TASK
@@ -122,6 +127,25 @@ def steps_of(built, data, recipe, signature) -> list[float]:
         jax.block_until_ready(state)
         seconds.append(time.perf_counter() - began)
     return seconds
+
+
+FORMATS = ("NCHW", "channels_last")
+KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_MMAP_THRESHOLD_": str(2**30)}  # as `keep_freed_memory`
+
+
+def torch_seconds(archs: list[np.ndarray], memory: str, args: argparse.Namespace, environment: dict) -> list[float]:
+    """Of PyTorch for each graph, in a process with this environment."""
+    command = [sys.executable, __file__, f"--memory={memory}", f"--epochs={args.epochs}", f"--levels={args.levels}"]
+    told = json.dumps([arch.tolist() for arch in archs])
+    done = subprocess.run(
+        [*command, f"--threads={args.threads}"],
+        input=told,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
 
 
 def torch_side(data: Dataset, threads: int):
@@ -237,7 +261,7 @@ def torch_side(data: Dataset, threads: int):
             net.train()
         return time.perf_counter() - began
 
-    return train, list(formats)
+    return train
 
 
 def resident_mib() -> float:
@@ -272,13 +296,24 @@ def main() -> None:
     parser.add_argument("--graphs", type=int, default=500, help="tiny ones of the measurement of memory; 0 = none")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
     parser.add_argument("--skip-torch", action="store_true")
+    parser.add_argument("--memory", choices=FORMATS, help=argparse.SUPPRESS)  # PyTorch's side; graphs on stdin
     args = parser.parse_args()
-    compilations = Compilations()
     data = load(DataConfig(name="nuclei"))
-    arrays, signature = resident(data), TASK.signature(data)
     recipe = dataclasses.replace(RECIPE, epochs=args.epochs)
     space = ResolutionGraph(levels=args.levels, channels=(8,), min_params=5_000, max_params=2_000_000)
-    build, stream = builds(BUILDER, space, None, signature), architectures(space)
+    signature = TASK.signature(data)
+    build = builds(BUILDER, space, None, signature)
+    if args.memory:
+        train, plans = (
+            torch_side(data, args.threads),
+            [build(np.asarray(a, np.int32)).plan for a in json.load(sys.stdin)],
+        )
+        train(plans[0], recipe, args.memory)
+        print(json.dumps([train(plan, recipe, args.memory) for plan in plans]))
+        return
+    keep_freed_memory()
+    compilations = Compilations()
+    arrays, stream = resident(data), architectures(space)
     parts, exact = (
         child(build, data, TASK, recipe=recipe, last_epochs=1, parts=kind == "parts") for kind in ("parts", "exact")
     )
@@ -308,11 +343,11 @@ def main() -> None:
     facts["first step / tenth step"] = {"median": float(np.median(ratios)), "all": np.round(ratios, 2).tolist()}
     facts["first step / median of the next nine"] = np.round(typical, 2).tolist()
     facts["tenth step, s"] = np.round(seconds[:, 9], 3).tolist()
-    if not args.skip_torch:
-        train, formats = torch_side(data, args.threads)
-        for name in formats:
-            sides[f"PyTorch {name}"] = [train(built.plan, recipe, name) for built in builts]
+    for name in () if args.skip_torch else FORMATS:
+        sides[f"PyTorch {name}"] = torch_seconds(archs, name, args, {})
     sides["parts, again"] = [one(parts, n, arch) for n, arch in enumerate(archs)]
+    for name in () if args.skip_torch else FORMATS:
+        sides[f"PyTorch {name}, freed memory kept"] = torch_seconds(archs, name, args, KEEPING)
     if args.exact:
         for name in ("exact", "exact, compiled before"):
             sides[name] = [one(exact, n, arch) for n, arch in enumerate(archs[: args.exact])]

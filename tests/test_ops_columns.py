@@ -44,14 +44,15 @@ def test_the_direct_form_takes_columns_where_they_pay(monkeypatch):
         jax.make_jaxpr(jax.grad(lambda w, x: conv._direct(x, w, (1, 1), None).sum()))(w, x)
         return len(called)
 
-    both, way_back, neither = 2, 1, 0
-    assert run((3, 3), 24, 8) == run((3, 1), 24, 8) == both
-    assert run((3, 3), 16, 16) == run((3, 1), 16, 16) == way_back
-    assert run((3, 3), 8, 8) == neither
-    assert run((3, 3), 24, 8, side=1024) == neither  # a sample's columns would take 300 MB
+    both, one, neither = 2, 1, 0
+    assert run((3, 3), 48, 16) == run((3, 1), 48, 16) == both
+    assert run((3, 3), 32, 32) == run((3, 1), 16, 48) == one  # the way back
+    assert run((3, 3), 24, 8) == one  # forward
+    assert run((3, 3), 16, 16) == run((3, 3), 8, 56) == neither
+    assert run((3, 3), 48, 16, side=1024) == neither  # a sample's columns would take 600 MB
 
 
-def test_a_kernel_of_3x3_is_spectral_only_where_columns_do_not_pay():
+def test_a_kernel_of_3x3_is_spectral_only_where_columns_do_not_fit():
     assert not conv.spectral_pays((16, 8, 8, 256), (3, 3, 256, 256))
     assert conv.spectral_pays((16, 8, 8, 256), (5, 5, 256, 256))
     assert conv.spectral_pays((1, 64, 64, 600), (3, 3, 600, 600))

@@ -13,6 +13,7 @@ from nasjax.commands.configuration import defaults_of, record_of
 from nasjax.commands.inspection import arch_of, built_of
 from nasjax.commands.searching import Record, report, watch_of
 from nasjax.runtime import hosts
+from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json
 from nasjax.store import checkpoint, plugin, workdir
 from nasjax.types import Built, Metric
@@ -74,6 +75,7 @@ def retrain(
         plugin.keep(path, config.plugin)
         if before is not None:
             before(path, watch)
+        keep_freed_memory()
         data = load(config.data)
         hosts.agree("the samples", data.sha256)
         form = task.signature(data)

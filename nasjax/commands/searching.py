@@ -11,6 +11,7 @@ from typing import Any
 from nasjax import catalog
 from nasjax.commands.configuration import defaults_of, from_tree, record_of
 from nasjax.runtime import hosts
+from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json
 from nasjax.store import plugin, workdir
 from nasjax.types import Experiment, Outcome, Runtime, Watch
@@ -68,6 +69,7 @@ def _workers(
             "--workers=N instead"
         )
     if not getattr(config, "workers", 0):
+        keep_freed_memory()
         yield None, experiment.facts()
         return
 
@@ -105,6 +107,7 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
     from nasjax.drive.work import worker
     from nasjax.runtime.compile_cache import own_cache
 
+    keep_freed_memory()
     publish = own_cache(Path(cache)) if cache else lambda: None
     if source and plugin.use(source) != tree["plugin"]:  # edited since, or another one on this machine
         raise ValueError(

@@ -15,8 +15,10 @@ from jax import lax
 
 from nasjax.ops.pieces import piece_of
 
-_FLOATS = 1_500_000  # columns of a piece: 6 MB; half or twice as many are slower (16x16 and 32x32)
-_MOST = 8 * _FLOATS  # columns of one sample, beyond which the memory they take outweighs the time they save
+_FLOATS = (
+    750_000  # columns of a piece, 3 MB: of twice as many the gradients take up to 1.6x longer where caches are small
+)
+_MOST = 12_000_000  # columns of one sample, beyond which the memory they take outweighs the time they save
 
 
 def fit(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
@@ -25,9 +27,9 @@ def fit(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
 
 
 def pay(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
-    """Whether `gradients` beats convolutions on CPU: always, but with few input channels (2.5x at 8x8 with 256 channels
-    and 16 samples, 2.6x at 32x32 with 64, 1.3x at 64x64 with 32; 0.7x with 3)."""
-    return w[2] >= 16 and fit(x, w)
+    """Whether `gradients` beats convolutions on CPU: with many channels (1.2x from 36 to 36, 32x32 and 64 samples; 0.7x
+    from 24 to 24 and 0.5x from 16 to 16; 0.7x from 3)."""
+    return w[2] >= 16 and w[2] + w[3] >= 64 and fit(x, w)
 
 
 def forward(x: jax.Array, w: jax.Array, precision: Any = None) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from nasjax.ops import backend, columns
-from nasjax.ops.pieces import piece_of
+from nasjax.ops.pieces import piece_of_at_least
 from nasjax.ops.spectral import DENSE, spectral_conv, spectral_conv_looped
 
 _DIMS = ("NHWC", "HWIO", "NHWC")
@@ -97,7 +97,7 @@ def spectral_pays(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
     8x8, where the spectra of the kernels outweigh the images).
     """
     (_, height, width, _), (kh, kw, c_in, c_out) = x, w
-    if kh == kw == 3 and columns.pay(x, w):
+    if kh == kw == 3 and columns.fit(x, w):
         return False
     if kw == 1:
         height, width, kh, kw = width, height, kw, kh
@@ -155,14 +155,15 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, kernel: tuple[int, int], precis
     """The kernel gradient as a forward convolution: channels play the batch, g the kernel, samples the channels.
 
     The transposes are spelt out because XLA's CPU backend rearranges a convolution of other dimension numbers only
-    outside control flow, and falls to a naive loop inside. The batch is taken in pieces whose "kernel" stays in cache
-    (4,096 positions: 3x faster than in one piece at 32x32). XLA packs patches of the "batch" operand, so that is
-    the tensor with fewer channels; if it is g, the taps come out reversed.
+    outside control flow, and falls to a naive loop inside. The batch is taken in pieces whose "kernel" stays in cache,
+    of no fewer samples than a vector has lanes: with 8 channels at 48x48 a piece of one sample takes 10x longer. XLA
+    packs patches of the "batch" operand, so that is the tensor with fewer channels; if it is g, the taps come out
+    reversed.
     """
     swap = g.shape[3] < x.shape[3]
     a, b = (g, x) if swap else (x, g)
-    batch, height, width, _ = x.shape
-    piece = piece_of(batch, height * width, 4096)
+    batch = x.shape[0]
+    piece = piece_of_at_least(batch, 8)
 
     def gradient(a: jax.Array, b: jax.Array) -> jax.Array:  # [kh, kw, Ca, Cb]
         pads = [(k // 2, k // 2) for k in kernel]

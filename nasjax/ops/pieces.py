@@ -16,3 +16,10 @@ def piece_of(batch: int, sample: int, most: int) -> int:
     if export.is_symbolic_dim(batch):
         return 1
     return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * sample <= most))
+
+
+def piece_of_at_least(batch: int, least: int) -> int:
+    """Samples in a piece: the smallest divisor of the batch that is no less than `least`, or the batch."""
+    if export.is_symbolic_dim(batch):
+        return 1
+    return min((n for n in range(least, batch + 1) if batch % n == 0), default=batch)

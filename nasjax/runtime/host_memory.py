@@ -1,0 +1,31 @@
+"""Memory of the host: a training step asks for the same arrays again and again."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's `mallopt`
+_SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Lets this process keep the memory that it frees, for the next array of that size.
+
+    By default glibc gives arrays above some size back to the system, which clears each page before it is used again. A
+    step of a DARTS search network (4 cells, 16 channels, 32x32, batch 16) so had 110,000 page faults, a tenth of its
+    CPU time; of segmentation graphs it was a sixth. What the process holds at its peak it holds from then on.
+
+    Returns:
+      Whether it was done: on Linux with glibc, unless the environment sets these thresholds.
+    """
+    chosen = any(name in os.environ for name in _SET_BY_USER) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if sys.platform != "linux" or chosen:
+        return False
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    return set_option is not None and all(
+        set_option(option, size) == 1 for option, size in [(_TRIM_THRESHOLD, 2**31 - 1), (_MMAP_THRESHOLD, 2**30)]
+    )
