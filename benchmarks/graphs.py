@@ -338,10 +338,12 @@ def main() -> None:
     before = compilations.count
     seconds = np.array([steps_of(built, arrays, recipe, signature) for built in builts])
     ratios, typical = seconds[:, 0] / seconds[:, 9], seconds[:, 0] / np.median(seconds[:, 1:], 1)
+    noise = seconds[:, 1:].max(1) / np.median(seconds[:, 1:], 1)
     sides: dict[str, list[float]] = {"parts": [one(parts, n, arch) for n, arch in enumerate(archs)]}
     facts["compilations of unseen graphs"] = compilations.count - before
     facts["first step / tenth step"] = {"median": float(np.median(ratios)), "all": np.round(ratios, 2).tolist()}
     facts["first step / median of the next nine"] = np.round(typical, 2).tolist()
+    facts["slowest of the next nine / their median"] = np.round(noise, 2).tolist()
     facts["tenth step, s"] = np.round(seconds[:, 9], 3).tolist()
     for name in () if args.skip_torch else FORMATS:
         sides[f"PyTorch {name}"] = torch_seconds(archs, name, args, {})
@@ -355,7 +357,8 @@ def main() -> None:
     print(f"{np.mean([b.macs for b in builts]):,.0f} macs an image, {args.epochs} epochs of {len(data.train.y)}")
     print(f"warm-up: {facts['warm_up']}; compilations of unseen graphs: {facts['compilations of unseen graphs']}")
     print(f"first step / tenth step: median {np.median(ratios):.2f}, largest {ratios.max():.2f}")
-    print(f"first step / median of the next nine: median {np.median(typical):.2f}, largest {typical.max():.2f}\n")
+    print(f"first step / median of the next nine: median {np.median(typical):.2f}, largest {typical.max():.2f}")
+    print(f"slowest of the next nine / their median: median {np.median(noise):.2f}, largest {noise.max():.2f}\n")
     print("| side | graphs | individuals an hour | the same graphs by parts |\n| --- | --- | --- | --- |")
     for name, found in sides.items():
         own = sum(sides["parts, again"][: len(found)])

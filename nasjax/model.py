@@ -15,7 +15,7 @@ from nasjax import catalog
 from nasjax.settings import as_json, from_json
 from nasjax.store import checkpoint, plugin
 from nasjax.train.step import example
-from nasjax.types import Network, PyTree, Signature, Task
+from nasjax.types import Network, PyTree, Signature, Task, carries_state
 
 
 class Model(NamedTuple):
@@ -166,7 +166,7 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
         mean, std = _whitening(tree)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
-    stateful = bool(jax.tree.leaves(network.carry(1)))
+    stateful = carries_state(network.carry)
     shape, names = tuple(tree["shape"]), tuple(tree["names"])
     variables = checkpoint.restore(path / "model", "weights", template)
 

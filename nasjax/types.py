@@ -85,6 +85,11 @@ def no_carry(batch_size: int) -> PyTree:
     return ()
 
 
+def carries_state(carry: Callable[[int], PyTree]) -> bool:
+    """Whether a network with this `carry` hands a state from one step to the next."""
+    return bool(jax.tree.leaves(carry(1)))
+
+
 class Network(NamedTuple):
     """A space's way of computing. `variables` = {"params": ...}, and other collections such as "batch_stats".
 

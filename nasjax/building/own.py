@@ -17,7 +17,7 @@ from nasjax.building.counting import count
 from nasjax.nets.own import own_network, plain
 from nasjax.spaces.site_space import values_of
 from nasjax.train.step import example
-from nasjax.types import Builder, Built, Masked, Network, PyTree, Signature
+from nasjax.types import Builder, Built, Masked, Network, PyTree, Signature, carries_state
 
 Guard = Callable[[Callable[..., Any]], Callable[..., Any]]  # errors of a user's function as one line with its place
 
@@ -102,7 +102,7 @@ def _source_of(function: Callable[..., Any] | None) -> str:
 
 def _check_outputs(outputs: Any, signature: Signature, network: Network) -> None:
     """Raises ValueError unless the network gives one row of `signature.outputs` numbers (or a pair with such a row)."""
-    if jax.tree.leaves(network.carry(1)):
+    if carries_state(network.carry):
         outputs = outputs[0]
     first = outputs[0] if isinstance(outputs, tuple) else outputs
     shape = getattr(first, "shape", None)

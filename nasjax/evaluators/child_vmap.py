@@ -15,7 +15,7 @@ from nasjax.train.compiling import compile_lowered
 from nasjax.train.fit import Run, advance
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, TrainState, example, trainer
-from nasjax.types import Key, Masked, Signature, Task, one_line
+from nasjax.types import Key, Masked, Signature, Task, carries_state, one_line
 
 
 def vmapped(
@@ -60,9 +60,8 @@ def vmapped(
         begin = compile_lowered(jax.jit(jax.vmap(start)).lower(keys, archs))
         state = jax.eval_shape(jax.vmap(start), keys, archs)
         run = jax.jit(jax.vmap(train.run, (0, 0, 0, 0, None, None, None)), donate_argnums=1)
-        rates, t = jnp.zeros(count), jnp.int32(0)
-        recurrent = bool(jax.tree.leaves(network.carry(1)))
-        return train, begin, compile_lowered(run.lower(keys, state, archs, rates, data, t, t), thorough=recurrent)
+        lowered = run.lower(keys, state, archs, jnp.zeros(count), data, jnp.int32(0), jnp.int32(0))
+        return train, begin, compile_lowered(lowered, thorough=carries_state(network.carry))
 
     def attempt(key: Key, children: Sequence[Child], size: int) -> list[Outcome]:
         """One chunk, filled up to `size` by repeating its first child."""

@@ -18,7 +18,7 @@ import optax
 
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
-from nasjax.types import Key, Metric, Signature, Task
+from nasjax.types import Key, Metric, Signature, Task, carries_state
 
 UNKNOWN, END = "<unk>", "<eos>"  # of a vocabulary that has them: any other word, and the end of a line
 _TOKENS = 100  # that predict adds
@@ -120,7 +120,7 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
 
 def _reader(model: Any) -> Any:
     """feed(tokens) -> logits f32[words] after all tokens fed so far, of the whole text or of the last window."""
-    if jax.tree.leaves(model.carry(1)):
+    if carries_state(model.carry):
         step = jax.jit(lambda variables, x, state: model.apply(variables, (x, state)))
         state = model.carry(1)
 

@@ -21,7 +21,7 @@ from nasjax.train.compiling import options
 from nasjax.train.passes import KEPT, Call, compile_ahead, evaluated, now, record, reverse
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, cast, descent, first_nan, pieces_of, pipeline_programs, rate_now
-from nasjax.types import Key, Network, PyTree, Task
+from nasjax.types import Key, Network, PyTree, Task, carries_state
 
 
 class PartsState(NamedTuple):
@@ -58,7 +58,7 @@ def unsuited(network: Network, recipe: Recipe) -> str:
     """Why the network cannot be trained part by part, "" where it can."""
     if not network.parts:
         return "it is not made of parts"
-    if jax.tree.leaves(network.carry(1)):
+    if carries_state(network.carry):
         return "it carries state from step to step"
     return "the recipe has refresh_epochs" if recipe.refresh_epochs else ""
 

@@ -15,7 +15,7 @@ from nasjax.train.compiling import compile_lowered
 from nasjax.train.parallel import data_parallel, device_count, replicate
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, TrainState, example, pipeline_programs, trainer
-from nasjax.types import Key, Network, PyTree, Signature, Task
+from nasjax.types import Key, Network, PyTree, Signature, Task, carries_state
 
 DISPATCH_S = 4.0  # seconds of work handed over at a time, so that Ctrl-C answers and saving is prompt
 
@@ -154,7 +154,7 @@ def fit(
     """
     key_init, key_train = jax.random.split(key)
     variables = network.init(key_init, choice, example(network, sample_of(data, task)))
-    if jax.tree.leaves(network.carry(1)):
+    if carries_state(network.carry):
         devices = 1
     train = training(network, recipe, data, task, variables, devices)
     if state is None:

@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 from nasjax.ops.collective import mean
 from nasjax.train import schedules
 from nasjax.train.recipe import Recipe
-from nasjax.types import Key, Network, PyTree, Signature, Task
+from nasjax.types import Key, Network, PyTree, Signature, Task, carries_state
 
 _UNDECAYED = {"kernels": ("gamma", "beta", "bias"), "kernels_and_biases": ("gamma", "beta")}  # by `Recipe.decay_on`
 _EVAL_BATCH = 512  # samples of a validation at a time; the streams of a contiguous task are as many as in training
@@ -124,8 +124,7 @@ def pieces_of(y: PyTree, recipe: Recipe, task: Task) -> tuple[int, int]:
 def example(network: Network, signature: Signature) -> PyTree:
     """Zeros in the form of a batch of one sample, for `network.init`."""
     x = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), signature.inputs)
-    carry = network.carry(1)
-    return (x, carry) if jax.tree.leaves(carry) else x
+    return (x, network.carry(1)) if carries_state(network.carry) else x
 
 
 def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, task: Task) -> Trainer:
@@ -144,7 +143,7 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
     clip = [optax.clip_by_global_norm(recipe.clip)] if recipe.clip else []
     optimiser = optax.chain(*clip, *descent(recipe, blank["params"]))
     fresh = network.carry(min(recipe.batch_size, train_size))
-    stateful = bool(jax.tree.leaves(fresh))
+    stateful = carries_state(network.carry)
 
     def start(variables: PyTree) -> TrainState:
         params = _ravel(variables["params"])

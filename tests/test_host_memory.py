@@ -1,0 +1,47 @@
+"""A process that trains keeps the memory that it frees: looked at from outside, by its page faults."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import json, resource, sys
+import numpy as np
+from nasjax.runtime.host_memory import keep_freed_memory
+
+kept = [keep_freed_memory() for _ in range(2)] if sys.argv[1] == "keep" else []
+def work():
+    for _ in range(20):
+        np.ones(2_000_000)  # 16 MB, dropped at once
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(json.dumps([kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before]))
+"""
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+
+
+def told(what, **environment):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, what], env=clean | environment, capture_output=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def test_freed_memory_is_used_again():
+    (_, without), (kept, with_it) = told("leave", MALLOC_MMAP_THRESHOLD_="131072"), told("keep")
+    assert kept == [True, True]
+    assert with_it < 100 < 1_000 < without
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"MALLOC_TRIM_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072"}]
+)
+def test_what_the_user_set_stays(chosen):
+    assert told("keep", **chosen)[0] == [False, False]
