@@ -16,6 +16,7 @@ from nasjax.runtime.ray import RayConfig
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.spaces.cell_tree import CellTree
 from nasjax.spaces.conv_chain import ConvChain, variant
+from nasjax.spaces.resolution_graph import ResolutionGraph
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.train.recipe import Recipe
 from nasjax.types import (
@@ -159,6 +160,8 @@ def preset(
         chosen, form = builder.small
     recipe = builder.recipe or Recipe(augment=default_augment(dataset))
     long = 300 if builder.recipe is None else recipe.epochs  # epochs of the paper's last training
+    if not paper and isinstance(chosen, ResolutionGraph):  # 200 steps of SGD at the paper preset's rate learn nothing
+        recipe = dataclasses.replace(recipe, optimizer="adam")
     if paper and isinstance(chosen, CellTree):
         recipe = MEDIUM
     if paper and isinstance(chosen, TabularCell):
