@@ -21,19 +21,19 @@ from nasjax.train.compiling import options
 from nasjax.train.passes import KEPT, Call, compile_ahead, evaluated, now, record, reverse
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, cast, descent, first_nan, pieces_of, pipeline_programs, rate_now
-from nasjax.types import Key, Network, PyTree, Task, carries_state
+from nasjax.types import Array, Key, Network, PyTree, Task, carries_state
 
 
 class PartsState(NamedTuple):
-    """One network in training."""
+    """One network in training. Before the first step everything is on the host: the programs that read it move it."""
 
     own: tuple[PyTree, ...]  # variables of every part
     optimiser: tuple[PyTree, ...]  # optax states, of every part's weights as one vector
-    order: jax.Array  # i32[N], this epoch's order of the training part
-    train_loss: jax.Array  # f32[epochs], as in `TrainState`
-    valid_metric: jax.Array  # f32[epochs]
-    step: jax.Array  # i32, steps done
-    nan_epoch: jax.Array  # i32
+    order: Array  # i32[N], this epoch's order of the training part
+    train_loss: Array  # f32[epochs], as in `TrainState`
+    valid_metric: Array  # f32[epochs]
+    step: Array  # i32, steps done
+    nan_epoch: Array  # i32
 
 
 class PartsTrainer(NamedTuple):
@@ -81,11 +81,11 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
         return PartsState(
             own=own,
             optimiser=tuple(_at_rest(recipe, _shapes(one.get("params", {}))) for one in own),
-            order=jnp.asarray(np.zeros(train_size, np.int32)),
-            train_loss=jnp.asarray(np.zeros(recipe.epochs, np.float32)),
-            valid_metric=jnp.asarray(np.zeros(recipe.epochs, np.float32)),
-            step=jnp.asarray(np.int32(0)),
-            nan_epoch=jnp.asarray(np.int32(0)),
+            order=np.zeros(train_size, np.int32),
+            train_loss=np.zeros(recipe.epochs, np.float32),
+            valid_metric=np.zeros(recipe.epochs, np.float32),
+            step=np.zeros((), np.int32),
+            nan_epoch=np.zeros((), np.int32),
         )
 
     def variables(state: PartsState) -> PyTree:
