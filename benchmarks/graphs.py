@@ -6,7 +6,8 @@
 Workload: random and mutated graphs of `resolution_graph` with 8 channels at level 0, on the generated
 nuclei at 48x48, batch 16. First, graphs are trained until every kind of part was met; then come graphs with other
 architectures. Their compilations are counted and the seconds of their first ten steps measured: the first against the
-tenth, and the ninth against the tenth for what chance does to such a ratio. Then whole children are trained by
+tenth, and the ninth against the tenth for what chance does to such a ratio; with `--begun` also medians of so many
+first and tenth steps of one graph, whose network is built and begun anew each time. Then whole children are trained by
 strategy `parts`, by `exact` (a program per graph, compiling included) and by PyTorch eager in both memory formats: the
 same graphs, loss, optimiser, flips and quarter turns, and a validation at the end of every epoch. The sides take
 turns; each of PyTorch's is a process of its own, which begins with a graph that is not counted: as it is installed,
@@ -292,6 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=6, help="graphs never seen before")
     parser.add_argument("--timed", type=int, default=40, help="of such, whose first ten steps are timed")
+    parser.add_argument("--begun", type=int, default=1, help="times that each of these is begun anew, for medians")
     parser.add_argument("--exact", type=int, default=2, help="of them, trained by `exact` too")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--levels", type=int, default=5, help="of the graphs' resolutions")
@@ -337,8 +339,11 @@ def main() -> None:
     }
     archs = unseen(space, build, stream, seen, max(args.count, args.timed))
     before = compilations.count
-    seconds = np.array([steps_of(build(arch), arrays, recipe, signature) for arch in archs[: args.timed]])
+    timed = archs[: args.timed]
+    begun = [[steps_of(build(arch), arrays, recipe, signature) for _ in range(args.begun)] for arch in timed]
+    seconds, middle = np.array(begun)[:, 0], np.median(begun, 1)
     ratios = {step: seconds[:, i] / seconds[:, 9] for step, i in (("first", 0), ("ninth", 8))}
+    ratios |= {f"median of {args.begun} first": middle[:, 0] / middle[:, 9]}
     archs = archs[: args.count]
     builts = [build(arch) for arch in archs]
     sides: dict[str, list[float]] = {"parts": [one(parts, n, arch) for n, arch in enumerate(archs)]}
@@ -358,9 +363,9 @@ def main() -> None:
     print(f"{np.mean([b.macs for b in builts]):,.0f} macs an image, {args.epochs} epochs of {len(data.train.y)}")
     print(f"warm-up: {facts['warm_up']}; compilations of unseen graphs: {facts['compilations of unseen graphs']}")
     for step, of in ratios.items():
-        low, middle, high = np.quantile(of, (0.25, 0.5, 0.75))
+        low, mid, high = np.quantile(of, (0.25, 0.5, 0.75))
         print(
-            f"{step} step / tenth of {len(of)} graphs: median {middle:.2f}, quartiles {low:.2f} and {high:.2f}, ",
+            f"{step} step / tenth of {len(of)} graphs: median {mid:.2f}, quartiles {low:.2f} and {high:.2f}, ",
             end="",
         )
         print(f"largest {of.max():.2f}, {np.mean(of > 1.2):.0%} above 1.2")
