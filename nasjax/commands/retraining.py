@@ -73,9 +73,9 @@ def retrain(
         path = held.enter_context(hosts.own_workdir(path, record))
         held.enter_context(workdir.opened(path, record, defaults=defaults_of(config), changed_plugin=changed_plugin))
         plugin.keep(path, config.plugin)
+        keep_freed_memory()
         if before is not None:
             before(path, watch)
-        keep_freed_memory()
         data = load(config.data)
         hosts.agree("the samples", data.sha256)
         form = task.signature(data)

@@ -15,9 +15,7 @@ from jax import lax
 
 from nasjax.ops.pieces import piece_of
 
-_FLOATS = (
-    750_000  # columns of a piece, 3 MB: of twice as many the gradients take up to 1.6x longer where caches are small
-)
+_FLOATS = 750_000  # columns of a piece: 3 MB; with twice as many gradients take up to 1.6x longer in small caches
 _MOST = 12_000_000  # columns of one sample, beyond which the memory they take outweighs the time they save
 
 
