@@ -52,7 +52,7 @@ SMALL = (  # Zaremba et al. 2014, section 4.1
 RATES = (  # of the compared networks: with the LSTM's rate some cells diverge, so each takes the best of three
     "retrain.grid=true",
     "retrain.grid_epochs=2",
-    "retrain.grid_learning_rates=5,10,20",
+    "retrain.grid_learning_rates=1.25,5,20",
     *(f"retrain.grid_{name}=()" for name in ("decays", "init_scales", "dropouts")),
 )
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from nasjax.nets.cell_parts import Mode, normalise
 from nasjax.nets.numerics import cast, precision
+from nasjax.ops.activation import relu, relu6
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
 from nasjax.spaces.choice_chain import LayerShape
@@ -129,7 +130,7 @@ def apply_step(
         x = conv2d(x, kernel, (step.stride, step.stride), precision=precision(mode.dtype))
     x, after = normalise(params, stats, x, mode)
     if step.activation != "none":
-        x = jnp.clip(x, 0, 6) if step.activation == "relu6" else jax.nn.relu(x)
+        x = relu6(x) if step.activation == "relu6" else relu(x)
     if step.widths and factor is not None:  # a narrower kernel is a slice of the widest: other channels do not exist
         keep = jnp.arange(step.c_out) < jnp.asarray(step.widths)[factor]
         x = jnp.where(keep[None, None, None], x, 0)

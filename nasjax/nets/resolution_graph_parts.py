@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from nasjax.nets.cell_parts import Mode, wide
 from nasjax.nets.numerics import cast, precision
+from nasjax.ops.activation import relu, relu6
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
 from nasjax.ops.norm import batch_norm
@@ -91,10 +92,10 @@ class Spot:
 
     def run(self, params: PyTree, stats: PyTree, inputs: Values, mode: Mode) -> tuple[Values, PyTree]:
         x, norm = normalise(params["norm"], stats["norm"], inputs[0], mode)
-        x = jax.nn.relu(x)
+        x = relu(x)
         y, after = run_steps(self.steps, params, stats, x, mode)
         y = x + y
-        return (jax.nn.relu(y) if self.op == RESNET else y,), {"norm": norm, **after}
+        return (relu(y) if self.op == RESNET else y,), {"norm": norm, **after}
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def run_steps(
         if step.norm:
             x, after[name] = normalise(params[name], stats[name], x, mode)
         if step.activation != "none":
-            x = jnp.clip(x, 0, 6) if step.activation == "relu6" else jax.nn.relu(x)
+            x = relu6(x) if step.activation == "relu6" else relu(x)
     return x, after
 
 
