@@ -70,10 +70,10 @@ def configuration(method: str, args: argparse.Namespace, *settings: str) -> Any:
     return override(config, f"data.data_dir={args.data_dir}", *plain, *settings)
 
 
-def searched(name: str, args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
-    """The trials of one search."""
+def configured(name: str, args: argparse.Namespace, seed: int) -> Any:
+    """The configuration of one search."""
     method, changes = SEARCHES[name]
-    config = configuration(
+    return configuration(
         method,
         args,
         f"seed={seed}",
@@ -96,10 +96,12 @@ def searched(name: str, args: argparse.Namespace, seed: int) -> list[dict[str, A
         f"workers={args.workers}",
         *changes,
     )
-    data = load(config.data)
-    print(json.dumps({"unigram": unigram(data.train.y, data.valid.y)}), flush=True)
+
+
+def searched(name: str, args: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
+    """The trials of one search."""
     path = args.workdir / f"{name.replace(', ', '_')}-s{seed}"
-    commands.search(config, path)
+    commands.search(configured(name, args, seed), path)
     return [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
 
 
@@ -124,6 +126,9 @@ def top(trials: list[dict[str, Any]], every: int) -> list[list[float]]:
 
 def search(args: argparse.Namespace) -> dict[str, Any]:
     """All searches; their curves, and the best cell."""
+    data = load(configured("random", args, 0).data)  # of all searches
+    frequencies = unigram(data.train.y, data.valid.y)
+    print(json.dumps({"unigram": frequencies}), flush=True)
     found: dict[str, Any] = {}
     best = (math.inf, None)
     for seed in range(args.seeds):
@@ -144,7 +149,7 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
     for name, rows in found.items():
         ends = np.array([row["top"][-1] for row in rows])
         print(name, *(f"top {k}: {ends[:, i].mean():.1f} +- {ends[:, i].std():.1f}" for i, k in enumerate(TOP)))
-    return {"searches": found, "best": {"perplexity": best[0], "arch": best[1]}}
+    return {"unigram": frequencies, "searches": found, "best": {"perplexity": best[0], "arch": best[1]}}
 
 
 def trained(name: str, arch: str, args: argparse.Namespace, window: int, *settings: str) -> dict[str, Any]:
