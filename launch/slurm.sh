@@ -10,7 +10,7 @@
 # time goes on when the same line is submitted again.
 # Usage: sbatch [--nodes=N ...] launch/slurm.sh FLAGS of nasjax.launch
 set -euo pipefail
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")  # all of them: a pipe closed after the first line is an error
 command=(exec "${PYTHON:-.venv/bin/python}" -m nasjax.launch "$@")
-command+=(--coordinator="$first:${PORT:-8476}" --processes="$SLURM_NNODES")
+command+=(--coordinator="${hosts%%$'\n'*}:${PORT:-8476}" --processes="$SLURM_NNODES")
 srun --kill-on-bad-exit=1 bash -c "${command[*]@Q} --process=\$SLURM_NODEID"

@@ -32,7 +32,7 @@ SHARED = ("--method=darts", "--set", "search.order=first", "--workdir=a b")
 STAND_INS = {
     "python": "exec 9>> {record}; flock 9; printf '%s\\0' \"$@\" >&9; printf '\\n\\0' >&9",
     "ssh": 'exec bash -c "${{@: -1}}"',
-    "scontrol": "printf 'one\\ntwo\\n'",
+    "scontrol": "printf 'one\\n'; sleep 0.2; printf 'two\\n'",  # slow: a reader that closes the pipe early breaks it
     "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
 }
 
