@@ -39,6 +39,7 @@ SEARCHES = {
     "reinforce, paper": ("reinforce_rnn", []),
     "random": ("random", []),
 }
+KNOWN = {"NASCell": "NASCELL", "LSTM": "LSTM"}  # beside the one that was found
 TOP = (1, 5, 15)
 WINDOW = 20  # words over which a gradient of a search reaches back
 SMALL = (  # Zaremba et al. 2014, section 4.1
@@ -165,11 +166,13 @@ def trained(name: str, arch: str, args: argparse.Namespace, window: int, *settin
 
 def compared(args: argparse.Namespace, kind: str, vocabulary: int, window: int, *settings: str) -> dict[str, Any]:
     """The best cell found, NASCell and LSTM as wide as makes them equal in parameters."""
-    cells = {"found": json.dumps(search(args)["best"]["arch"]), "NASCell": "NASCELL", "LSTM": "LSTM"}
+    cells = dict(KNOWN)
+    if "found" in args.networks:
+        cells["found"] = json.dumps(search(args)["best"]["arch"])
     rows = {}
-    for name, arch in cells.items():
+    for name in args.networks:
         hidden = hidden_for(args.params, matrices=4 if name == "LSTM" else 8, vocabulary=vocabulary)
-        rows[name] = trained(f"{kind} {name}", arch, args, window, f"form.hidden={hidden}", *COMPARED, *settings)
+        rows[name] = trained(f"{kind} {name}", cells[name], args, window, f"form.hidden={hidden}", *COMPARED, *settings)
     return rows
 
 
@@ -189,6 +192,9 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, default=2, help="processes of a search; a cell keeps one core busy")
     parser.add_argument("--params", type=int, default=4_640_000, help="of the compared networks")
+    parser.add_argument(
+        "--networks", nargs="*", default=["found", *KNOWN], choices=["found", *KNOWN], help="to compare"
+    )
     parser.add_argument("--final_tokens", type=int, default=None, help="that the compared networks train on; all")
     args = parser.parse_args()
     result: dict[str, Any]
