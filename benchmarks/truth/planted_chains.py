@@ -9,6 +9,8 @@ and 4.1). Every seed has a hidden chain of its own; all seeds of a setting are o
 
 `permuted`: the rewards of a batch go to other children of it, so that nothing can be learned. `no attention`: no
 gradient reaches the weights that choose skips. Reported are the means of the last samples, both halves apart.
+The hidden chain's skips are drawn at random, so that a controller can only learn each of them by heart; with
+`--skips=all` every one is there, which a few weights of the attention can say.
 """
 
 from __future__ import annotations
@@ -83,9 +85,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=12_800)
     parser.add_argument("--last", type=int, default=640, help="samples at the end whose means are reported")
     parser.add_argument("--rate", type=float, default=6e-4, help="of the controller; the paper's")
+    parser.add_argument("--skips", choices=["random", "all"], default="random", help="of the hidden chain")
     parser.add_argument("--only", nargs="*", default=[], help="settings to run; all if none")
     args = parser.parse_args()
     space = variant("v1")
+    is_skip = np.array([site.group == "anchor" for site in space.sites])
     rows: dict[str, Any] = {}
     print(f"{args.seeds} seeds, {args.samples} samples, rate {args.rate}; means of the last {args.last}")
     print(f"{'setting':14} {'tokens':>16} {'skips':>16} {'reward':>16}      s")
@@ -97,6 +101,8 @@ def main() -> None:
         def run(key: Key, searcher: Searcher = searcher, permuted: bool = permuted) -> Any:
             key_hidden, key_search = jax.random.split(key)
             hidden = space.sample(key_hidden, space.max_layers)
+            if args.skips == "all":
+                hidden = jnp.where(is_skip, 1, hidden)
             history = scan(key_search, searcher, planted(space, hidden, permuted), trials=args.samples, width=BATCH)
             return history.info["tokens"], history.info["anchors"]
 
