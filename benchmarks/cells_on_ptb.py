@@ -149,7 +149,7 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
             )
     for name, rows in found.items():
         ends = np.array([row["top"][-1] for row in rows])
-        print(name, *(f"top {k}: {ends[:, i].mean():.1f} +- {ends[:, i].std():.1f}" for i, k in enumerate(TOP)))
+        print(name, *(f"top {k}: {ends[:, i].mean():.1f} +- {ends[:, i].std(ddof=1):.1f}" for i, k in enumerate(TOP)))
     return {"unigram": frequencies, "searches": found, "best": {"perplexity": best[0], "arch": best[1]}}
 
 

@@ -4,8 +4,8 @@
 # Number: 62.4 test perplexity with 54M parameters (Table 2); with 740 units 64.0 (25M), without sharing 67.9 (32M).
 # Cost: 400 CPUs; for how long the paper does not say. Counted: with NASCELL's 14.6M multiply-adds a word
 # (--mode=inspect), x 6 x 0.93M words x 35 epochs x 15,000, 4e19 FLOP: five days of one accelerator at a sustained 100
-# TFLOP/s. Not run here. The paper tells neither the children's epochs nor the grid's values; ours are Zaremba et al.'s
-# (docs/methods/reinforce_rnn.md).
+# TFLOP/s. Not run here. Beside the epochs the paper tells neither the children's recipe nor the grid's values; the
+# recipe is Zaremba et al.'s (docs/methods/reinforce_rnn.md).
 # Reduce: --trials=200 --set search.learning_rate=2e-2 --set recipe.epochs=5 --set form.hidden=64 (at the paper's rate
 # 200 cells teach the controller nothing: BUILD_NOTES.md)
 # Many machines: --runtime=ray --ray_address=auto --workers=32 (docs/ray.md)

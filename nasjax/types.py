@@ -187,6 +187,7 @@ class Task(NamedTuple):
     finish(sum of values, sum of weights) -> f32[], the metric
     predict(model, source, out) -> the files written into the folder `out` for the file or folder `source`
     pictures(outputs, images, targets) -> {"image", "truth", "prediction"}: arrays for the report; None = nothing to see
+    sample(model) -> a text that a trained network makes by itself, for the report; None = it makes none
     contiguous: samples are windows of one long sequence and keep their order; a batch is that many streams side by side
     """
 
@@ -201,6 +202,7 @@ class Task(NamedTuple):
     predict: Callable[[Any, Path, Path], list[Path]]
     contiguous: bool = False
     pictures: Callable[..., dict[str, np.ndarray]] | None = None
+    sample: Callable[[Any], str] | None = None
 
 
 class Built(NamedTuple):

@@ -1,24 +1,27 @@
 """REINFORCE over recurrent cells by command, on a small text: killed and resumed, retrained with a grid, and used."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from tools.commands import here, killed, replayed, rows
 
 import nasjax
+from nasjax import commands
+from nasjax.experiments import reinforce_rnn
+from nasjax.settings import override
 
-SEARCH = [
+PROBLEM = [
     "--method=reinforce_rnn",
     "--dataset=text_folder",
-    "--trials=8",
-    "--set=width=4",
     "--set=space.base=2",
     "--set=form.hidden=8",
     "--set=data.window=10",
     "--set=recipe.epochs=1",
     "--set=recipe.batch_size=4",
 ]
+SEARCH = [*PROBLEM, "--trials=8", "--set=width=4"]
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,7 @@ def test_kill_and_resume_equals_uninterrupted(searched, texts, tmp_path):
 
 def test_the_grid_tries_initial_weights_and_dropout_and_the_model_keeps_them(searched, tmp_path):
     path, out = searched
+    assert "<pre>" in (path / "report.html").read_text() and "a0 = " in (path / "report.html").read_text()  # equations
     (told,) = [line for line in out.splitlines() if line.startswith("Next: ")]
     args = told.removeprefix("Next: python -m nasjax.launch ").split()
     grid = ["grid=true", "grid_epochs=1", "grid_learning_rates=1", "grid_weight_decays=", "grid_bn_eps="]
@@ -67,6 +71,46 @@ def test_the_grid_tries_initial_weights_and_dropout_and_the_model_keeps_them(sea
     np.testing.assert_allclose(result["recipe"]["drops"], [0.2, 0.44, 0.68, 0.84])  # of 0.5, 0.65, 0.8, 0.9
     assert json.loads((path / "model" / "model.json").read_text())["form"].items() >= result["form"].items()
     assert "cat" in nasjax.load(path).names
+    assert set(result["sample"].split()) <= set(nasjax.load(path).names) and len(result["sample"].split()) > 50
+    assert "A sample of text" in (path / "report.html").read_text()
+
+
+def test_what_the_test_text_lacks_is_said_before_the_training(texts, tmp_path):
+    folder = tmp_path / "texts"
+    shutil.copytree(texts.removeprefix("--data_dir="), folder)
+    args = ["--mode=retrain", "--arch=BASE2", *PROBLEM, f"--data_dir={folder}", f"--workdir={tmp_path / 'run'}"]
+    (folder / "test.txt").write_text("the cat sees an owl\n" * 20)
+    code, _, err = here(*args)
+    assert code == 2 and "epoch" not in err
+    assert "test text: 40 tokens are not in the vocabulary of 6" in err and "--set data.min_count=2" in err
+    with (folder / "train.txt").open("a") as file:
+        file.write("one owl\n")
+    code, _, err = here(*args, "--set=data.min_count=2", "--set=retrain_recipe.epochs=1")
+    assert code == 0, err
+    assert "train text: 2 of its tokens" in err and "test text: 40 of its tokens are not in the vocabulary" in err
+    (folder / "test.txt").unlink()
+    code, _, err = here(*args, "--set=data.min_count=2", "--set=retrain_recipe.epochs=2")
+    assert code == 2 and "epoch" not in err and "must have one test text" in err
+
+
+@pytest.mark.parametrize(
+    ("settings", "params", "perplexity"),
+    [
+        (["hidden=740"], 32_323_200, 67.9),
+        (["hidden=740", "tied=true"], 24_923_200, 64.0),
+        (["hidden=1152", "tied=true"], 53_987_328, 62.4),
+    ],
+)
+def test_published_sizes_by_inspect_and_the_figures_beside_them(settings, params, perplexity):
+    args = ["--preset=paper", "--mode=inspect", "--arch=NASCELL", *(f"--set=form.{setting}" for setting in settings)]
+    code, out, err = here("--method=reinforce_rnn", *args)
+    assert code == 0, err
+    assert json.loads(out)["params"] == params
+    config = override(commands.configure("reinforce_rnn", "paper"), *(f"form.{setting}" for setting in settings))
+    found = reinforce_rnn.published(config)
+    assert found["test_perplexity"] == perplexity and abs(found["params"] - params) < 1e6
+    for other in ("data.level=char", "data.max_words=2000", "data.min_count=2"):
+        assert reinforce_rnn.published(override(config, other)) is None
 
 
 def test_a_grid_over_what_a_network_has_not_is_one_line(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nasjax.data.dataset import DataConfig, known_signature, load, load_test
 from nasjax.data.text import EOS, UNK, TextConfig, Vocabulary, load_test_text, load_text, tokens_of, windows
 
 PTB = Path(os.environ.get("NASJAX_DATA", Path(__file__).parents[2] / "shared" / "data")) / "ptb"
@@ -44,7 +45,7 @@ def test_a_folder_of_three_texts(folder):
     assert tokens == ["the", "cat", "sat", EOS, "on", "the", "mat", EOS, "the"]  # 11 tokens: three windows of 3
     assert text.train.x.dtype == text.train.y.dtype == np.int32
     assert text.vocabulary.decode(text.valid.x.ravel()) == "the mat sat"
-    assert text.vocabulary.decode(load_test_text(config(folder), text.vocabulary).y.ravel()) == "the cat\n"
+    assert text.vocabulary.decode(load_test_text(config(folder), text.vocabulary)[0].y.ravel()) == "the cat\n"
     assert text.unknown == {"train": 0, "valid": 0}
 
 
@@ -63,6 +64,14 @@ def test_rare_words_become_unknown_and_are_counted(folder):
     text = load_text(config(folder, min_count=2))
     assert text.vocabulary.words == (EOS, "cat", "the", UNK)
     assert text.unknown == {"train": 2, "valid": 4}
+    data, notes = DataConfig("text_folder", str(folder), window=3, min_count=2), []
+    loaded = load(data, notes.append)
+    assert loaded.class_names == text.vocabulary.words and known_signature(data) is None
+    assert load_test(data, notes.append).x.max() == 3  # "on the cat": the first is unknown
+    assert notes == [
+        f"{part} text: {count} of its tokens are not in the vocabulary and count as {UNK}"
+        for part, count in (("train", 2), ("valid", 4), ("test", 1))
+    ]
     write(folder, "train.txt", "a a a b b b c c d e f\n")
     text = load_text(config(folder, max_words=4))
     assert text.vocabulary.words == ("a", "b", EOS, UNK)
@@ -84,7 +93,7 @@ def test_the_embedded_text_is_large_enough_and_its_parts_share_no_paragraph():
     assert text.train.x.size > 40_000 and text.valid.x.size > 4_000
     assert UNK in text.vocabulary.words and 1000 < len(text.vocabulary) < 10_000
     assert text.sha256 == load_text(TextConfig()).sha256
-    held_out = load_test_text(TextConfig(), text.vocabulary)
+    held_out, _ = load_test_text(TextConfig(), text.vocabulary)
     parts = [set(text.vocabulary.decode(part.x.ravel()).split("\n")) for part in (text.train, text.valid, held_out)]
     shared = (parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2])
     assert all(line.count(UNK) or len(line.split()) < 6 for line in shared)  # different words may be unknown in both
@@ -137,6 +146,9 @@ def test_missing_files_and_wrong_settings(folder, tmp_path_factory):
         TextConfig(window=0)
     with pytest.raises(ValueError, match="max_words must be at least 4"):
         TextConfig(max_words=3)
+    for field, least in (("max_words", 4), ("min_count", 1)):
+        with pytest.raises(ValueError, match=f"{field} must be at least {least}, got 0"):
+            DataConfig("ptb", str(folder), **{field: 0})
     with pytest.raises(ValueError, match="at least 2 words"):
         Vocabulary(("a",))
     with pytest.raises(ValueError, match="twice"):
@@ -150,6 +162,6 @@ def test_the_penn_treebank():
     text = load_text(config)
     assert len(text.vocabulary) == 10_000 and text.vocabulary.words[:3] == ("the", UNK, EOS)
     assert (len(text.train.x), len(text.valid.x)) == (929_588, 73_759)
-    assert len(load_test_text(config, text.vocabulary).x) == 82_429
+    assert len(load_test_text(config, text.vocabulary)[0].x) == 82_429
     assert text.unknown == {"train": 0, "valid": 0}
     assert len(load_text(dataclasses.replace(config, level="char")).vocabulary) == 50

@@ -144,6 +144,8 @@ def test_found_cells_are_cells_of_flax(name):
     ours, _ = run(program(NAMED[name]), variables["params"]["cell"], x)
     np.testing.assert_allclose(y, ours, atol=2e-6)
     assert TreeCell.of(NAMED[name], 6).num_feature_axes == 1
+    with pytest.raises(ValueError, match="'LSTM' is no reference"):
+        nn.RNN(TreeCell("LSTM", 6)).init(jax.random.key(0), jnp.ones((1, 2, 3)))
     blocks = np.split(np.asarray(variables["params"]["cell"]["recurrent_kernel"]), 8 if name == "NASCELL" else 4, 1)
     for block in blocks:  # each is orthogonal
         np.testing.assert_allclose(block @ block.T, np.eye(6), atol=1e-5)

@@ -223,7 +223,7 @@ def test_of_several_the_best_by_validation_is_tested_once(tmp_path, monkeypatch)
         return variables, {**history, "valid_accuracy": [*history["valid_accuracy"][:-1], found]}
 
     monkeypatch.setattr(retraining, "_train", lucky)
-    monkeypatch.setattr(datasets, "load_test", lambda data: opened.append(data) or load_test(data))
+    monkeypatch.setattr(datasets, "load_test", lambda data, told: opened.append(data) or load_test(data))
     result = retrain(config(), [TREE, other], tmp_path)
     assert len(opened) == 1
     assert [candidate["arch"] for candidate in result["candidates"]] == [TREE, other]

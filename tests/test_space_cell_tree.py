@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from nasjax.building.built import read_arch
+from nasjax.building.cell_tree import BUILDER
+from nasjax.report.drawings.cell_tree import equations
 from nasjax.spaces.cell_tree import ACTIVATIONS, COMBINATIONS, Cell, CellTree, from_json, to_json, widen
-from nasjax.spaces.cell_tree_formula import formula
 from nasjax.spaces.cell_tree_named import NAMED, OUTSIDE, REFERENCES, matrices, program
 
 CELLS = {name: program(tree) for name, tree in NAMED.items() if "nodes" in tree}
@@ -41,7 +43,7 @@ def test_the_worked_example_in_every_form():
     assert list(arch) == [0, 1, 1, 3, 1, 2, 0, 3, 1, 0]
     assert space.encode(arch) == NAMED["BASE2"] == tree
     assert space.cell(arch) == CELLS["BASE2"]
-    assert formula(space.cell(arch)) == [
+    assert equations(tree) == [
         "a0 = tanh(W1 x + W2 h)",
         "b0 = relu(a0 + c)",
         "c' = (W3 x) * (W4 h)",
@@ -68,32 +70,52 @@ def test_widen_adds_only_what_a_cell_needs():
 def test_what_is_not_in_the_tree_says_so():
     assert set(OUTSIDE) == {"ENAS_RNN", "DARTS_RNN_V1", "DARTS_RNN_V2"} and not set(OUTSIDE) & set(NAMED)
     assert [matrices(program(NAMED[name.upper()])) for name in REFERENCES] == [4, 3, 1]
-    with pytest.raises(ValueError, match="NAME one of lstm, gru, rnn"):
-        program({"space": "cell_tree", "reference": "elman"})
+    for name in ("elman", ["lstm"], None):
+        with pytest.raises(ValueError, match="NAME one of lstm, gru, rnn"):
+            program({"space": "cell_tree", "reference": name})
+    with pytest.raises(ValueError, match=r"ENAS_RNN is a chain of nodes .* 12 in the published cell"):
+        read_arch("ENAS_RNN", BUILDER, CellTree())
 
 
 @pytest.mark.parametrize(
     ("combination", "activation", "line"),
     [("max", "sin", "a0 = sin(max(W1 x, W2 h))"), ("elem_mult", "identity", "a0 = (W1 x) * (W2 h)")],
 )
-def test_formulas_of_leaves(combination, activation, line):
+def test_equations_of_leaves(combination, activation, line):
     root = ("add", "identity")
-    lines = formula(Cell(((combination, activation), ("add", "tanh"), root), ("max", "identity"), 2, 2))
+    cell = Cell(((combination, activation), ("add", "tanh"), root), ("max", "identity"), 2, 2)
+    lines = equations(to_json(cell))
     assert lines == [line, "a1 = tanh(W3 x + W4 h)", "c' = a0 + a1", "a2 = c'", "h' = max(a2, c)"]
 
 
-def test_formulas_compute_the_cell():
+def test_equations_compute_the_cell():
     """Read as Python, with scalars, the equations give what the definition of a cell gives."""
     space = CellTree(4, COMBINATIONS, ACTIVATIONS)
     rng = np.random.default_rng(0)
     for arch in np.array(jax.vmap(space.sample)(jax.random.split(jax.random.key(0), 50))):
-        cell = space.cell(arch)
-        values = {f"W{i}": rng.normal() for i in range(1, 9)} | {"x": 0.7, "h": -0.4, "c": 0.3}
-        expected = by_definition(cell, values)
-        for line in formula(cell):
-            name, text = line.replace("'", "_").split(" = ")
-            values[name] = eval(re.sub(r"(W\d+) ", r"\1 * ", text), FUNCTIONS, values)
-        np.testing.assert_allclose([values["c_"], values["h_"]], expected, rtol=1e-12)
+        given = {f"W{i}": rng.normal() for i in range(1, 9)} | {"x": 0.7, "h": -0.4, "c": 0.3}
+        values = computed(space.encode(arch), given)
+        np.testing.assert_allclose([values["c_"], values["h_"]], by_definition(space.cell(arch), given), rtol=1e-12)
+
+
+def test_every_node_of_nascell():
+    """One unit with x = 1, h = 0.5, c = 0.25; the matrices of leaf k are 0.1 (k + 1) and 0.05 (k + 1)."""
+    given = {f"W{2 * k + 1}": 0.1 * (k + 1) for k in range(8)} | {f"W{2 * k + 2}": 0.05 * (k + 1) for k in range(8)}
+    values = computed(NAMED["NASCELL"], given | {"x": 1.0, "h": 0.5, "c": 0.25})
+    leaves = [0.531209, 0.25, 0.592667, 0.04, 0.554600, 0.679179, 0.703906, 0.731059]
+    np.testing.assert_allclose([values[f"a{node}"] for node in range(8)], leaves, atol=1e-6)
+    inner = {"a8": 0.132027, "a9": 0.559886, "a10": 0.359814, "a11": 0.807674, "b8": 0.364467, "c_": 0.204060}
+    inner |= {"a13": 0.823465, "h_": 0.166472}
+    np.testing.assert_allclose([values[name] for name in inner], list(inner.values()), atol=1e-6)
+
+
+def computed(tree, given):
+    """What every equation of a cell gives, with scalars: read as Python, ' as _."""
+    values = dict(given)
+    for line in equations(tree):
+        name, text = line.replace("'", "_").split(" = ")
+        values[name] = eval(re.sub(r"(W\d+) ", r"\1 * ", text), FUNCTIONS, values)
+    return values
 
 
 FUNCTIONS = {

@@ -17,7 +17,7 @@ from nasjax.drive.retrain import Job, RetrainConfig, retrain
 from nasjax.evaluators.child import child
 from nasjax.model import Model
 from nasjax.store.checkpoint import RunError
-from nasjax.tasks.language import TASK, continuation, predict
+from nasjax.tasks.language import TASK, continuation, predict, sample
 from nasjax.train.fit import fit, resident
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import trainer
@@ -258,8 +258,12 @@ def test_a_text_is_continued():
     sampled = [continuation(model(None), "the cell", tokens=30, seed=seed, temperature=5.0).text for seed in (0, 0, 1)]
     assert sampled[0] == sampled[1] != sampled[2]
     assert continuation(model(None), "the cell\n", tokens=1, temperature=0).text == "the"  # after <eos>
-    letters = model(None, tuple("abc\n"))
-    assert continuation(letters, "cab", tokens=4, temperature=0).text == "c\nab"
+    assert continuation(model(None), "the\n\n  cell\n", tokens=1, temperature=0).tokens == 4  # as a training's text
+    letters = model(None, tuple("abc \n"))
+    assert continuation(letters, "cab", tokens=4, temperature=0).text == "c \na"
+    assert continuation(letters, "a\t b\n\nc \t", tokens=1, temperature=0) == ("\n", 6, 0)
+    assert continuation(model(None, ("a", "b", "<eos>")), "b a", tokens=3, temperature=0) == ("b\na", 2, 0)  # words
+    assert sample(letters).startswith("a") and sample(letters).count("\n") > 10 and sample(model(None)) != ""
     with pytest.raises(ValueError, match=r"2 of 3 tokens .* has no <unk>: 'x', 'B'") as error:
         continuation(model(None, ("a", "bb")), "x a B")
     assert "\n" not in str(error.value)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nasjax.nets.recurrent_model import recurrent_model
 from nasjax.spaces.cell_tree import CellTree, widen
-from nasjax.spaces.cell_tree_named import NAMED, program
+from nasjax.spaces.cell_tree_named import NAMED, OUTSIDE, program
 from nasjax.spaces.cell_tree_plan import RecurrentForm, plan, training_bytes
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
@@ -48,6 +48,12 @@ def _masked(space: CellTree, form: RecurrentForm, signature: Signature) -> Maske
     return Masked(network, lambda arch: 0, own, cost)
 
 
+def _notation(space: CellTree, text: str) -> None:
+    """The field has none; a published cell that no tree holds says why."""
+    if text in OUTSIDE:
+        raise ValueError(f"{text} {OUTSIDE[text]}")
+
+
 def _widen(space: CellTree, tree: dict[str, Any]) -> CellTree:
     return space if "reference" in tree else widen(space, tree)
 
@@ -80,6 +86,7 @@ BUILDER = Builder(
     widen=_widen,
     named=NAMED,
     masked=_masked,
+    parse=_notation,
     small=(CellTree(base=4), RecurrentForm(hidden=32)),
     recipe=RECIPE,
 )

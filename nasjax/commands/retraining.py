@@ -16,7 +16,7 @@ from nasjax.runtime import hosts
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json
 from nasjax.store import checkpoint, plugin, workdir
-from nasjax.types import Built, Metric
+from nasjax.types import Built, Metric, Task, Watch
 
 
 class Retrained(NamedTuple):
@@ -76,7 +76,7 @@ def retrain(
         keep_freed_memory()
         if before is not None:
             before(path, watch)
-        data = load(config.data)
+        data = load(config.data, watch.say)
         hosts.agree("the samples", data.sha256)
         form = task.signature(data)
         builts = [built_of(config, tree, form) for tree in trees]
@@ -89,7 +89,7 @@ def retrain(
             builts=builts,
             data=data,
             final=joined(data) if config.retrain.part == "all" else data,
-            test=lambda: load_test(config.data),
+            test=lambda: load_test(config.data, watch.say),
             task=task,
             recipe=config.retrain_recipe,
             settings=config.retrain,
@@ -107,7 +107,7 @@ def retrain(
                 "published": method.published(config),
                 **workdir.environment(),
             }
-            _save(config, task.name, job.final, winner, folder, path, result)
+            _save(config, task, job.final, winner, folder, path, result, watch)
         report([path])
     metric = Metric(**result["metric"])
     test, valid = (result[f"{part}_{metric.name}"] for part in ("test", "valid"))
@@ -132,13 +132,21 @@ def _to_train(config: Any, path: Path, arch: str | None) -> list[dict[str, Any]]
     return list(best.values())[: config.retrain.top_k]
 
 
-def _save(config: Any, task: str, data: Any, winner: Any, folder: Path, path: Path, result: dict[str, Any]) -> None:
+def _save(
+    config: Any, task: Task, data: Any, winner: Any, folder: Path, path: Path, result: dict[str, Any], watch: Watch
+) -> None:
     """Writes the trained network and result.json into the job's folder, and into the workdir."""
     from nasjax import model
 
-    description = model.describe(config.formed(winner.form), task, winner.built.arch, data, winner.recipe.bn_eps)
+    description = model.describe(config.formed(winner.form), task.name, winner.built.arch, data, winner.recipe.bn_eps)
     for place in (folder, path):
         model.save(place, winner.variables, description)
+    if task.sample is not None:
+        try:
+            result["sample"] = task.sample(model.load(path, run_plugin=True))
+        except ValueError as error:
+            watch.say(f"no sample for the report: {error}")
+    for place in (folder, path):
         checkpoint.write_json(place / "result.json", result)
     _show(path, folder)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -30,8 +31,9 @@ class DataConfig:
       train_limit, valid_limit: use at most so many samples of the part; None = all.
       resize: area-averaged to resize x resize; None = as they are (a folder of images and masks: 96).
       split_seed: draws the split. It draws the test part, too, where the source has none of its own.
-      window, level, max_words: of texts: tokens of a sample, over which a gradient reaches back; what a token is; and
-        the most frequent words to keep, None = all.
+      window, level: of texts: tokens of a sample, over which a gradient reaches back; and what a token is.
+      min_count, max_words: of texts: words that the training text has less often become <unk> (None = 2 of pydoc, 1 =
+        all words are kept elsewhere); and the most frequent words to keep, None = all.
       seed_protocol: validate and test on the same samples, both parts together, so that a search sees its test part.
         The blog article that first evolved segmentation graphs did; figures found so are too good.
     """
@@ -45,15 +47,17 @@ class DataConfig:
     split_seed: int = 0
     window: int = 35
     level: Literal["word", "char"] = "word"
+    min_count: int | None = None
     max_words: int | None = None
     seed_protocol: bool = False
 
     def __post_init__(self) -> None:
         catalog.source(self.name)  # refuses an unknown name
-        for field in ("valid_size", "train_limit", "valid_limit", "resize", "window"):
+        least = dict.fromkeys(("valid_size", "train_limit", "valid_limit", "resize", "window", "min_count"), 1)
+        for field, smallest in {**least, "max_words": 4}.items():  # <eos>, <unk> and two words
             value = getattr(self, field)
-            if value is not None and value < 1:
-                raise ValueError(f"{field} must be at least 1, got {value}; leave it out for the default")
+            if value is not None and value < smallest:
+                raise ValueError(f"{field} must be at least {smallest}, got {value}; leave it out for the default")
         if self.split_seed < 0:
             raise ValueError(f"split_seed must not be negative, got {self.split_seed}")
 
@@ -71,8 +75,10 @@ class Dataset(NamedTuple):
     sha256: str  # of the arrays as loaded
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataConfig, told: Callable[[str], None] | None = None) -> Dataset:
     """Reads the training and validation parts; a test set kept apart by its source is not opened.
+
+    `told` is given what a user should know of what was read, a line each.
 
     Example:
       >>> load(DataConfig()).train.x.shape
@@ -99,6 +105,7 @@ def load(config: DataConfig) -> Dataset:
             raise ValueError(f"valid_size={valid_size} of {len(rest)} samples leaves none to train or to validate on")
         train = _take(config, pool, rest[valid_size:][: config.train_limit])
         valid = _take(config, pool, rest[:valid_size][: config.valid_limit])
+    _tell(source, told)
     digest = hashlib.sha256(repr(source.class_names).encode())
     for array in (*train, *valid):
         digest.update(f"{array.dtype}{array.shape}".encode())
@@ -119,7 +126,8 @@ def joined(data: Dataset) -> Dataset:
 def known_signature(config: DataConfig) -> Signature | None:
     """What networks read and write on these data, where that is known without reading them."""
     source: DataSource = catalog.source(config.name)
-    other = config.level != "word" or config.max_words is not None  # other words than the source counts
+    plain = DataConfig()
+    other = any(getattr(config, field) != getattr(plain, field) for field in ("level", "min_count", "max_words"))
     if source.shape is None or source.outputs is None or (len(source.shape) == 1 and other):
         return None
     shape, size, images = source.shape, config.resize, len(source.shape) == 3
@@ -133,21 +141,29 @@ def known_signature(config: DataConfig) -> Signature | None:
 def _refuse_idle(config: DataConfig, images: bool, own_valid: bool) -> None:
     """Raises ValueError for a setting that would do nothing with these data."""
     plain = DataConfig()
-    of_texts, of_images = ("window", "level", "max_words"), ("resize",)
+    of_texts, of_images = ("window", "level", "min_count", "max_words"), ("resize",)
     idle = [*(of_texts if images else of_images), *(("valid_size", "split_seed") if own_valid else ())]
     for name in idle:
         if getattr(config, name) != getattr(plain, name):
             raise ValueError(f"data.{name} has no effect on {config.name}; leave it out")
 
 
-def load_test(config: DataConfig) -> Split:
+def load_test(config: DataConfig, told: Callable[[str], None] | None = None) -> Split:
     """Reads the test part: the same images whatever valid_size and the limits are. For retraining, once."""
     source = _open(config)
     if source.test:
+        before = len(source.notes)
         part = source.test()
+        _tell(source, told, before)
         return _take(config, part, np.arange(len(part.y)))
     pool, size = source.pool(), source.test_size + (source.valid_size if config.seed_protocol else 0)
     return _take(config, pool, _order(config, len(pool.y))[:size])
+
+
+def _tell(source: Source, told: Callable[[str], None] | None, before: int = 0) -> None:
+    if told is not None:
+        for note in source.notes[before:]:
+            told(note)
 
 
 def _open(config: DataConfig) -> Source:

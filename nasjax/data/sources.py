@@ -5,7 +5,7 @@ A source says what it holds and reads it only when asked, part by part, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ class Source(NamedTuple):
     test_size: int  # samples, 0 where `test` is given
     valid_size: int  # default number of validation samples, 0 where `valid` is given
     valid: Callable[[], Split] | None = None  # a validation part of its own
+    notes: Sequence[str] = ()  # what a user should know of the parts that were read so far
 
 
 class DataSource(NamedTuple):

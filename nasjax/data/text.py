@@ -109,7 +109,7 @@ class Vocabulary:
         if missing and unknown < 0:
             raise ValueError(
                 f"{len(missing)} tokens are not in the vocabulary of {len(self)}, the first is {missing[0]!r}, "
-                f"and it has no {UNK}; set min_count=2 so that rare words of the training text become {UNK}"
+                f"and it has no {UNK}; write --set data.min_count=2, which makes one of the training text's rare words"
             )
         return np.array(found, np.int32), len(missing)
 
@@ -161,9 +161,10 @@ def load_text(config: TextConfig) -> Text:
     )
 
 
-def load_test_text(config: TextConfig, vocabulary: Vocabulary) -> Windows:
-    """Reads the test part in the words of `vocabulary`. For retraining, once."""
-    return windows(_numbers(vocabulary, _reader(config), "test")[0], config.window, "the test text")
+def load_test_text(config: TextConfig, vocabulary: Vocabulary) -> tuple[Windows, int]:
+    """Reads the test part in the words of `vocabulary`; how many of its tokens became <unk>. For retraining, once."""
+    numbers, unknown = _numbers(vocabulary, _reader(config), "test")
+    return windows(numbers, config.window, "the test text"), unknown
 
 
 def windows(tokens: np.ndarray, window: int, what: str = "the text") -> Windows:
@@ -264,19 +265,27 @@ def _pydoc(level: str) -> dict[str, str]:
 
 def text_source(name: Literal["pydoc", "ptb", "folder"], config: Any) -> Source:
     """A text as a data set: its samples are windows, its outputs words. `config` is a `DataConfig`."""
-    own = TextConfig(
-        name=name, data_dir=config.data_dir, level=config.level, window=config.window, max_words=config.max_words
-    )
+    shared = {field: getattr(config, field) for field in ("data_dir", "level", "window", "min_count", "max_words")}
+    own = TextConfig(name, **shared)
     text = load_text(own)
+    notes = [_note(part, unknown) for part, unknown in text.unknown.items() if unknown]
 
-    def split(part: Windows) -> Split:
-        return Split(part.x, part.y)
+    def test() -> Split:
+        part, unknown = load_test_text(own, text.vocabulary)
+        if unknown:
+            notes.append(_note("test", unknown))
+        return Split(*part)
 
     return Source(
         class_names=text.vocabulary.words,
-        pool=lambda: split(text.train),
-        test=lambda: split(load_test_text(own, text.vocabulary)),
+        pool=lambda: Split(*text.train),
+        test=test,
         test_size=0,
         valid_size=0,
-        valid=lambda: split(text.valid),
+        valid=lambda: Split(*text.valid),
+        notes=notes,
     )
+
+
+def _note(part: str, unknown: int) -> str:
+    return f"{part} text: {unknown:,} of its tokens are not in the vocabulary and count as {UNK}"

@@ -75,6 +75,10 @@ class RetrainConfig:
     def __post_init__(self) -> None:
         if self.grid and not any(getattr(self, name) for name, _ in _AXES):
             raise ValueError(f"a grid needs values for one of {', '.join(name for name, _ in _AXES)}")
+        if not all(0 <= rate < 1 for rate in self.grid_dropouts) or not all(
+            scale > 0 for scale in self.grid_init_scales
+        ):
+            raise ValueError("rates in grid_dropouts must lie in [0, 1), grid_init_scales must be positive")
         if self.grid_epochs < 1 or self.top_k < 1 or self.sample < 0:
             raise ValueError("grid_epochs and top_k must be at least 1, sample not negative")
         if self.part not in ("train", "all"):
@@ -92,7 +96,7 @@ class Job(NamedTuple):
     builts: Sequence[Built]  # the best of them by the validation metric is tested
     data: Any  # `data.dataset.Dataset`, training and validation parts, on which a grid is tried
     final: Any  # the same as `settings.part` wants them, for the training itself
-    test: Callable[[], Any]  # reads the test part; called once, after all training
+    test: Callable[[], Any]  # reads the test part; called once, before all training: what cannot be read costs none
     task: Task
     recipe: Recipe
     settings: RetrainConfig
@@ -138,7 +142,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(job.seed), 1))
     arrays, valid = resident(data), valid_name(task)
-    trained, seconds = [], 0.0
+    trained, seconds, test = [], 0.0, job.test()
     for n, built in enumerate(job.builts, 1):
         if len(job.builts) > 1:
             watch.say(f"architecture {n} of {len(job.builts)}")
@@ -155,7 +159,6 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         trained.append((history[valid][-1], built, recipe, jax.device_get(variables), history, form))
     _, built, recipe, variables, history, form = max(trained, key=lambda found: task.metric.sign * found[0])
     began = time.monotonic()
-    test = job.test()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     last = training(network, recipe, arrays, task, variables, None)
     measure = jax.jit(last.measure) if isinstance(last, Trainer) else last.measure

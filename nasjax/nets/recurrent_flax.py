@@ -21,11 +21,12 @@ from nasjax.spaces.cell_tree_named import Program, matrices, program
 class TreeCell(nn.RNNCellBase):
     """A cell of the space `cell_tree`, or a reference beside it.
 
-    Its parameters are those of one layer of `recurrent_model`: `{"params": variables["params"]["layer0"]}` fits. The
-    carry is (c, h), as that of Flax's LSTM cells. States of any leading shape: [..., features].
+    Its parameters are those of one layer of `recurrent_model`: `{"params": variables["params"]["layer0"]}` fits where
+    `use_bias` is the network's `form.bias`. The carry is (c, h), as that of Flax's LSTM cells. States of any leading
+    shape: [..., features].
 
     Attributes:
-      cell: in words, or the name of a reference ("lstm", "gru", "rnn").
+      cell: in words, or the name of a reference ("lstm", "gru", "rnn"); `TreeCell.of` takes JSON.
       features: H.
       use_bias: a bias is added to the recurrent products.
       kernel_init, recurrent_kernel_init, bias_init: as in Flax's own cells.

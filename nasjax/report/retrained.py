@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from nasjax.report import metric, training
-from nasjax.report.elements import plain, section, table
+from nasjax.report.elements import figure, plain, section, table
 from nasjax.report.grouping import Line
 from nasjax.report.runs import Run, mapping, number
 
@@ -16,10 +16,13 @@ def retrained(run: Run, line: Line) -> str:
     """The section of a run whose best network was trained anew; "" for any other."""
     if not run.result:
         return ""
-    flat = {key: value for key, value in run.result.items() if not isinstance(value, (dict, list))}
+    flat = {key: value for key, value in run.result.items() if not isinstance(value, (dict, list)) and key != "sample"}
     cards = [_values("Retrained from scratch", flat, run)]
     if published := mapping(run.result.get("published")):
         cards.append(_values("Published, to compare with", published, run))
+    if isinstance(text := run.result.get("sample"), str):
+        told = f"What the retrained network writes by itself: {len(text.split())} words drawn token by token, seed 0."
+        cards.append(figure("A sample of text", f"<pre>{escape(text)}</pre>", told))
     alone = line._replace(members=[(0, run)], label="retraining")
     return section("Retrained", [*cards, *training.figures([alone], {0: _epochs(run)})])
 

@@ -82,7 +82,7 @@ OUTSIDE: Mapping[str, str] = {
 def program(tree: Mapping[str, Any]) -> Program:
     """The cell, or the name of the reference, of a JSON tree. Raises ValueError."""
     if isinstance(tree, Mapping) and tree.get("space") == CellTree.name and "reference" in tree:
-        if set(tree) != {"space", "reference"} or tree["reference"] not in REFERENCES:
+        if set(tree) != {"space", "reference"} or tree["reference"] not in [*REFERENCES]:  # it may be unhashable
             raise ValueError(
                 f'write {{"space": "cell_tree", "reference": NAME}} with NAME one of {", ".join(REFERENCES)}'
             )
@@ -91,5 +91,11 @@ def program(tree: Mapping[str, Any]) -> Program:
 
 
 def matrices(cell: Program) -> int:
-    """How many matrices of the input a cell has, and as many of the hidden state."""
-    return REFERENCES[cell] if isinstance(cell, str) else cell.base
+    """How many matrices of the input a cell has, and as many of the hidden state. Raises ValueError."""
+    if not isinstance(cell, str):
+        return cell.base
+    if cell not in REFERENCES:
+        raise ValueError(
+            f"{cell!r} is no reference ({', '.join(REFERENCES)}); cells known by name are in NAMED, as JSON"
+        )
+    return REFERENCES[cell]

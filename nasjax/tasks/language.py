@@ -16,12 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from nasjax.data.text import EOS as END
+from nasjax.data.text import UNK as UNKNOWN
+from nasjax.data.text import tokens_of
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.types import Key, Metric, Signature, Task, carries_state
 
-UNKNOWN, END = "<unk>", "<eos>"  # of a vocabulary that has them: any other word, and the end of a line
-_TOKENS = 100  # that predict adds
+_TOKENS = 100  # that predict and sample add
 
 
 def _signature(dataset: Any) -> Signature:
@@ -68,9 +70,9 @@ def continuation(
     """Continues a text by sampling one token after the other.
 
     Args:
-      model: a `nasjax.model.Model`; a vocabulary of single characters (`<unk>` and `<eos>` apart) is for characters.
-      text: what to continue. Words are what stands between spaces, in lower case where only that is known; the ends of
-        lines are `<eos>` where the vocabulary has it.
+      model: a `nasjax.model.Model`; a vocabulary without `<eos>`, of single characters and `<unk>`, is for characters.
+      text: what to continue, cut into tokens as the texts of a training are: words are what stands between spaces, in
+        lower case where only that is known; the ends of lines are `<eos>`, or a character.
       tokens: how many to add.
       temperature: of the distribution that is drawn from; 0 = always the most likely token.
       seed: of the draws.
@@ -80,8 +82,18 @@ def continuation(
     """
     if tokens < 1 or temperature < 0:
         raise ValueError(f"tokens must be at least 1 and temperature not negative, got {tokens} and {temperature}")
-    words = _split(text, model.names)
-    known, unknown = _numbers(words, model.names)
+    known, unknown = _numbers(_split(text, model.names), model.names)
+    return Continuation(_added(model, known, tokens, temperature, seed), len(known), unknown)
+
+
+def sample(model: Any) -> str:
+    """100 tokens drawn from a trained network with seed 0, from the beginning of a line."""
+    start = "\n" if _characters(model.names) else END
+    return _added(model, _numbers([start], model.names)[0], _TOKENS, 1.0, 0)
+
+
+def _added(model: Any, known: list[int], tokens: int, temperature: float, seed: int) -> str:
+    """What follows the tokens `known`."""
     feed, key = _reader(model), jax.random.key(seed)
     logits, added = feed(known), []
     for t in range(tokens):
@@ -93,7 +105,7 @@ def continuation(
             token = int(logits.argmax())
         added.append(token)
         logits = feed([token])
-    return Continuation(_join([model.names[token] for token in added], model.names), len(known), unknown)
+    return _join([model.names[token] for token in added], model.names)
 
 
 def predict(model: Any, source: Path, out: Path) -> list[Path]:
@@ -146,16 +158,17 @@ def _reader(model: Any) -> Any:
 
 
 def _characters(names: Sequence[str]) -> bool:
-    return all(len(name) == 1 for name in names if name not in (UNKNOWN, END))
+    return END not in names and all(len(name) == 1 for name in names if name != UNKNOWN)
 
 
 def _split(text: str, names: Sequence[str]) -> list[str]:
+    """Tokens as of a training's text; the last line goes on unless it ends."""
     if _characters(names):
-        return [END if c == "\n" and END in names else c for c in text]
-    lines = [line.split() for line in text.split("\n")]
-    if END not in names:
-        return [word for line in lines for word in line]
-    return [word for line in lines[:-1] for word in (*line, END)] + lines[-1]
+        tokens = tokens_of(text, "char")
+        return tokens if not tokens or text.endswith("\n") else [*tokens[:-1], *(" " if text[-1].isspace() else "")]
+    tokens = tokens_of(text, "word")
+    tokens = tokens if text.endswith("\n") else tokens[:-1]
+    return tokens if END in names else [token for token in tokens if token != END]
 
 
 def _numbers(words: list[str], names: Sequence[str]) -> tuple[list[int], int]:
@@ -174,9 +187,7 @@ def _numbers(words: list[str], names: Sequence[str]) -> tuple[list[int], int]:
 
 
 def _join(words: Sequence[str], names: Sequence[str]) -> str:
-    if _characters(names):
-        return "".join("\n" if word == END else word for word in words)
-    return "".join(_spaced(words))
+    return "".join(words) if _characters(names) else "".join(_spaced(words))
 
 
 def _spaced(words: Sequence[str]) -> Iterator[str]:
@@ -200,5 +211,6 @@ TASK = Task(
     score=_score,
     finish=lambda total, weight: jnp.exp(total / weight),
     predict=predict,
+    sample=sample,
     contiguous=True,
 )

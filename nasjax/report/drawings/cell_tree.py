@@ -1,4 +1,4 @@
-"""Drawings of recurrent cells (`cell_tree`) from their JSON form, as inline SVG; like figure 8 of Zoph & Le 2017."""
+"""Recurrent cells (`cell_tree`) from their JSON form: as inline SVG, like figure 8 of Zoph & Le 2017; as equations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ _PITCH, _BOX, _HIGH, _BAND, _FOOT = 72, 58, 36, 62, 58  # pixels: between leaves
 _PILL, _TOP, _WIDTH = 32, 34, 520  # pixels: width of a state, room above the root's band, the least width
 _SIGNS = {"add": "+", "elem_mult": "×", "max": "max"}
 _BROAD = 640
+_OPERATORS = {"add": "+", "elem_mult": "*"}
 
 
 def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
@@ -20,7 +21,7 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
       space: resolved fields of its space; nothing of them is needed.
 
     Returns:
-      Trusted HTML: an SVG, and the caption.
+      Trusted HTML: an SVG and the equations; and the caption.
 
     Raises:
       ValueError: no full binary tree, or an index of no node.
@@ -66,14 +67,67 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
         f"A tree of {leaves} leaves, read upwards. A leaf combines the input x and the last hidden state h, each "
         "multiplied by a matrix of its own; a node combines its two children (+ adds, × multiplies element by "
         "element), then applies the activation below the sign. The last cell state enters at the dashed box; the new "
-        "one is what the outlined node has before its activation."
+        "one is what the outlined node has before its activation. Below, the same as equations: h' and c' are the new "
+        "states, W1 and W2 the matrices of the first leaf."
     )
     css = "net wide broad" if width > _BROAD else "net wide"
     size = f'viewBox="0 0 {width} {high}"'
     return (
-        f'<svg class="{css}" {size} role="img" aria-label="{escape(alt)}"><g class="wire">{"".join(wires)}</g>'
-        f"{''.join(boxes)}</svg>"
+        f'<div><svg class="{css}" {size} role="img" aria-label="{escape(alt)}"><g class="wire">{"".join(wires)}</g>'
+        f"{''.join(boxes)}</svg><pre>{escape(chr(10).join(equations(arch)))}</pre></div>"
     ), caption
+
+
+def equations(arch: Mapping[str, Any]) -> list[str]:
+    """The cell's equations, one a line, in the order in which they can be computed. Zoph & Le 2017, section 3.4.
+
+    x is the input, h and c are the last step's states, h' and c' the new ones, "*" multiplies element by element.
+    a5 is the output of node 5, b5 the same after c has been injected. W1, W2, ... are the matrices of the leaves.
+
+    Example:
+      >>> nodes = [["add", "tanh"], ["elem_mult", "relu"], ["elem_mult", "sigmoid"]]
+      >>> print("\\n".join(equations({"nodes": nodes, "inject": ["add", "relu"], "indices": [1, 0]})))
+      a0 = tanh(W1 x + W2 h)
+      b0 = relu(a0 + c)
+      c' = (W3 x) * (W4 h)
+      a1 = relu(c')
+      h' = sigmoid(b0 * a1)
+    """
+    units, inject, new_from, inject_at = _cell(arch)
+    leaves, root = (len(units) + 1) // 2, len(units) - 1
+    lines: list[str] = []
+    names: list[str] = []
+    for node, (combination, activation) in enumerate(units):
+        if node < leaves:
+            pre = _combined(combination, f"W{2 * node + 1} x", f"W{2 * node + 2} h")
+        else:
+            pre = _combined(combination, names[2 * (node - leaves)], names[2 * (node - leaves) + 1])
+        if node == new_from:
+            lines.append(f"c' = {pre}")
+            pre = "c'"
+            if activation == "identity" and node not in (root, inject_at):
+                names.append(pre)
+                continue
+        injected = node == inject_at
+        name = "h'" if node == root and not injected else f"a{node}"
+        lines.append(f"{name} = {_activated(activation, pre)}")
+        if injected:
+            before, name = name, "h'" if node == root else f"b{node}"
+            lines.append(f"{name} = {_activated(inject[1], _combined(inject[0], before, 'c'))}")
+        names.append(name)
+    return lines
+
+
+def _combined(combination: str, a: str, b: str) -> str:
+    if combination == "max":
+        return f"max({a}, {b})"
+    if combination == "elem_mult":
+        a, b = (f"({term})" if " " in term else term for term in (a, b))
+    return f"{a} {_OPERATORS[combination]} {b}"
+
+
+def _activated(activation: str, pre: str) -> str:
+    return pre if activation == "identity" else f"{activation}({pre})"
 
 
 def summary(arch: Mapping[str, Any]) -> str:
