@@ -58,7 +58,7 @@ COMPARED = (  # the small LSTM's schedule, by Adam: cells differ more than tenfo
     "retrain_recipe.clip=1",
     "retrain.grid=true",
     "retrain.grid_epochs=2",
-    "retrain.grid_learning_rates=5e-4,1e-3,2e-3",
+    "retrain.grid_learning_rates=2e-3,4e-3,8e-3",
     *(f"retrain.grid_{name}=()" for name in ("decays", "init_scales", "dropouts")),
 )
 
