@@ -26,6 +26,7 @@ from nasjax.nets.recurrent import layer
 from nasjax.nets.recurrent_model import recurrent_model
 from nasjax.spaces.cell_tree import CellTree
 from nasjax.spaces.cell_tree_plan import RecurrentForm, plan
+from nasjax.train.compiling import compile_lowered
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--cells", type=int, default=16)
@@ -84,7 +85,7 @@ def data(args):
 
 def compiled(train, *example):
     begin = time.perf_counter()
-    program = jax.jit(train, donate_argnums=(0, 4)).lower(*example).compile()
+    program = compile_lowered(jax.jit(train, donate_argnums=(0, 4)).lower(*example), thorough=True)  # as a search's
     return program, time.perf_counter() - begin
 
 

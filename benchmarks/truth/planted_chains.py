@@ -1,13 +1,13 @@
-"""Does the controller learn? A hidden network of conv_chain as the optimum, and two controls that must not find it.
+"""Does the controller learn? A hidden network of conv_chain as the optimum, and two controls that find less.
 
-    python benchmarks/truth/planted_chains.py [--seeds=20] [--samples=12800]      # long: not timed at this size
+    python benchmarks/truth/planted_chains.py [--seeds=20] [--samples=12800]      # some 15 minutes on one core
 
 The fitness of a chain is half the share of its tokens (heights, widths, numbers of filters) that equal those of a
 hidden chain, and half the share of its skip decisions that do, over the layers it has, plus noise of deviation 0.05.
 The reward is its cube; rate (6e-4), batches of 8 and the schedule of depths are the paper's (Zoph & Le 2017, sections 3
 and 4.1). Every seed has a hidden chain of its own; all seeds of a setting are one program.
 
-`permuted`: the rewards of a batch go to other children of it, so that nothing can be learned. `no attention`: no
+`permuted`: the rewards of a batch are shuffled, so that an eighth of them stays with its child. `no attention`: no
 gradient reaches the weights that choose skips. Reported are the means of the last samples, both halves apart.
 The hidden chain's skips are drawn at random, so that a controller can only learn each of them by heart; with
 `--skips=all` every one is there, which a few weights of the attention can say.
