@@ -259,6 +259,7 @@ def test_a_text_is_continued():
     assert sampled[0] == sampled[1] != sampled[2]
     assert continuation(model(None), "the cell\n", tokens=1, temperature=0).text == "the"  # after <eos>
     assert continuation(model(None), "the\n\n  cell\n", tokens=1, temperature=0).tokens == 4  # as a training's text
+    assert continuation(model(None), "the cell \n ", tokens=1, temperature=0).tokens == 3  # nor are spaces a line
     letters = model(None, tuple("abc \n"))
     assert continuation(letters, "cab", tokens=4, temperature=0).text == "c \na"
     assert continuation(letters, "a\t b\n\nc \t", tokens=1, temperature=0) == ("\n", 6, 0)

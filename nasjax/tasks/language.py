@@ -163,12 +163,12 @@ def _characters(names: Sequence[str]) -> bool:
 
 def _split(text: str, names: Sequence[str]) -> list[str]:
     """Tokens as of a training's text; the last line goes on unless it ends."""
-    if _characters(names):
-        tokens = tokens_of(text, "char")
-        return tokens if not tokens or text.endswith("\n") else [*tokens[:-1], *(" " if text[-1].isspace() else "")]
-    tokens = tokens_of(text, "word")
-    tokens = tokens if text.endswith("\n") else tokens[:-1]
-    return tokens if END in names else [token for token in tokens if token != END]
+    characters = _characters(names)
+    tokens = tokens_of(text, "char" if characters else "word")
+    after = text[len(text.rstrip()) :]
+    if tokens and "\n" not in after:
+        tokens[-1:] = [" "] if characters and after else []
+    return tokens if characters or END in names else [token for token in tokens if token != END]
 
 
 def _numbers(words: list[str], names: Sequence[str]) -> tuple[list[int], int]:
