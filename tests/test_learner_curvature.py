@@ -1,5 +1,6 @@
 """The Hessian of the validation loss in the architecture, its largest eigenvalue, and the rules that end a search."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from tools.commands import here, rows
+from tools.report_pages import report
 from tools.toy_search_network import toy_batch, toy_network, toy_parts_network
 
 from nasjax.learners.curvature import hessian_product, largest_eigenvalue
@@ -67,14 +69,35 @@ def epochs(eigenvalues, skips=None):
 
 
 def test_a_rising_eigenvalue_ends_the_search_with_the_cell_of_before():
-    rule = Stopping("eigenvalue", window=2, delta=3, factor=1.3, start=5)
+    rule = Stopping("eigenvalue", window=3, delta=2, factor=1.3, start=3)
     calm = [1.0] * 8
     assert all(stopped(rule, epochs(calm[:n])) is None for n in range(9))
-    rising = [1.0, 1.0, 1.0, 1.0, 1.0, 1.2, 1.6]  # smoothed: ..., 1, 1.1, 1.4
+    # smoothed around epochs 0, 1, ...: 1, 1, 1, 1, 1.1, 1.4, the last one known at epoch 6; two before it is epoch 3
+    rising = [1.0, 1.0, 1.0, 1.0, 1.0, 1.3, 1.9]
     assert [stopped(rule, epochs(rising[:n])) for n in range(8)] == [None] * 7 + [3]
-    assert stopped(rule, epochs([1.0, 1.0, 9.0, 9.0])) is None  # before `start`
-    assert stopped(rule, epochs([None, 1.0, 1.0, 1.0, None, 1.6])) == 2  # what is not known is left out
+    assert stopped(dataclasses.replace(rule, start=4), epochs(rising)) is None
+    assert stopped(dataclasses.replace(rule, factor=1.41), epochs(rising)) is None
+    assert stopped(rule, epochs([1.0, 1.0, 9.0, 9.0, 9.0, 9.0])) is None  # before `start`
+    assert stopped(rule, epochs([1.0, 1.0, 1.0, 1.0, 1.0, None, 1.7])) == 3  # what is not known is left out
     assert stopped(Stopping(), epochs([1.0] * 20 + [9.0] * 20, [8] * 40)) is None
+
+
+def test_the_rule_is_that_of_the_authors_code():
+    """RobustDARTS, `EVLocalAvg`, written down anew: windows around an epoch, and the offsets of its lists."""
+    rng = np.random.default_rng(0)
+    rule, ended = Stopping("eigenvalue"), set()
+    for _ in range(50):
+        values = np.exp(rng.normal(0.03 * np.arange(50), 0.2)).tolist()
+        averages, theirs = [], None
+        for epoch in range(49):
+            if epoch >= 2:
+                averages.append(np.mean(values[max(0, epoch - 4) : epoch + 1]))
+            if theirs is None and epoch - 2 - 4 >= 10 and averages[-1] / averages[-1 - 4] > 1.3:
+                theirs = epoch - 2 - 4
+        ours = [stopped(rule, epochs(values[:n])) for n in range(50)]
+        assert next((taken for taken in ours if taken is not None), None) == theirs
+        ended.add(theirs)
+    assert len(ended) > 5
 
 
 def test_two_skips_end_the_search_with_that_cell():
@@ -98,5 +121,24 @@ def test_a_search_stops_with_the_cell_that_the_rule_takes(tmp_path):
     assert row["arch"] == lines[-1]["arch"] and row["epoch"] == row["stopped_after"] == len(lines)
     assert all(np.isfinite(line["eigenvalue"]) for line in lines)
     assert f"Stopped after epoch {len(lines)}: of its skip connections." in out
+    marks = report(path).marks("Dominant eigenvalue of the validation loss in the architecture", "line")
+    assert [mark["y"] for mark in marks] == pytest.approx([line["eigenvalue"] for line in lines], rel=1e-4)
     code, _, err = here("--method=darts", *tiny, "--set=search.stopping.rule=sharp", f"--workdir={tmp_path / 'b'}")
     assert code == 2 and "eigenvalue" in err
+
+
+def test_a_rising_eigenvalue_takes_an_earlier_cell(tmp_path):
+    """By command: any eigenvalue is above a billionth of the one before, so the third epoch ends the search."""
+    path = tmp_path / "run"
+    tiny = ["--space=tabular_cell", "--set=form.channels=2", "--set=data.train_limit=32", "--set=data.valid_limit=32"]
+    rule = ("rule=eigenvalue", "factor=1e-9", "start=1", "delta=1", "window=1", "lanczos_steps=2")
+    changes = [*(f"--set=search.stopping.{name}" for name in rule), "--set=search.adam.rate=5", "--set=search.epochs=9"]
+    code, out, err = here("--method=darts", *tiny, *changes, f"--workdir={path}")
+    assert code == 0, err
+    (row,) = rows(path)
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 3 and lines[2]["eigenvalue"] > 0 < lines[1]["eigenvalue"]
+    assert lines[1]["arch"] != lines[2]["arch"] == lines[-1]["arch"]  # a large rate of the architecture
+    assert (row["arch"], row["epoch"], row["stopped_after"]) == (lines[1]["arch"], 2, 3)
+    assert "Stopped after epoch 3: the dominant eigenvalue rose. The cell is that of epoch 2." in out
+    assert out.count("|+|") and all(f"|{line['arch']['ops'][0]}~0|" in out for line in lines)  # of every epoch

@@ -263,11 +263,20 @@ def test_early_bird_stops_when_the_ranking_rests():
     turned = jax.tree.map(lambda a, b: 2 * np.asarray(a) - b, state.params, ranked)  # gamma = 1 - noise: reversed
     seen = []
     for params in (ranked, turned, turned, ranked, ranked, ranked):
+        before = state.scores
         state, done = learner.epoch(jax.random.key(1), state._replace(params=params), ())
         seen.append((int(state.epoch), int(state.settled), done))
         np.testing.assert_allclose(state.scores, SUPERNET.scores(params), rtol=1e-6)
         assert np.isnan(state.tau) == (len(seen) == 1)
+        assert len(seen) == 1 or state.tau == np.float32(layer_tau(before, state.scores))
     assert seen == [(1, 0, False), (2, 0, False), (3, 1, False), (4, 0, False), (5, 1, False), (6, 2, True)]
+    # The first layer's scores move past the others': its operators keep their order, so that its rank does not matter.
+    raised = jax.tree_util.tree_map_with_path(
+        lambda path, x: x + 9.0 if path[0].key in LAYERS and 0 in LAYERS[path[0].key] else x, ranked
+    )
+    before = state.scores
+    state, _ = learner.epoch(jax.random.key(1), state._replace(params=raised), ())
+    assert state.tau == 1.0 > kendall_tau(before, state.scores)
     endless = one_shot(SUPERNET, samplers.uniform(PLAN.space), epochs=9, epoch_steps=1, devices=1)
     assert not endless.epoch(jax.random.key(1), state, ())[1]
     assert endless.epoch(jax.random.key(1), state._replace(epoch=np.int32(8)), ())[1]
@@ -287,6 +296,9 @@ def test_the_early_stop_ranks_within_layers():
     assert layer_tau(a, a + np.array([[100.0], [0.0]])) == 1.0  # layers that change places
     assert layer_tau(a, np.stack([a[0], np.ones(4)])) == 1.0  # a layer that ranks nothing does not count
     assert np.isnan(layer_tau(a, np.ones((2, 4))))
+    three = np.array([[0.0, 0.0, 1.0, 2.0, 0.0], [0.0, 0.0, 2.0, 1.0, 0.0]])  # operators without batch norm
+    assert layer_tau(three, three) == 1.0 and layer_tau(three, three[::-1]) == -1.0
+    assert np.isnan(layer_tau(three, 0 * three)) and np.isnan(layer_tau(0 * three, 0 * three))
 
 
 def test_the_learner_compiles_once_for_all_paths():

@@ -3,10 +3,11 @@
     python benchmarks/truth/trained_chains.py --data_dir=FOLDER [--table=runs/trained_chains.npz]      # about an hour
 
 The chains have three layers of 12 filters, heights and widths of 1 or 5, and any skips: 4^3 * 2^3. Each is trained on
-2,000 CIFAR-10 images of 16x16 for 3 epochs, with two seeds, into the table; a stopped script goes on where it was. The
-gate comes first: the two trainings must agree (Kendall's tau of at least 0.5), else nothing can be learned from one of
-them, and longer trainings are needed. Then the controller of Zoph & Le 2017 and random search see the first training's
-accuracies; what they propose is judged by the second's. Reported is the mean over the last samples, in points.
+2,000 CIFAR-10 images of 16x16, with two seeds, into the table; a stopped script goes on where it was. The gate comes
+first: the two trainings must agree (Kendall's tau of at least 0.5), else nothing can be learned from one of them, and
+longer trainings are needed (`--epochs`, a new table) or the mean of several for one (`--repeats`, the same table goes
+on). Then the controller of Zoph & Le 2017 and random search see the first training's accuracies; what they propose is
+judged by the second's. Reported is the mean over the last samples, in points.
 """
 
 from __future__ import annotations
@@ -47,13 +48,19 @@ def row(arch: jax.Array) -> jax.Array:
 
 
 def trained(args: argparse.Namespace) -> np.ndarray:
-    """Validation accuracies f32[512, 2]; NaN = a training failed."""
+    """Validation accuracies f32[512, 2]; NaN = a training failed. Each is the mean of every other seed's."""
     chains, file = archs(), Path(args.table)
-    found = np.full((len(chains), 2), np.nan, np.float32)
-    done = np.zeros(found.shape, bool)
+    found, done = np.full((len(chains), 0), np.nan, np.float32), np.zeros((len(chains), 0), bool)
+    training = json.dumps({"images": args.images, "epochs": args.epochs})
     if file.exists():
         with np.load(file) as saved:
-            found, done = saved["fitness"], saved["done"]
+            known = str(saved["training"]) if "training" in saved else "not known how long"
+            if known != training:
+                raise SystemExit(f"{file} holds other trainings ({known}): give another --table")
+            found, done = (np.array(saved[name]) for name in ("fitness", "done"))
+    more = max(0, 2 * args.repeats - found.shape[1])
+    found = np.pad(found, ((0, 0), (0, more)), constant_values=np.nan)
+    done = np.pad(done, ((0, 0), (0, more)))
     config = override(
         dataclasses.replace(commands.configure("random", "demo", "cifar10", "conv_chain"), space=SPACE),
         f"data.data_dir={args.data_dir}",
@@ -64,7 +71,7 @@ def trained(args: argparse.Namespace) -> np.ndarray:
     )
     make = catalog.method("random").make(config).evaluator
     evaluator = make() if not done.all() else None
-    for seed in range(2):
+    for seed in range(2 * args.repeats):
         for first in range(0, len(chains), AT_A_TIME):
             part = slice(first, first + AT_A_TIME)
             if done[part, seed].all():
@@ -75,9 +82,9 @@ def trained(args: argparse.Namespace) -> np.ndarray:
             evaluation, _ = evaluator.evaluate(jax.random.key(seed), proposal, None)
             found[part, seed], done[part, seed] = evaluation.fitness, True
             file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(file, arch=chains, fitness=found, done=done)
+            np.savez(file, arch=chains, fitness=found, done=done, training=training)
             print(f"seed {seed}: {first + len(ids)} of {len(chains)} trained", flush=True)
-    return found
+    return found[:, : 2 * args.repeats].reshape(len(chains), args.repeats, 2).mean(1)
 
 
 def looked_up(table: np.ndarray) -> Evaluator:
@@ -104,7 +111,7 @@ def replayed(table: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
             return scan(key, searcher, looked_up(table), trials=args.samples, width=8).info["judged"]
 
         judged = np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), args.seeds)), float)
-        last = 100 * judged[:, -args.last :].mean(1)
+        last = 100 * np.nanmean(judged[:, -args.last :], 1)  # what failed has no figure
         rows[name] = [float(last.mean()), float(last.std(ddof=1) / np.sqrt(args.seeds))]
         print(f"{name:24} {rows[name][0]:.2f} +- {rows[name][1]:.2f} %", flush=True)
     return rows
@@ -115,7 +122,8 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--table", default="runs/trained_chains.npz")
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=1, help="trainings of which the mean counts as one")
     parser.add_argument("--samples", type=int, default=400, help="of a search")
     parser.add_argument("--last", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=500)

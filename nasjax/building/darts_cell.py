@@ -9,6 +9,8 @@ from nasjax.nets.darts_eval import darts_eval
 from nasjax.spaces.darts_cell import DartsCell, genotype
 from nasjax.spaces.darts_notation import parsed
 from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
 from nasjax.types import Builder, Built, Signature
 
 # Normal and reduction cell, as listed in the authors' code: operator and source, two per node.
@@ -39,6 +41,24 @@ class EvalConfig:
     layers: int = 20
     auxiliary: bool = True
     stem: Literal["cifar", "imagenet"] = "cifar"
+
+
+def evaluation_recipe(
+    *, epochs: int = 600, batch_size: int = 96, cutout: int = 16, drop_path: float = 0.2, auxiliary: bool = True
+) -> Recipe:
+    """Training a CIFAR network of cells from scratch (Liu et al. 2019, appendix A.2); crops are the data set's."""
+    return Recipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=0.025,
+        nesterov=False,
+        weight_decay=3e-4,
+        schedule="cosine",
+        clip=5.0,
+        drop_path=drop_path,
+        auxiliary_weight=0.4 if auxiliary else 0.0,
+        augment=Augment(cutout=cutout),
+    )
 
 
 def _build(space: DartsCell, form: EvalConfig, tree: dict[str, Any], signature: Signature) -> Built:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nasjax.building.darts_cell import evaluation_recipe
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
 from nasjax.experiments.families.gradients_run import experiment
@@ -83,7 +84,7 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
         dataset,
         space,
         {"demo": demo, "paper": PDartsConfig()},
-        recipe=base.evaluation_recipe(batch_size=128, drop_path=0.3),
+        recipe=evaluation_recipe(batch_size=128, drop_path=0.3),
         imagenet=base.fast_imagenet_recipe(),
     )
 

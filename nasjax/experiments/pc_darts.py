@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from nasjax.building.darts_cell import evaluation_recipe
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
@@ -72,7 +73,7 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
         dataset,
         space,
         {"demo": demo, "paper": paper},
-        recipe=base.evaluation_recipe(drop_path=0.3),
+        recipe=evaluation_recipe(drop_path=0.3),
         imagenet=base.fast_imagenet_recipe(),
         tabular={"demo": small, "paper": PcDartsTraining()},
     )

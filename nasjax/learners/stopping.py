@@ -17,12 +17,13 @@ class Stopping:
     """The rule, and whether the eigenvalue is measured without it.
 
     Attributes:
-      rule: "none"; "eigenvalue": at the first epoch whose smoothed dominant eigenvalue exceeds `factor` times that of
-        `delta` epochs before, the cell of that earlier epoch is taken; "skips": at the first epoch whose normal cell
-        has `skips` skip connections or more, its cell is taken.
-      window: epochs over which an eigenvalue is smoothed, those that end with it (ours; the paper: around it).
-      delta, factor, start: of the eigenvalue's rule, as in the code of Zela et al.: 4 epochs, 1.3, from epoch 10 on.
-        The paper says 5 epochs and 1 / 0.75.
+      rule: "none"; "eigenvalue": once an epoch's smoothed dominant eigenvalue exceeds `factor` times that of `delta`
+        epochs before, the search ends with the cell of that earlier epoch; "skips": at the first epoch whose normal
+        cell has `skips` skip connections or more, its cell is taken.
+      window: epochs over which an eigenvalue is smoothed, half of them behind it, so that it is known so much later.
+      delta, factor: of the eigenvalue's rule, as in the code of Zela et al.: 4 epochs and 1.3. The paper says 5 epochs
+        and 1 / 0.75.
+      start: epochs whose cells are never taken by that rule, 10 in the code.
       skips: 2 in DARTS+.
       measure: whether to measure the eigenvalue after every epoch in any case.
       lanczos_steps: products with the Hessian that a measurement takes, each about as long as two training steps.
@@ -38,9 +39,11 @@ class Stopping:
     lanczos_steps: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("window", "delta", "start", "skips", "lanczos_steps"):
+        for name in ("window", "delta", "skips", "lanczos_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"stopping.{name} must be at least 1, got {getattr(self, name)}")
+        if self.start < 0:
+            raise ValueError(f"stopping.start must not be negative, got {self.start}")
         if self.factor <= 0:
             raise ValueError(f"stopping.factor must be positive, got {self.factor}")
 
@@ -60,13 +63,13 @@ def stopped(rule: Stopping, rows: Sequence[Mapping[str, Any]]) -> int | None:
     now = len(rows) - 1
     if rule.rule == "skips":
         return now if rows and rows[now]["skips"] >= rule.skips else None
-    then = now - rule.delta
-    if rule.rule == "none" or then < 0 or len(rows) < rule.start:
+    then = now - rule.window // 2 - rule.delta  # the middle of the earlier window
+    if rule.rule == "none" or then < rule.start:
         return None
 
-    def smoothed(i: int) -> float:
-        values = [row["eigenvalue"] for row in rows[max(0, i - rule.window + 1) : i + 1]]
+    def smoothed(end: int) -> float:
+        values = [row["eigenvalue"] for row in rows[max(0, end - rule.window + 1) : end + 1]]
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else float("nan")
 
-    return then if smoothed(now) > rule.factor * smoothed(then) > 0 else None
+    return then if smoothed(now) > rule.factor * smoothed(now - rule.delta) > 0 else None

@@ -13,7 +13,7 @@ import numpy as np
 
 from nasjax import catalog
 from nasjax.building.built import task_of
-from nasjax.building.darts_cell import SMALL, EvalConfig
+from nasjax.building.darts_cell import SMALL, EvalConfig, evaluation_recipe
 from nasjax.building.tabular_cell import BENCHMARK
 from nasjax.data.dataset import DataConfig, load
 from nasjax.drive.retrain import RetrainConfig
@@ -296,24 +296,6 @@ def preset(
         chosen = dataclasses.replace(chosen, augment=own)
         config = dataclasses.replace(config, eval=EvalConfig(layers=layers), retrain_recipe=chosen)
     return config
-
-
-def evaluation_recipe(
-    *, epochs: int = 600, batch_size: int = 96, cutout: int = 16, drop_path: float = 0.2, auxiliary: bool = True
-) -> Recipe:
-    """Training a CIFAR network of cells from scratch (Liu et al. 2019, appendix A.2); crops are the data set's."""
-    return Recipe(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=0.025,
-        nesterov=False,
-        weight_decay=3e-4,
-        schedule="cosine",
-        clip=5.0,
-        drop_path=drop_path,
-        auxiliary_weight=0.4 if auxiliary else 0.0,
-        augment=Augment(cutout=cutout),
-    )
 
 
 def imagenet_recipe() -> Recipe:
