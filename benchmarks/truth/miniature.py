@@ -6,7 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.stats import kendalltau, spearmanr
+
+from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
 
 
 def arguments(doc: str | None, workdir: str, *, seeds: int, images: int = 10_000) -> argparse.ArgumentParser:
@@ -45,3 +49,14 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 def agreement(scores: Any, truths: Any) -> dict[str, float]:
     """Kendall's tau and Spearman's rho."""
     return {"tau": float(kendalltau(scores, truths).statistic), "spearman": float(spearmanr(scores, truths).statistic)}
+
+
+def bars(archs: np.ndarray, truths: np.ndarray) -> dict[str, dict[str, float]]:
+    """How well cells, i32[N, 6], are ordered by what no training is needed for.
+
+    The number of convolutions is what an untrained supernet's scales of batch norms say: all of them are 1, and no
+    other operation has any.
+    """
+    params, _ = TabularPlan(TabularCell(), TabularForm(), (32, 32, 3), 10).count(archs)
+    convolutions = np.isin(archs, [i for i, name in enumerate(TabularCell().ops) if "conv" in name]).sum(1)
+    return {"parameters": agreement(params, truths), "convolutions": agreement(convolutions, truths)}
