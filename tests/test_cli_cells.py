@@ -9,8 +9,9 @@ from tools.commands import here
 from tools.toy_search_network import toy_conv_network, toy_layout, toy_network
 
 import nasjax
-from nasjax import launch
+from nasjax import commands, launch
 from nasjax.experiments import msr_darts
+from nasjax.settings import override
 from nasjax.spaces.darts_cell import CELLS, EDGES
 from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.spaces.darts_robust import ROBUST
@@ -81,7 +82,11 @@ COUNTS = {"S1": 2, "S2": 2, "S3": 3, "S4": 2, "own": 3}
 
 @pytest.mark.parametrize(
     ("method", "subset"),
-    [("darts", "S1"), ("darts", "own"), ("darts", "S4"), ("pc_darts", "S1"), ("pc_darts", "S3"), ("p_darts", "S3")],
+    [
+        *(("darts", subset) for subset in ("S1", "S2", "S4", "own")),
+        *(("pc_darts", subset) for subset in ("S1", "S3", "own")),
+        *(("p_darts", subset) for subset in ("S3", "own")),
+    ],
 )
 def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path, monkeypatch, method, subset):
     maker = importlib.import_module(f"nasjax.experiments.{'p_darts' if method == 'p_darts' else 'families.mixtures'}")
@@ -103,8 +108,31 @@ def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path,
     for cell in CELLS:
         for i, (operator, source) in enumerate(best[cell]):
             assert operator != "none" and operator in allowed[cell][EDGES.index((source, 2 + i // 2))]
-    row = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
-    assert np.shape(row["weights"]["normal"]) == (14, count)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert np.shape(lines[0]["weights"]["normal"]) == (14, count)
+    for line in lines:  # of every epoch, in the field's own notation
+        assert "Genotype(normal=" + str([tuple(pair) for pair in line["arch"]["normal"]]) in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "operators"),
+    [
+        (SUBSETS["own"], ("sep_conv_3x3", "dil_conv_5x5")),  # those that have weights: stable ranks are of kernels
+        ([], ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")),
+    ],
+)
+def test_a_subset_of_operators_reaches_the_network_of_msr_darts(monkeypatch, changes, operators):
+    class Built(Exception):
+        pass
+
+    def seen(**form):
+        raise Built(form["operators"])
+
+    monkeypatch.setattr(msr_darts, "darts_search", seen)
+    config = override(commands.configure("msr_darts"), *(change.removeprefix("--set=") for change in changes))
+    with pytest.raises(Built) as found:
+        msr_darts.make(config)
+    assert found.value.args[0] == operators
 
 
 def inspected(capsys, *args):

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau, spearmanr
 from tools.commands import here, rows
+from tools.report_pages import report
 
 import nasjax
 from nasjax.spaces.tabular_cell import TabularCell
@@ -30,8 +32,19 @@ def test_candidates_train_by_path_beside_their_true_results_and_the_best_becomes
         assert row["result"] == pytest.approx(results[n]) and row["result_rank"] == order.index(n) + 1
     best = max(found, key=lambda row: row["fitness"])
     assert f"Truth: the best has {best['result']:.2%}, rank {best['result_rank']:,} of 15,625" in out
-    assert "Fitness and truth of 4 trials: Kendall's tau" in out and "parameters alone: Spearman" in out
-    assert "Search and truth" in (path / "report.html").read_text()
+    facts = json.loads((path / "truth.json").read_text())
+    fitness, params = ([row[name] for row in found] for name in ("fitness", "params"))
+    truths = [row["result"] for row in found]
+    assert facts["scores"]["spearman"] == pytest.approx(spearmanr(fitness, truths).statistic)
+    assert facts["params"]["tau"] == pytest.approx(kendalltau(params, truths).statistic)
+    convolutions = int(space.index(space.parse(SIX_CONVOLUTIONS)))
+    assert facts["largest"]["result"] == pytest.approx(results[convolutions])
+    # The table's fitness is its result here: random search finds the best of four, as drawing many fours says.
+    drawn = np.random.default_rng(1).choice(results, (100_000, 4)).max(1)
+    assert facts["random"] == {"cells": 4, "result": pytest.approx(drawn.mean(), abs=3e-3)}
+    assert "Fitness and truth of all 4 trials: Kendall's tau" in out and "; parameters alone: Kendall's tau" in out
+    page = report(path)
+    assert "Search and truth" in page.charts and all(line in page.text for line in facts["lines"])
     (told,) = [line for line in out.splitlines() if line.startswith("Next: ")]
     args = told.removeprefix("Next: python -m nasjax.launch ").split()
     code, out, err = here(*args, "--set=retrain_recipe.epochs=1")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nasjax.experiments.families import gradients as base
-from nasjax.experiments.families.gradients import LearnConfig, SearchConfig, TrainingConfig
+from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.experiments.families.mixtures import mixture
 from nasjax.learners import architecture_gradient, darts
@@ -73,6 +73,11 @@ def published(config: LearnConfig) -> dict[str, Any] | None:
 
 def make(config: LearnConfig) -> Experiment:
     """DARTS on the data of `config`."""
+    return experiment(parts(config))
+
+
+def parts(config: LearnConfig) -> Learning:
+    """Its parts, for those who want the state that a search ends in."""
     search: DartsConfig | DartsOnTabular = config.search
     data = base.data_of(config)
     found = mixture(config, data.signature)
@@ -89,4 +94,4 @@ def make(config: LearnConfig) -> Experiment:
         )
 
     relaxation = darts.softmax_relaxation(found.operators, found.edges)
-    return experiment(base.mixed(config, data, found, learner, relaxation, darts.probabilities, darts.probabilities))
+    return base.mixed(config, data, found, learner, relaxation, darts.probabilities, darts.probabilities)

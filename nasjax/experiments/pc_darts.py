@@ -14,7 +14,7 @@ from typing import Any
 
 from nasjax.building.darts_cell import evaluation_recipe
 from nasjax.experiments.families import gradients as base
-from nasjax.experiments.families.gradients import LearnConfig, SearchConfig, TrainingConfig
+from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.experiments.families.mixtures import mixture
 from nasjax.learners import pc_darts
@@ -91,6 +91,11 @@ def published(config: LearnConfig) -> dict[str, Any] | None:
 
 def make(config: LearnConfig) -> Experiment:
     """PC-DARTS on the data of `config`."""
+    return experiment(parts(config))
+
+
+def parts(config: LearnConfig) -> Learning:
+    """Its parts, for those who want the state that a search ends in."""
     search: PcDartsTraining = config.search
     data = base.data_of(config)
     found = mixture(config, data.signature, search.partial)
@@ -108,4 +113,4 @@ def make(config: LearnConfig) -> Experiment:
 
     weights, scores = (partial(of, edges=found.edges) for of in (pc_darts.probabilities, pc_darts.scores))
     relaxation = pc_darts.edge_relaxation(found.operators, found.edges)
-    return experiment(base.mixed(config, data, found, learner, relaxation, weights, scores))
+    return base.mixed(config, data, found, learner, relaxation, weights, scores)

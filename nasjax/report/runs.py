@@ -48,6 +48,7 @@ class Run(NamedTuple):
     result: dict[str, Any]  # of retraining
     supernet: list[dict[str, Any]]  # of a one-shot run: an epoch of the supernet's training each
     optimum: dict[str, Any]  # of a one-shot run whose score is a sum: the provably best path
+    truth: dict[str, Any]  # what it comes to where the true results of all architectures are known
     standalone: list[dict[str, Any]]  # of a one-shot run: paths that were also trained alone
     ledger: list[dict[str, Any]]  # of an asynchronous search: events of its tasks
     unreadable: int  # damaged lines, a torn last line apart

@@ -59,8 +59,22 @@ def _tile(name: str, value: str, more: str, css: str = "") -> str:
 
 def details(run: Run, line: Line, page_number: int, rows: int) -> str:
     """Everything below the charts; the table of trials has at most `rows` rows, with ids for links."""
-    parts = [_networks(run), retrained(run, line), _trials(run, page_number, rows), _failures(run), _next(run)]
+    parts = [
+        _truth(run),
+        _networks(run),
+        retrained(run, line),
+        _trials(run, page_number, rows),
+        _failures(run),
+        _next(run),
+    ]
     return "".join([*parts, _config(run)])
+
+
+def _truth(run: Run) -> str:
+    """What a table of true results says of the search."""
+    told = run.truth.get("lines")
+    told = told if isinstance(told, list) else []
+    return section("Truth", (), "".join(note(line) for line in told if isinstance(line, str)))
 
 
 def _networks(run: Run) -> str:

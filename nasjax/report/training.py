@@ -28,6 +28,8 @@ _KNOWN = {  # title, axis title with its unit, and what to know
         "accuracy in the table",
         "Of the cell that the epoch would derive.",
     ),
+    "true_tau": ("Order of cells by their weights", "Kendall's tau with the table", "Over all cells of the space."),
+    "true_spearman": ("Order of cells, ranks", "Spearman's rho with the table", "Over all cells of the space."),
     "eigenvalue": (
         "Dominant eigenvalue of the validation loss in the architecture",
         "largest eigenvalue of the Hessian",

@@ -33,6 +33,7 @@ def read(folder: Path) -> Run:
         result=_object(folder / "result.json"),
         supernet=supernet,
         optimum=_object(folder / "optimum.json"),
+        truth=_object(folder / "truth.json"),
         standalone=standalone,
         ledger=ledger,
         unreadable=sum(unreadable),

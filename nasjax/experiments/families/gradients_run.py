@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import ticking
 from nasjax.experiments.families.config import demo_line, next_line
 from nasjax.experiments.families.gradients import METRICS, Learning
-from nasjax.experiments.families.true_results import lines, with_truth
+from nasjax.experiments.families.true_results import lines, order_by_weights, with_truth
 from nasjax.learners.stopping import stopped
 from nasjax.store import checkpoint
 from nasjax.train.losses import classified
 from nasjax.train.passes import validation
-from nasjax.types import Experiment, Network, Outcome, PyTree, Runtime, Watch
+from nasjax.types import Experiment, Outcome, PyTree, Runtime, Watch
 
 
 def experiment(parts: Learning) -> Experiment:
@@ -42,41 +42,15 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
       derived cell with the weights it inherits, `search_accuracy` that of the whole search network; both with the
       batch's statistics in batch norm, so their difference is the discretisation gap alone.
     """
-    seed = jax.random.key(experiment.config.seed)
-
-    def history(stage: int, facts: Any, state: PyTree) -> dict[str, Any]:
-        tree = experiment.derive(stage, facts, state)
-        weights = {name: _rounded(values) for name, values in experiment.weights(state).items()}
-        scores = {name: _finite(getattr(state, name)) for name in ("valid_loss", "valid_accuracy")}
-        found = {**scores, "skips": experiment.skips(tree), "arch": tree, "weights": weights}
-        if experiment.config.truth:  # what the cell of this epoch is truly worth
-            space = experiment.config.space
-            row = with_truth(experiment.config, lambda arch: {})(space.decode(tree))
-            found |= {"true_result": row["result"]}
-        if experiment.curvature is not None:
-            found |= {"eigenvalue": _finite(experiment.curvature(state))}
-        return found
-
-    end = learn(
-        seed,
-        experiment.stages,
-        experiment.batches,
-        workdir=path,
-        metrics=METRICS,
-        history=history,
-        on_epoch=_told(experiment, watch),
-        on_step=ticking(watch),
-        record_line=watch.record,
-        stop=lambda rows: stopped(experiment.stopping, rows) is not None,
-    )
+    end = learned(experiment, path, watch)
     rows = checkpoint.read_lines(path / "trials.jsonl")
     if rows:
         return rows[0]
     epochs = checkpoint.read_lines(path / "metrics.jsonl")
     taken = stopped(experiment.stopping, epochs)
     tree = experiment.derive(end.stage, end.facts, end.state) if taken is None else epochs[taken]["arch"]
-    network = experiment.networks(end.stage, end.facts)
-    scores = _scores(experiment, network, end, tree)
+    mixed = experiment.choice(end.state)
+    whole, derived = _validated(experiment, end, [mixed, experiment.discrete(tree, end.facts, mixed)])
     config = experiment.config
 
     def describe(arch: np.ndarray) -> dict[str, Any]:
@@ -93,11 +67,11 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
         "id": 0,
         "parent": -1,
         **with_truth(config, describe)(config.space.decode(tree)),
-        "fitness": scores["derived"],
+        "fitness": derived,
         "cost_s": round(end.wall_s, 3),
-        "status": "ok" if scores["derived"] is not None else "failed",
-        "error": None if scores["derived"] is not None else "the derived cell's logits are NaN",
-        "search_accuracy": scores["search"],
+        "status": "ok" if derived is not None else "failed",
+        "error": None if derived is not None else "the derived cell's logits are NaN",
+        "search_accuracy": whole,
         **({} if taken is None else {"epoch": taken + 1, "stopped_after": len(epochs)}),
     }
     with checkpoint.writing(path):
@@ -105,6 +79,39 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
         checkpoint.write_json(path / "best.json", row)
     watch.record(row)
     return row
+
+
+def learned(experiment: Learning, path: Path, watch: Watch) -> Progress:
+    """Trains the search network in the opened workdir `path` to its end, from where it was."""
+    seed = jax.random.key(experiment.config.seed)
+
+    def history(stage: int, facts: Any, state: PyTree) -> dict[str, Any]:
+        tree = experiment.derive(stage, facts, state)
+        weights = {name: _rounded(values) for name, values in experiment.weights(state).items()}
+        scores = {name: _finite(getattr(state, name)) for name in ("valid_loss", "valid_accuracy")}
+        found = {**scores, "skips": experiment.skips(tree), "arch": tree, "weights": weights}
+        if experiment.config.truth:  # what the cell of this epoch is truly worth
+            space = experiment.config.space
+            row = with_truth(experiment.config, lambda arch: {})(space.decode(tree))
+            found |= {"true_result": row["result"]} | order_by_weights(
+                experiment.config, experiment.weights(state)["cell"]
+            )
+        if experiment.curvature is not None:
+            found |= {"eigenvalue": _finite(experiment.curvature(state))}
+        return found
+
+    return learn(
+        seed,
+        experiment.stages,
+        experiment.batches,
+        workdir=path,
+        metrics=METRICS,
+        history=history,
+        on_epoch=_told(experiment, watch),
+        on_step=ticking(watch),
+        record_line=watch.record,
+        stop=lambda rows: stopped(experiment.stopping, rows) is not None,
+    )
 
 
 def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
@@ -127,20 +134,29 @@ def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
     return [*told, next_line(config, path, "retrain"), *demo_line(config)]
 
 
-def _scores(experiment: Learning, network: Network, end: Progress, tree: dict[str, Any]) -> dict[str, Any]:
-    """Validation accuracy of the search network and of the derived cell in it, in batches of one size.
+def accuracies(
+    experiment: Learning, end: Progress, trees: Sequence[dict[str, Any]], most: int | None = None
+) -> list[float | None]:
+    """Validation accuracies of cells in the search network, with the weights they inherit; None = not finite.
 
-    A smaller last batch would have other statistics, and would compile every program again.
+    Args:
+      experiment: the search.
+      end: where it is, see `learned`.
+      trees: the cells, as JSON.
+      most: validation batches to judge by; None = all of the full size.
     """
-    params = experiment.inherit(end.state)
     mixed = experiment.choice(end.state)
+    return _validated(experiment, end, [experiment.discrete(tree, end.facts, mixed) for tree in trees], most)
 
-    validate = validation(network, classified, batch_statistics=True)
+
+def _validated(
+    experiment: Learning, end: Progress, choices: Sequence[PyTree], most: int | None = None
+) -> list[float | None]:
+    """A smaller last batch would have other statistics, and would compile every program again: it is left out."""
+    params = experiment.inherit(end.state)
+    validate = validation(experiment.networks(end.stage, end.facts), classified, batch_statistics=True)
     batches = [batch for batch in experiment.batches.valid() if len(batch[1]) == experiment.config.search.batch_size]
-    out = {}
-    for name, choice in (("search", mixed), ("derived", experiment.discrete(tree, end.facts, mixed))):
-        out[name] = _finite(validate(params, end.state.batch_stats, choice, batches)[1])
-    return out
+    return [_finite(validate(params, end.state.batch_stats, choice, batches[:most])[1]) for choice in choices]
 
 
 def _told(experiment: Learning, watch: Watch) -> Callable[[Progress], None]:

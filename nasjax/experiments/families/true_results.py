@@ -11,6 +11,7 @@ import numpy as np
 
 from nasjax.drive.rows import scalar_fitness
 from nasjax.evaluators.table import load_table
+from nasjax.spaces.tabular_plan import TabularPlan
 from nasjax.store import checkpoint
 
 Describe = Callable[[np.ndarray], dict[str, Any]]
@@ -33,32 +34,91 @@ def with_truth(config: Any, describe: Describe) -> Describe:
     return told
 
 
+def order_by_weights(config: Any, weights: np.ndarray) -> dict[str, float | None]:
+    """How the sum of the logarithms of a cell's operation weights, f[E, O], orders all cells of the table by truth."""
+    results, _ = _table(config.truth, config.space)
+    archs, edges = config.space.enumerate(), np.arange(config.space.edges)
+    scores = np.log(np.maximum(np.asarray(weights, np.float64), 1e-300))[edges, archs].sum(1)
+    return {f"true_{name}": value for name, value in _agreement(scores, results).items()}
+
+
 def lines(config: Any, path: Path) -> list[str]:
-    """What the finished search in `path` comes to in truth."""
-    if not config.truth:
+    """What the finished search in `path` comes to in truth, in words; truth.json has it in numbers, too."""
+    facts = _facts(config, path) if config.truth else None
+    if facts is None:
         return []
+    largest, random = facts["largest"], facts["random"]
+    told = [
+        f"Truth: the best has {facts['result']:.2%}, rank {facts['rank']:,} of {facts['cells']:,} (mean of all "
+        f"{facts['mean']:.2%}, highest {facts['highest']:.2%}).",
+        f"Beside it: the cell with the most parameters has {largest['result']:.2%}, rank {largest['rank']:,}; of "
+        f"{random['cells']:,} cells drawn at random the best by the table's short training {random['result']:.2%} on "
+        "average.",
+        f"{facts['ordered']}: {_order(facts['scores'])}; parameters alone: {_order(facts['params'])}.",
+    ]
+    checkpoint.write_json(path / "truth.json", {**facts, "lines": told})
+    return told
+
+
+def _facts(config: Any, path: Path) -> dict[str, Any] | None:
+    rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["fitness"] is not None]
+    rows = [row for row in rows if row["result"] is not None]
+    if not rows:
+        return None
+    results, ranks = _table(config.truth, config.space)
+    best, known = max(rows, key=scalar_fitness), np.isfinite(results)
+    archs = config.space.enumerate()
+    sizes, _ = TabularPlan(config.space, config.form, (32, 32, 3), 10).count(archs)
+    largest = int(np.argmax(np.where(known, sizes, -1)))
+    draws = len(rows) if len(rows) > 1 else 100
+    if len(rows) > 1:
+        truths = [row["result"] for row in rows]
+        ordered = f"Fitness and truth of all {len(rows)} trials"
+        scores = _agreement([scalar_fitness(row) for row in rows], truths)
+        params = _agreement([row["params"] for row in rows], truths)
+    else:
+        last = checkpoint.read_lines(path / "metrics.jsonl")[-1]
+        ordered = "Sum of the logarithms of a cell's operation weights, and its truth, over all cells"
+        scores = {name: last.get(f"true_{name}") for name in ("tau", "spearman")}
+        params = _agreement(sizes, results)
+    return {
+        "result": best["result"],
+        "rank": best["result_rank"],
+        "cells": int(known.sum()),
+        "mean": float(results[known].mean()),
+        "highest": float(results[known].max()),
+        "largest": {"result": float(results[largest]), "rank": int(ranks[largest])},
+        "random": {"cells": draws, "result": _best_of(draws, load_table(config.truth, config.space).fitness, results)},
+        "ordered": ordered,
+        "scores": scores,
+        "params": params,
+    }
+
+
+def _order(found: dict[str, float | None]) -> str:
+    if found["tau"] is None:
+        return "one of both is the same everywhere"
+    return f"Kendall's tau {found['tau']:.3f}, Spearman {found['spearman']:.3f}"
+
+
+def _agreement(scores: Any, truths: Any) -> dict[str, float | None]:
+    """Kendall's tau and Spearman's rho; None where one of both is the same everywhere."""
     from scipy.stats import kendalltau, spearmanr
 
-    results, _ = _table(config.truth, config.space)
-    rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["fitness"] is not None and row["result"]]
-    if not rows:
-        return []
-    best, known = max(rows, key=scalar_fitness), np.isfinite(results)
-    told = (
-        f"Truth: the best has {best['result']:.2%}, rank {best['result_rank']:,} of {int(known.sum()):,} "
-        f"(mean of all {results[known].mean():.2%}, highest {results[known].max():.2%})."
-    )
-    scores, truths = [scalar_fitness(row) for row in rows], [row["result"] for row in rows]
-    if len(set(scores)) < 2 or len(set(truths)) < 2:
-        return [told]
-    order = (
-        f"Fitness and truth of {len(rows)} trials: Kendall's tau {kendalltau(scores, truths).statistic:.3f}, "
-        f"Spearman {spearmanr(scores, truths).statistic:.3f}"
-    )
-    params = [row["params"] for row in rows]
-    if all(params) and len(set(params)) > 1:
-        order += f"; parameters alone: Spearman {spearmanr(params, truths).statistic:.3f}"
-    return [told, order + "."]
+    scores, truths = np.asarray(scores, np.float64), np.asarray(truths, np.float64)
+    known = np.isfinite(scores) & np.isfinite(truths)
+    if len(set(scores[known])) < 2 or len(set(truths[known])) < 2:
+        return {"tau": None, "spearman": None}
+    found = kendalltau(scores[known], truths[known]), spearmanr(scores[known], truths[known])
+    return {"tau": float(found[0].statistic), "spearman": float(found[1].statistic)}
+
+
+def _best_of(draws: int, fitness: np.ndarray, results: np.ndarray) -> float:
+    """Expected result of the fittest of so many cells drawn at random, with replacement."""
+    known = np.isfinite(fitness) & np.isfinite(results)
+    by_fitness = results[known][np.argsort(-fitness[known], kind="stable")]
+    below = np.arange(len(by_fitness), -1, -1) / len(by_fitness)  # share of the cells that come later
+    return float(by_fitness @ (below[:-1] ** draws - below[1:] ** draws))
 
 
 @functools.lru_cache(maxsize=4)
