@@ -11,7 +11,7 @@ rankings of 300 is 0.04, of Spearman's rho 0.06; supernets of several seeds say 
 
 SPOS smooths its labels by 0.1 as in its release, FairNAS does not. `spos, rate 0.025` is trained as the benchmark's
 authors train weight-sharing methods: cosine from 0.025 to 0.001, norm of the gradient clipped at 5, decay 5e-4, no
-smoothing. `spos, long` has three times the epochs. BN-NAS trains all batch norms of a frozen network, for all epochs.
+smoothing. `long` is three times the epochs. BN-NAS trains all batch norms of a frozen network, for all epochs.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ METHODS: dict[str, tuple[str, float, list[str]]] = {  # name -> method, share of
     "bn_nas": ("bn_nas", 1, ["supernet.early_bird=none"]),
     "spos, rate 0.025": ("spos", 1, [f"supernet.descent.{change}" for change in GENTLE]),
     "spos, long": ("spos", 3, []),
+    "spos, rate 0.025, long": ("spos", 3, [f"supernet.descent.{change}" for change in GENTLE]),
 }
 
 
