@@ -1,15 +1,18 @@
 """DARTS's and PC-DARTS's search network over NAS-Bench-201's cells, and searches in it by command."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import kendalltau, spearmanr
 from tools.commands import here, rows
 from tools.tabular_reference import alone, reference
 from tools.tiny_choice_chains import quick
 
+from nasjax.experiments.families import true_results
 from nasjax.experiments.families.mixtures import mixture
 from nasjax.nets.tabular_cell import tabular_supernet
 from nasjax.nets.tabular_mixed import tabular_mixed
@@ -114,5 +117,21 @@ def test_a_search_by_command_tells_the_truth_of_every_epoch(method, tmp_path):
         n = int(SPACE.index(SPACE.decode(found["arch"])))
         assert (found["true_result"] if "true_result" in found else found["result"]) == pytest.approx(results[n])
     assert row["arch"] == epochs[-1]["arch"] and row["params"] > 0
+    facts = json.loads((path / "truth.json").read_text())
+    assert facts["scores"] == {name: epochs[-1][f"true_{name}"] for name in ("tau", "spearman")}
     assert "Truth: the best has" in out and SPACE.format(SPACE.decode(row["arch"])) in out
     assert "Weights of the search network" in (path / "report.html").read_text()
+
+
+def test_weights_of_operations_order_all_cells(tmp_path):
+    """The sum of log weights, written out; a truth that is that sum is ordered wholly, another one partly."""
+    archs, found = SPACE.enumerate(), weights(0, 6, 5)
+    sums = np.array([sum(np.log(found[e, op]) for e, op in enumerate(arch)) for arch in archs])
+    for truth in (np.exp(sums), sums + np.random.default_rng(1).normal(size=len(sums))):
+        np.savez(tmp_path / "truth.npz", arch=archs, fitness=truth, cost=np.ones(len(archs)))
+        true_results._table.cache_clear()
+        config = SimpleNamespace(truth=str(tmp_path / "truth.npz"), space=SPACE)
+        order = true_results.order_by_weights(config, found)
+        assert order["true_spearman"] == pytest.approx(spearmanr(sums, truth).statistic, abs=1e-6)
+        assert order["true_tau"] == pytest.approx(kendalltau(sums, truth).statistic, abs=1e-4)
+    assert 0.3 < order["true_tau"] < 0.95

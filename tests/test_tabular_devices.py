@@ -1,0 +1,59 @@
+"""One device equals four with NAS-Bench-201's cells: supernets whose path is data, and the mixture of DARTS."""
+
+import jax
+import numpy as np
+import pytest
+from tools.four_devices import on_four_devices
+
+from nasjax.learners import samplers
+from nasjax.learners.darts import darts
+from nasjax.learners.one_shot import one_shot
+from nasjax.learners.one_shot_update import Descent
+from nasjax.learners.pc_darts import pc_darts
+from nasjax.nets.tabular_cell import tabular_supernet
+from nasjax.nets.tabular_mixed import tabular_mixed
+from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
+
+SPACE = TabularCell()
+PLAN = TabularPlan(SPACE, TabularForm(channels=2, cells=1), (8, 4, 3), 3)
+EDGES = {"operators": len(SPACE.ops), "edges": {"cell": PLAN.pairs}}
+
+
+def supernet(sampler, **settings):
+    network = tabular_supernet(PLAN, dropout=0.2)
+    return lambda devices: one_shot(network, sampler(SPACE), epochs=2, epoch_steps=2, devices=devices, **settings)
+
+
+CASES = {
+    "spos": supernet(samplers.uniform, descent=Descent(rate=0.1)),
+    "fairnas": supernet(samplers.strict_fairness, descent=Descent(rate=0.1, schedule="cosine")),
+    "bn_nas": supernet(samplers.uniform, descent=Descent(clip_value=0.01), trainable="all_bn"),
+    "darts": lambda devices: darts(tabular_mixed(PLAN), devices=devices, **EDGES),
+    "pc_darts": lambda devices: pc_darts(tabular_mixed(PLAN, partial=2), devices=devices, frozen_epochs=0, **EDGES),
+}
+
+
+@pytest.mark.slow
+def test_one_device_equals_four():
+    """State and metrics after a step of every method, in float64: batch norm sees the whole batch's statistics."""
+    assert on_four_devices(__file__, float64=True) == list(CASES)
+
+
+def compare_devices():
+    assert jax.local_device_count() == 4
+    rng = np.random.default_rng(0)
+    batch = {part: (rng.standard_normal((8, 8, 4, 3)), np.arange(8, dtype=np.int32) % 3) for part in ("train", "val")}
+    for name, make in CASES.items():
+        results = []
+        for devices in (1, 4):
+            learner = make(devices)
+            state = learner.init(jax.random.key(0), batch)
+            results.append(jax.tree.map(np.asarray, learner.step(jax.random.key(1), state, batch)))
+        for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9, err_msg=name)
+        print(name)
+
+
+if __name__ == "__main__":
+    compare_devices()
