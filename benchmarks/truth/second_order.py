@@ -10,7 +10,10 @@ batches with the exact product in float64: what the step does in float64 is the 
 Steps are given as parts of the paper's. "product" is the relative distance of the products, "cosine" their angle's,
 "alpha" the distance of the whole gradients by alpha, through the softmax; "signs" is the share of alphas whose gradient
 has another sign, which is what Adam's first step follows; "term" is how large the second-order term is beside the rest
-of the gradient, and "first order" how far the gradient without look-ahead is.
+of the gradient, and "first order" how far the gradient without look-ahead is. "fall" is judged by no derivative: how
+much the validation loss behind the step of w falls when every alpha moves by `--move` against the sign of its gradient,
+as Adam's first step does. What it falls by without the product, and by the gradient without look-ahead, is told above
+the table.
 
 `causes` changes one thing at a time: without ReLU's kink (softplus) and max-pooling the error of a central difference
 falls with the square of the step; with a large epsilon in batch norm, or a larger batch, its statistics change less.
@@ -61,6 +64,7 @@ class Row(NamedTuple):
     signs: float  # share of alphas whose gradient has another sign
     term: float  # ||second-order term|| / ||the rest of the gradient||, by alpha
     first: float  # relative distance of the gradient at w, without look-ahead, by alpha
+    fall: float  # of the validation loss, in nats, after a step by its signs
 
 
 class Products(NamedTuple):
@@ -71,6 +75,9 @@ class Products(NamedTuple):
     first: PyTree  # by alpha, at w
     before: PyTree  # by alpha, at w', without the product
     lengths: dict[str, float]
+    falls: dict[
+        Any, float
+    ]  # step's factor, "no product" or "first order" -> of the validation loss, by a step of signs
 
 
 class Compared(NamedTuple):
@@ -91,14 +98,20 @@ def norm(tree: PyTree) -> float:
 
 
 def products(
-    of: Compared, state: BilevelState, batch: PyTree, sgd: Sgd, rate: float, factors: Sequence[float]
+    of: Compared, state: BilevelState, batch: PyTree, sgd: Sgd, rate: float, factors: Sequence[float], move: float
 ) -> Products:
     """The exact product and a central difference of every step, in the precision of the state and the images."""
     choice, back = jax.vjp(of.relaxation.choice, state.alpha)
     fixed = (state.batch_stats, choice, jax.random.key(0), None)
 
-    def at(params: PyTree, batch: PyTree) -> Any:
-        return of.gradients(params, *fixed, batch)
+    def at(params: PyTree, batch: PyTree, choice: PyTree = choice) -> Any:
+        return of.gradients(params, state.batch_stats, choice, *fixed[2:], batch)
+
+    def behind(alpha: PyTree) -> float:
+        """The validation loss at w'(alpha)."""
+        mixed = of.relaxation.choice(alpha)
+        down = at(state.params, batch["train"], mixed).params
+        return float(at(descend(sgd, state.params, state.momentum, down, rate)[0], batch["val"], mixed).loss)
 
     now = at(state.params, batch["val"]).choice
     ahead = descend(sgd, state.params, state.momentum, at(state.params, batch["train"]).params, rate)[0]
@@ -112,6 +125,12 @@ def products(
         factor: back(jax.tree.map(lambda g, p: g - rate * p, there.choice, product))[0]
         for factor, product in found.items()
     }
+    without, first = back(there.choice)[0], back(now)[0]
+    signed = {**whole, "no product": without, "first order": first}
+    falls = {
+        name: behind(state.alpha) - behind(jax.tree.map(lambda a, g: a - move * jnp.sign(g), state.alpha, gradient))
+        for name, gradient in signed.items()
+    }
     # How far the paper's step moves each array, relative to it: batch norm feels that, and not how long arrays are.
     leaves = zip(*map(jax.tree.leaves, (state.params, v)), strict=True)
     moves = [paper * norm(d) / norm(p) for p, d in leaves if norm(p)]
@@ -122,7 +141,7 @@ def products(
         "most": max(moves),
         "median": float(np.median(moves)),
     }
-    return jax.device_get(Products(found, whole, back(now)[0], back(there.choice)[0], lengths))
+    return jax.device_get(Products(found, whole, first, without, lengths, {}))._replace(falls=falls)
 
 
 def start_in_float64() -> None:
@@ -136,14 +155,12 @@ def published(channels: int, layers: int) -> Compared:
     return compared(darts_search(channels=channels, layers=layers), len(OPERATORS))
 
 
-def in_float64(
-    form: tuple[int, int], state: BilevelState, batch: PyTree, sgd: Sgd, rate: float, factors: Sequence[float]
-) -> Products:
+def in_float64(form: tuple[int, int], state: BilevelState, batch: PyTree, *settings: Any) -> Products:
     """`products` of arrays on the host, in float64; in a process of its own."""
     state, batch = jax.tree.map(
         lambda x: jnp.asarray(x, np.float64 if x.dtype == np.float32 else x.dtype), (state, batch)
     )
-    return products(published(*form), state, batch, sgd, rate, factors)
+    return products(published(*form), state, batch, *settings)
 
 
 def compare(steps: int, pair: int, dtype: str, found: Products, right: Products) -> list[Row]:
@@ -175,6 +192,7 @@ def compare(steps: int, pair: int, dtype: str, found: Products, right: Products)
             signs(found.whole[factor], exact),
             apart(exact, right.before),
             apart(right.first, exact),
+            found.falls[factor],
         )
         for factor in sorted(found.product, key=lambda factor: -factor or -np.inf)  # exact, then the longest step
     ]
@@ -182,8 +200,8 @@ def compare(steps: int, pair: int, dtype: str, found: Products, right: Products)
 
 def show(rows: Sequence[Row]) -> None:
     """Means over pairs."""
-    print("| steps | precision | step / paper's | product | cosine | alpha | signs | term | first order |")
-    print("|" + " ---: |" * 9)
+    print("| steps | precision | step / paper's | product | cosine | alpha | signs | term | first order | fall |")
+    print("|" + " ---: |" * 10)
     for key in dict.fromkeys(row[:1] + row[2:4] for row in rows):
         mean = np.mean([row[4:] for row in rows if row[:1] + row[2:4] == key], 0)
         step = f"{key[2]:g}" if key[2] else "exact"
@@ -211,14 +229,15 @@ def on_network(args: argparse.Namespace) -> list[Row]:
     for t in range(max(args.steps) + 1):
         if t in args.steps:
             for pair in range(args.pairs):
-                # Other pairs than the search itself takes.
-                batch = batches.batch(jax.random.fold_in(key, 1), order, pair)
-                at = (sgd, cosine(sgd, 0, 50), args.factors)
+                # Of an order of its own, so of images that the search has not just seen.
+                batch = batches.batch(jax.random.fold_in(key, 1), batches.shuffle(key, 1), pair)
+                at = (sgd, cosine(sgd, 0, 50), args.factors, args.move)
                 single = products(of, state, batch, *at)
                 host = jax.device_get((state, batch))
                 double = other.submit(in_float64, form, host[0], host[1], *at).result()
                 rows += compare(t, pair, "float64", double, double) + compare(t, pair, "float32", single, double)
-                print("# " + json.dumps({"steps": t, "pair": pair, **double.lengths}), flush=True)
+                falls = {str(name): fall for name, fall in double.falls.items()}
+                print("# " + json.dumps({"steps": t, "pair": pair, **double.lengths, "falls": falls}), flush=True)
             show([row for row in rows if row.steps == t])
         if t < max(args.steps):
             state, metrics = learner.step(key, state, batches.batch(key, order, t))
@@ -256,7 +275,7 @@ def small(args: argparse.Namespace, changes: dict[str, Any]) -> dict[str, Any]:
     sgd = Sgd()
     learner = darts(network, sgd=sgd, operators=len(operators), devices=1)
     state = learner.init(jax.random.key(args.seed), batch)
-    found = products(of, state, batch, sgd, cosine(sgd, 0, 50), args.factors)
+    found = products(of, state, batch, sgd, cosine(sgd, 0, 50), args.factors, args.move)
     errors = [row.product for row in compare(0, 0, "float64", found, found) if row.factor]
     return {"errors": errors, **found.lengths}
 
@@ -285,6 +304,7 @@ def main() -> None:
         "--factors", type=float, nargs="*", default=[1, 0.1, 0.01, 1e-3, 1e-4], help="of the paper's step"
     )
     parser.add_argument("--pairs", type=int, default=2, help="pairs of batches at each place")
+    parser.add_argument("--move", type=float, default=3e-4, help="of every alpha, for the fall; Adam's rate")
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)

@@ -320,7 +320,7 @@ def imagenet_recipe() -> Recipe:
 def fast_imagenet_recipe() -> Recipe:
     """The mobile setting of PC-DARTS (Xu et al. 2020, section 4.3) and P-DARTS (from its paper, unverified).
 
-    The rate's line, its flatter end and its warm-up are those of both releases.
+    The rate's line, its flatter end and its warm-up are PC-DARTS's; P-DARTS's release differs (docs/deviations.md).
     """
     recipe = imagenet_recipe()
     return dataclasses.replace(recipe, batch_size=1024, learning_rate=0.5, warmup_epochs=5, schedule="linear_tail")
