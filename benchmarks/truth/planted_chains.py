@@ -7,8 +7,8 @@ hidden chain, and half the share of its skip decisions that do, over the layers 
 The reward is its cube; rate (6e-4), batches of 8 and the schedule of depths are the paper's (Zoph & Le 2017, sections 3
 and 4.1). Every seed has a hidden chain of its own; all seeds of a setting are one program.
 
-`permuted`: the rewards of a batch are shuffled, so that an eighth of them stays with its child. `no attention`: no
-gradient reaches the weights that choose skips. Reported are the means of the last samples, both halves apart.
+`permuted`: the rewards of a batch are shuffled, so that an eighth of them stays with its child; `rolled`: each goes to
+the next child, so that none does. `no attention`: no gradient reaches the weights that choose skips. Reported are the means of the last samples, both halves apart.
 The hidden chain's skips are drawn at random, so that a controller can only learn each of them by heart; with
 `--skips=all` every one is there, which a few weights of the attention can say.
 """
@@ -46,15 +46,16 @@ def matches(space: ConvChain, hidden: jax.Array, archs: jax.Array) -> tuple[jax.
     return shares[1], shares[0]
 
 
-def planted(space: ConvChain, hidden: jax.Array, permuted: bool) -> Evaluator:
-    """The evaluator whose optimum is `hidden`."""
+def planted(space: ConvChain, hidden: jax.Array, moved: str) -> Evaluator:
+    """The evaluator whose optimum is `hidden`; the rewards of a batch stay, or are "permuted" or "rolled"."""
 
     def evaluate(key: Key, proposal: Proposal, inherited: Any = None) -> tuple[Evaluation, None]:
         key = jax.random.fold_in(key, proposal.id[0])
         tokens, anchors = matches(space, hidden, proposal.arch)
         fitness = (tokens + anchors) / 2 + NOISE * jax.random.normal(key, tokens.shape)
-        if permuted:
-            fitness = jax.random.permutation(jax.random.fold_in(key, 1), fitness)
+        if moved:
+            shuffled = jax.random.permutation(jax.random.fold_in(key, 1), fitness)
+            fitness = shuffled if moved == "permuted" else jnp.roll(fitness, 1)
         nothing = jnp.zeros_like(fitness)
         info = {"tokens": tokens, "anchors": anchors}
         return Evaluation(fitness, nothing, nothing.astype(jnp.int8), info), None
@@ -62,8 +63,8 @@ def planted(space: ConvChain, hidden: jax.Array, permuted: bool) -> Evaluator:
     return Evaluator(evaluate)
 
 
-def settings(space: ConvChain, args: argparse.Namespace) -> dict[str, tuple[Searcher, bool]]:
-    """name -> the searcher, and whether rewards are permuted."""
+def settings(space: ConvChain, args: argparse.Namespace) -> dict[str, tuple[Searcher, str]]:
+    """name -> the searcher, and how rewards are moved."""
     depths = depth_schedule(first=6, step=2, every=max(1, args.samples // 8), maximum=20)
     policy = lstm_policy(space)
 
@@ -72,10 +73,11 @@ def settings(space: ConvChain, args: argparse.Namespace) -> dict[str, tuple[Sear
 
     common: dict[str, Any] = {"samples_per_update": BATCH, "depth_schedule": depths, "learning_rate": args.rate}
     return {
-        "controller": (reinforce(space, policy=policy, **common), False),
-        "permuted": (reinforce(space, policy=policy, **common), True),
-        "no attention": (reinforce(space, policy=policy._replace(log_prob=blind), **common), False),
-        "random": (random_search(space, depth_schedule=depths), False),
+        "controller": (reinforce(space, policy=policy, **common), ""),
+        "permuted": (reinforce(space, policy=policy, **common), "permuted"),
+        "rolled": (reinforce(space, policy=policy, **common), "rolled"),
+        "no attention": (reinforce(space, policy=policy._replace(log_prob=blind), **common), ""),
+        "random": (random_search(space, depth_schedule=depths), ""),
     }
 
 
@@ -93,17 +95,17 @@ def main() -> None:
     rows: dict[str, Any] = {}
     print(f"{args.seeds} seeds, {args.samples} samples, rate {args.rate}; means of the last {args.last}")
     print(f"{'setting':14} {'tokens':>16} {'skips':>16} {'reward':>16}      s")
-    for name, (searcher, permuted) in settings(space, args).items():
+    for name, (searcher, moved) in settings(space, args).items():
         if args.only and name not in args.only:
             continue
         began = time.perf_counter()
 
-        def run(key: Key, searcher: Searcher = searcher, permuted: bool = permuted) -> Any:
+        def run(key: Key, searcher: Searcher = searcher, moved: str = moved) -> Any:
             key_hidden, key_search = jax.random.split(key)
             hidden = space.sample(key_hidden, space.max_layers)
             if args.skips == "all":
                 hidden = jnp.where(is_skip, 1, hidden)
-            history = scan(key_search, searcher, planted(space, hidden, permuted), trials=args.samples, width=BATCH)
+            history = scan(key_search, searcher, planted(space, hidden, moved), trials=args.samples, width=BATCH)
             return history.info["tokens"], history.info["anchors"]
 
         found = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), args.seeds))
