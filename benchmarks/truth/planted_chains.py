@@ -8,9 +8,9 @@ The reward is its cube; rate (6e-4), batches of 8 and the schedule of depths are
 and 4.1). Every seed has a hidden chain of its own; all seeds of a setting are one program.
 
 `permuted`: the rewards of a batch are shuffled, so that an eighth of them stays with its child; `rolled`: each goes to
-the next child, so that none does. `no attention`: no gradient reaches the weights that choose skips. Reported are the means of the last samples, both halves apart.
-The hidden chain's skips are drawn at random, so that a controller can only learn each of them by heart; with
-`--skips=all` every one is there, which a few weights of the attention can say.
+the next child, so that none does. `no attention`: no gradient reaches the weights that choose skips. Reported are the
+means of the last samples, both halves apart. The hidden chain's skips are drawn at random, so that a controller can
+only learn each of them by heart; with `--skips=all` every one is there, which a few weights of the attention can say.
 """
 
 from __future__ import annotations
