@@ -287,7 +287,8 @@ def causes(args: argparse.Namespace) -> list[dict[str, Any]]:
     print("|" + " --- |" * (len(factors) + 2))
     found = []
     context = multiprocessing.get_context("spawn")
-    for name, changes in SMALL.items():
+    for name in args.rows:
+        changes = SMALL[name]
         with ProcessPoolExecutor(1, context) as own:
             row = own.submit(small, args, changes).result()
         print(f"| {name} | {' | '.join(f'{error:.2g}' for error in row['errors'])} | {row['most']:.2g} |", flush=True)
@@ -311,6 +312,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--sharpness", type=float, default=4.0, help="of the softplus in `causes`")
+    parser.add_argument("--rows", nargs="*", default=list(SMALL), choices=SMALL, help="of `causes`")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.what == "network" and not args.data_dir:
