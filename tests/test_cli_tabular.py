@@ -45,6 +45,14 @@ def test_candidates_train_by_path_beside_their_true_results_and_the_best_becomes
     assert "Fitness and truth of all 4 trials: Kendall's tau" in out and "; parameters alone: Kendall's tau" in out
     page = report(path)
     assert "Search and truth" in page.charts and all(line in page.text for line in facts["lines"])
+    # The table may lie elsewhere when a search goes on, or come later; a search does not see it.
+    (tmp_path / "truth.npz").rename(tmp_path / "moved.npz")
+    same = ["--method=random", *TINY, "--set=recipe.epochs=1", "--trials=4", f"--workdir={path}"]
+    for moved in ([], [f"--truth={tmp_path / 'moved.npz'}"]):
+        code, again, err = here(*same, *moved)
+        assert code == 0, err
+        assert ("Truth: the best has" in again) == bool(moved) and rows(path) == found
+    assert json.loads((path / "truth.json").read_text()) == facts
     (told,) = [line for line in out.splitlines() if line.startswith("Next: ")]
     args = told.removeprefix("Next: python -m nasjax.launch ").split()
     code, out, err = here(*args, "--set=retrain_recipe.epochs=1")

@@ -18,9 +18,9 @@ from nasjax.settings import differences
 from nasjax.store import checkpoint
 
 WORKERS = "workers"  # folder of what worker processes print
-# Settings a resumed search may alter.
+# Settings a resumed search may alter; no search sees the truth.
 MAY_CHANGE = (
-    *("runtime", "workers", "ray", "trial_timeout", "trials", "wall_s", "cost_s"),
+    *("runtime", "workers", "ray", "trial_timeout", "trials", "wall_s", "cost_s", "truth"),
     *("retrain", "retrain_recipe", "retrain_dropout"),
 )
 # Settings that count from the first candidate on: a supernet is trained before.

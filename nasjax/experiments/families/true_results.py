@@ -61,29 +61,32 @@ def lines(config: Any, path: Path) -> list[str]:
 
 
 def _facts(config: Any, path: Path) -> dict[str, Any] | None:
-    rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["fitness"] is not None]
-    rows = [row for row in rows if row["result"] is not None]
-    if not rows:
-        return None
     results, ranks = _table(config.truth, config.space)
-    best, known = max(rows, key=scalar_fitness), np.isfinite(results)
+    rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["fitness"] is not None]
+    # by architecture: a search may have begun without the table
+    places = [int(config.space.index(config.space.decode(row["arch"]))) for row in rows]
+    known, fitness = np.isfinite(results), [scalar_fitness(row) for row in rows]
+    there = [i for i, place in enumerate(places) if known[place]]
+    if not there:
+        return None
+    best = places[max(there, key=lambda i: fitness[i])]
     archs = config.space.enumerate()
     sizes, _ = TabularPlan(config.space, config.form, (32, 32, 3), 10).count(archs)
     largest = int(np.argmax(np.where(known, sizes, -1)))
-    draws = len(rows) if len(rows) > 1 else 100
-    if len(rows) > 1:
-        truths = [row["result"] for row in rows]
-        ordered = f"Fitness and truth of all {len(rows)} trials"
-        scores = _agreement([scalar_fitness(row) for row in rows], truths)
-        params = _agreement([row["params"] for row in rows], truths)
-    else:
-        last = checkpoint.read_lines(path / "metrics.jsonl")[-1]
-        ordered = "Sum of the logarithms of a cell's operation weights, and its truth, over all cells"
-        scores = {name: last.get(f"true_{name}") for name in ("tau", "spearman")}
+    epochs = checkpoint.read_lines(path / "metrics.jsonl") if len(rows) == 1 else []
+    if epochs and "weights" in epochs[-1]:  # of a search by gradients, which has one trial
+        draws, ordered = 100, "Sum of the logarithms of a cell's operation weights, and its truth, over all cells"
+        order = {**order_by_weights(config, epochs[-1]["weights"]["cell"]), **epochs[-1]}
+        scores = {name: order[f"true_{name}"] for name in ("tau", "spearman")}
         params = _agreement(sizes, results)
+    else:
+        draws, ordered = len(rows), f"Fitness and truth of all {len(there)} trials"
+        truths = results[[places[i] for i in there]]
+        scores = _agreement([fitness[i] for i in there], truths)
+        params = _agreement([rows[i]["params"] for i in there], truths)
     return {
-        "result": best["result"],
-        "rank": best["result_rank"],
+        "result": float(results[best]),
+        "rank": int(ranks[best]),
         "cells": int(known.sum()),
         "mean": float(results[known].mean()),
         "highest": float(results[known].max()),
