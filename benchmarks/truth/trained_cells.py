@@ -23,7 +23,7 @@ from nasjax import commands
 from nasjax.settings import override
 
 # Images through a path of `supernets.py`: its training, and the calibration and validation of 600 cells.
-SUPERNET = 3 * 40 * 10_000 + 600 * (512 + 2000)
+SUPERNET = 3 * 120 * 10_000 + 600 * (512 + 2000)
 METHODS: dict[str, list[str]] = {
     "random": [],
     "reinforce": ["search.samples_per_update=4"],
