@@ -1,10 +1,12 @@
 """The learner of supernets: what a step moves and what it leaves alone, strict fairness, batch norms only."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tools.four_devices import on_four_devices
+from tools.four_devices import compare_steps, on_four_devices
 from tools.tiny_choice_chains import THREE, images, quick, shaken, tiniest, tiny
 
 from nasjax.learners import samplers
@@ -371,14 +373,9 @@ def compare_devices():
     assert jax.local_device_count() == 4
     batch, plan = {"train": images(3, 8, jnp.float64)}, tiniest()
     for name, (sampler, settings) in LEARNERS.items():
-        supernet, results = choice_supernet(plan, affine=settings.get("affine", True), dropout=0.2), []
-        for devices in (1, 4):
-            learner = one_shot(supernet, sampler(plan.space), epochs=2, epoch_steps=2, devices=devices, **settings)
-            state = learner.init(jax.random.key(0), batch)
-            results.append(jax.tree.map(np.asarray, learner.step(jax.random.key(1), state, batch)))
-        for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9, err_msg=name)
-        print(name)
+        supernet = choice_supernet(plan, affine=settings.get("affine", True), dropout=0.2)
+        make = functools.partial(one_shot, supernet, sampler(plan.space), epochs=2, epoch_steps=2, **settings)
+        compare_steps(name, make, batch)
 
 
 if __name__ == "__main__":

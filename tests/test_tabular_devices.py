@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from tools.four_devices import on_four_devices
+from tools.four_devices import compare_steps, on_four_devices
 
 from nasjax.learners import samplers
 from nasjax.learners.darts import darts
@@ -45,14 +45,7 @@ def compare_devices():
     rng = np.random.default_rng(0)
     batch = {part: (rng.standard_normal((8, 8, 4, 3)), np.arange(8, dtype=np.int32) % 3) for part in ("train", "val")}
     for name, make in CASES.items():
-        results = []
-        for devices in (1, 4):
-            learner = make(devices)
-            state = learner.init(jax.random.key(0), batch)
-            results.append(jax.tree.map(np.asarray, learner.step(jax.random.key(1), state, batch)))
-        for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9, err_msg=name)
-        print(name)
+        compare_steps(name, make, batch)
 
 
 if __name__ == "__main__":
