@@ -56,7 +56,8 @@ def lines(config: Any, path: Path) -> list[str]:
         "average.",
         f"{facts['ordered']}: {_order(facts['scores'])}; parameters alone: {_order(facts['params'])}.",
     ]
-    checkpoint.write_json(path / "truth.json", {**facts, "lines": told})
+    with checkpoint.writing(path):
+        checkpoint.write_json(path / "truth.json", {**facts, "lines": told})
     return told
 
 
