@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from miniature import agreement, arguments, bars, settings, sizes
+from miniature import agreement, arguments, bars, folder, settings, sizes
 
 from nasjax import commands
 from nasjax.evaluators.table import load_table
@@ -57,10 +57,7 @@ def configuration(name: str, args: argparse.Namespace, seed: int) -> Any:
 
 def searched(name: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """A search, epoch by epoch, and what its weights and its network say of random cells."""
-    path, config = (
-        args.workdir / f"{name.replace(', ', '_').replace(' ', '_')}-s{seed}",
-        configuration(name, args, seed),
-    )
+    path, config = folder(args, name, seed), configuration(name, args, seed)
     commands.search(config, path)
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     (row,) = (json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines())

@@ -27,6 +27,11 @@ def arguments(doc: str | None, workdir: str, *, seeds: int, images: int = 10_000
     return parser
 
 
+def folder(args: argparse.Namespace, name: str, seed: int) -> Path:
+    """The workdir of one run."""
+    return Path(args.workdir, f"{name.replace(', ', '_').replace(' ', '_')}-s{seed}")
+
+
 def sizes(args: argparse.Namespace, seed: int, *, train: int, valid: int) -> list[str]:
     """Settings of one run: data, network, truth."""
     return [

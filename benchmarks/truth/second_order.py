@@ -75,9 +75,7 @@ class Products(NamedTuple):
     first: PyTree  # by alpha, at w
     before: PyTree  # by alpha, at w', without the product
     lengths: dict[str, float]
-    falls: dict[
-        Any, float
-    ]  # step's factor, "no product" or "first order" -> of the validation loss, by a step of signs
+    falls: dict[Any, float]  # step's factor, "no product" or "first order" -> of the validation loss, by its signs
 
 
 class Compared(NamedTuple):
@@ -127,8 +125,9 @@ def products(
     }
     without, first = back(there.choice)[0], back(now)[0]
     signed = {**whole, "no product": without, "first order": first}
+    start = behind(state.alpha)
     falls = {
-        name: behind(state.alpha) - behind(jax.tree.map(lambda a, g: a - move * jnp.sign(g), state.alpha, gradient))
+        name: start - behind(jax.tree.map(lambda a, g: a - move * jnp.sign(g), state.alpha, gradient))
         for name, gradient in signed.items()
     }
     # How far the paper's step moves each array, relative to it: batch norm feels that, and not how long arrays are.

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from miniature import agreement, arguments, bars, settings, sizes
+from miniature import agreement, arguments, bars, folder, settings, sizes
 
 from nasjax import commands
 from nasjax.evaluators.table import load_table
@@ -61,7 +61,7 @@ def configuration(name: str, args: argparse.Namespace, seed: int) -> Any:
 
 def searched(name: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """What a method's scores say of random cells, and what it finds."""
-    path = args.workdir / f"{name.replace(', ', '_').replace(' ', '_')}-s{seed}"
+    path = folder(args, name, seed)
     commands.search(configuration(name, args, seed), path)
     rows = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
     random, truths = rows[: args.cells], [row["result"] for row in rows[: args.cells]]

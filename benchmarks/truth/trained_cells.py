@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from miniature import agreement, arguments, settings, sizes
+from miniature import agreement, arguments, folder, settings, sizes
 
 from nasjax import commands
 from nasjax.settings import override
@@ -34,7 +34,7 @@ METHODS: dict[str, list[str]] = {
 
 def searched(method: str, args: Any, seed: int) -> dict[str, Any]:
     """One search, and how its children rank."""
-    path = args.workdir / f"{method}-s{seed}"
+    path = folder(args, method, seed)
     config = override(
         commands.configure(method, "demo", "cifar10", "tabular_cell"),
         *sizes(args, seed, train=args.images, valid=args.valid_images),
