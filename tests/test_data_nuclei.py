@@ -49,7 +49,7 @@ def test_what_is_known_without_reading():
 
 def save(path, pixels, mode=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(np.asarray(pixels, np.uint8))
     (image if mode is None else image.convert(mode)).save(path)
 
 
@@ -60,7 +60,7 @@ def folder(tmp_path):
         height, width = 8 + 2 * (i % 3), 12 + 4 * (i % 2)
         image = np.full((height, width), 20 * i, np.uint8)
         mask = np.zeros((height, width), np.uint8)
-        mask[:, : width // 2] = 255 if i % 2 else 1
+        mask[:, : width // 2] = 255
         save(tmp_path / f"images/{i}.png", image, "RGB" if i % 4 == 0 else None)
         save(tmp_path / f"masks/{i}.png", mask)
     return tmp_path
@@ -109,6 +109,31 @@ def test_images_are_averaged_and_masks_take_the_nearest(folder):
         np.testing.assert_array_equal(y[..., 0], mask[1::3, 1::2])
 
 
+def test_an_image_and_its_mask_are_turned_upright_each_as_it_says(folder):
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (8, 4, 3), np.uint8), rng.integers(0, 2, (8, 4), np.uint8) * 255
+    turns = {1: 0, 3: 2, 6: 1, 8: 3}  # orientation: quarter turns to the left that the stored rows have had
+    for i in range(10):
+        for part, upright, orientation in (("images", image, (1, 3, 6, 8)[i % 4]), ("masks", mask, (1, 6, 3)[i % 3])):
+            exif = Image.Exif()
+            exif[274] = orientation
+            Image.fromarray(np.rot90(upright, turns[orientation])).save(folder / part / f"{i}.png", exif=exif)
+    data = load(config(folder, valid_size=1))
+    assert (data.train.x == data.train.x[0]).all() and (data.train.y == data.train.y[0]).all()
+    np.testing.assert_array_equal(data.train.y[0, ..., 0] * 255, mask[1::2])
+
+
+def test_a_part_without_foreground_is_said(folder):
+    for i in range(10):  # one mask of ten has any
+        fill_one = np.full((8, 16), 255 * (i == 3) * (np.arange(16) < 8), np.uint8)
+        save(folder / f"images/{i}.png", np.full((8, 16), i, np.uint8))
+        save(folder / f"masks/{i}.png", fill_one)
+    told = []
+    load(config(folder), told.append)
+    load_test(config(folder), told.append)
+    assert len(told) == 2 and all("part: all its masks are background" in line for line in told)
+
+
 def test_other_suffixes_and_hidden_files(folder):
     (folder / "images/3.png").unlink()
     save(folder / "images/3.bmp", np.zeros((8, 16), np.uint8))
@@ -145,6 +170,18 @@ def empty(folder):
         path.unlink()
 
 
+def fill(folder, mask):
+    for i in range(10):
+        save(folder / f"images/{i}.png", np.zeros((8, 16), np.uint8))
+        save(folder / f"masks/{i}.png", np.broadcast_to(np.uint8(mask), (8, 16)))
+
+
+def palette(folder, colours):
+    mask = Image.frombytes("P", (16, 8), np.eye(8, 16, dtype=np.uint8).tobytes())
+    mask.putpalette(colours)
+    mask.save(folder / "masks/3.png")
+
+
 def truncate(folder):
     save(folder / "images/3.png", np.random.default_rng(0).integers(0, 256, (8, 16), np.uint8))
     whole = (folder / "images/3.png").read_bytes()
@@ -162,7 +199,28 @@ BAD = [
         lambda f: save(f / "masks/3.png", np.zeros((8, 8), np.uint8)),
         r"masks/3\.png is of 8x8 pixels, its image of 8x16",
     ),
-    (lambda f: save(f / "masks/3.png", np.arange(128, dtype=np.uint8).reshape(8, 16)), "no mask of two values"),
+    (
+        lambda f: save(f / "masks/3.png", np.arange(128, dtype=np.uint8).reshape(8, 16)),
+        r"3\.png holds 1, .*3\.png holds 2: the masks are no masks of two values, they hold 0, 1, 2, 3, 4, \.\.\.;",
+    ),
+    (
+        lambda f: save(f / "masks/3.png", np.eye(8, 16, dtype=np.uint8)),  # one value a file, and two in the set
+        r"3\.png holds 1, .*\.png holds 255: the masks are no masks of two values, they hold 0, 1, 255;",
+    ),
+    (lambda f: fill(f, 0), "all masks of .*masks are background, every pixel is 0; write 0 for background and 255"),
+    (lambda f: fill(f, 255), "all masks of .*masks are foreground, every pixel is 255; write 0"),
+    (
+        lambda f: fill(f, np.pad(np.full((1, 1), 255, np.uint8), ((0, 7), (0, 15)))),
+        "at 4x4 pixels all masks of .* are background; set a larger data.resize",
+    ),
+    (lambda f: (f / "images/4.heic").write_bytes(b""), r"images/4\.heic is of a format that is not read; convert it"),
+    (
+        lambda f: save(f / "masks/3.png", np.dstack([np.full((8, 16, 3), 255, np.uint8), np.eye(8, 16) * 255])),
+        r"masks/3\.png .* it has transparent pixels; write the mask as gray",
+    ),
+    (lambda f: palette(f, [255] * 3 + [0] * 3), "3.png has a palette whose colours tell other classes apart"),
+    (lambda f: palette(f, [0] * 3 + [255] * 6), "3.png has a palette whose colours tell other classes apart"),
+    (lambda f: palette(f, [0] * 3 + [128, 0, 0]), "3.png is a coloured mask"),
     (lambda f: save(f / "masks/3.png", np.full((8, 16, 3), (0, 9, 9), np.uint8)), "is a coloured mask"),
     (lambda f: (f / "masks/3.png").write_bytes(deep(1)), r"masks/3\.png cannot be read .* convert it to 8 bits"),
     (lambda f: (f / "images/3.png").write_bytes(deep(1)), r"images/3\.png cannot be read .* convert it to 8 bits"),

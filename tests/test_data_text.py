@@ -42,7 +42,8 @@ def test_a_folder_of_three_texts(folder):
     text = load_text(config(folder))
     assert text.vocabulary.words == ("<eos>", "the", "cat", "end", "mat", "on", "sat")
     tokens = [text.vocabulary.words[n] for n in text.train.x.ravel()]
-    assert tokens == ["the", "cat", "sat", EOS, "on", "the", "mat", EOS, "the"]  # 11 tokens: three windows of 3
+    assert tokens == ["the", "cat", "sat", EOS, EOS, "on", "the", "mat", EOS]  # 12 tokens: three windows of 3, 2 left
+    assert text.left == {"train": 2, "valid": 0}
     assert text.train.x.dtype == text.train.y.dtype == np.int32
     assert text.vocabulary.decode(text.valid.x.ravel()) == "the mat sat"
     assert text.vocabulary.decode(load_test_text(config(folder), text.vocabulary)[0].y.ravel()) == "the cat\n"
@@ -51,9 +52,23 @@ def test_a_folder_of_three_texts(folder):
 
 def test_characters(folder):
     text = load_text(config(folder, level="char"))
-    assert text.vocabulary.decode(text.train.x.ravel()) == "the cat sat\non the mat\nthe end"[:30]
-    assert tokens_of(" a b\n", "char") == ["a", " ", "b", "\n"]
+    assert text.vocabulary.decode(text.train.x.ravel()) == "the cat sat\n\n  on the   mat \nthe end"[:36]
+    assert tokens_of("\ta  b \r\n\n c", "char") == list("\ta  b \n\n c\n")
     assert all(len(word) == 1 for word in text.vocabulary.words)
+
+
+@pytest.mark.parametrize("level", ["word", "char"])
+def test_lines_end_where_a_text_editor_ends_them(level):
+    """At \\n and \\r\\n; what str.splitlines takes for line ends besides are white space or characters."""
+    text = "a\u2028b\x85c\vd\fe\x1cf\u2029g"
+    words = ["a", "b", "c", "d", "e", "f", "g", EOS, EOS, EOS, "h", EOS]
+    characters = [*text, *"\n\n \nh\n"]
+    for end in ("\n", "\r\n"):
+        found = tokens_of(end.join((text, "", " ", "h")) + end, level)
+        assert found == (words if level == "word" else characters)
+        assert tokens_of(end.join((text, "", " ", "h")), level) == found  # the last line ends with the text
+        assert tokens_of(end.join((text, "", " ", "h")), level, whole=False) == found[:-1]
+    assert tokens_of("", level) == [] == tokens_of("", level, whole=False)
 
 
 def test_rare_words_become_unknown_and_are_counted(folder):
@@ -68,9 +83,12 @@ def test_rare_words_become_unknown_and_are_counted(folder):
     loaded = load(data, notes.append)
     assert loaded.class_names == text.vocabulary.words and known_signature(data) is None
     assert load_test(data, notes.append).x.max() == 3  # "on the cat": the first is unknown
+    unknown = "{} of its tokens are not in the vocabulary and count as <unk>"
     assert notes == [
-        f"{part} text: {count} of its tokens are not in the vocabulary and count as {UNK}"
-        for part, count in (("train", 2), ("valid", 4), ("test", 1))
+        f"train text: {unknown.format(2)}",
+        "train text: 1 of its tokens, at the end, fill no window and are left out",
+        f"valid text: {unknown.format(4)}",
+        f"test text: {unknown.format(1)}",
     ]
     write(folder, "train.txt", "a a a b b b c c d e f\n")
     text = load_text(config(folder, max_words=4))
@@ -93,12 +111,29 @@ def test_the_embedded_text_is_large_enough_and_its_parts_share_no_paragraph():
     assert text.train.x.size > 40_000 and text.valid.x.size > 4_000
     assert UNK in text.vocabulary.words and 1000 < len(text.vocabulary) < 10_000
     assert text.sha256 == load_text(TextConfig()).sha256
-    held_out, _ = load_test_text(TextConfig(), text.vocabulary)
+    held_out, *_ = load_test_text(TextConfig(), text.vocabulary)
     parts = [set(text.vocabulary.decode(part.x.ravel()).split("\n")) for part in (text.train, text.valid, held_out)]
     shared = (parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2])
     assert all(line.count(UNK) or len(line.split()) < 6 for line in shared)  # different words may be unknown in both
     letters = load_text(TextConfig(level="char", train_limit=1000))
     assert letters.train.x.shape == (28, 35) and len(letters.vocabulary) < 100
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(folder):
+    plain = load_text(config(folder))
+    for part in ("train", "valid", "test"):
+        write(folder, f"{part}.txt", b"\xef\xbb\xbf" + (folder / f"{part}.txt").read_bytes())
+    assert load_text(config(folder)).sha256 == plain.sha256
+
+
+def test_a_word_like_a_mark_is_that_mark_or_characters(folder):
+    """A text may bring its own <unk>, as the Penn Treebank does; <eos> is only where a line ends."""
+    write(folder, "valid.txt", "the <unk> sat\n")
+    write(folder, "train.txt", "the cat <unk>\nthe mat sat\n")
+    assert load_text(config(folder)).unknown == {"train": 0, "valid": 0}
+    write(folder, "train.txt", "the <eos> cat\nmat <unk> sat\n")
+    write(folder, "valid.txt", "<eos>\n<unk>\n")
+    assert all(len(word) == 1 for word in load_text(config(folder, level="char")).vocabulary.words)
 
 
 def test_limits_take_the_beginning(folder):
@@ -115,6 +150,10 @@ def test_limits_take_the_beginning(folder):
         ("train.txt", b"caf\xe9 bar", r"is not UTF-8 \(byte 3\); save it as UTF-8"),
         ("train.txt", "a b".encode("utf-16"), "is not UTF-8"),
         ("train.txt", b"a\0b", "zero bytes"),
+        ("train.txt", b"a b\na\rb\n", r"train text: line 2 has a carriage return \(\\r\) alone; end lines with \\n"),
+        ("train.txt", b"a b\r\r\n", "train text: line 1 has a carriage return"),
+        ("valid.txt", "a b\n\ufeffa\n".encode(), r"valid text: line 2 begins with a byte order mark \(U\+FEFF\)"),
+        ("train.txt", b"a b\nb <eos> a\n", "train text: line 2 has the word <eos>, which stands for a line's end"),
         ("train.txt", "same same\nsame\n", "has 1 words to tell apart"),
         ("train.txt", "a b\n", "has 3 tokens; a window of 3"),
     ],

@@ -258,11 +258,11 @@ def test_a_text_is_continued():
     sampled = [continuation(model(None), "the cell", tokens=30, seed=seed, temperature=5.0).text for seed in (0, 0, 1)]
     assert sampled[0] == sampled[1] != sampled[2]
     assert continuation(model(None), "the cell\n", tokens=1, temperature=0).text == "the"  # after <eos>
-    assert continuation(model(None), "the\n\n  cell\n", tokens=1, temperature=0).tokens == 4  # as a training's text
-    assert continuation(model(None), "the cell \n ", tokens=1, temperature=0).tokens == 3  # nor are spaces a line
+    assert continuation(model(None), "the\r\n\n  cell\n", tokens=1, temperature=0).tokens == 5  # as a training's text
+    assert continuation(model(None), "the cell \n ", tokens=1, temperature=0).tokens == 3  # the last line goes on
     letters = model(None, tuple("abc \n"))
     assert continuation(letters, "cab", tokens=4, temperature=0).text == "c \na"
-    assert continuation(letters, "a\t b\n\nc \t", tokens=1, temperature=0) == ("\n", 6, 0)
+    assert continuation(letters, "a  b\n\nc ", tokens=1, temperature=0) == ("\n", 8, 0)
     assert continuation(model(None, ("a", "b", "<eos>")), "b a", tokens=3, temperature=0) == ("b\na", 2, 0)  # words
     assert sample(letters).startswith("a") and sample(letters).count("\n") > 10 and sample(model(None)) != ""
     with pytest.raises(ValueError, match=r"2 of 3 tokens .* has no <unk>: 'x', 'B'") as error:
@@ -309,15 +309,21 @@ def test_predict_writes_the_text_and_what_follows(tmp_path):
     assert lines[1].startswith("the mouse cell divides")
     file.write_text("the cell")
     assert predict(model(None), file, tmp_path)[0].read_text().startswith("the cell divides")
+    file.write_bytes(b"\xef\xbb\xbfthe cell")
+    assert predict(model(None), file, tmp_path)[0].read_text().startswith("the cell divides")
+    for text, message in (("the\rcell", "line 1 has a carriage return"), ("cell\n<eos>", "line 2 has the word <eos>")):
+        file.write_bytes(text.encode())
+        with pytest.raises(ValueError, match=f"--input={file}: {message}"):
+            predict(model(None), file, tmp_path)
     file.write_bytes(b"\xff\xfe\x00")
     for source, message in (
         (tmp_path / "none.txt", "no such file; give a text file"),
         (tmp_path, "no such file; give a text file"),
-        (file, "is no text in UTF-8"),
+        (file, "is not UTF-8"),
     ):
         with pytest.raises(ValueError, match=f"--input={source}.*{message}") as error:
             predict(model(None), source, tmp_path)
         assert "\n" not in str(error.value)
     file.write_text("")
-    with pytest.raises(ValueError, match=f"--input={file}: the text is empty"):
+    with pytest.raises(ValueError, match=f"--input={file} is empty"):
         predict(model(None), file, tmp_path)

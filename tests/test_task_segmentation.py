@@ -15,7 +15,7 @@ from nasjax.data.dataset import DataConfig, load
 from nasjax.evaluators.child import child
 from nasjax.experiments.families.config import default_augment
 from nasjax.model import Model
-from nasjax.tasks.segmentation import TASK, overlap, predict, prediction, segmentation
+from nasjax.tasks.segmentation import TASK, mask_names, overlap, predict, prediction, segmentation
 from nasjax.train import augment as augmenting
 from nasjax.train import step
 from nasjax.train.augment import Augment
@@ -246,6 +246,26 @@ def test_masks_have_the_size_of_their_image(bright, tmp_path):
     files = predict(bright, tmp_path / "x.npz", out)
     assert [file.name for file in files] == ["0.png", "1.png"]
     np.testing.assert_array_equal(np.asarray(Image.open(files[1])), small)
+
+
+def test_every_image_has_a_mask_of_its_own():
+    for names, masks in (
+        (["a.jpg", "a.jpg.png", "a.png"], ["a.jpg.png", "a.jpg.png.png", "a.png.png"]),
+        (["A.jpg", "a.png", "b.png"], ["A.jpg.png", "a.png.png", "b.png"]),
+        (["A.png", "a.png"], ["A.png.png", "a.png.2.png"]),
+    ):
+        assert mask_names(names) == masks
+
+
+def test_a_mask_lies_over_its_image_as_viewers_show_it(bright, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6  # stored with a quarter turn to the left
+    wide = np.zeros((8, 16, 3), np.uint8)
+    wide[:, :8] = 255
+    Image.fromarray(np.rot90(wide)).save(tmp_path / "a.png", exif=exif)
+    out = tmp_path / "out"
+    out.mkdir()
+    np.testing.assert_array_equal(np.asarray(Image.open(predict(bright, tmp_path, out)[0])), wide[..., 0])
 
 
 def test_predicting_into_the_images_folder_is_refused(bright, tmp_path):

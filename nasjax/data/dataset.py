@@ -31,7 +31,8 @@ class DataConfig:
       train_limit, valid_limit: use at most so many samples of the part; None = all.
       resize: area-averaged to resize x resize; None = as they are (a folder of images and masks: 96).
       split_seed: draws the split. It draws the test part, too, where the source has none of its own.
-      window, level: of texts: tokens of a sample, over which a gradient reaches back; and what a token is.
+      window, level: of texts: tokens of a sample, over which a gradient reaches back; and what a token is, see
+        `text.tokens_of`.
       min_count, max_words: of texts: words that the training text has less often become <unk> (None = 2 of pydoc, 1 =
         all words are kept elsewhere); and the most frequent words to keep, None = all.
       seed_protocol: validate and test on the same samples, both parts together, so that a search sees its test part.
@@ -106,6 +107,8 @@ def load(config: DataConfig, told: Callable[[str], None] | None = None) -> Datas
         train = _take(config, pool, rest[valid_size:][: config.train_limit])
         valid = _take(config, pool, rest[:valid_size][: config.valid_limit])
     _tell(source, told)
+    _tell_of_masks("training", train, told)
+    _tell_of_masks("validation", valid, told)
     digest = hashlib.sha256(repr(source.class_names).encode())
     for array in (*train, *valid):
         digest.update(f"{array.dtype}{array.shape}".encode())
@@ -157,13 +160,21 @@ def load_test(config: DataConfig, told: Callable[[str], None] | None = None) -> 
         _tell(source, told, before)
         return _take(config, part, np.arange(len(part.y)))
     pool, size = source.pool(), source.test_size + (source.valid_size if config.seed_protocol else 0)
-    return _take(config, pool, _order(config, len(pool.y))[:size])
+    part = _take(config, pool, _order(config, len(pool.y))[:size])
+    _tell_of_masks("test", part, told)
+    return part
 
 
 def _tell(source: Source, told: Callable[[str], None] | None, before: int = 0) -> None:
     if told is not None:
         for note in source.notes[before:]:
             told(note)
+
+
+def _tell_of_masks(name: str, part: Split, told: Callable[[str], None] | None) -> None:
+    """Says so where a part's masks leave nothing to find: whoever predicts the same everywhere is then right."""
+    if told is not None and part.y.ndim == 4 and part.y.min() == part.y.max():
+        told(f"{name} part: all its masks are {'foreground' if part.y.any() else 'background'}")
 
 
 def _open(config: DataConfig) -> Source:

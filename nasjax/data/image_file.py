@@ -1,60 +1,139 @@
-"""Reading one image or mask file of whatever format Pillow knows."""
+"""Reading one image or mask file: what it says of its pixels is honoured, or the file is refused.
+
+Honoured: EXIF orientation (the picture as a viewer shows it), palettes, bilevel and other files of less than 8 bits.
+Refused, since their values have no one meaning as 8 bits gray or RGB: more than 8 bits a channel, signed or floating
+values, transparent pixels, colours for print, channels without a name, and several pictures in a file.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+# Images too, which are not read: better named than left out of a folder without a word.
+_FOREIGN = (
+    ".apng", ".avif", ".dcm", ".dib", ".dng", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".pbm", ".pcx",
+    ".pgm", ".pnm", ".ppm", ".tga",
+)  # fmt: skip
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP")  # of Pillow, which may have more
+_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa")  # 8 bits, of known colours
+_BITS, _SAMPLES, _FORMAT = 258, 277, 339  # tags of TIFF
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder, by name; hidden files are none."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    """The image files of a folder, by name; hidden files are none.
+
+    Raises ValueError where an image is of a format that is not read.
+    """
+    files = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not p.is_dir())
+    for path in files:
+        if path.suffix.lower() in _FOREIGN:
+            raise ValueError(f"{path} is of a format that is not read; convert it to one of {', '.join(SUFFIXES)}")
+    return [path for path in files if path.suffix.lower() in SUFFIXES]
 
 
 def read_image(path: Path, channels: int) -> np.ndarray:
-    """An image file as uint8[H, W, channels], gray (1) or RGB (3); transparency is dropped.
+    """An image file, upright, as uint8[H, W, channels], gray (1) or RGB (3).
 
-    Raises ValueError for what cannot be read so, files of 16 bits a channel among them.
+    Raises ValueError for what cannot be read so; see the top of this file.
     """
     if channels not in (1, 3):
         raise ValueError(f"{path}: this model reads {channels} channels; give an .npz with x, an image has 1 or 3")
-    pixels = _pixels(path, "L" if channels == 1 else "RGB")
+    picture = _picture(path, "fill what is transparent with a colour")
+    pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask file as uint8[H, W, 1]: 0 is background, and the one other value that it may hold is foreground, 1.
+    """A mask file, upright, as gray levels uint8[H, W, 1]; `foreground` makes 0 and 1 of those of a whole set.
 
-    Raises ValueError for what cannot be read so, or holds colours or more values.
+    Raises ValueError for what cannot be read so, for colours, and for a palette whose numbers and colours disagree on
+    what the background is or on which pixels are alike.
     """
-    pixels = _pixels(path, "RGB")
+    picture = _picture(path, "write the mask as gray, 0 and 255, and leave the alpha channel out")
+    pixels = np.asarray(picture.convert("RGB"))
     mask = pixels[..., :1]
     if (pixels != mask).any():
-        raise ValueError(f"{path} is a coloured mask; write 0 for background and 255 for foreground")
-    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    if (values > 0).sum() > 1:
-        shown = ", ".join(map(str, values[:4].tolist())) + (", ..." if len(values) > 4 else "")
-        raise ValueError(
-            f"{path} is no mask of two values, it holds {shown}; write 0 for background and 255 for the rest"
-        )
-    return (mask > 0).astype(np.uint8)
+        raise ValueError(f"{path} is a coloured mask; write 0 for background and 255 for foreground, as gray")
+    if picture.mode == "P":
+        colours = np.reshape(picture.getpalette("RGB"), (-1, 3))
+        colours = colours[colours.any(1)]
+        numbers = np.asarray(picture)[..., None]
+        if ((numbers > 0) != (mask > 0)).any() or len(np.unique(colours, axis=0)) < len(colours):
+            raise ValueError(
+                f"{path} has a palette whose colours tell other classes apart than its numbers do; write 0 for "
+                "background and 255 for foreground, as gray"
+            )
+    return mask
 
 
-def _pixels(path: Path, mode: str) -> np.ndarray:
-    from PIL import Image
+def foreground(levels: Mapping[int, Path], where: Path) -> int:
+    """The one level besides 0 in a set of masks; `levels` are all that occur, each with a file that has it.
+
+    Raises ValueError where there are more, or none.
+    """
+    found = sorted(levels)
+    instead = "write 0 for background and 255 for foreground, in all of them"
+    if len(several := [level for level in found if level]) > 1:
+        one, other = (f"{levels[level]} holds {level}" for level in several[:2])
+        shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+        raise ValueError(f"{one}, {other}: the masks are no masks of two values, they hold {shown}; {instead}")
+    if len(found) < 2:
+        what = "foreground" if several else "background"
+        raise ValueError(f"all masks of {where} are {what}, every pixel is {found[0]}; {instead}")
+    return several[0]
+
+
+def _picture(path: Path, instead_of_alpha: str) -> Any:
+    """The one picture of a file, upright, in one of `_MODES` and opaque."""
+    from PIL import Image, ImageOps
 
     try:
         with path.open("rb") as file:
             head = file.read(25)
-        with Image.open(path) as image:
-            # Pillow cuts a PNG of 3 x 16 bits down to 8 without a word: byte 24 tells its bits.
-            deep = head[:4] == b"\x89PNG" and head[24:] == b"\x10"
-            if deep or image.mode.startswith("I;16") or image.mode in ("I", "F"):
-                what = "16 bits a channel" if deep else f"mode {image.mode}"
-                raise ValueError(f"it has {what}; convert it to 8 bits a channel")
-            return np.asarray(image.convert(mode))
+        with Image.open(path, formats=_FORMATS) as image:
+            if problem := _refusal(image, head):
+                raise ValueError(problem)
+            if image.format == "BMP" and image.tile[0].args[0] == "BGRX":  # Pillow drops the fourth byte
+                fourth = np.frombuffer(path.read_bytes(), np.uint8, offset=image.tile[0].offset)[3::4]
+                if fourth.min() < fourth.max():
+                    raise ValueError(f"it has transparent pixels; {instead_of_alpha}")
+            picture = ImageOps.exif_transpose(image)  # reads the pixels
+            if picture.has_transparency_data and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
+                raise ValueError(f"it has transparent pixels; {instead_of_alpha}")
+            return picture
     except Exception as error:  # Pillow has no one error for a damaged file
         raise ValueError(f"{path} cannot be read as an image: {' '.join(str(error).split())}") from error
+
+
+def _refusal(image: Any, head: bytes) -> str:
+    """What is wrong with an opened image, "" where nothing is; `head` are the file's first 25 bytes.
+
+    Pillow cuts 16 bits a channel down to 8, drops channels and takes signed values for unsigned without a word.
+    """
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1 and image.format != "MPO":
+        return f"it has {pages} pictures; write each to a file of its own"
+    deep = head[24] if image.format == "PNG" else 8
+    if image.format == "TIFF":
+        tags = image.tag_v2
+        deep = max(_all(tags.get(_BITS, 1)))
+        if any(kind not in (1, 4) for kind in _all(tags.get(_FORMAT, 1))):
+            return "its values are signed or floating; convert it to unsigned values of 8 bits"
+        samples, known = tags.get(_SAMPLES, 1), len(image.getbands())
+        if samples != known:
+            return f"it has {samples} channels, which are not all gray, RGB or alpha; write those alone, or an .npz"
+    if deep > 8 or image.mode.startswith("I") or image.mode == "F":
+        what = f"{deep} bits a channel" if deep > 8 else f"mode {image.mode}"
+        return f"it has {what}; convert it to 8 bits a channel"
+    if image.mode not in _MODES:
+        return f"its colours are {image.mode}; convert it to RGB"
+    return ""
+
+
+def _all(values: Any) -> tuple[int, ...]:
+    return values if isinstance(values, tuple) else (values,)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nasjax.data.dataset import nearest, resize
-from nasjax.data.image_file import image_files, read_image, read_mask
+from nasjax.data.image_file import foreground, image_files, read_image, read_mask
 from nasjax.data.sources import Source, Split
 
 SIZE = 96  # pixels; that of the public UNet++ code on these nuclei
@@ -17,7 +17,8 @@ def images_and_masks(folder: str, class_name: str, size: int = SIZE) -> Source:
     """All pairs of the folder; a fifth is the test part and a fifth validates.
 
     A pair has the same name, suffix apart. Images are gray or RGB and become uint8 [size, size, 3] by area; masks have
-    the size of their image and become uint8 [size, size, 1] of 0 and 1, each pixel the one at its centre.
+    the size of their image and become uint8 [size, size, 1] of 0 and 1, each pixel the one at its centre. Both are
+    turned upright first, each as its own EXIF orientation says.
 
     Args:
       folder: with images/ and masks/.
@@ -27,7 +28,8 @@ def images_and_masks(folder: str, class_name: str, size: int = SIZE) -> Source:
     Raises:
       FileNotFoundError: there is no such folder.
       ValueError: a pair is not complete or occurs twice, there are fewer than five. When read: a mask that has not the
-        size of its image or holds other values than 0 and one more, a file of 16 bits a channel or a damaged one.
+        size of its image, masks that together hold other values than 0 and one more or nothing but background or
+        foreground, and whatever `image_file` refuses.
     """
     root = Path(folder).expanduser()
     images, masks = (_by_name(root, part, folder) for part in ("images", "masks"))
@@ -41,12 +43,20 @@ def images_and_masks(folder: str, class_name: str, size: int = SIZE) -> Source:
     def pool() -> Split:
         x = np.empty((len(images), size, size, 3), np.uint8)
         y = np.empty((len(images), size, size, 1), np.uint8)
+        levels: dict[int, Path] = {}  # of all masks, with a file that has it
         for i, (name, path) in enumerate(images.items()):
             image, mask = read_image(path, 3), read_mask(masks[name])
             if image.shape[:2] != mask.shape[:2]:
                 sides = [f"{pixels.shape[0]}x{pixels.shape[1]}" for pixels in (mask, image)]
                 raise ValueError(f"{masks[name]} is of {sides[0]} pixels, its image of {sides[1]}; they must be equal")
+            levels.update(dict.fromkeys(np.unique(mask).tolist(), masks[name]))
             x[i], y[i] = resize(image[None], size, size)[0], nearest(mask[None], size, size)[0]
+        y = (y == foreground(levels, root / "masks")).astype(np.uint8)
+        if y.min() == y.max():
+            what = "foreground" if y.any() else "background"
+            raise ValueError(
+                f"at {size}x{size} pixels all masks of {root / 'masks'} are {what}; set a larger data.resize"
+            )
         return Split(x, y)
 
     return Source((class_name,), pool, None, test_size=len(images) // 5, valid_size=len(images) // 5)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,7 +30,8 @@ class TextConfig:
       name: "pydoc" (embedded), "ptb" (the files ptb.train.txt, ptb.valid.txt, ptb.test.txt), or "folder" (any three
         files with train, valid and test as a part of their names between dots).
       data_dir: the folder; not used for pydoc.
-      level: "word": what white space separates, every line ends in <eos>. "char": characters, lines end in a newline.
+      level: "word": what white space separates, and every line, a blank one too, ends in <eos>. "char": characters,
+        all of them, and a newline where a line ends.
       window: T, tokens of a window, over which a gradient reaches back.
       min_count: words that the training text has less often become <unk>; 1 keeps all. None = 2 for pydoc, else 1.
       max_words: the most frequent words to keep, <eos> and <unk> included; None = all.
@@ -129,6 +130,7 @@ class Text(NamedTuple):
     train: Windows
     valid: Windows
     unknown: dict[str, int]  # tokens that became <unk>, by part
+    left: dict[str, int]  # tokens at the end that fill no window and are not used, by part
     sha256: str  # of both parts as token numbers, and of the vocabulary
 
 
@@ -144,27 +146,32 @@ def load_text(config: TextConfig) -> Text:
       ValueError, FileNotFoundError: in one line, what is wrong and what to do.
     """
     read = _reader(config)
-    tokens = tokens_of(read("train"), config.level)
+    tokens = _tokens(read, "train", config.level)
     vocabulary = _vocabulary(config, tokens)
     train, rare = vocabulary.numbers(tokens)
     valid, unknown = _numbers(vocabulary, read, "valid")
     digest = hashlib.sha256("\0".join(vocabulary.words).encode())
     for part in (train, valid):
         digest.update(np.ascontiguousarray(part, "<i4"))
+    train, valid = train[: config.train_limit], valid[: config.valid_limit]
     return Text(
         config.name,
         vocabulary,
-        windows(train[: config.train_limit], config.window, "the training text"),
-        windows(valid[: config.valid_limit], config.window, "the validation text"),
+        windows(train, config.window, "the training text"),
+        windows(valid, config.window, "the validation text"),
         {"train": rare, "valid": unknown},
+        {"train": _left(train, config.window), "valid": _left(valid, config.window)},
         digest.hexdigest(),
     )
 
 
-def load_test_text(config: TextConfig, vocabulary: Vocabulary) -> tuple[Windows, int]:
-    """Reads the test part in the words of `vocabulary`; how many of its tokens became <unk>. For retraining, once."""
+def load_test_text(config: TextConfig, vocabulary: Vocabulary) -> tuple[Windows, int, int]:
+    """Reads the test part in the words of `vocabulary`. For retraining, once.
+
+    Beside it: how many of its tokens became <unk>, and how many at its end fill no window.
+    """
     numbers, unknown = _numbers(vocabulary, _reader(config), "test")
-    return windows(numbers, config.window, "the test text"), unknown
+    return windows(numbers, config.window, "the test text"), unknown, _left(numbers, config.window)
 
 
 def windows(tokens: np.ndarray, window: int, what: str = "the text") -> Windows:
@@ -176,12 +183,34 @@ def windows(tokens: np.ndarray, window: int, what: str = "the text") -> Windows:
     return Windows(tokens[:used].reshape(count, window), tokens[1 : used + 1].reshape(count, window))
 
 
-def tokens_of(text: str, level: str) -> list[str]:
-    """A text as tokens. Lines without words are not counted; white space within a line is one space."""
-    lines = [words for line in text.splitlines() if (words := line.split())]
+def _left(tokens: np.ndarray, window: int) -> int:
+    """Tokens that `windows` does not use, not even as a target."""
+    return (len(tokens) - 1) % window
+
+
+def tokens_of(text: str, level: str, *, whole: bool = True) -> list[str]:
+    """A text as tokens: every line ends in <eos>, or in a newline where tokens are characters.
+
+    Lines end at \\n and at \\r\\n and nowhere else. White space of any other kind separates words and is a character
+    like others. `whole` ends the last line, too, where the text does not.
+
+    Raises ValueError for a carriage return alone, of which nobody knows whether it ends a line, for a byte order mark
+    at a line's beginning, and for a word <eos>.
+    """
+    lines = text.replace("\r\n", _NEWLINE).split(_NEWLINE)
+    for number, line in enumerate(lines, 1):
+        if "\r" in line:
+            raise ValueError(f"line {number} has a carriage return (\\r) alone; end lines with \\n or \\r\\n")
+        if line.startswith("\ufeff"):
+            raise ValueError(f"line {number} begins with a byte order mark (U+FEFF); remove it")
+        if level == "word" and EOS in line.split():
+            raise ValueError(f"line {number} has the word {EOS}, which stands for a line's end; end the line there")
+    *ended, last = lines
+    if whole and last:
+        ended, last = lines, ""
     if level == "char":
-        return [character for words in lines for character in " ".join(words) + _NEWLINE]
-    return [token for words in lines for token in (*words, EOS)]
+        return [*"".join(line + _NEWLINE for line in ended), *last]
+    return [*(token for line in ended for token in (*line.split(), EOS)), *last.split()]
 
 
 def _vocabulary(config: TextConfig, tokens: list[str]) -> Vocabulary:
@@ -203,8 +232,17 @@ def _vocabulary(config: TextConfig, tokens: list[str]) -> Vocabulary:
 
 
 def _numbers(vocabulary: Vocabulary, read: Callable[[str], str], part: str) -> tuple[np.ndarray, int]:
+    tokens = _tokens(read, part, vocabulary.level)
     try:
-        return vocabulary.encode(read(part))
+        return vocabulary.numbers(tokens)
+    except ValueError as error:
+        raise ValueError(f"{part} text: {error}") from None
+
+
+def _tokens(read: Callable[[str], str], part: str, level: str) -> list[str]:
+    text = read(part)
+    try:
+        return tokens_of(text, level)
     except ValueError as error:
         raise ValueError(f"{part} text: {error}") from None
 
@@ -227,12 +265,13 @@ def _reader(config: TextConfig) -> Callable[[str], str]:
             if len(files) != 1:
                 found = ", ".join(file.name for file in files) or "none"
                 raise FileNotFoundError(f"{folder} must have one {part} text such as {part}.txt; found {found}")
-        return _read(files[0])
+        return read_text(files[0])
 
     return read
 
 
-def _read(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """A text file in UTF-8, without a byte order mark; line ends as they are. Raises ValueError where it is no text."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -268,12 +307,11 @@ def text_source(name: Literal["pydoc", "ptb", "folder"], config: Any) -> Source:
     shared = {field: getattr(config, field) for field in ("data_dir", "level", "window", "min_count", "max_words")}
     own = TextConfig(name, **shared)
     text = load_text(own)
-    notes = [_note(part, unknown) for part, unknown in text.unknown.items() if unknown]
+    notes = [note for part in text.unknown for note in _notes(part, text.unknown[part], text.left[part])]
 
     def test() -> Split:
-        part, unknown = load_test_text(own, text.vocabulary)
-        if unknown:
-            notes.append(_note("test", unknown))
+        part, unknown, left = load_test_text(own, text.vocabulary)
+        notes.extend(_notes("test", unknown, left))
         return Split(*part)
 
     return Source(
@@ -287,5 +325,8 @@ def text_source(name: Literal["pydoc", "ptb", "folder"], config: Any) -> Source:
     )
 
 
-def _note(part: str, unknown: int) -> str:
-    return f"{part} text: {unknown:,} of its tokens are not in the vocabulary and count as {UNK}"
+def _notes(part: str, unknown: int, left: int) -> Iterator[str]:
+    if unknown:
+        yield f"{part} text: {unknown:,} of its tokens are not in the vocabulary and count as {UNK}"
+    if left:
+        yield f"{part} text: {left:,} of its tokens, at the end, fill no window and are left out"

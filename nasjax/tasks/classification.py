@@ -49,7 +49,7 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
     apply = jax.jit(lambda variables, x: jax.nn.softmax(model.apply(variables, x)))
     parts = [np.asarray(apply(model.variables, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
     file = out / "predictions.csv"
-    with file.open("w", newline="") as stream:
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
         writer = csv.writer(stream)
         writer.writerow(["input", "class", *(f"p({name})" for name in model.names)])
         for name, row in zip(names, np.concatenate(parts), strict=True):

@@ -18,7 +18,7 @@ import optax
 
 from nasjax.data.text import EOS as END
 from nasjax.data.text import UNK as UNKNOWN
-from nasjax.data.text import tokens_of
+from nasjax.data.text import read_text, tokens_of
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.types import Key, Metric, Signature, Task, carries_state
@@ -71,8 +71,8 @@ def continuation(
 
     Args:
       model: a `nasjax.model.Model`; a vocabulary without `<eos>`, of single characters and `<unk>`, is for characters.
-      text: what to continue, cut into tokens as the texts of a training are: words are what stands between spaces, in
-        lower case where only that is known; the ends of lines are `<eos>`, or a character.
+      text: what to continue, cut into tokens as the texts of a training are (`data.text.tokens_of`), but the last
+        line goes on unless it ends. What is not known is looked up in lower case, too.
       tokens: how many to add.
       temperature: of the distribution that is drawn from; 0 = always the most likely token.
       seed: of the draws.
@@ -116,9 +116,9 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
     if source.is_dir() or not source.is_file():
         raise ValueError(f"--input={source}: no such file; give a text file for the network to continue")
     try:
-        text = source.read_text(encoding="utf-8")
+        text = read_text(source)
     except ValueError as error:
-        raise ValueError(f"--input={source} is no text in UTF-8 ({error})") from error
+        raise ValueError(f"--input={error}") from error
     try:
         found = continuation(model, text)
     except ValueError as error:
@@ -126,7 +126,7 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
     file = out / "continuation.txt"
     note = f"[{found.unknown} of {found.tokens} tokens are not in the vocabulary: {UNKNOWN}]\n" if found.unknown else ""
     between = "" if _characters(model.names) or text[-1].isspace() else " "
-    file.write_text(f"{note}{text}{between}{found.text}\n", encoding="utf-8")
+    file.write_text(f"{note}{text}{between}{found.text}\n", encoding="utf-8", newline="")
     return [file]
 
 
@@ -164,10 +164,7 @@ def _characters(names: Sequence[str]) -> bool:
 def _split(text: str, names: Sequence[str]) -> list[str]:
     """Tokens as of a training's text; the last line goes on unless it ends."""
     characters = _characters(names)
-    tokens = tokens_of(text, "char" if characters else "word")
-    after = text[len(text.rstrip()) :]
-    if tokens and "\n" not in after:
-        tokens[-1:] = [" "] if characters and after else []
+    tokens = tokens_of(text, "char" if characters else "word", whole=False)
     return tokens if characters or END in names else [token for token in tokens if token != END]
 
 

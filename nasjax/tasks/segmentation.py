@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,28 +113,47 @@ def pictures(outputs: PyTree, images: np.ndarray, targets: np.ndarray) -> dict[s
 
 
 def predict(model: Any, source: Path, out: Path) -> list[Path]:
-    """Writes a mask NAME.png (0 and 255) of the original size for every image.
+    """Writes a mask NAME.png (0 and 255) of the original size for every image, see `mask_names`.
 
     An image is resized by area to the size of the training images, as those were; the probabilities are resized
-    bilinearly to the original size and cut at 1/2.
+    bilinearly to the original size and cut at 1/2. A mask lies over its image as viewers show that: upright, where the
+    image's EXIF data turn it.
     """
     height, width, _ = model.shape
     if out.resolve() in (source.resolve(), source.resolve().parent):
         raise ValueError(f"the masks would lie among the images in {out}; give another folder")
     names, images = open_images(source, model.shape, model.dtype)
-    stems = Counter(Path(name).stem for name in names)
     apply = jax.jit(lambda variables, x: prediction(model.apply(variables, x)))
-    files, batch = [], max(1, _PIXELS // (height * width))
+    files, batch = [out / name for name in mask_names(names)], max(1, _PIXELS // (height * width))
     for begin in range(0, len(names), batch):
         part = list(itertools.islice(images, batch))
         x = np.concatenate([resize(image[None], height, width) for image in part])
         found = np.asarray(apply(model.variables, x))
-        for name, image, logits in zip(names[begin : begin + batch], part, found, strict=True):
-            stem = Path(name).stem
-            file = out / f"{stem if stems[stem] == 1 else name}.png"  # a.jpg and a.png have masks of their own
+        for file, image, logits in zip(files[begin : begin + batch], part, found, strict=True):
             _write(file, logits[..., 0], *image.shape[:2])
-            files.append(file)
     return files
+
+
+def mask_names(names: Sequence[str]) -> list[str]:
+    """The masks' file names for those of images, all different, in capitals and small letters too.
+
+    NAME.png for NAME.jpg; images that would have the same mask keep their suffix, NAME.jpg.png.
+
+    Example:
+      >>> mask_names(["a.jpg", "a.png", "b.png"])
+      ['a.jpg.png', 'a.png.png', 'b.png']
+    """
+    stems = [Path(name).stem for name in names]
+    times = Counter(stem.casefold() for stem in stems)
+    own = [stem if times[stem.casefold()] == 1 else name for stem, name in zip(stems, names, strict=True)]
+    if len({name.casefold() for name in own}) < len(own):  # a.jpg.png has the stem that a.jpg keeps beside a.png
+        own = list(names)
+    seen, found = Counter[str](), []
+    for name in own:
+        seen[name.casefold()] += 1
+        number = seen[name.casefold()]  # a.png beside A.png: the second is a.png.2
+        found.append(f"{name}.png" if number == 1 else f"{name}.{number}.png")
+    return found
 
 
 def _write(file: Path, logits: np.ndarray, height: int, width: int) -> None:
