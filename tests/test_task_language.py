@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from tools import toy_tasks
 
-from nasjax import catalog
+from nasjax import catalog, commands
 from nasjax.data.dataset import Dataset
 from nasjax.data.sources import Split
 from nasjax.drive import retrain as retraining
 from nasjax.drive.retrain import Job, RetrainConfig, retrain
 from nasjax.evaluators.child import child
 from nasjax.model import Model
+from nasjax.settings import override
 from nasjax.store.checkpoint import RunError
 from nasjax.tasks.language import TASK, continuation, predict, sample
+from nasjax.train import step
 from nasjax.train.fit import fit, resident
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import trainer
@@ -87,18 +89,41 @@ def test_loss_score_and_finish():
         TASK.loss(jnp.asarray(logits), jnp.asarray(y), dataclasses.replace(RECIPE, label_smoothing=0.1))
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 512])
-def test_the_perplexity_is_that_of_one_pass_over_the_streams(dataset, batch_size):
-    """11 validation windows: one stream, streams of 3, 3, 3, 2, and one window each."""
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (1, 4), (1, 512), (4, 4), (4, 7), (512, 1)])
+def test_the_perplexity_is_that_of_one_pass_over_the_streams(dataset, count, batch_size):
+    """11 validation windows: one stream, streams of 3, 3, 3, 2, one window each; the training's batch is no matter."""
     data, network = resident(dataset), toy_tasks.recurrent()
     variables = network.init(jax.random.key(0), None, None)
-    recipe = dataclasses.replace(RECIPE, batch_size=batch_size)
+    recipe = dataclasses.replace(RECIPE, batch_size=batch_size, eval_streams=count)
     train = trainer(network, recipe, len(dataset.train.y), variables, TASK)
-    found = jax.jit(train.measure)(variables, None, data.valid_x, data.valid_y, data.mean, data.std)
-    parts = [one_pass(variables["params"], x, y)[0] for x, y in streams(dataset.valid, min(batch_size, 11))]
+    measure = (variables, None, data.valid_x, data.valid_y, data.mean, data.std)
+    found = jax.jit(train.measure)(*measure)
+    parts = [one_pass(variables["params"], x, y)[0] for x, y in streams(dataset.valid, min(count, 11))]
     nats = np.concatenate(parts)
     assert len(nats) == 44
     np.testing.assert_allclose(found, np.exp(nats.mean()), rtol=1e-5)
+
+
+def test_a_network_without_state_is_measured_in_pieces_of_no_matter(dataset, monkeypatch):
+    data, network = resident(dataset), toy_tasks.table()
+    variables = network.init(jax.random.key(0), None, None)
+    found = []
+    for tokens, batch_size in ((2**11, 3), (2**11, 5), (3 * WINDOW, 3)):  # one piece, one piece, four
+        monkeypatch.setattr(step, "_EVAL_TOKENS", tokens)
+        train = trainer(network, dataclasses.replace(RECIPE, batch_size=batch_size), 25, variables, TASK)
+        found.append(train.measure(variables, None, data.valid_x, data.valid_y, data.mean, data.std))
+    np.testing.assert_allclose(found, found[0], rtol=1e-6)
+    with pytest.raises(ValueError, match="eval_streams has no effect: the network carries no state"):
+        trainer(network, dataclasses.replace(RECIPE, eval_streams=2), 25, variables, TASK)
+
+
+def test_streams_are_for_texts():
+    for name in ("recipe", "retrain_recipe"):
+        assert override(commands.configure("reinforce_rnn"), f"{name}.eval_streams=2")
+        with pytest.raises(
+            ValueError, match=f"{name}.eval_streams has no effect on --dataset=digits, which is no text"
+        ):
+            override(commands.configure("random"), f"{name}.eval_streams=2")
 
 
 def test_state_travels_between_windows_and_starts_anew_with_every_epoch(dataset):
@@ -152,7 +177,7 @@ def test_training_lowers_the_perplexity_and_state_helps(dataset):
         assert history["valid_perplexity"][-1] < history["valid_perplexity"][0] < 8
     table, recurrent = histories.values()
     assert recurrent[-1] < 0.95 * table[-1] < 3.5
-    nats = np.concatenate([one_pass(variables["params"], x, y)[0] for x, y in streams(dataset.valid, 3)])
+    nats = np.concatenate([one_pass(variables["params"], x, y)[0] for x, y in streams(dataset.valid, 1)])
     np.testing.assert_allclose(recurrent[-1], np.exp(nats.mean()), rtol=1e-4)
 
 
@@ -213,7 +238,7 @@ def test_retraining_tests_the_smallest_perplexity(dataset, tmp_path):
     found = {row["arch"]["name"]: row["valid_perplexity"] for row in result["candidates"]}
     assert winner.built.arch["name"] == min(found, key=found.get) != "slow"
     assert result["valid_perplexity"] == min(found.values()) < found["slow"]
-    parts = streams(windows(text(61, 2)), 3)
+    parts = streams(windows(text(61, 2)), 1)
     if winner.built.arch["name"] == "recurrent":
         nats = np.concatenate([one_pass(winner.variables["params"], x, y)[0] for x, y in parts])
     else:

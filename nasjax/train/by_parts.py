@@ -126,7 +126,7 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
         call: Call, own: Sequence[PyTree], choices: Sequence[PyTree], x: PyTree, y: PyTree, mean: Any, std: Any
     ) -> PyTree:
         """Of the values and weights of all samples."""
-        pieces, size = pieces_of(y, recipe, task)
+        pieces, size = pieces_of(y, task)
         cut, scores = _measure(task, size, _dtype(own))
         total: PyTree = (jnp.asarray(np.float32(0)), jnp.asarray(np.float32(0)))
         for i in range(pieces):

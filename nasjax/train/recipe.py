@@ -44,6 +44,9 @@ class Recipe:
       auxiliary_weight: of the loss of an auxiliary head, for networks that have one.
       label_smoothing: part of the target's weight that is spread over all classes, in training only.
       bn_momentum, bn_eps: of batch norm; running = bn_momentum * running + (1 - bn_momentum) * batch.
+      eval_streams: of texts: equal parts that a validation or test text is cut into. A network that carries state reads
+        them side by side, each from its initial state. 1 = the text as it is; more are faster, and a perplexity is
+        then that of so many shorter texts.
       refresh_epochs: further passes that move no weight and make the running statistics the plain mean over their
         batches; the last validation accuracy is then that of the refreshed network.
       augment: random changes of training images.
@@ -75,13 +78,17 @@ class Recipe:
     label_smoothing: float = 0.0
     bn_momentum: float = 0.9
     bn_eps: float = 1e-5
+    eval_streams: int = 1
     refresh_epochs: int = 0
     augment: Augment = field(default_factory=Augment)
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
+        if min(self.epochs, self.batch_size, self.eval_streams) < 1:
+            raise ValueError(
+                "epochs, batch_size and eval_streams must be at least 1, got "
+                f"{self.epochs}, {self.batch_size} and {self.eval_streams}"
+            )
         if not self.learning_rate > 0 or self.weight_decay < 0 or not self.bn_eps > 0:
             raise ValueError("learning_rate and bn_eps must be positive, weight_decay not negative")
         if not 0 <= self.momentum < 1 or not 0 <= self.bn_momentum < 1:

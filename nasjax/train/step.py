@@ -23,7 +23,8 @@ from nasjax.train.recipe import Recipe
 from nasjax.types import Key, Network, PyTree, Signature, Task, carries_state
 
 _UNDECAYED = {"kernels": ("gamma", "beta", "bias"), "kernels_and_biases": ("gamma", "beta")}  # by `Recipe.decay_on`
-_EVAL_BATCH = 512  # samples of a validation at a time; the streams of a contiguous task are as many as in training
+_EVAL_BATCH = 512  # samples of a validation at a time, where their order does not matter
+_EVAL_TOKENS = 2**11  # of a text at a time: a network answers every token with a number for each word
 _EVAL_PIXELS = 2**18  # of masks at a time: a network that answers every pixel keeps its maps at full size
 
 
@@ -113,11 +114,11 @@ def pipeline_programs(
     return jax.jit(shuffle), jax.jit(batch), epoch_steps
 
 
-def pieces_of(y: PyTree, recipe: Recipe, task: Task) -> tuple[int, int]:
-    """How many pieces a part with the targets `y` is measured in, and the samples of each."""
+def pieces_of(y: PyTree, task: Task, streams: int | None = None) -> tuple[int, int]:
+    """How many pieces a part with the targets `y` is measured in, and the samples of each, `streams` at most."""
     count, *sides = jax.tree.leaves(y)[0].shape
-    most = recipe.batch_size if task.contiguous else max(1, _EVAL_PIXELS // math.prod(sides))
-    pieces = -(-count // min(_EVAL_BATCH, most))
+    most = max(1, (_EVAL_TOKENS if task.contiguous else _EVAL_PIXELS) // math.prod(sides))
+    pieces = -(-count // (streams or min(_EVAL_BATCH, most)))
     return pieces, -(-count // pieces)
 
 
@@ -133,6 +134,8 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
     `key` serves step t as fold_in(key, t), so a training may be cut into any pieces. `choice`, `rate` (the initial
     learning rate) and `key` may be vmapped; `begin`, `end` and `data` are meant to be shared. `like` is the network's
     variables, or their shapes. The state that a network carries starts anew with every epoch.
+
+    Raises ValueError where the recipe has eval_streams that this network would not read.
     """
     shuffle, batch, epoch_steps = pipeline(recipe, train_size, task)
     moving = epoch_steps * recipe.epochs  # steps that move the weights
@@ -144,6 +147,9 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
     optimiser = optax.chain(*clip, *descent(recipe, blank["params"]))
     fresh = network.carry(min(recipe.batch_size, train_size))
     stateful = carries_state(network.carry)
+    in_streams = task.contiguous and stateful
+    if recipe.eval_streams > 1 and not in_streams:
+        raise ValueError("eval_streams has no effect: the network carries no state through a text; leave it out")
 
     def start(variables: PyTree) -> TrainState:
         params = _ravel(variables["params"])
@@ -232,20 +238,20 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
 
     def measure(variables: PyTree, choice: Any, x: PyTree, y: PyTree, mean: jax.Array, std: jax.Array) -> jax.Array:
         count = len(jax.tree.leaves(y)[0])
-        pieces, size = pieces_of(y, recipe, task)
+        pieces, size = pieces_of(y, task, recipe.eval_streams if in_streams else None)
         dtype = jax.tree.leaves(variables["params"])[0].dtype
 
         def scores(x: PyTree, y: PyTree, carry: PyTree) -> tuple[jax.Array, jax.Array, PyTree]:
             outputs, carry, _ = call(variables, choice, cast(task.inputs(x, mean, std), dtype), carry)
             return *task.score(outputs, y), carry
 
-        if pieces == 1 and not task.contiguous:  # no loop: it would be one more thing to compile
+        if pieces == 1:  # no loop: it would be one more thing to compile
             value, weight, _ = scores(x, y, network.carry(count))
             return task.finish(value.sum(), weight.sum())
 
         def piece(i: jax.Array, sums: tuple[jax.Array, jax.Array, PyTree]) -> tuple[jax.Array, jax.Array, PyTree]:
             rows = jnp.arange(size)
-            position = rows * pieces + i if task.contiguous else i * size + rows
+            position = rows * pieces + i if in_streams else i * size + rows
             index = jnp.minimum(position, count - 1)
             part_x, part_y = jax.tree.map(lambda leaf: leaf[index], (x, y))
             value, weight, carry = scores(part_x, part_y, sums[2])

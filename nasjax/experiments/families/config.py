@@ -52,6 +52,10 @@ class Config:
             raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
         if self.truth and not catalog.builder(self.space.name).tabled:
             raise ValueError(f"truth is a table of all architectures; none holds those of --space={self.space.name}")
+        for name in ("recipe", "retrain_recipe"):
+            streams = getattr(getattr(self, name, None), "eval_streams", 1)
+            if streams > 1 and not catalog.task(catalog.source(self.data.name).task).contiguous:
+                raise ValueError(f"{name}.eval_streams has no effect on --dataset={self.data.name}, which is no text")
 
     @property
     def looked_up(self) -> bool:
