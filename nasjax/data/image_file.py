@@ -98,7 +98,7 @@ def _picture(path: Path, instead_of_alpha: str) -> Any:
         with Image.open(path, formats=_FORMATS) as image:
             if problem := _refusal(image, head):
                 raise ValueError(problem)
-            if image.format == "BMP" and image.tile[0].args[0] == "BGRX":  # Pillow drops the fourth byte
+            if image.format == "BMP" and "BGRX" in (image.tile[0].args or ()):  # Pillow drops the fourth byte
                 fourth = np.frombuffer(path.read_bytes(), np.uint8, offset=image.tile[0].offset)[3::4]
                 if fourth.min() < fourth.max():
                     raise ValueError(f"it has transparent pixels; {instead_of_alpha}")
