@@ -18,6 +18,7 @@ from typing import Any
 from absl import flags
 
 from nasjax import catalog
+from nasjax.runtime import xla_flags
 
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
@@ -132,6 +133,7 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report takes several")
     if (given.mode == "predict") != (given.input is not None):
         raise ValueError("--input=FILE|FOLDER belongs to --mode=predict, which needs it")
+    xla_flags.check(os.environ.get("XLA_FLAGS", ""))
     digest = ""
     if given.plugin is not None:
         from nasjax.store import plugin

@@ -10,12 +10,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from nasjax.runtime import xla_flags
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_parallel_codegen_split_count=1 --xla_llvm_disable_expensive_passes=true",
-)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
+    _QUICK = (
+        *("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"),
+        *("--xla_cpu_parallel_codegen_split_count=1", "--xla_llvm_disable_expensive_passes=true"),
+    )
+    _OWN = os.environ.get("XLA_FLAGS", "")
+    xla_flags.check(_OWN)
+    _REFUSED = xla_flags.unknown(" ".join(_QUICK))  # one that a version does not know would end every process
+    os.environ["XLA_FLAGS"] = _OWN or " ".join(flag for flag in _QUICK if flag not in _REFUSED)
 _MADE = "NASJAX_TEST_PROGRAMS" not in os.environ
 if _MADE:
     os.environ["NASJAX_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="nasjax-xla-")

@@ -16,15 +16,21 @@ _THOROUGH: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512}
 
 @functools.cache
 def options(*, thorough: bool = False) -> dict[str, Any] | None:
-    """`compiler_options` for `jax.jit` on this backend; None where the defaults are best or these are not known."""
+    """`compiler_options` for `jax.jit` on this backend: those that its version of XLA knows; None where none are."""
     if jax.default_backend() != "cpu":
         return None
-    found = _THOROUGH if thorough else _QUICK
+    wanted = _THOROUGH if thorough else _QUICK
+    if _known(wanted):
+        return wanted
+    return {name: value for name, value in wanted.items() if _known({name: value})} or None
+
+
+def _known(wanted: dict[str, Any]) -> bool:
     try:
-        jax.jit(lambda x: x + 1).lower(0.0).compile(compiler_options=found)
-    except jax.errors.JaxRuntimeError:  # a version that has no such options
-        return None
-    return found
+        jax.jit(lambda x: x + 1).lower(0.0).compile(compiler_options=wanted)
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def compile_lowered(lowered: jax.stages.Lowered, *, thorough: bool = False) -> jax.stages.Compiled:
