@@ -3,7 +3,6 @@
 A stand-in for `python` writes down what it was given; then the real command line reads that, with nothing behind it.
 """
 
-import json
 import os
 import re
 import shlex
@@ -11,12 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tools.commands import here
+from tools.commands import accepted, idle
 
-from nasjax import catalog, commands
-from nasjax.commands.configuration import record_of
-from nasjax.runtime import hosts
-from nasjax.types import Metric, Outcome
+from nasjax import catalog
 
 FOLDER = Path(__file__).parents[1] / "launch"
 CELLS = ("darts", "pc_darts", "p_darts", "msr_darts")
@@ -55,31 +51,8 @@ def commands_of(script, *args, folder):
 
 @pytest.fixture
 def taken(monkeypatch, tmp_path):
-    """The command line in a folder of its own, with nothing behind it; the settings that it would have run."""
-    configs = []
-
-    def search(config, path, command, **options):
-        configs.append(config)
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "config.json").write_text(json.dumps(record_of(config, {})))
-        return Outcome(None, Metric("accuracy"), 0, 0, 0.0, ())
-
-    def retrain(config, path, arch=None, **options):
-        configs.append(config)
-        if arch is not None and not arch.endswith(".json"):
-            assert commands.inspect(config, arch)["params"] > 0
-        return commands.Retrained(Metric("accuracy"), 0.0, 0.0, 0, {}, {}, ())
-
-    monkeypatch.setattr(commands, "search", search)
-    monkeypatch.setattr(commands, "retrain", retrain)
-    monkeypatch.setattr(hosts, "join", lambda coordinator, processes, process: process in (None, 0))
     monkeypatch.chdir(tmp_path)
-    return configs
-
-
-def accepted(run):
-    code, _, errors = here(*run)
-    assert code == 0, f"{shlex.join(run)}: {errors}"
+    return idle(monkeypatch)
 
 
 def written(script, begin, method):

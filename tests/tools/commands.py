@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,8 +15,11 @@ import numpy as np
 
 from nasjax import commands, launch
 from nasjax.commands import searching
+from nasjax.commands.configuration import record_of
 from nasjax.drive.recorded import Recorded
 from nasjax.experiments import reinforce
+from nasjax.runtime import hosts
+from nasjax.types import Metric, Outcome
 
 TESTS = Path(__file__).parents[1]
 NEVER_WRITE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}  # a killed process would leave half an entry
@@ -43,6 +47,41 @@ def here(*args):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = launch.main(["nasjax", "--compile_cache=off", *args])
     return code, out.getvalue(), err.getvalue()
+
+
+def idle(monkeypatch):
+    """The command line with nothing behind it: no run, no report, no file is read. The settings that would have run.
+
+    A search leaves a workdir with its config.json, so that the commands after it find one.
+    """
+    configs = []
+
+    def search(config, path, command, **options):
+        configs.append(config)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "config.json").write_text(json.dumps(record_of(config, {})))
+        return Outcome(None, Metric("accuracy"), 0, 0, 0.0, ())
+
+    def retrain(config, path, arch=None, **options):
+        configs.append(config)
+        if arch is not None and not arch.endswith(".json"):
+            assert commands.inspect(config, arch)["params"] > 0
+        return commands.Retrained(Metric("accuracy"), 0.0, 0.0, 0, {}, {}, ())
+
+    monkeypatch.setattr(commands, "search", search)
+    monkeypatch.setattr(commands, "retrain", retrain)
+    monkeypatch.setattr(commands, "report", lambda workdirs: workdirs[0] / "report.html")
+    monkeypatch.setattr(commands, "predict", lambda workdir, source: [])
+    monkeypatch.setattr(commands, "export", lambda workdir: [])
+    monkeypatch.setattr(hosts, "join", lambda coordinator, processes, process: process in (None, 0))
+    return configs
+
+
+def accepted(run):
+    """What the command line prints for these words, which it takes."""
+    code, out, errors = here(*run)
+    assert code == 0, f"{shlex.join(run)}: {errors}"
+    return out
 
 
 def start(*args, command=("-m", "nasjax.launch"), prefix=()):
