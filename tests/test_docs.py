@@ -82,6 +82,7 @@ def test_every_page_is_reached_from_the_readme():
 def test_settings_in_text_are_fields(page):
     """`search.order=first`, `retrain.grid_*`, `search.FIELD`."""
     roots = {name.split(".")[0] for name in prefixes()}
+    given = [(line, text) for line, text in page.spans if settable(*text.partition("=")[::2])]
     for line, text in page.spans:
         found = re.fullmatch(r"([a-z_]+)((?:\.[a-z_0-9]+)*)(\.\*|_\*)?(?:=(\S+))?", text)
         if not found or found[1] not in roots or not (found[2] or found[3] or found[4]) or FILE.search(text):
@@ -89,8 +90,11 @@ def test_settings_in_text_are_fields(page):
         name = found[1] + found[2]
         if found[3]:
             assert any(known.startswith(name + found[3][:-1]) for known in prefixes()), f"{page.name}:{line}: {text}"
-        elif not settable(name, found[4]):
-            assert found[4] is None and attribute(f"nasjax.{name}"), f"{page.name}:{line}: {text}"
+        elif found[4] is None:
+            assert settable(name) or attribute(f"nasjax.{name}"), f"{page.name}:{line}: {text}"
+        else:
+            beside = [more for at, more in given if at == line and "=" in more]
+            assert settable(name, found[4], *beside), f"{page.name}:{line}: {text}"
 
 
 @every_page
@@ -128,7 +132,7 @@ def test_tables_of_records_list_their_fields():
 def fields(name):
     if name.endswith("*"):
         return any(known.startswith(name[:-1]) for known in prefixes())
-    return settable(name, None)
+    return settable(name)
 
 
 def attribute(dotted):
@@ -155,7 +159,7 @@ def test_names_of_the_package_in_text_are_there(page):
         for dotted in re.findall(r"(?<![\w./-])nasjax(?:\.[A-Za-z_]\w*)+", text):
             assert dotted == "nasjax.launch" or attribute(dotted), f"{page.name}:{line}: {dotted}"
         found = re.fullmatch(r"(\w+)((?:\.\w+)+)(\(.*\))?", text)
-        if found and found[1] in rooms and not settable(found[1] + found[2], None) and not FILE.search(text):
+        if found and found[1] in rooms and not settable(found[1] + found[2]) and not FILE.search(text):
             places = (f"nasjax.{found[1]}{found[2]}", f"nasjax.model.Model{found[2]}")
             assert any(map(attribute, places)), f"{page.name}:{line}: {text}"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tools.commands import rows
+from tools.commands import forget_own, rows
 
 import nasjax
 from nasjax import catalog, commands, launch
@@ -41,10 +41,7 @@ def clean():
     jax.config.update("jax_numpy_rank_promotion", "allow")  # children are compiled in other threads, too
     yield
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    for kind in ("method", "space", "task", "data"):
-        for name in list(catalog._OWN[kind]):
-            catalog.forget(kind, name)
-    plugin._RUN.clear()
+    forget_own()
 
 
 def written(tmp_path, *names, more=""):

@@ -151,6 +151,8 @@ def _next(run: Run) -> str:
     """The commands that make sense now."""
     base = "python -m nasjax.launch" + (f" --method={shlex.quote(run.name('method'))}" if run.name("method") else "")
     workdir = f"--workdir={shlex.quote(str(run.folder))}"
+    copy = run.folder / "plugin.py"
+    plugin = f" --plugin={shlex.quote(str(copy))}" if copy.exists() else ""
     commands = []
     if run.state != "finished":
         again = run.config.get("command")
@@ -159,10 +161,11 @@ def _next(run: Run) -> str:
             for key in ("preset", "seed")
             if run.config.get(key) is not None
         ]
-        command = again if isinstance(again, str) else " ".join([base, *flags, workdir])
+        command = again if isinstance(again, str) else " ".join([base + plugin, *flags, workdir])
         commands.append(("go on with the search (with the other flags it was started with)", command))
     if run.best is not None and run.best.params is not None:  # what is looked up in a table has no network to train
-        commands.append(("train the best network from scratch and test it once", f"{base} --mode=retrain {workdir}"))
+        command = f"{base}{plugin} --mode=retrain {workdir}"
+        commands.append(("train the best network from scratch and test it once", command))
     commands.append(("write this report again", f"{base} --mode=report {workdir}"))
     commands.append(("compare with another run", f"{base} --mode=report {workdir},OTHER_WORKDIR"))
     listed = "".join(f"<li>{escape(why)}<pre><code>{escape(command)}</code></pre></li>" for why, command in commands)

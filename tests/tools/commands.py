@@ -13,12 +13,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from nasjax import commands, launch
+from nasjax import catalog, commands, launch
 from nasjax.commands import searching
 from nasjax.commands.configuration import record_of
 from nasjax.drive.recorded import Recorded
 from nasjax.experiments import reinforce
 from nasjax.runtime import hosts
+from nasjax.store import plugin
 from nasjax.types import Metric, Outcome
 
 TESTS = Path(__file__).parents[1]
@@ -60,6 +61,8 @@ def idle(monkeypatch):
         configs.append(config)
         path.mkdir(parents=True, exist_ok=True)
         (path / "config.json").write_text(json.dumps(record_of(config, {})))
+        if config.plugin:
+            (path / "plugin.py").write_bytes(plugin.file_of(config.plugin).read_bytes())
         return Outcome(None, Metric("accuracy"), 0, 0, 0.0, ())
 
     def retrain(config, path, arch=None, **options):
@@ -75,6 +78,14 @@ def idle(monkeypatch):
     monkeypatch.setattr(commands, "export", lambda workdir: [])
     monkeypatch.setattr(hosts, "join", lambda coordinator, processes, process: process in (None, 0))
     return configs
+
+
+def forget_own():
+    """Takes back what plugins and programs registered."""
+    for kind in ("method", "space", "task", "data"):
+        for name in list(catalog._OWN[kind]):
+            catalog.forget(kind, name)
+    plugin._RUN.clear()
 
 
 def accepted(run):

@@ -40,15 +40,17 @@ def prefixes():
 
 
 @functools.cache
-def settable(name, value, method=None):
-    """Whether some method (or this one) has the setting and takes the value; None: whether there is the setting."""
-    if value is None:
+def settable(name, value="", *beside):
+    """Whether some method has the setting and takes the value, with others "name=value" beside it.
+
+    Without a value: whether there is the setting.
+    """
+    if not value:
         return name in prefixes()
     for config in configs():
         try:
-            if method in (None, config.method):
-                override(config, f"{name}={value}")
-                return True
+            override(config, f"{name}={value}", *beside)
+            return True
         except ValueError:
             continue
     return False
