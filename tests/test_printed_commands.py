@@ -22,7 +22,7 @@ from nasjax.report.workdir import read
 from nasjax.store import plugin
 from nasjax.types import Metric
 
-OTHERS = ("--xla_", "--head", "--name", "dotted.field")  # of XLA and Ray, and of none
+OTHERS = ("--xla_", "--head", "--file_format", "--name", "dotted.field")  # of XLA, Ray, TFDS, and of none
 
 PLUGIN = """
 import nasjax
