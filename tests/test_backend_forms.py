@@ -37,6 +37,8 @@ from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, trainer
 from nasjax.types import Evaluation
 
+pytestmark = pytest.mark.slow  # compiles for minutes
+
 PLATFORMS = {"gpu": "cuda", "tpu": "tpu"}
 KEY = jax.random.key(0)
 quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # to compile, not to run

@@ -25,6 +25,8 @@ from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, trainer
 from nasjax.types import Signature
 
+pytestmark = pytest.mark.slow  # compiles for minutes
+
 KEY = jax.random.key(0)
 IMAGE = (4, 4, 1)
 SMALL = {  # every kind of batch norm and two edges into the last node

@@ -79,6 +79,7 @@ def references():
     return found
 
 
+@pytest.mark.slow
 def test_strategies_agree(results, references):
     evaluation, artifacts = results
     for i, (number, loss, accuracy, variables) in enumerate(references):
@@ -151,6 +152,7 @@ def test_what_cannot_be_built_or_trained_is_a_failed_trial(monkeypatch):
     assert evaluation.info["error"] == ["RuntimeError: RESOURCE_EXHAUSTED: out of memory", ""]
 
 
+@pytest.mark.slow
 def test_a_chunk_that_does_not_fit_is_halved(monkeypatch):
     sizes = []
 

@@ -58,6 +58,7 @@ def test_a_recipe_refuses(change):
         Recipe(**change)
 
 
+@pytest.mark.slow
 def test_one_step_is_nesterov_with_decay(setting):
     """Two steps by hand: g = gradient + decay w; m = g + mu m; w -= rate (g + mu m)."""
     network, data = setting

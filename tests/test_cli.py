@@ -123,6 +123,7 @@ def test_interrupt_saves_and_says_so(tmp_path):
     assert "interrupted" in err and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_own_images_with_every_token_from_search_to_export(tmp_path):
     """A user's .npz of float images and odd labels; types, strides and the learning-rate token; both strategies."""
     y = np.random.default_rng(0).integers(0, 3, 160)

@@ -77,6 +77,7 @@ def test_both_phases_leave_their_results(spos):
     assert "<html" in (path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_kills_in_both_phases_change_nothing(spos, tmp_path):
     """kill -9 after the second epoch's line, then after the first generation's trials, then to the end."""
     path = tmp_path / "killed"
@@ -93,6 +94,7 @@ def test_kills_in_both_phases_change_nothing(spos, tmp_path):
     assert [where for where in found if found[where] != expected[where]] == []
 
 
+@pytest.mark.slow
 def test_retrain_the_best_two_and_judge_the_ranking(spos):
     """retrain.top_k and retrain.sample; then the model is there to load."""
     path = spos[0]

@@ -41,6 +41,7 @@ def searched(texts, tmp_path_factory):
     return path, out
 
 
+@pytest.mark.slow
 def test_kill_and_resume_equals_uninterrupted(searched, texts, tmp_path):
     path = tmp_path / "killed"
     killed(*SEARCH, texts, f"--workdir={path}", write=6)
@@ -52,6 +53,7 @@ def test_kill_and_resume_equals_uninterrupted(searched, texts, tmp_path):
     assert {name: leaf.tobytes() for name, leaf in ours.items()} == {n: leaf.tobytes() for n, leaf in whole.items()}
 
 
+@pytest.mark.slow
 def test_the_grid_tries_initial_weights_and_dropout_and_the_model_keeps_them(searched, tmp_path):
     path, out = searched
     assert "<pre>" in (path / "report.html").read_text() and "a0 = " in (path / "report.html").read_text()  # equations
@@ -75,6 +77,7 @@ def test_the_grid_tries_initial_weights_and_dropout_and_the_model_keeps_them(sea
     assert "A sample of text" in (path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_what_the_test_text_lacks_is_said_before_the_training(texts, tmp_path):
     folder = tmp_path / "texts"
     shutil.copytree(texts.removeprefix("--data_dir="), folder)

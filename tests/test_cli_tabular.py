@@ -16,6 +16,7 @@ ONE_SHOT = ["--set=supernet.epochs=1", "--trials=40", "--set=search.calibration_
 SIX_CONVOLUTIONS = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
+@pytest.mark.slow
 def test_candidates_train_by_path_beside_their_true_results_and_the_best_becomes_a_model(tmp_path):
     space, rng = TabularCell(), np.random.default_rng(0)
     archs = space.enumerate()

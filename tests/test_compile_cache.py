@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import pytest
 
 from nasjax.runtime.compile_cache import own_cache
 
@@ -32,6 +33,7 @@ def test_a_torn_entry_of_a_killed_worker_never_reaches_another(tmp_path, monkeyp
     assert (tmp_path / "new-cache").read_bytes() == b"whole, too"
 
 
+@pytest.mark.slow
 def test_a_torn_entry_that_was_left_is_compiled_again(tmp_path):
     """Of a process without workers, which writes into the shared folder itself and was killed there."""
     code = (

@@ -235,6 +235,7 @@ def test_the_published_network_of_imagenet_has_a_stem_of_three_and_no_last_norm(
     assert jax.tree.map(np.shape, start) == jax.tree.map(np.shape, darts_from_release(plan, arrays))
 
 
+@pytest.mark.slow
 def test_weights_from_elsewhere_are_loaded_and_exported_like_retrained_ones(tmp_path):
     pairs = tuple(("sep_conv_3x3", source) for source in (0, 1) * 4)
     plan = DartsPlan(Genotype(pairs, pairs), channels=2, layers=1, classes=5, image=(4, 6, 3))

@@ -125,6 +125,7 @@ def test_missing_data_says_how_to_get_it(tmp_path, folder):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real CIFAR-10 in {REAL}; set NASJAX_DATA")
 def test_facts_of_the_real_images():
     from PIL import Image

@@ -91,6 +91,7 @@ def test_resume_equals_uninterrupted(tmp_path, torn):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_short_last_round_and_a_longer_budget(tmp_path):
     whole = run(tmp_path / "whole", trials=12)
     assert run(tmp_path / "parts", trials=6).trials == 6

@@ -95,6 +95,7 @@ def test_calibrated_statistics_are_the_mean_of_the_batches(variables, predicted,
         assert (predict(B, stale) == labels).mean() < 0.9
 
 
+@pytest.mark.slow
 def test_paths_do_not_see_each_other(variables, own):
     """Alone, after another path, in any order, the same accuracy to the bit; also as far as one image all at once."""
     accuracy = judge(own["b"][1], calibration_batches=BATCHES)
@@ -114,6 +115,7 @@ def test_the_last_batch_of_validation_counts_once(variables, own):
     assert float(accuracy(variables, B[None])[0]) == pytest.approx(33 / 37, abs=ONE_IMAGE)
 
 
+@pytest.mark.slow
 def test_exponential_average_is_that_of_the_release(variables, predicted):
     """Momentum 0.9 from (0, 1), over 100 batches of 2 images that grow: not what the plain mean would give."""
     predict, whole = predicted[0], data(200)

@@ -146,6 +146,7 @@ def test_parts_give_the_kernel_of_the_whole():
     np.testing.assert_array_equal(relu_kernel(network, variables, None, X), whole)
 
 
+@pytest.mark.slow
 def test_many_choices_are_one_vmap():
     network = conv_chain_masked(CHAINS, X.shape[1:], 3)
     archs = jnp.stack([CHAINS.sample(jax.random.key(i)) for i in range(3)])

@@ -5,6 +5,7 @@ modules in the catalog, which imports them by name when they are used: no import
 """
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -54,10 +55,17 @@ def room(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """All nodes of a file's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
 def modules(path: Path) -> set[str]:
     """What a file imports from nasjax, dotted: "nasjax.data.dataset", and of it "nasjax.data.dataset.load"."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             if node.module and node.module.split(".")[0] == "nasjax":
@@ -121,7 +129,7 @@ NAMES |= FAMILIES - {"__init__", "candidates", "config"}
 def concrete_classes():
     """Classes of spaces, data sets, networks, methods and families."""
     files = [path for path in FILES if room(path) in (*CONCRETE, "building", "data") and _dotted(path) not in SHARED]
-    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    nodes = [node for path in files for node in nodes_of(path)]
     classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
     assert {"ConvChain", "DartsCell", "CandidateConfig", "LearnConfig", "OneShotConfig", "EvalConfig"} <= classes
     return classes
@@ -129,14 +137,13 @@ def concrete_classes():
 
 @pytest.mark.parametrize("path", BLIND, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_runs_everything_knows_nothing_by_name(path, concrete_classes):
-    tree = ast.parse(path.read_text())
     for module in modules(path):
         parts = module.split(".")
         assert len(parts) == 1 or parts[1] not in CONCRETE, module
         if len(parts) > 1 and parts[1] in ("building", "data"):
             assert ".".join(parts[:3]) in SHARED, module
-    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
-    for node in ast.walk(tree):
+    told = {id(node.value) for node in nodes_of(path) if isinstance(node, ast.Expr)}  # docstrings
+    for node in nodes_of(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
             assert node.value not in NAMES, f"line {node.lineno} names {node.value}"
         kinds = []
@@ -152,7 +159,7 @@ def test_what_runs_everything_knows_nothing_by_name(path, concrete_classes):
 
 def third_parties(path: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.split(".")[0])
         elif isinstance(node, ast.Import):

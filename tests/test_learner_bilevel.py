@@ -130,6 +130,7 @@ def test_wrong_use(make, message):
         make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [0.2, 50.0])
 def test_second_order_looks_ahead_by_sgd_s_next_step(clip):
     """w' = w - xi (0.9 buffer + grad L_train(w) + decay w), unclipped as in the release, xi the epoch's rate; and the

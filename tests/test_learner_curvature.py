@@ -105,6 +105,7 @@ def test_two_skips_end_the_search_with_that_cell():
     assert [stopped(rule, epochs([None] * n, [0, 1, 2][:n])) for n in range(4)] == [None, None, None, 2]
 
 
+@pytest.mark.slow
 def test_a_search_stops_with_the_cell_that_the_rule_takes(tmp_path):
     path = tmp_path / "run"
     tiny = ["--space=tabular_cell", "--set=form.channels=2", "--set=data.train_limit=32", "--set=data.valid_limit=32"]

@@ -55,6 +55,7 @@ def norms(group, w):
     return [np.linalg.norm(apply(k), 2) for k in w]
 
 
+@pytest.mark.slow
 def test_every_convolution_of_a_stack_gets_norm_one():
     params = stacks()
     kept = start(jax.random.key(1), params, CONVS)

@@ -303,6 +303,7 @@ def test_the_early_stop_ranks_within_layers():
     assert np.isnan(layer_tau(three, 0 * three)) and np.isnan(layer_tau(0 * three, 0 * three))
 
 
+@pytest.mark.slow
 def test_the_learner_compiles_once_for_all_paths():
     """Steps on different paths: state, schedule, and no compilation after the first two."""
     learner = one_shot(SUPERNET, samplers.uniform(PLAN.space), epochs=2, epoch_steps=4, descent=DESCENT, devices=1)
@@ -364,6 +365,7 @@ LEARNERS = {
 }
 
 
+@pytest.mark.slow
 def test_one_device_equals_four():
     """A step of each method's learner in float64: batch norm sees the statistics of the whole batch."""
     assert on_four_devices(__file__, float64=True) == list(LEARNERS)

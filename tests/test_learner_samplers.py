@@ -40,6 +40,7 @@ def test_strict_paths_are_permutations():
     assert 60 < (orders[:, 0] == orders[:, 1]).all(-1).sum() < 140  # layers draw independently: 100 expected
 
 
+@pytest.mark.slow
 def test_bins_of_multiply_adds_are_hit_and_equally_often():
     plan = ChoicePlan(variant("spos_digits"), (8, 8, 1), 10)
     macs = counter(plan, "macs")

@@ -20,6 +20,7 @@ BATCH = {"train": (X, np.arange(8) % 3), "val": (X[::-1], np.arange(8)[::-1] % 3
 INPUTS = np.array([node for _, node in EDGES])  # node j has j incoming edges
 
 
+@pytest.mark.slow
 def test_uniform_edge_weights_divide_by_the_number_of_inputs():
     """PC-DARTS with K = 1 and uniform beta is DARTS with every edge divided by its node's number of inputs."""
     network = darts_search(channels=C, layers=1, classes=3, partial=1)
@@ -83,6 +84,7 @@ def test_last_kernels_are_by_edge_and_operator(network, params):
         np.testing.assert_array_equal(entry.kernels[:, :, 0, 0], expected)
 
 
+@pytest.mark.slow
 def test_the_forward_pass_sees_the_maps_that_the_layout_says(network, params, monkeypatch):
     """Every depthwise convolution of the network, by shape of map, window, stride and dilation."""
     from nasjax.nets import darts_search as module

@@ -187,6 +187,7 @@ def odd():
     return Odd()
 
 
+@pytest.mark.slow
 def test_initial_values(odd):
     params = odd.variables["params"]
     kernel = params["cell2"]["input0"]["kernel"]

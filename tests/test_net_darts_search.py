@@ -78,6 +78,7 @@ def test_edges_of_an_operator_follow_their_order():
 FEWER = {"sep_conv_5x5": "sep_conv_3x3", "dil_conv_3x3": "dil_conv_5x5"}  # half the time to compile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fewer", [FEWER, pytest.param({}, marks=pytest.mark.slow)], ids=("three", "five"))
 def test_a_single_choice_is_the_evaluation_network(fewer):
     """With one operator on two edges per node, both networks compute the same from the same kernels; also backwards."""
@@ -148,6 +149,7 @@ def one_cell():
     return network, variables, choice, x, jax.jit(lambda x: network.apply(variables, choice, x, train=True))
 
 
+@pytest.mark.slow
 def test_every_mixing_weight_counts_but_that_of_none(small):
     network, variables, choice, x = small
     train = jax.jit(lambda choice, x: network.apply(variables, choice, x, train=True))

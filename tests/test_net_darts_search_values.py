@@ -99,6 +99,7 @@ def skip_masks(network, lists, shape, key, rate):
     return masks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("operators", "partial", "edges", "rate"),
     [(EVERYWHERE, 2, True, 0.0), (PER_EDGE, 1, False, 0.3)],

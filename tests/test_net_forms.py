@@ -90,6 +90,7 @@ def assert_close(a, b, tolerance):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPACES)
 def test_forms_agree_in_float64(name):
     with jax.enable_x64(True):

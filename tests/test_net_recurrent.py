@@ -191,6 +191,7 @@ def members(space, count, form=FORM):
     return network, archs, variables
 
 
+@pytest.mark.slow
 def test_a_population_of_cells_equals_each_cell_alone(batch):
     """Outputs, states and gradients, in float64, masked and vmapped against the program of each cell."""
     with jax.enable_x64(True):
@@ -218,6 +219,7 @@ def population():
     return network, archs, variables, run
 
 
+@pytest.mark.slow
 def test_changing_one_member_leaves_the_others_bit_equal(batch, population):
     network, archs, variables, run = population
     before = run(variables, archs, *batch, network.carry(B))
@@ -352,6 +354,7 @@ def test_initial_weights_do_not_depend_on_the_cell():
     assert np.abs(one["params"]["embedding"]).max() <= FORM.init_scale
 
 
+@pytest.mark.slow
 def test_dropout_has_one_mask_for_the_window():
     """An identity of h' = u: what each place drops shows in the logits of a network of ones."""
     form = RecurrentForm(hidden=4, layers=1, embedding_dropout=0.5, input_dropout=0.0, recurrent_dropout=0.0)

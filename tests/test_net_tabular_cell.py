@@ -57,6 +57,7 @@ def ran():
         return x, variables, found
 
 
+@pytest.mark.slow
 def test_a_path_equals_the_cell_s_own_network(ran):
     _, variables, found = ran
     for arch, (moved, logits, tested), (own_moved, own_logits, own_tested) in found:
@@ -137,6 +138,7 @@ def test_training_by_path_equals_training_the_own_network():
         jax.tree.map(same, kept[n]["variables"], own_kept[n]["variables"])
 
 
+@pytest.mark.slow
 def test_a_cell_of_zeros_and_one_of_skips_have_networks_too():
     x = jnp.ones((2, 8, 4, 3))
     for cell in ((0,) * 6, (1,) * 6):
@@ -162,6 +164,7 @@ def test_cells_share_their_programs():
     assert len(modules) <= 10  # stem, two residual blocks, head, two convolutions, pooling, skip, zeros, first
 
 
+@pytest.mark.slow
 def test_naswot_sees_every_relu_and_compiles_once_per_kind_of_part():
     x = jax.random.normal(jax.random.key(3), (6, 8, 4, 3))
     cell = np.array(CELLS[0])

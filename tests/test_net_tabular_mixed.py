@@ -49,6 +49,7 @@ def test_an_edge_is_the_weighted_sum_of_its_operations():
     assert params == PLAN.mixed()[0] == PLAN.supernet_params(False)
 
 
+@pytest.mark.slow
 def test_partial_channels_pass_by_and_edges_are_weighted():
     with jax.enable_x64(True):
         network, mixed, beta = tabular_mixed(PLAN, partial=2), weights(2, 6, 5), weights(3, 6)
@@ -65,6 +66,7 @@ def test_partial_channels_pass_by_and_edges_are_weighted():
     assert params == PLAN.mixed(partial=2)[0]
 
 
+@pytest.mark.slow
 def test_the_choice_of_a_cell_alone_computes_the_supernet_s_path():
     class Config:
         space, form = SPACE, PLAN.form
@@ -99,6 +101,7 @@ def test_partial_must_divide_the_channels(tmp_path):
     assert code == 2 and "search.partial=4 must divide form.channels=6" in err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [pytest.param("darts", marks=pytest.mark.slow), "pc_darts"])
 def test_a_search_by_command_tells_the_truth_of_every_epoch(method, tmp_path):
     archs = SPACE.enumerate()

@@ -123,6 +123,7 @@ def test_even_kernels_are_refused():
         conv2d(jnp.zeros((1, 8, 8, 3)), jnp.zeros((2, 3, 3, 4)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["direct", "spectral"])
 def test_gradient_in_a_scan_costs_no_more_than_in_a_plain_loop(form):
     # lax.conv's own gradient takes 20 times as long inside control flow.

@@ -63,6 +63,7 @@ def agree(results, expected):
 IMAGES = [(7, 6), *(pytest.param(image, marks=pytest.mark.slow) for image in [(6, 6), (5, 9)])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", IMAGES, ids=str)  # one has an even and an odd side
 @pytest.mark.parametrize("derivatives", [first_order, second_order])
 def test_equals_lax(image, derivatives):
@@ -108,6 +109,7 @@ def test_wrong_kernels_are_refused(kernel, message):
         depthwise_conv2d(jnp.zeros((1, 8, 8, C)), jnp.zeros(kernel))
 
 
+@pytest.mark.slow
 def test_gradient_in_a_scan_costs_no_more_than_in_a_plain_loop():
     x, w, steps = jnp.asarray(draw(16, 16, 16, 32), jnp.float32), jnp.asarray(draw(5, 5, 32), jnp.float32), 4
 

@@ -16,6 +16,7 @@ def draw(*shape):
     return jax.random.normal(jax.random.key(sum(shape)), shape)
 
 
+@pytest.mark.slow
 def test_matrices_by_hand():
     rank_one = jnp.outer(jnp.arange(1.0, 4), jnp.arange(2.0, 6))
     for a, rank in [(jnp.eye(5), 5), (rank_one, 1), (jnp.diag(jnp.array([2.0, 1, 1])), 1.5)]:
@@ -42,6 +43,7 @@ def test_circular_by_hand():
     np.testing.assert_allclose(stable_rank.circular(one, (4, 4)), 16 * stable_rank.kernel(one), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_circular_equals_the_operators_matrix(dilation):
     """(b) against the singular values of the circular convolution written out as a 50 x 75 matrix."""
@@ -71,6 +73,7 @@ def test_stable_rank_does_not_see_the_scale():
     np.testing.assert_allclose(stable_rank.kernel(w / 7), stable_rank.kernel(w), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_power_iteration_of_many_matrices_at_once():
     """After division by sigma every matrix has spectral norm 1, and its stable rank is what it was."""
     w = draw(3, 2, 6, 6)

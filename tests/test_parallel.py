@@ -44,6 +44,7 @@ def test_too_many_devices():
         device_count(0)
 
 
+@pytest.mark.slow
 def test_four_devices():
     assert on_four_devices(__file__) == ["agree"]
 

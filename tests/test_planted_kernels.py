@@ -53,6 +53,7 @@ def interplay(arch, distance):
     return np.abs(both - one - other + none).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [(0, 0), (0, 2), (2, 1)])
 def test_marks_farther_apart_than_the_reach_only_add_up(arch):
     archs = np.array([arch])

@@ -177,6 +177,7 @@ def _given(args):
     return values
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_a_plugin_goes_on(tmp_path):
     """kill -9 after the first round; the same command ends with the trials of an uninterrupted run."""
     mine = written(tmp_path, "wide")

@@ -29,6 +29,7 @@ def test_the_worst_of_each_size_go_and_those_without_a_score_first():
     assert dropped([1, 2], [1.0, 2.0], 0) == []
 
 
+@pytest.mark.slow
 def test_the_search_begins_with_those_that_stay_and_goes_on_with_the_same(tmp_path):
     config = override(commands.configure("evolution"), *TINY, "search.prefilter=0.4")
     commands.search(override(config, "trials=1"), tmp_path / "run", progress=False)
@@ -59,6 +60,7 @@ def test_what_cannot_be_scored_is_refused_before_there_is_a_workdir(tmp_path, se
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_workdir_of_an_older_version_goes_on_where_the_new_setting_is_the_default(tmp_path):
     """As one that was made before `search.prefilter` there was."""
     config = override(commands.configure("evolution"), *TINY, "trials=1")

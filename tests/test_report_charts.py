@@ -14,6 +14,7 @@ def test_embedded_json_cannot_leave_its_script():
         charts.embedded({"x": float("nan")})
 
 
+@pytest.mark.slow
 def test_the_library_is_packed_once_per_user(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     charts.library.cache_clear()
@@ -28,6 +29,7 @@ def test_the_library_is_packed_once_per_user(tmp_path, monkeypatch):
         charts.library.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
     (tmp_path / ".cache").write_text("a file, not a folder")
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -63,6 +63,7 @@ def weights(path):
     return model.load(path).variables
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     whole = retrain(config(), [TREE], tmp_path / "whole")
     monkeypatch.setattr(retraining, "_SAVE_S", 0.0)
@@ -115,6 +116,7 @@ def path_config():
     return config, {"space": "choice_chain", "path": [1]}
 
 
+@pytest.mark.slow
 def test_a_path_killed_before_its_refresh(path_config, tmp_path, monkeypatch, capsys):
     """The statistics are refreshed all the same, and `seconds` is what all parts took."""
     settings, tree = path_config
@@ -187,6 +189,7 @@ def test_published_recipes_of_paths(method, dropout, changes):
         assert found.retrain_recipe == dataclasses.replace(published, **changes, augment=found.retrain_recipe.augment)
 
 
+@pytest.mark.slow
 def test_the_grid_takes_the_best_validation_accuracy(tmp_path):
     grid = RetrainConfig(
         grid=True,
@@ -212,6 +215,7 @@ def test_nan_says_what_to_change(tmp_path):
     assert not (tmp_path / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_of_several_the_best_by_validation_is_tested_once(tmp_path, monkeypatch):
     other = SPACE.encode(np.asarray(SPACE.sample(jax.random.key(5))))
     opened = []

@@ -61,6 +61,7 @@ def rows(path):
     return [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_one_simulated_worker_is_the_synchronous_loop(tmp_path):
     a = run(tmp_path / "a", inline(work))
     b = run(tmp_path / "b", simulated(work, lambda task, result: 2.0))
@@ -94,6 +95,7 @@ def test_slow_candidates_count_like_fast_ones(tmp_path):
     assert sorted(row["id"] for row in rows(tmp_path)) == list(range(12))
 
 
+@pytest.mark.slow
 def test_resuming_from_every_prefix_of_the_ledger(tmp_path):
     """The accounts add up, and what was logged is replayed to the same bytes."""
     run(tmp_path / "whole", simulated(work, uneven, 3), trials=24)
@@ -126,6 +128,7 @@ def test_time_outs_and_late_results_on_the_virtual_clock(tmp_path):
     assert late and all(trial * 7 % 5 == 4 for trial in late) and end.failed >= len(late)
 
 
+@pytest.mark.slow
 def test_artifacts_live_as_long_as_they_may_be_inherited(tmp_path):
     """Each trial keeps its weights; a child is handed its parent's; at most the living ones are stored."""
     handed = []
@@ -221,6 +224,7 @@ test_runtime.run(folder / "run", runtime, trials=12, timeout_s=0.6)
 """
 
 
+@pytest.mark.slow
 def test_six_kills_of_worker_and_driver(tmp_path):
     """kill -9 of the driver, or of one of its workers, at odd moments: the accounts add up, and no worker is left."""
     folders = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
@@ -273,6 +277,7 @@ def _lives(pid):
         return False
 
 
+@pytest.mark.slow
 def test_workers_find_what_this_process_finds(tmp_path):
     """The same command with workers and without: the same architectures, and the same accuracies up to rounding."""
     from tools.commands import here

@@ -75,6 +75,7 @@ def test_history_has_one_row_per_trial(trials, width):
     assert (history.state.fitness >= 0).sum() == history.valid.sum()  # the padding of a last round is not told
 
 
+@pytest.mark.slow
 def test_incumbent_is_the_first_best_valid_trial():
     fitness = np.array([np.nan, 0.2, 0.9, 0.5, 0.5, np.inf, 0.7, 0.8], np.float32)
     valid = np.array([1, 1, 0, 1, 1, 1, 1, 0], bool)
@@ -96,6 +97,7 @@ def test_many_searches_are_one_program():
     assert lengths.min() < lengths.max() < 12
 
 
+@pytest.mark.slow
 def test_random_search_finds_what_order_statistics_say():
     trials, seeds = 8, 4000
     run = jax.jit(jax.vmap(lambda key: scan(key, random_search(SPACE), EVALUATOR, trials=trials)._replace(state=None)))

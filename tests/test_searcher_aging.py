@@ -170,6 +170,7 @@ def simulated(search, workers, durations, trials):
     return done, idle
 
 
+@pytest.mark.slow
 def test_simulated_workers():
     """One worker gives the loop without workers; of eight none waits, and completion is what counts as age."""
     even, uneven = np.ones(200), np.random.default_rng(0).exponential(size=200)
@@ -248,6 +249,7 @@ def test_settings(wrong):
         aging(CELLS, **wrong)
 
 
+@pytest.mark.slow
 def test_graphs_evolve_inside_jit_and_grow_where_fitness_says_nothing():
     """Two seeds as one vmapped program, the space's numpy behind it; every individual is valid and in range."""
     space = ResolutionGraph(4, 30, 90, channels=(2,), min_params=200, max_params=200_000)

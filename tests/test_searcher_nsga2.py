@@ -136,6 +136,7 @@ def test_a_round_that_failed_as_a_whole_is_told_like_any_other():
     assert (np.array(second.id) == np.arange(6, 12)).all()
 
 
+@pytest.mark.slow
 def test_tournaments_go_to_the_better_rank_then_to_the_less_crowded():
     """Of two uniform draws out of six, the i-th best (from 0) wins 11 - 2 i in 36; without crossover all are mutants.
 

@@ -204,6 +204,7 @@ def test_wrong_use_says_what_to_write():
         searcher.tell(state, proposal, evaluation(np.zeros((2, 2)), np.zeros(2)))
 
 
+@pytest.mark.slow
 def test_the_lstm_learns_tokens_and_anchors():
     """The paper's controller on chains of 4 layers: reward = the share of heights that are the larger, plus the share
     of skips that are there. Both begin at a half; a control whose attention is frozen learns the heights only."""

@@ -75,6 +75,7 @@ def fifty():
     return np.array(ids), np.array(archs), state
 
 
+@pytest.mark.slow
 def test_every_seed_finds_the_optimum_of_81_paths_under_a_limit(fifty):
     _, archs, state = fifty
     everything = PATHS.enumerate()

@@ -168,6 +168,7 @@ def test_the_gradient_stops_at_the_window(dataset):
     np.testing.assert_allclose(state.params - after.params, 0.5 * expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_perplexity_and_state_helps(dataset):
     data, histories = resident(dataset), {}
     recipe = dataclasses.replace(RECIPE, epochs=12)
@@ -181,6 +182,7 @@ def test_training_lowers_the_perplexity_and_state_helps(dataset):
     np.testing.assert_allclose(recurrent[-1], np.exp(nats.mean()), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_population_trains_as_each_child_alone(dataset):
     network = toy_tasks.recurrent()
     builts = [toy_tasks.built(toy_tasks.chosen(network, [i]), str(i)) for i in range(2)]

@@ -175,6 +175,7 @@ def test_a_change_of_colour_is_one_of_three():
         Augment(colour=2.0)
 
 
+@pytest.mark.slow
 def test_training_raises_the_iou(dataset):
     data, network = resident(dataset), toy_tasks.masks(8, heads=2)
     variables, history = fit(jax.random.key(0), network, data, RECIPE, TASK)
@@ -197,6 +198,7 @@ def test_the_metric_is_the_same_in_pieces(dataset, monkeypatch):
     assert found[0] == pytest.approx(found[1], rel=1e-6) and found[0] > 0
 
 
+@pytest.mark.slow
 def test_a_population_trains_as_each_child_alone(dataset):
     network = toy_tasks.masks()
     builts = [toy_tasks.built(toy_tasks.chosen(network, [i]), str(i)) for i in range(2)]
