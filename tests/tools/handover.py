@@ -1,0 +1,350 @@
+"""What a method hands to the library: its calls, recorded with all that was given, while nothing is trained.
+
+A run of a method of the command (`make`, `facts`, `evaluator`, `run`) and of the retraining of its best is cut short:
+the host loops, the networks and the data have stand-ins. Every call from experiments/ or commands/ into another room is
+kept with its arguments as plain values. A function counts as what it closes over, but for the settings themselves. So
+two settings that are wired alike leave the same record, and one that reaches nothing leaves no trace.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+import pkgutil
+import sys
+import types
+from importlib import import_module
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import nasjax
+from nasjax import catalog, commands
+from nasjax.drive.learn import Progress
+from nasjax.drive.recorded import Summary
+from nasjax.evaluators.table import Table
+from nasjax.settings import as_json
+from nasjax.types import Evaluation, Evaluator, Network, Status, Watch
+
+CALLERS = ("nasjax.experiments", "nasjax.commands")
+ROOMS = ("data", "learners", "searchers", "evaluators", "nets", "drive", "train", "runtime", "building")
+METHODS_OWN = ("search", "supernet", "table")  # fields of a config whose values are the experiments' own records
+ROW = {"id": 0, "parent": -1, "fitness": 0.5, "params": 9, "macs": 9, "cost_s": 1.0, "status": "ok", "error": None}
+CELL = {"space": "darts_cell", **dict.fromkeys(("normal", "reduce"), [["sep_conv_3x3", 0], ["sep_conv_3x3", 1]] * 4)}
+EPOCH = {"skips": 1, "eigenvalue": 1.0, "done": True}
+
+
+class Enough(Exception):
+    """Ends what would train."""
+
+
+class Plain:
+    """Any value as lists, dicts and strings; values of the `opaque` types say nothing of themselves."""
+
+    def __init__(self, *opaque):
+        self.opaque, self.active, self.known = opaque, set(), {}
+
+    def __call__(self, x):
+        if x is None or isinstance(x, (bool, int, float, str)):
+            return repr(x)
+        if isinstance(x, self.opaque):
+            return "settings"
+        if id(x) in self.active:
+            return "itself"
+        if id(x) not in self.known:
+            self.active.add(id(x))
+            self.known[id(x)] = self.of(x), x  # kept: an id may come again
+            self.active.discard(id(x))
+        return self.known[id(x)][0]
+
+    def of(self, x):
+        kind = type(x).__qualname__
+        if isinstance(x, Path):
+            return kind
+        if isinstance(x, (jax.Array, np.ndarray, np.generic)):
+            if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+                x = jax.random.key_data(x)
+            array = np.asarray(x)
+            return [str(array.dtype), str(array.shape), hashlib.sha1(np.ascontiguousarray(array)).hexdigest()]
+        if dataclasses.is_dataclass(x) and not isinstance(x, type):
+            return [kind, {field.name: self(getattr(x, field.name, None)) for field in dataclasses.fields(x)}]
+        if isinstance(x, dict):
+            return {str(key): self(value) for key, value in x.items()}
+        if isinstance(x, (tuple, list)):
+            return [kind, *map(self, x)]
+        if isinstance(x, (set, frozenset)):
+            return [kind, *sorted(map(str, map(self, x)))]
+        if isinstance(x, functools.partial):
+            return [kind, self(x.func), self(x.args), self(x.keywords)]
+        if inspect.ismethod(x):
+            return [kind, self(x.__func__), self(x.__self__)]
+        if inspect.isfunction(x):
+            where = [x.__module__, x.__qualname__, str(x.__code__.co_firstlineno)]
+            return [*where, self(x.__defaults__), self(x.__kwdefaults__), *map(self.cell, x.__closure__ or ())]
+        if hasattr(x, "__wrapped__"):  # jitted, or with a cache
+            return [kind, self(x.__wrapped__)]
+        return getattr(x, "__qualname__", kind)
+
+    def cell(self, cell):
+        try:
+            return self(cell.cell_contents)
+        except ValueError:
+            return "empty"
+
+
+class Handover:
+    """The calls of one run of `config` in the folder `path`."""
+
+    def __init__(self, config, path):
+        own = [type(getattr(config, name)) for name in METHODS_OWN if hasattr(config, name)]
+        self.config, self.path, self.plain = config, path, Plain(type(config), *own)
+        self.calls, self.known = {}, {}  # name of a function -> [{parameter: plain value}]; those of each phase
+
+    def saw(self, name, given):
+        self.calls.setdefault(name, []).append({n: self.plain(value) for n, value in given.items() if n not in NO_NEWS})
+
+    def phase(self, n):
+        """The calls of one phase. The last needs none of the others."""
+        if n not in self.known:
+            if n in (1, 2):
+                self.phase(0)
+            with recording(self), contextlib.suppress(Enough):
+                (self._make, self._facts, self._run, self._retrain)[n]()
+            self.known[n], self.calls = self.calls, {}
+        return self.known[n]
+
+    def _make(self):
+        self.experiment = catalog.method(self.config.method).make(self.config)
+
+    def _facts(self):
+        if getattr(self.config, "workers", 0):
+            commands.search(self.config, self.path / "workers", progress=False)
+        self.saw("facts", {"facts": self.experiment.facts()})
+        if self.experiment.evaluator is not None:
+            self.saw("evaluator", {"evaluator": self.experiment.evaluator()})
+
+    def _run(self):
+        (self.path / "supernet").mkdir(parents=True, exist_ok=True)
+        outcome = self.experiment.run(self.path, Watch(), None)
+        self.saw("outcome", {"metric": outcome.metric, "best": outcome.best and outcome.best["fitness"]})
+
+    def _retrain(self):
+        if self.config.looked_up:
+            return
+        (self.path / "retrain").mkdir(parents=True, exist_ok=True)
+        lines = [{**ROW, "id": n, "hash": str(n), "arch": tree_of(self.config.space)} for n in range(4)]
+        (self.path / "retrain/trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (self.path / "retrain/best.json").write_text(json.dumps(lines[0]))
+        (self.path / "retrain/config.json").write_text(json.dumps({"config": as_json(self.config)}))
+        commands.retrain(self.config, self.path / "retrain", progress=False)
+
+
+# -- stand-ins: (handover, the real function, *arguments, **settings) -> what it returns instead ------------------------
+
+
+def learn(handover, real, key, stages, batches, *, workdir, history, stop=lambda rows: False, **settings):
+    facts, row, stage = stages.facts(0, None, None), {}, 0
+    while True:
+        learner = stages.learner(stage, facts)
+        handover.saw("learner", {"learner": learner})
+        state = state_of(handover.config, learner)
+        row = {**EPOCH, "epoch": stage + 1, "stage": stage, **history(stage, facts, state)}
+        rows = [{**row, "eigenvalue": float(n > 5), "skips": n % 3} for n in range(12)]
+        stops = [stop(rows[: n + 1]) for n in range(12)]
+        handover.saw("epoch", {"row": row, "stops": stops})
+        following = stages.facts(stage + 1, facts, state)
+        if following is None:
+            (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
+            return Progress(stage, facts, state, stage + 1, row, 1.0, 0)
+        stage, facts = stage + 1, following
+
+
+def search(handover, real, key, searcher, runtime, *, workdir, describe, refuse=lambda row: None, **settings):
+    for params, macs in ((10**9, 0), (0, 10**9)):
+        handover.saw("refused", {"why": refuse({"params": params, "macs": macs})})
+    return Summary(1, 0, {**ROW, "arch": {}}, None, None, 1.0, 1.0, 0, 0, 1, None)
+
+
+def train(handover, real, job, workdir, watch):
+    job.test()
+    raise Enough
+
+
+def toy_network(handover, real, *arguments, **settings):
+    return Network(lambda key, choice, x: {"params": {"w": np.zeros(2, np.float32)}, "batch_stats": {}}, None)
+
+
+def scored(handover, real, *arguments, **settings):
+    def evaluate(key, proposal, inherited=None):
+        n = len(proposal.id)
+        return Evaluation(np.arange(n) / n, np.zeros(n), np.full(n, Status.OK, np.int8), {}), None
+
+    return Evaluator(evaluate)
+
+
+def known_data(handover, real, config, told=None):
+    return _data(real, config.name)
+
+
+@functools.cache
+def _data(real, name):
+    small = dataclasses.replace(commands.configure("random", dataset=name, space=SPACE_OF.get(name)).data)
+    data = real(small)
+    if hasattr(data, "train"):
+        parts = (data.train, data.valid)
+        first = [jax.tree.map(lambda leaf: leaf[:128], part) for part in parts]
+        return data._replace(train=first[0], valid=first[1])
+    return jax.tree.map(lambda leaf: leaf[:8], data)
+
+
+SPACE_OF = {"pydoc": "cell_tree", "nuclei": "resolution_graph"}
+
+
+def known_table(handover, real, path, space, **names):
+    assert space.size() < 10**5, "a table holds every architecture"
+    rows = np.arange(space.size(), dtype=np.float32) / space.size()
+    return Table(rows, rows, rows, rows >= 0)
+
+
+def no_workers(handover, real, begin, arguments, **settings):
+    raise Enough
+
+
+STAND_INS = {
+    "nasjax.drive.learn.learn": learn,
+    "nasjax.drive.search.search": search,
+    "nasjax.drive.retrain.retrain": train,
+    "nasjax.nets.darts_search.darts_search": toy_network,
+    "nasjax.nets.tabular_mixed.tabular_mixed": toy_network,
+    "nasjax.train.passes.validation": lambda *given, **settings: lambda *batch: (0.5, 0.5),
+    "nasjax.learners.curvature.hessian_product": lambda *given, **settings: lambda *at: None,
+    "nasjax.learners.curvature.largest_eigenvalue": lambda *given, **settings: 1.0,
+    "nasjax.learners.msr_darts.stable_ranks": lambda *given, **settings: {"normal": np.zeros((1, 1))},
+    "nasjax.learners.msr_darts.derive": lambda *given, **settings: CELL,
+    "nasjax.evaluators.path_training.trained_alone": scored,
+    "nasjax.evaluators.zero_cost.naswot": scored,
+    "nasjax.data.dataset.load": known_data,
+    "nasjax.data.dataset.load_test": known_data,
+    "nasjax.evaluators.table.load_table": known_table,
+    "nasjax.runtime.process.process": no_workers,
+    "nasjax.runtime.ray.ray": no_workers,
+}
+UNRECORDED = {"progress", "ticking"}  # they show
+# What tells nothing of the numbers: who is told, where, and all settings as config.json has them.
+NO_NEWS = {"text", "arguments", "on_told", "on_step", "on_epoch", "record", "record_line", "watch", "path", "workdir", "logs"}
+
+
+def state_of(config, learner):
+    """The learner's state before any step, or where networks have none here, what the search reads of it."""
+    if hasattr(config, "supernet"):
+        scores = np.zeros((config.space.layers, len(config.space.operators) + 1), np.float32)
+        return types.SimpleNamespace(params={}, batch_stats={}, scores=scores, tau=np.float32(0))
+    if config.method == "msr_darts":
+        some = {"choice": dict.fromkeys(("normal", "reduce"), np.ones((14, 4))), "valid_loss": 0.0, "valid_accuracy": 0.0}
+        return types.SimpleNamespace(params={}, batch_stats={}, best_params={}, **some)
+    return learner.init(jax.random.key(0), {"train": (None, None)})
+
+
+def tree_of(space):
+    """An architecture as JSON."""
+    if space.name == "darts_cell":
+        return CELL
+    return json.loads(json.dumps(space.encode(_sample(space))))
+
+
+@functools.cache
+def _sample(space):
+    return np.asarray(jax.jit(space.sample)(jax.random.key(0)))
+
+
+# -- recording ----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def functions():
+    """{function: what stands in for it while calls are recorded}, and where all modules name them."""
+    for module in pkgutil.walk_packages(nasjax.__path__, "nasjax."):
+        if module.name.split(".")[1] in (*ROOMS, "experiments", "commands", "tasks"):
+            with contextlib.suppress(ImportError):
+                import_module(module.name)
+    ours = [module for name, module in sorted(sys.modules.items()) if name.startswith("nasjax.")]
+    found = {}
+    for module in ours:
+        if module.__name__.split(".")[1] in ROOMS:
+            for name, value in vars(module).items():
+                own = getattr(value, "__module__", None) == module.__name__
+                if own and not name.startswith("_") and name not in UNRECORDED and callable(value):
+                    if inspect.isfunction(value) or hasattr(value, "cache_clear"):
+                        found[value] = _wrapped(value, f"{module.__name__}.{name}")
+    places = [(m, name, v) for m in ours for name, v in vars(m).items() if callable(v) and _hashed(v) in found]
+    return found, places
+
+
+def _hashed(value):
+    try:
+        hash(value)
+    except TypeError:
+        return None
+    return value
+
+
+_NOW = []  # the handover that is being recorded
+_PROGRAMS = {}  # what equal functions were jitted to: a new closure would compile again
+
+
+def _wrapped(real, name):
+    signature, stand_in = inspect.signature(real), STAND_INS.get(name)
+    parameters = {n: p.default for n, p in signature.parameters.items() if p.default is not inspect.Parameter.empty}
+
+    @functools.wraps(real)
+    def call(*arguments, **settings):
+        if not _NOW:
+            return real(*arguments, **settings)
+        handover = _NOW[-1]
+        if sys._getframe(1).f_globals.get("__name__", "").startswith(CALLERS):
+            given = signature.bind(*arguments, **settings).arguments
+            handover.saw(name.removeprefix("nasjax."), {**parameters, **given})
+        return (functools.partial(stand_in, handover, real) if stand_in else real)(*arguments, **settings)
+
+    return call
+
+
+@contextlib.contextmanager
+def recording(handover):
+    """While it is open, calls of methods and commands are written into `handover`."""
+    found, places = functions()
+    jit, plain = jax.jit, Plain()
+
+    def jit_once(function=None, **options):
+        if function is None:
+            return functools.partial(jit_once, **options)
+        key = json.dumps([plain(function), sorted(map(str, options.items()))])
+        return _PROGRAMS.setdefault(key, jit(function, **options))
+
+    for module, name, real in places:
+        setattr(module, name, found[real])
+    jax.jit = jit_once
+    _NOW.append(handover)
+    try:
+        yield
+    finally:
+        _NOW.pop()
+        jax.jit = jit
+        for module, name, real in places:
+            setattr(module, name, real)
+
+
+def difference(base, other):
+    """Names of the parameters whose values differ between two records of calls, with the functions they belong to."""
+    found = set()
+    for name in base.keys() | other.keys():
+        a, b = base.get(name, []), other.get(name, [])
+        if len(a) != len(b):
+            found.add((name, "calls"))
+        for one, two in zip(a, b, strict=False):
+            found |= {(name, n) for n in one.keys() | two.keys() if one.get(n) != two.get(n)}
+    return found
