@@ -82,7 +82,10 @@ WITH = {
     "*: supernet.batch_size": ((), "32"),
     "*: supernet.trainable": (("supernet.affine=true",), "last_bn"),
     "*: supernet.early_bird": (("supernet.affine=true",), "0.9"),
-    "bn_nas: supernet.affine": (("supernet.trainable=all", "search.score=accuracy", "supernet.early_bird=none"), "false"),
+    "bn_nas: supernet.affine": (
+        ("supernet.trainable=all", "search.score=accuracy", "supernet.early_bird=none"),
+        "false",
+    ),
     "spos: supernet.fresh_batches": (("supernet.batch_size=4",), "true"),
     "*: supernet.fresh_batches": (("supernet.batch_size=6",), "true"),
     "*: supernet.last_norms": ((), "both"),

@@ -143,7 +143,7 @@ class Handover:
         commands.retrain(self.config, self.path / "retrain", progress=False)
 
 
-# -- stand-ins: (handover, the real function, *arguments, **settings) -> what it returns instead ------------------------
+# -- stand-ins: (handover, the real function, *arguments, **settings) -> what it returns instead -----------------------
 
 
 def learn(handover, real, key, stages, batches, *, workdir, history, stop=lambda rows: False, **settings):
@@ -235,7 +235,19 @@ STAND_INS = {
 }
 UNRECORDED = {"progress", "ticking"}  # they show
 # What tells nothing of the numbers: who is told, where, and all settings as config.json has them.
-NO_NEWS = {"text", "arguments", "on_told", "on_step", "on_epoch", "record", "record_line", "watch", "path", "workdir", "logs"}
+NO_NEWS = {
+    "text",
+    "arguments",
+    "on_told",
+    "on_step",
+    "on_epoch",
+    "record",
+    "record_line",
+    "watch",
+    "path",
+    "workdir",
+    "logs",
+}
 
 
 def state_of(config, learner):
@@ -244,7 +256,11 @@ def state_of(config, learner):
         scores = np.zeros((config.space.layers, len(config.space.operators) + 1), np.float32)
         return types.SimpleNamespace(params={}, batch_stats={}, scores=scores, tau=np.float32(0))
     if config.method == "msr_darts":
-        some = {"choice": dict.fromkeys(("normal", "reduce"), np.ones((14, 4))), "valid_loss": 0.0, "valid_accuracy": 0.0}
+        some = {
+            "choice": dict.fromkeys(("normal", "reduce"), np.ones((14, 4))),
+            "valid_loss": 0.0,
+            "valid_accuracy": 0.0,
+        }
         return types.SimpleNamespace(params={}, batch_stats={}, best_params={}, **some)
     return learner.init(jax.random.key(0), {"train": (None, None)})
 
@@ -261,7 +277,7 @@ def _sample(space):
     return np.asarray(jax.jit(space.sample)(jax.random.key(0)))
 
 
-# -- recording ----------------------------------------------------------------------------------------------------------
+# -- recording --------------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -277,9 +293,9 @@ def functions():
         if module.__name__.split(".")[1] in ROOMS:
             for name, value in vars(module).items():
                 own = getattr(value, "__module__", None) == module.__name__
-                if own and not name.startswith("_") and name not in UNRECORDED and callable(value):
-                    if inspect.isfunction(value) or hasattr(value, "cache_clear"):
-                        found[value] = _wrapped(value, f"{module.__name__}.{name}")
+                own &= inspect.isfunction(value) or hasattr(value, "cache_clear")
+                if own and not name.startswith("_") and name not in UNRECORDED:
+                    found[value] = _wrapped(value, f"{module.__name__}.{name}")
     places = [(m, name, v) for m in ours for name, v in vars(m).items() if callable(v) and _hashed(v) in found]
     return found, places
 
