@@ -19,11 +19,11 @@ from nasjax.settings import override
 # name: method, space (None = the method's own), settings that all runs of the case share, and which it is about
 CASES = {
     **{name: (name, None, (), "") for name in catalog.METHODS},
-    "a table": ("random", "tabular_cell", ("table.path=a.npz",), "table|truth"),
-    "cells": ("random", "tabular_cell", (), "form|truth"),
-    "darts of cells": ("darts", "tabular_cell", (), "form|truth"),
-    "pc_darts of cells": ("pc_darts", "tabular_cell", (), "form|truth|search"),
-    "spos of cells": ("spos", "tabular_cell", (), "form|truth"),
+    "a table": ("random", "tabular_cell", ("table.path=a.npz", "space.edges=3"), "table|truth"),
+    "cells": ("random", "tabular_cell", ("space.edges=3",), "form|truth"),
+    "darts of cells": ("darts", "tabular_cell", ("space.edges=3",), "form|truth"),
+    "pc_darts of cells": ("pc_darts", "tabular_cell", ("space.edges=3",), "form|truth|search"),
+    "spos of cells": ("spos", "tabular_cell", ("space.edges=3",), "form|truth"),
 }
 for _name in ("random", "reinforce", "topk"):
     CASES[_name] = (_name, None, ("space.min_layers=2", "space.max_layers=2"), "")

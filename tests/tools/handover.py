@@ -28,6 +28,7 @@ from nasjax.drive.learn import Progress
 from nasjax.drive.recorded import Summary
 from nasjax.evaluators.table import Table
 from nasjax.settings import as_json
+from nasjax.spaces.conv_chain import ConvChain
 from nasjax.types import Evaluation, Evaluator, Network, Status, Watch
 
 CALLERS = ("nasjax.experiments", "nasjax.commands")
@@ -308,6 +309,19 @@ def _hashed(value):
     return value
 
 
+@functools.cache
+def _known_active(space, arch):
+    return ACTIVE(space, np.frombuffer(arch, np.int32))
+
+
+def _active(space, arch):
+    """`ConvChain.active`: slow outside of jit, and asked for the same few architectures again and again."""
+    if isinstance(arch, jax.core.Tracer):
+        return ACTIVE(space, arch)
+    return _known_active(space, np.asarray(arch, np.int32).tobytes())
+
+
+ACTIVE = ConvChain.active
 _NOW = []  # the handover that is being recorded
 _PROGRAMS = {}  # what equal functions were jitted to: a new closure would compile again
 
@@ -344,12 +358,13 @@ def recording(handover):
     for module, name, real in places:
         setattr(module, name, found[real])
     jax.jit = jit_once
+    ConvChain.active = _active
     _NOW.append(handover)
     try:
         yield
     finally:
         _NOW.pop()
-        jax.jit = jit
+        jax.jit, ConvChain.active = jit, ACTIVE
         for module, name, real in places:
             setattr(module, name, real)
 
