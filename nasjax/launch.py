@@ -133,7 +133,7 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report takes several")
     if (given.mode == "predict") != (given.input is not None):
         raise ValueError("--input=FILE|FOLDER belongs to --mode=predict, which needs it")
-    xla_flags.check(os.environ.get("XLA_FLAGS", ""))
+    xla_flags.check()
     digest = ""
     if given.plugin is not None:
         from nasjax.store import plugin

@@ -18,10 +18,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
         *("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"),
         *("--xla_cpu_parallel_codegen_split_count=1", "--xla_llvm_disable_expensive_passes=true"),
     )
-    _OWN = os.environ.get("XLA_FLAGS", "")
-    xla_flags.check(_OWN)
-    _REFUSED = xla_flags.unknown(" ".join(_QUICK))  # one that a version does not know would end every process
-    os.environ["XLA_FLAGS"] = _OWN or " ".join(flag for flag in _QUICK if flag not in _REFUSED)
+    if "XLA_FLAGS" not in os.environ:
+        refused = xla_flags.unknown(" ".join(_QUICK))  # one that a version does not know would end every process
+        os.environ["XLA_FLAGS"] = " ".join(flag for flag in _QUICK if flag not in refused)
+    xla_flags.check()
 _MADE = "NASJAX_TEST_PROGRAMS" not in os.environ
 if _MADE:
     os.environ["NASJAX_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="nasjax-xla-")
@@ -30,6 +30,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_WORKER)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax  # noqa: E402 - after its settings
+from tools.progress import pytest_configure  # noqa: E402, F401 - a hook
 from tools.ray_here import cluster  # noqa: E402, F401 - a fixture
 
 from nasjax.train import compiling  # noqa: E402

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+_TRIED = "NASJAX_XLA_FLAGS_TRIED"
 _REFUSED = re.compile(r"Unknown flags? in XLA_FLAGS: (.*)")
 
 
@@ -28,7 +29,11 @@ def unknown(flags: str) -> list[str]:
     return found[1].split() if found and tried.returncode else []
 
 
-def check(flags: str) -> None:
-    """Raises ValueError, in one line, where `flags` has some that XLA refuses."""
+def check() -> None:
+    """Raises ValueError, in one line, where XLA_FLAGS has some that XLA refuses. Processes started later do not ask."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if os.environ.get(_TRIED, "") == flags:
+        return
     if refused := unknown(flags):
         raise ValueError(f"this version of XLA does not know {' '.join(refused)}; take it out of XLA_FLAGS")
+    os.environ[_TRIED] = flags
