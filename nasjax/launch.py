@@ -46,7 +46,7 @@ def define() -> flags.FlagValues:
         ("trials", "number of candidates"),
         ("max_params", "refuse candidates with more parameters"),
         ("max_macs", "refuse candidates with more multiply-adds"),
-        ("workers", "that evaluate candidates; 0 = this process does"),
+        ("workers", "number of worker processes; 0 evaluates in this process"),
     ):
         flags.DEFINE_integer(name, None, help, flag_values=values)
     flags.DEFINE_float("trial_timeout", None, "seconds for a candidate, with --workers", flag_values=values)
@@ -59,7 +59,7 @@ def define() -> flags.FlagValues:
     text("arch", "an architecture: NAME, JSON or FILE")
     text("input", "a file or folder for --mode=predict")
     text("plugin", "FILE.py with your own space, data set, searcher or task; it is run")
-    flags.DEFINE_boolean("changed_plugin", False, "go on although the plugin is another file", flag_values=values)
+    flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin is another file", flag_values=values)
     flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=values)
     flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=values)
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
@@ -106,7 +106,7 @@ def main(argv: list[str]) -> int:
 
 
 def _interrupted() -> int:
-    print("\ninterrupted; what was finished is saved, the same command goes on from there", file=sys.stderr)
+    print("\ninterrupted; what was finished is saved, the same command resumes from there", file=sys.stderr)
     return 130
 
 

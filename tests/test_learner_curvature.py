@@ -121,7 +121,9 @@ def test_a_search_stops_with_the_cell_that_the_rule_takes(tmp_path):
     assert all(line["skips"] == 0 for line in lines[:-1])
     assert row["arch"] == lines[-1]["arch"] and row["epoch"] == row["stopped_after"] == len(lines)
     assert all(np.isfinite(line["eigenvalue"]) for line in lines)
-    assert f"Stopped after epoch {len(lines)}: of its skip connections." in out
+    assert (
+        f"Stopped after epoch {len(lines)} because the cell has too many skip connections; keeping the cell of" in out
+    )
     code, _, err = here("--method=darts", *tiny, "--set=search.stopping.rule=sharp", f"--workdir={tmp_path / 'b'}")
     assert code == 2 and "eigenvalue" in err
 
@@ -139,7 +141,7 @@ def test_a_rising_eigenvalue_takes_an_earlier_cell(tmp_path):
     assert len(lines) == 3 and lines[2]["eigenvalue"] > 0 < lines[1]["eigenvalue"]
     assert lines[1]["arch"] != lines[2]["arch"] == lines[-1]["arch"]  # a large rate of the architecture
     assert (row["arch"], row["epoch"], row["stopped_after"]) == (lines[1]["arch"], 2, 3)
-    assert "Stopped after epoch 3: the dominant eigenvalue rose. The cell is that of epoch 2." in out
+    assert "Stopped after epoch 3 because the dominant eigenvalue rose; keeping the cell of epoch 2." in out
     assert out.count("|+|") and all(f"|{line['arch']['ops'][0]}~0|" in out for line in lines)  # of every epoch
     marks = report(path).marks("Dominant eigenvalue of the validation loss in the architecture", "line")
     assert [mark["y"] for mark in marks] == pytest.approx([line["eigenvalue"] for line in lines], rel=1e-4)

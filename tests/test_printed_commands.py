@@ -69,7 +69,7 @@ def printed(config, folder):
     row = {"id": 0, "arch": {}, "hash": "", "fitness": 0.5, "params": 1, "status": "ok", "cost_s": 1.0}
     (folder / "trials.jsonl").write_text(json.dumps(row) + "\n")
     listed = re.findall(r"<code>(.*?)</code>", _next(read(folder)), re.S)
-    assert len(listed) == 4  # go on, retrain, report, compare
+    assert len(listed) == 4  # resume, retrain, report, compare
     yield from (commands_in(html.unescape(command)) for command in listed)
 
 

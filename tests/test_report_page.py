@@ -54,7 +54,7 @@ def test_a_finished_run_shows_its_numbers(tmp_path):
     assert page.rows["Failures"][1:] == [["1", "failed", "loss is NaN at step 17", "2"]]
     assert page.rows["Retrained from scratch"][1:] == [["test accuracy", "96.12 %"], ["params", "4,201,630"]]
     assert ["test error percent", "5.5"] in page.rows["Published, to compare with"]
-    assert "--mode=retrain" in page.text and "go on with the search" not in page.text
+    assert "--mode=retrain" in page.text and "resume the search" not in page.text
 
 
 def test_every_figure_is_there_and_told_in_words(tmp_path):

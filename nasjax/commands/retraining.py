@@ -187,7 +187,7 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
 
 
 def _unlike(config: Any, result: dict[str, Any], published: dict[str, Any]) -> str:
-    """What makes a published figure another matter than ours."""
+    """Why a published figure is not comparable with ours, if it is not."""
     if config.data.name != published["dataset"]:
         return "; other data, not comparable"
     whole, ours = published.get("train"), result["dataset"]["train"]

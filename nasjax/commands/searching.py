@@ -33,17 +33,17 @@ def search(
     Args:
       config: from `configure`, changed with `dataclasses.replace`.
       path: the workdir.
-      command: the command line, for the report's "go on".
+      command: the command line, for the report's "resume the search".
       progress: show it, on stderr.
       on_record: receives every line of trials.jsonl and metrics.jsonl as a dict.
-      changed_plugin: go on although the plugin's file is another one than the run was begun with.
+      changed_plugin: resume although the plugin's file is another one than the run was begun with.
 
     Returns:
       The best trial's row, the metric, and how many trials there were.
 
     Raises:
       ValueError: wrong settings, data not found, or a workdir that is not this run's.
-      RunError: the run cannot go on (full disk), or every candidate failed.
+      RunError: the run cannot continue (full disk), or every candidate failed.
     """
     path, watch = Path(path), watch_of(progress, on_record)
     experiment = catalog.method(config.method).make(config)

@@ -1,4 +1,4 @@
-"""A search between its events: the ledger, the searcher's state that follows from it, and the files that follow.
+"""The state of a search, derived from its ledger, and the files derived from that state.
 
 Live and replayed searches take events in the same way, so a ledger gives the same state, trials.jsonl and metrics.jsonl
 whenever it is read.
@@ -71,7 +71,7 @@ class Recorded:
         events = ledger.read(self._workdir)
         if not events and (self._workdir / "trials.jsonl").exists():
             raise ValueError(
-                f"{self._workdir}/{ledger.NAME} is missing, so its search cannot go on; choose another --workdir"
+                f"{self._workdir}/{ledger.NAME} is missing, so its search cannot be resumed; choose another --workdir"
             )
         for event in events:
             if event["event"] == "asked":
@@ -81,8 +81,8 @@ class Recorded:
             lines += self._take(event)
         if differs:
             print(
-                f"warning: the searcher would now propose other candidates than {self._workdir}/{ledger.NAME} says "
-                "(another machine or other versions?); what it says counts",
+                f"warning: the searcher no longer reproduces {self._workdir}/{ledger.NAME} (different machine or "
+                "versions?); continuing from the ledger",
                 file=sys.stderr,
             )
         with checkpoint.writing(self._workdir):
@@ -126,7 +126,7 @@ class Recorded:
         return self.account.groups[task]
 
     def work(self, group: Group, candidates: list[Candidate]) -> Work:
-        """The task of evaluating those candidates of a group that nothing speaks against."""
+        """The work item for the candidates of a group that were not rejected."""
         positions = [one.position for one in candidates if not one.reason]
         ids = np.full_like(group.ids, -1)
         ids[positions] = group.ids[positions]

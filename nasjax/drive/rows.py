@@ -1,4 +1,4 @@
-"""The rows of trials.jsonl: what is known of a candidate before it is evaluated, and what became of it."""
+"""The rows of trials.jsonl: what is known of a candidate before it is evaluated, and its result."""
 
 from __future__ import annotations
 

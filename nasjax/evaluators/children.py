@@ -1,4 +1,4 @@
-"""What the strategies of the population trainer have in common: children, what becomes of them, their birth."""
+"""What the strategies of the population trainer have in common: child records, training results, initialisation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Fit = Callable[[Key, Network, PyTree, float], tuple[Any, Callable[[Any], PyTree]
 
 
 def reared(key: Key, child: Child, signature: Signature, recipe: Recipe, fit: Fit, *, keep_weights: bool) -> Outcome:
-    """What becomes of a child that `fit` trains; it depends on fold_in(key, id), its architecture and its parent."""
+    """The result of training a child by `fit`; it depends on fold_in(key, id), its architecture and its parent."""
     began = time.monotonic()
     try:
         key_init, key_train = jax.random.split(jax.random.fold_in(key, child.id))

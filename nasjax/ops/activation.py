@@ -1,4 +1,4 @@
-"""Activations that keep nothing of their own for the way back: their result, which the next layer keeps anyway."""
+"""Activations whose backward pass needs only their output, which the next layer stores anyway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws and tells finished or unfinished workdirs; reads nothing else and needs no JAX, and numpy for pictures only."""
+"""Renders the report of one or more workdirs, finished or not. Needs no JAX, and NumPy only for pictures."""
 
 from typing import Any
 

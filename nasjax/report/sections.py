@@ -162,7 +162,7 @@ def _next(run: Run) -> str:
             if run.config.get(key) is not None
         ]
         command = again if isinstance(again, str) else " ".join([base + plugin, *flags, workdir])
-        commands.append(("go on with the search (with the other flags it was started with)", command))
+        commands.append(("resume the search (with the other flags it was started with)", command))
     if run.best is not None and run.best.params is not None:  # what is looked up in a table has no network to train
         command = f"{base}{plugin} --mode=retrain {workdir}"
         commands.append(("train the best network from scratch and test it once", command))

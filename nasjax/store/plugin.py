@@ -78,7 +78,7 @@ def require(workdir: Path, digest: str, changed: bool = False) -> None:
         if _RUN:
             raise ValueError(
                 f"{workdir} was made with another plugin than the one given; give --plugin={workdir}/plugin.py, or "
-                "--changed_plugin to go on with yours"
+                "--changed_plugin to resume with yours"
             )
         raise ValueError(
             f"{workdir} was made with a plugin; add --plugin={workdir}/plugin.py (look at it first: it is run)"

@@ -112,7 +112,7 @@ def _compare(path: Path, old: dict[str, Any], new: dict[str, Any], may_change: t
     if kept[0].get("plugin", "") != kept[1].get("plugin", ""):
         raise ValueError(
             f"{path} was begun with another plugin than the one given (its copy is {path}/plugin.py); give that one, "
-            "or --changed_plugin to go on with the new one"
+            "or --changed_plugin to resume with the new one"
         )
     kept += [{name: record.get(name) for name in ("dataset", "strategy", "chunk")} for record in (old, new)]
     if changed := differences(kept[0], kept[1]) + differences(kept[2], kept[3]):

@@ -66,8 +66,8 @@ def experiment(
       config: the settings.
       searcher: what to try next.
       metrics: its state -> scalars for metrics.jsonl.
-      kept: trials, beside those at work, their parents and the best, whose weights it may hand on at a time; None =
-        not known. The disk that they take is said before a run.
+      kept: how many finished trials the searcher may still inherit from, beside the parents of those at work and the
+        best; None if unknown. Used to estimate disk space before a run.
 
     Raises ValueError or FileNotFoundError that says what to write instead.
     """

@@ -119,10 +119,10 @@ def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
     config = experiment.config
     told = [experiment.written(row["arch"])]
     if "stopped_after" in row:
-        why = {"eigenvalue": "the dominant eigenvalue rose", "skips": "of its skip connections"}
+        why = {"eigenvalue": "the dominant eigenvalue rose", "skips": "the cell has too many skip connections"}
         told.append(
-            f"Stopped after epoch {row['stopped_after']}: {why[experiment.stopping.rule]}. The cell is that of epoch "
-            f"{row['epoch']}."
+            f"Stopped after epoch {row['stopped_after']} because {why[experiment.stopping.rule]}; keeping the cell of "
+            f"epoch {row['epoch']}."
         )
     if row["fitness"] is not None:
         told.append(

@@ -101,12 +101,12 @@ def _facts(config: Any, path: Path) -> dict[str, Any] | None:
 
 def _order(found: dict[str, float | None]) -> str:
     if found["tau"] is None:
-        return "one of both is the same everywhere"
+        return "undefined: one of the two is constant"
     return f"Kendall's tau {found['tau']:.3f}, Spearman {found['spearman']:.3f}"
 
 
 def _agreement(scores: Any, truths: Any) -> dict[str, float | None]:
-    """Kendall's tau and Spearman's rho; None where one of both is the same everywhere."""
+    """Kendall's tau and Spearman's rho; None where one of the two is constant."""
     from scipy.stats import kendalltau, spearmanr
 
     scores, truths = np.asarray(scores, np.float64), np.asarray(truths, np.float64)
