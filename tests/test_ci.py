@@ -8,7 +8,7 @@ import tomllib
 import pytest
 from tools.pages import BLOCKS, ROOT
 
-# Stands for Python: its version is right, an environment is a folder of stand-ins, pytest does as $PYTEST and $SLOW say.
+# Stands for Python: its version is right, an environment is a folder of copies, pytest does as $PYTEST and $SLOW say.
 STAND_IN = """#!/bin/bash
 case "$*" in
   -c*) exit 0;;
