@@ -310,9 +310,17 @@ def _unexpected(error: BaseException, *, always: bool = False) -> bool:
     return True
 
 
+def _left_behind() -> bool:
+    """Whether a candidate still runs that a limit of time has ended."""
+    inline = sys.modules.get("nasjax.runtime.inline")  # a refused command imports no JAX
+    return inline is not None and inline.left_behind()
+
+
 if __name__ == "__main__":
     code = main(sys.argv)
     sys.stdout.flush()
-    if code and any(argument.startswith("--coordinator") for argument in sys.argv):
-        os._exit(code)  # an orderly end would wait for the run's other processes, which wait for this one
+    coordinated = code and any(argument.startswith("--coordinator") for argument in sys.argv)
+    if coordinated or _left_behind():
+        sys.stderr.flush()
+        os._exit(code)  # an orderly end would wait for the run's other processes, which wait for this one; or for ever
     sys.exit(code)

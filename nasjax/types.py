@@ -300,6 +300,7 @@ class Failure(NamedTuple):
     status: Status
     error: str  # one line
     blameless: bool = False  # the task had no part in it: its worker never began it, or its machine was preempted
+    seconds: float = 0.0  # that it took
 
 
 def one_line(error: BaseException) -> str:
@@ -312,15 +313,15 @@ class Runtime(NamedTuple):
     """Where tasks run, at most `workers` at a time; what a task is and does was settled when the runtime was made.
 
     submit(task, timeout_s=None) -> ticket, a number     for a worker that is free
-    wait() -> [(ticket, result | Failure)], at least one unless none runs; a late result of a ticket that was already
-      answered may follow
+    wait(seconds=None) -> [(ticket, result | Failure)], at least one unless none runs or the seconds pass before; a late
+      result of a ticket that was already answered may follow
     cancel(ticket);  close()
     worker(ticket) -> the number of its worker, from 0
     clock() -> seconds
     """
 
     submit: Callable[..., int]
-    wait: Callable[[], list[tuple[int, Any]]]
+    wait: Callable[..., list[tuple[int, Any]]]
     cancel: Callable[[int], None]
     close: Callable[[], None]
     worker: Callable[[int], int]
@@ -335,6 +336,7 @@ class Experiment(NamedTuple):
     run(path, watch, runtime) -> Outcome      runs or goes on in an opened workdir; with a runtime the candidates are
       evaluated there, by the `evaluator` of its workers, else in this process
     evaluator() -> what judges candidates, where the method has any that do not depend on its other phases
+    describe() -> (Arch -> what a worker finds of its network before training), where there are networks
     before_retrain(path, watch)      what the method does with a finished search before its best is retrained
     """
 
@@ -342,6 +344,7 @@ class Experiment(NamedTuple):
     facts: Callable[[], dict[str, Any]]
     run: Callable[[Path, Watch, Runtime | None], Outcome]
     evaluator: Callable[[], Evaluator] | None = None
+    describe: Callable[[], Callable[[np.ndarray], dict[str, Any]] | None] = lambda: None
     before_retrain: Callable[[Path, Watch], None] | None = None
 
 

@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 from dataclasses import dataclass
 
 import jax
@@ -140,7 +142,52 @@ def test_every_candidate_failing_is_a_run_error(tmp_path):
 
 def test_other_budgets(tmp_path):
     assert run(tmp_path / "cost", budget=Budget(cost_s=5.0)).trials == 12  # the round that reaches it is the last
-    assert run(tmp_path / "wall", budget=Budget(wall_s=1e-9)).trials == 4
+
+
+class Hung:
+    """A searcher's work that does not return from trial 4 on, until it is let go."""
+
+    def __init__(self, toy):
+        self.toy, self.go = toy, threading.Event()
+
+    def evaluator(self):
+        inner = self.toy.evaluator()
+
+        def evaluate(key, proposal, inherited):
+            if max(proposal.id) >= 4:
+                self.go.wait(60)
+            return inner.evaluate(key, proposal, inherited)
+
+        return Evaluator(evaluate)
+
+
+@pytest.mark.parametrize("limit", [{"wall_s": 1.0}, {"cost_s": 2.5}])
+def test_a_limit_of_time_ends_what_does_not_return(tmp_path, limit):
+    """And the search that is repeated is over at once; with a larger budget it goes on to the same trials."""
+    toy, (name,) = Hung(Toy()), limit
+    run(tmp_path / "a", trials=4)
+    began = time.monotonic()
+    first = run(tmp_path / "a", budget=Budget(8, **limit), toy=toy)
+    assert time.monotonic() - began < 10 and (first.trials, first.best is None) == (4, False)
+    again = run(tmp_path / "a", budget=Budget(8, **limit), toy=toy)
+    assert again.trials == 4 and first.why == again.why and first.why.startswith(f"{name}={limit[name]:g} seconds")
+    events = [json.loads(line) for line in (tmp_path / "a/ledger.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events if event["event"] not in ("asked", "started", "told")] == [
+        "resumed",
+        "ended",
+    ]
+    state = read(tmp_path / "a")
+    assert state.why == first.why and state.state == "finished"
+    toy.go.set()
+    last = run(tmp_path / "a", trials=8)
+    whole = run(tmp_path / "b", trials=8)
+    assert last.why == "" and last.trials == whole.trials == 8
+    assert (tmp_path / "a/trials.jsonl").read_bytes() == (tmp_path / "b/trials.jsonl").read_bytes()
+
+
+def test_nothing_has_returned_within_the_limit(tmp_path):
+    with pytest.raises(RunError, match="wall_s=0.1 seconds are over, and no candidate had returned"):
+        run(tmp_path, budget=Budget(wall_s=0.1), toy=Hung(Toy()), width=8)
 
 
 def test_a_space_that_is_wholly_visited_is_the_end(tmp_path):

@@ -21,6 +21,7 @@ class Group:
     parents: np.ndarray  # i32[N]
     attempt: int = 0  # the last that was started
     deaths: int = 0  # of its workers, but for those that it had no part in
+    lost_s: float = 0.0  # that these attempts took
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # trial -> its row, once it ended
 
     @property
@@ -42,7 +43,8 @@ class Account:
     groups: dict[int, Group] = field(default_factory=dict)  # the open ones, by task
     tasks: int = 0
     at: float = 0.0  # of the last event
-    told_at: float = 0.0  # of the last result
+    told_at: float = 0.0  # of the last result, or end
+    ended_cost_s: float = 0.0  # of candidates that were at work when a search ended
     objectives: int = 0  # how many a fitness has, 0 = it is a number
     weights: dict[int, str] = field(default_factory=dict)  # trial -> sha256 of its artifact
 
@@ -68,7 +70,11 @@ class Account:
             case "started":
                 self.groups[event["task"]].attempt = event["attempt"]
             case "died":
-                self.groups[event["task"]].deaths += not event.get("blameless", False)
+                if not event.get("blameless", False):
+                    self.groups[event["task"]].deaths += 1
+                    self.groups[event["task"]].lost_s += event.get("seconds", 0.0)
+            case "ended":
+                self.told_at, self.ended_cost_s = event["at"], self.ended_cost_s + event["cost_s"]
             case "told":
                 group, self.told_at = self.groups[event["task"]], event["at"]
                 self.objectives = event["objectives"]
@@ -76,6 +82,7 @@ class Account:
                 for row in event["rows"]:
                     group.rows[row["id"]] = row
                     self.rows.append(row)
+                group.lost_s = 0.0
                 if not group.open:
                     return self.groups.pop(group.task)
         return None

@@ -33,11 +33,12 @@ class Summary(NamedTuple):
     weights: str | None  # sha256 of its artifact, where there is one
     last: dict[str, Any] | None  # the newest row
     wall_s: float  # all resumed parts together
-    cost_s: float  # sum of the trials' costs
+    cost_s: float  # sum of the trials' costs, and of what was at work when a limit of time ended the search
     resumed: int  # trials that were already there
     busy: int  # workers that were at work before the last result
     workers: int
     state: PyTree  # of the searcher
+    why: str = ""  # the search ended before it had the trials that were asked for
 
 
 class Recorded:
@@ -61,7 +62,7 @@ class Recorded:
         self._state = searcher.init(key_init)
         self._began: float | None = None  # the clock at second 0 of the ledger, once something new happens
         self._idle_at = -1  # trials told when there last was nothing to ask
-        self._failed, self._cost_s, self._best = 0, 0.0, None
+        self._failed, self._cost_s, self._best, self._why = 0, 0.0, None, ""
         self.account = Account()
         self._replay()
         self._resumed = len(self.account.rows)
@@ -105,12 +106,17 @@ class Recorded:
             weights=self.account.weights.get(self._best["id"]) if self._best else None,
             last=rows[-1] if rows else None,
             wall_s=self.account.told_at,
-            cost_s=self._cost_s,
+            cost_s=self._cost_s + self.account.ended_cost_s,
             resumed=self._resumed,
             busy=busy,
             workers=workers,
             state=self._state,
+            why=self._why,
         )
+
+    def now(self) -> float:
+        """Seconds since the search began, all resumed parts together."""
+        return self.account.at if self._began is None else self._clock() - self._began
 
     def ask(self, n: int) -> Group | None:
         """The searcher's next n candidates; None where it has none before more results are told."""
@@ -172,14 +178,17 @@ class Recorded:
             artifacts.delete(self._workdir, dead - set(self.account.weights.values()))
         return [*rows, *lines]
 
-    def exhausted(self) -> dict[str, Any]:
-        """Ends a search that has nothing left to ask: the last line of metrics.jsonl, which tells the report.
+    def ended(self, why: str, cost_s: float | None = None) -> dict[str, Any]:
+        """Ends a search before it has its trials: the last line of metrics.jsonl, which tells the report.
 
-        Raises RunError where there never was anything.
+        Args:
+          why: in words.
+          cost_s: where a limit of time ended it: seconds of the candidates that are at work, together.
         """
-        if not self.account.rows:
-            raise RunError("the searcher found nothing to ask: no architecture keeps to the limits")
-        line = {"trials": len(self.account.rows), "wall_s": round(self.account.told_at, 3), "done": True}
+        self._why = why
+        if cost_s is not None:
+            self.happened("ended", why=why, cost_s=round(cost_s, 6))
+        line = {"trials": len(self.account.rows), "wall_s": round(self.account.told_at, 3), "done": True, "why": why}
         with checkpoint.writing(self._workdir):
             checkpoint.append_lines(self._workdir / "metrics.jsonl", [line])
         return line

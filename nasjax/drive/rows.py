@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nasjax.drive.account import Group
-from nasjax.drive.work import Answer
+from nasjax.drive.work import Answer, Describe, Refuse
 from nasjax.types import Failure, Status
-
-Describe = Callable[[np.ndarray], dict[str, Any]]
-Refuse = Callable[[dict[str, Any]], str | None]
 
 _WHY = {
     Status.FAILED: "fitness is NaN",
@@ -33,7 +29,7 @@ class Candidate(NamedTuple):
 
 
 def candidate(group: Group, position: int, describe: Describe, refuse: Refuse) -> Candidate:
-    """Describes a candidate; one that cannot be built failed, one beyond a limit is rejected."""
+    """Describes a candidate; one that is none failed, one beyond a limit is rejected."""
     try:
         known = describe(group.archs[position])
     except ValueError as error:
@@ -45,16 +41,21 @@ def candidate(group: Group, position: int, describe: Describe, refuse: Refuse) -
 
 def rows(group: Group, candidates: list[Candidate], result: Answer | Failure | None) -> list[dict[str, Any]]:
     """The rows of candidates, by id; `result` is None where none was evaluated."""
-    found = []
+    found, number = [], sum(not one.reason for one in candidates)
     for position, known, status, reason in sorted(candidates, key=lambda one: group.ids[one.position]):
-        fitness, cost, info = None, 0.0, {}
+        fitness, cost, info = None, 0.0 if reason else group.lost_s / number, {}
         if reason:
             pass
         elif isinstance(result, Failure):
             status, reason = result.status, result.error
+            cost += result.seconds / number
+        elif result is not None and position in result.stopped:
+            known = {**known, **result.known.get(position, {})}
+            status, reason = result.stopped[position]
         elif result is not None:
+            known = {**known, **result.known.get(position, {})}
             values = np.asarray(result.evaluation.fitness[position], float)
-            cost = float(result.evaluation.cost[position])
+            cost += float(result.evaluation.cost[position])
             status = Status(int(result.evaluation.status[position]))
             info = dict(result.evaluation.info)
             reason = info.pop("error", {position: ""})[position]

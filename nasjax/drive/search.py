@@ -30,6 +30,7 @@ def search(
     describe: Describe,
     width: int = 1,
     refuse: Refuse = lambda row: None,
+    nothing_left: Callable[[list[dict[str, Any]]], str] = lambda rows: "the searcher has nothing left to ask",
     metrics: Callable[[PyTree], dict[str, Any]] | None = None,
     timeout_s: float | None = None,
     on_told: Callable[[Summary], None] = lambda summary: None,
@@ -39,9 +40,9 @@ def search(
 
     Each worker that is free gets `width` candidates, whatever the others do. Several candidates are told together when
     all of them have ended. No more are started than the budget has trials, so that slow ones count like fast ones; what
-    runs when a budget of time is spent is cancelled, and evaluated when the search goes on with a larger one. A
-    candidate whose worker dies is tried 3 times; a worker that dies before it begins, or whose machine is preempted, is
-    not among them.
+    runs when a budget of time is spent is cancelled, whether it would return or not, and evaluated when the search goes
+    on with a larger one. The seconds of what is at work count for the budget of cost. A candidate whose worker dies is
+    tried 3 times; a worker that dies before it begins, or whose machine is preempted, is not among them.
 
     Args:
       key: the run's key; trial i is asked and evaluated with keys that depend on it and on i alone.
@@ -49,9 +50,11 @@ def search(
       runtime: where `drive.work.worker(evaluator, workdir)` runs, e.g. `inline` of it.
       workdir: an existing folder; holds ledger.jsonl, and what follows from it: trials.jsonl, metrics.jsonl, best.json.
       budget: when to stop; the first limit reached counts.
-      describe: Arch -> {"arch": JSON form, "params": int, "macs": int}; a ValueError fails the candidate.
+      describe: Arch -> {"arch": JSON form, "params": int, "macs": int}; a ValueError fails the candidate. It runs in
+        the driver, where nothing ends it: what may hang belongs to the `describe` of `drive.work.worker`.
       width: candidates asked at a time; a short last task is padded with id -1, so programs and bits stay the same.
       refuse: the same row -> why not to train it (a limit), or None.
+      nothing_left: all rows -> why the searcher has nothing left to ask, in words.
       metrics: searcher state -> scalars for metrics.jsonl.
       timeout_s: longest time of a task, where the runtime can end it.
       on_told: called after every result.
@@ -62,12 +65,12 @@ def search(
 
     Raises:
       ValueError: the ledger is damaged.
-      RunError: the disk is full, no candidate of the whole search succeeded, or there was none to ask for.
+      RunError: the disk is full, no candidate of the whole search succeeded or returned, or there was none to ask for.
     """
     if width < 1:
         raise ValueError(f"width (candidates asked at a time) must be at least 1, got {width}")
     so_far = Recorded(key, searcher, workdir, runtime.clock, metrics)
-    running: dict[int, tuple[Group, list[Candidate], dict[str, int]]] = {}  # by ticket
+    running: dict[int, tuple[Group, list[Candidate], dict[str, int], float]] = {}  # by ticket; the last: since when
     waiting = deque(so_far.account.groups.values())  # were in flight when the run ended
 
     def summary(busy: int = 0) -> Summary:
@@ -75,7 +78,7 @@ def search(
 
     def room() -> int | None:
         """Trials that may still start."""
-        at_work = sum(len(candidates) for _, candidates, _ in running.values())
+        at_work = sum(len(candidates) for _, candidates, *_ in running.values())
         return None if budget.trials is None else budget.trials - len(so_far.account.rows) - at_work
 
     def told(group: Group, found: list[dict[str, Any]], result: Any, origin: dict[str, int]) -> None:
@@ -93,39 +96,72 @@ def search(
         ticket = runtime.submit(so_far.work(group, candidates), timeout_s)
         origin = {"attempt": group.attempt + 1, "worker": runtime.worker(ticket)}
         so_far.happened("started", task=group.task, **origin)
-        running[ticket] = (group, candidates, origin)
+        running[ticket] = (group, candidates, origin, so_far.now())
 
     def ended(ticket: int, result: Any) -> None:
         if ticket not in running:
             so_far.happened("stale", ticket=ticket, worker=runtime.worker(ticket))
             return
-        group, candidates, origin = running.pop(ticket)
+        group, candidates, origin, _ = running.pop(ticket)
         if isinstance(result, Failure) and result.status == Status.LOST:
-            so_far.happened("died", task=group.task, **origin, error=result.error, blameless=result.blameless)
+            facts = {"error": result.error, "blameless": result.blameless, "seconds": round(result.seconds, 6)}
+            so_far.happened("died", task=group.task, **origin, **facts)
+            result = result._replace(seconds=0.0)  # the group has them
             if result.blameless or group.deaths < ATTEMPTS:
                 waiting.appendleft(group)
                 return
         told(group, rows(group, candidates, result), result, origin)
 
+    def at_work_s() -> float:
+        """Seconds of what is at work, together."""
+        return sum(so_far.now() - since for *_, since in running.values())
+
+    def left_s() -> float | None:
+        """Seconds until a limit of time is reached, whatever returns."""
+        moments = []
+        if budget.wall_s is not None:
+            moments.append(budget.wall_s - so_far.now())
+        if budget.cost_s is not None:
+            moments.append((budget.cost_s - summary().cost_s - at_work_s()) / len(running))
+        return max(0.0, min(moments)) if moments else None
+
+    def over() -> bool:
+        """Whether the budget is spent; one of time that is also says so."""
+        end = summary()
+        if budget.trials is not None and end.trials >= budget.trials:
+            return True
+        why = ""
+        if budget.wall_s is not None and max(end.wall_s, so_far.now() if running else 0.0) >= budget.wall_s:
+            why = f"wall_s={budget.wall_s:g} seconds are over"
+        elif budget.cost_s is not None and end.cost_s + at_work_s() >= budget.cost_s:
+            why = f"cost_s={budget.cost_s:g} seconds of candidates are spent"
+        if why:
+            record(so_far.ended(why, at_work_s() if running else None))
+        return bool(why)
+
     try:
-        while not _spent(budget, summary()):
+        while not over():
             free = len(running) < runtime.workers and room() != 0
             group = (waiting.popleft() if waiting else so_far.ask(width)) if free else None
             if group is not None:
                 start(group)
             elif running:
-                for ticket, result in runtime.wait():
+                for ticket, result in runtime.wait() if (left := left_s()) is None else runtime.wait(left):
                     if ticket not in running or not _spent(budget, summary()):
                         ended(ticket, result)
             else:
-                record(so_far.exhausted())
+                if not summary().trials:
+                    raise RunError("the searcher found nothing to ask: no architecture keeps to the limits")
+                record(so_far.ended(nothing_left(so_far.account.rows)))
                 break
     finally:
         for ticket in running:
             runtime.cancel(ticket)
     end = summary()
-    if end.trials and end.best is None:
-        raise RunError(f"every candidate failed; the last one: {end.last['error'] if end.last else ''}")
+    if end.best is None and (end.trials or end.why):
+        why = f"{end.why}, and " if end.why else ""
+        last = f"every candidate failed; the last one: {end.last['error']}" if end.last else "no candidate had returned"
+        raise RunError(f"{why}{last}")
     return end
 
 

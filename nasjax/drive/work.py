@@ -1,17 +1,22 @@
-"""What a worker does with a task of a search: hands the parents' weights on, evaluates, and keeps the new weights."""
+"""What a worker does with a task of a search: builds and counts the networks, hands the parents' weights on, evaluates,
+and keeps the new weights.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nasjax.store import artifacts
-from nasjax.types import Evaluation, Evaluator, Proposal
+from nasjax.types import Evaluation, Evaluator, Proposal, Status
+
+Describe = Callable[[np.ndarray], dict[str, Any]]
+Refuse = Callable[[dict[str, Any]], str | None]
 
 
 class Work(NamedTuple):
@@ -29,18 +34,47 @@ class Answer(NamedTuple):
 
     evaluation: Evaluation  # numpy arrays
     weights: dict[int, str]  # trial -> sha256 of its artifact
+    known: Mapping[int, dict[str, Any]] = {}  # position -> what the worker found of the network before its training
+    stopped: Mapping[int, tuple[Status, str]] = {}  # position -> why it was not trained
 
 
-def worker(evaluator: Evaluator, workdir: Path) -> Callable[[Work], Answer]:
-    """The function that a runtime runs; artifacts pass through the folder `workdir`."""
+def worker(
+    evaluator: Evaluator, workdir: Path, describe: Describe | None = None, refuse: Refuse = lambda row: None
+) -> Callable[[Work], Answer]:
+    """The function that a runtime runs; artifacts pass through the folder `workdir`.
+
+    Args:
+      evaluator: what judges candidates.
+      workdir: the folder.
+      describe: Arch -> what the network's row says of it (params, macs, ...); a ValueError fails the candidate. A user's
+        code may hang in it, so it runs here, where a runtime can end it, and not in the driver.
+      refuse: the same row -> why not to train it (a limit), or None.
+    """
 
     def work(task: Work) -> Answer:
+        known: dict[int, dict[str, Any]] = {}
+        stopped: dict[int, tuple[Status, str]] = {}
+        ids = task.ids.copy()
+        for n in np.flatnonzero(ids >= 0).tolist() if describe else ():
+            assert describe is not None
+            try:
+                known[n] = describe(task.archs[n])
+            except ValueError as error:
+                stopped[n] = Status.FAILED, str(error)
+            else:
+                if reason := refuse(known[n]):
+                    stopped[n] = Status.REJECTED, reason
+        ids[list(stopped)] = -1
+        if stopped and (ids < 0).all():
+            nothing = np.full(len(ids), np.nan, np.float32)
+            return Answer(Evaluation(nothing, nothing, np.zeros(len(ids), np.int8), {}), {}, known, stopped)
         key = jax.random.wrap_key_data(jnp.asarray(task.key))
-        proposal = Proposal(*(jnp.asarray(x) for x in (task.ids, task.archs, task.parents)))
+        proposal = Proposal(*(jnp.asarray(x) for x in (ids, task.archs, task.parents)))
         inherited = {trial: artifacts.load(workdir, digest) for trial, digest in task.weights.items()}
         (fitness, cost, status, info), kept = evaluator.evaluate(key, proposal, inherited or None)
         info = {name: values if name == "error" else np.asarray(values) for name, values in info.items()}
         weights = {trial: artifacts.save(workdir, tree) for trial, tree in (kept or {}).items()}
-        return Answer(Evaluation(np.asarray(fitness), np.asarray(cost), np.asarray(status), info), weights)
+        evaluation = Evaluation(np.asarray(fitness), np.asarray(cost), np.asarray(status), info)
+        return Answer(evaluation, weights, known, stopped)
 
     return work

@@ -51,6 +51,7 @@ def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, 
 def make(config: CandidateConfig) -> Experiment:
     """The evolution on the problem of `config`."""
     search: TopkConfig = config.search
+    capacity = max(search.population, config.trials or 0, 10_000)  # not the budget itself, which a resume may change
     searcher = topk_evolution(
         config.space,
         population=search.population,
@@ -58,7 +59,7 @@ def make(config: CandidateConfig) -> Experiment:
         mutants=search.mutants,
         crossovers=search.crossovers,
         mutation_rate=search.mutation_rate,
-        capacity=max(search.population, config.trials or 0, 10_000),  # not the budget itself, which a resume may change
+        capacity=capacity,
         fill_tries=1000,
     )
-    return experiment(config, searcher)
+    return experiment(config, searcher, most=capacity)

@@ -150,6 +150,12 @@ class Run(NamedTuple):
         return None
 
     @property
+    def why(self) -> str:
+        """Why the search ended before it had its trials; "" = it did not."""
+        told = self.metrics[-1].get("why") if self.metrics else None
+        return told if isinstance(told, str) else ""
+
+    @property
     def state(self) -> str:
         """ "finished", "running" or "unfinished"."""
         last = self.metrics[-1] if self.metrics else {}

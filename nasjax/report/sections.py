@@ -32,6 +32,8 @@ def summary(run: Run) -> str:
         notes.append("A demo shows that the machine works, not that the method learns: its budget is far too small.")
     if run.unreadable:
         notes.append(f"{run.unreadable} damaged lines of the workdir's files were left out.")
+    if run.why:
+        notes.append(f"The search ended at {len(run.trials):,} trials: {run.why}.")
     if not run.done:
         notes.append("No trial has finished with a result yet.")
     told = "".join(map(note, notes))

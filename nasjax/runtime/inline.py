@@ -1,23 +1,28 @@
-"""Runtime `inline`: tasks run at once, in this process.
+"""Runtime `inline`: tasks run in this process, one at a time, while the caller waits for them.
 
-An exception in a task becomes a `Failure`; a hang or a dead process is not isolated here.
+An exception in a task becomes a `Failure`; a dead process is not isolated here. A task that does not return while the
+caller waits for so many seconds only is left behind, in a thread that nothing can end.
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from nasjax.types import Failure, Runtime, Status, one_line
 
+_LEFT: list[threading.Thread] = []  # whose tasks nobody waits for any more
+
 
 def inline(work: Callable[[Any], Any]) -> Runtime:
-    """A Runtime with one worker, the caller. `timeout_s` is not enforced: nothing can interrupt the caller's own work.
+    """A Runtime with one worker, the caller; a task runs in `wait`. `timeout_s` is not enforced: nothing can end it.
 
     Args:
-      work: task -> result.
+      work: task -> result. Where the caller waits for so many seconds only, it runs in a thread.
 
     Example:
       >>> runtime = inline(abs)
@@ -26,28 +31,55 @@ def inline(work: Callable[[Any], Any]) -> Runtime:
       [(0, 2)]
     """
     tickets = itertools.count()
-    results: dict[int, Any] = {}
+    tasks: deque[tuple[int, Any]] = deque()
+    running: list[tuple[int, threading.Thread, list[Any]]] = []  # at most one, that `wait` did not see the end of
 
     def submit(task: Any, timeout_s: float | None = None) -> int:
         del timeout_s
-        ticket = next(tickets)
-        results[ticket] = answer(work, task)
-        return ticket
+        tasks.append((next(tickets), task))
+        return tasks[-1][0]
 
-    def wait() -> list[tuple[int, Any]]:
-        ended = list(results.items())
-        results.clear()
-        return ended
+    def wait(seconds: float | None = None) -> list[tuple[int, Any]]:
+        if not running:
+            if not tasks:
+                return []
+            ticket, task = tasks.popleft()
+            if seconds is None:
+                return [(ticket, answer(work, task))]
+            found: list[Any] = []
+            thread = threading.Thread(target=lambda: found.append(answer(work, task)), daemon=True)
+            running.append((ticket, thread, found))
+            thread.start()
+        ticket, thread, found = running[0]
+        thread.join(seconds)
+        if thread.is_alive():
+            return []
+        running.clear()
+        return [(ticket, result) for result in found]
 
     def cancel(ticket: int) -> None:
-        results.pop(ticket, None)
+        for other in [other for other in tasks if other[0] == ticket]:
+            tasks.remove(other)
+        if running and running[0][0] == ticket:
+            _LEFT.append(running.pop()[1])
 
-    return Runtime(submit, wait, cancel, results.clear, worker=lambda ticket: 0, workers=1, clock=time.monotonic)
+    def close() -> None:
+        tasks.clear()
+        _LEFT.extend(thread for _, thread, _ in running)
+        running.clear()
+
+    return Runtime(submit, wait, cancel, close, worker=lambda ticket: 0, workers=1, clock=time.monotonic)
+
+
+def left_behind() -> bool:
+    """Whether a task runs that nobody waits for any more: then this process does not end in an orderly way."""
+    return any(thread.is_alive() for thread in _LEFT)
 
 
 def answer(work: Callable[[Any], Any], task: Any) -> Any:
     """work(task), or a Failure where it raises."""
+    began = time.monotonic()
     try:
         return work(task)
     except Exception as error:
-        return Failure(Status.FAILED, one_line(error))
+        return Failure(Status.FAILED, one_line(error), seconds=time.monotonic() - began)

@@ -48,10 +48,19 @@ class _Place:
     ticket: int | None = None
     task: Any = None
     timeout_s: float | None = None
-    deadline: float | None = None  # from the moment at which the worker has the task
+    since: float | None = None  # when the worker was given the task
+
+    @property
+    def deadline(self) -> float | None:
+        return None if self.since is None or self.timeout_s is None else self.since + self.timeout_s
+
+    @property
+    def seconds(self) -> float:
+        """That the worker has had the task."""
+        return 0.0 if self.since is None else time.monotonic() - self.since
 
     def free(self) -> None:
-        self.ticket = self.task = self.deadline = None
+        self.ticket = self.task = self.since = None
 
 
 def pool(
@@ -100,7 +109,7 @@ def pool(
     def hand(place: _Place) -> None:
         """Sends a worker its task, once it is ready for one."""
         if place.worker.ready and place.ticket is not None:
-            place.deadline = None if place.timeout_s is None else time.monotonic() + place.timeout_s
+            place.since = time.monotonic()
             place.worker.link.send(place.ticket, place.task)
 
     def take_over() -> None:
@@ -129,9 +138,10 @@ def pool(
         match message:
             case ("died", why, *preempted):
                 number, ticket, was_ready = place.worker.number, place.ticket, place.worker.ready
+                lost = Failure(Status.LOST, why, not was_ready or any(preempted), place.seconds)
                 stop(place)
                 if ticket is not None:
-                    results.append((ticket, Failure(Status.LOST, why, not was_ready or any(preempted))))
+                    results.append((ticket, lost))
                 if not was_ready and not any(preempted) and place.worker.begun > counted:
                     failed_starts, counted = failed_starts + 1, begun
                 if failed_starts >= STARTS:
@@ -165,16 +175,20 @@ def pool(
         take_over()
         return [one for one in facts if one is not None]
 
-    def wait() -> list[tuple[int, Any]]:
+    def wait(seconds: float | None = None) -> list[tuple[int, Any]]:
+        until = None if seconds is None else time.monotonic() + seconds
         while not results and any(place.ticket is not None for place in places):
-            deadlines = [place.deadline for place in places if place.deadline is not None]
-            listen(max(0.0, min(deadlines) - time.monotonic()) if deadlines else None)
+            moments = [moment for moment in (until, *(place.deadline for place in places)) if moment is not None]
+            listen(max(0.0, min(moments) - time.monotonic()) if moments else None)
             for place in places:
                 if place.deadline is not None and time.monotonic() >= place.deadline:
-                    ticket, seconds = place.ticket, place.timeout_s
+                    ticket, limit = place.ticket, place.timeout_s
                     late = [message for message in stop(place) if message[0] == ticket]
-                    results.append((ticket, Failure(Status.TIMEOUT, f"took longer than {seconds:g} s")))
+                    why = f"took longer than {limit:g} s"
+                    results.append((ticket, Failure(Status.TIMEOUT, why, seconds=limit or 0.0)))
                     results.extend(late)
+            if until is not None and time.monotonic() >= until:
+                break
         ended = list(results)
         results.clear()
         return ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,16 +40,22 @@ def simulated(work: Callable[[Any], Any], duration: Callable[[Any, Any], float],
         result = answer(work, task)
         seconds = duration(task, result)
         if timeout_s is not None and seconds > timeout_s:
-            seconds, result = timeout_s, Failure(Status.TIMEOUT, f"took longer than {timeout_s:g} s")
+            seconds = timeout_s
+            result = Failure(Status.TIMEOUT, f"took longer than {timeout_s:g} s", seconds=timeout_s)
         served[ticket] = heapq.heappop(free)
         running[ticket] = (served[ticket], result)
         heapq.heappush(ends, (now + seconds, ticket))
         return ticket
 
-    def wait() -> list[tuple[int, Any]]:
+    def wait(seconds: float | None = None) -> list[tuple[int, Any]]:
         nonlocal now
+        until = math.inf if seconds is None else now + seconds
         while ends:
-            at, ticket = heapq.heappop(ends)
+            at, ticket = ends[0]
+            if ticket in running and at > until:
+                now = until
+                return []
+            heapq.heappop(ends)
             if ticket in running:
                 now, (worker, result) = at, running.pop(ticket)
                 heapq.heappush(free, worker)

@@ -51,11 +51,12 @@ def begun(begin: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Messag
 
 def answer(work: Callable[[Any], Any], task: Any) -> Any:
     """work(task), or a Failure where it raises, whose traceback is printed."""
+    began = time.monotonic()
     try:
         return work(task)
     except Exception as error:
         traceback.print_exc()
-        return Failure(Status.FAILED, one_line(error))
+        return Failure(Status.FAILED, one_line(error), seconds=time.monotonic() - began)
 
 
 def _leave_with(parent: int) -> None:

@@ -7,8 +7,9 @@ event is an object with "event" and "at", seconds since the search began (all re
   started  task, attempt, worker
   told     task, attempt, worker, rows, objectives, weights     the final state of these trials: the rows of
              trials.jsonl. An id is told once. objectives = how many a fitness has. weights = {id: sha256}
-  died     task, attempt, worker, error, blameless     its worker did; the task starts again, or is told as lost. A
-             blameless task was not begun, or its machine was preempted: this attempt does not count
+  died     task, attempt, worker, error, blameless, seconds     its worker did; the task starts again, or is told as
+             lost. A blameless task was not begun, or its machine was preempted: this attempt does not count
+  ended    why, cost_s     a limit of time was reached; cost_s = seconds of what was at work, and was cancelled
   stale    ticket, worker     a result that came after its task was told, of the runtime's task with that number
   resumed                            the search went on here
 """

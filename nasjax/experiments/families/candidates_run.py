@@ -18,12 +18,12 @@ from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
 from nasjax.drive.recorded import Summary
 from nasjax.drive.search import search
-from nasjax.drive.work import worker
+from nasjax.drive.work import Describe, worker
 from nasjax.evaluators.child import child
 from nasjax.evaluators.cost_model import choose_strategy, chunk_size, usable_bytes
 from nasjax.evaluators.table import load_table, table
 from nasjax.experiments.families.candidates import CandidateConfig
-from nasjax.experiments.families.config import closing, dataset_facts, refusal
+from nasjax.experiments.families.config import closing, dataset_facts, nothing_left, refusal
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.runtime.inline import inline
 from nasjax.spaces.tabular_cell import TabularCell
@@ -59,6 +59,7 @@ def experiment(
     searcher: Searcher,
     metrics: Callable[[PyTree], dict[str, Any]] | None = None,
     kept: int | None = None,
+    most: int | None = None,
 ) -> Experiment:
     """A searcher on the problem of `config`.
 
@@ -68,6 +69,7 @@ def experiment(
       metrics: its state -> scalars for metrics.jsonl.
       kept: how many finished trials the searcher may still inherit from, beside the parents of those at work and the
         best; None if unknown. Used to estimate disk space before a run.
+      most: trials that it can make; None = any number.
 
     Raises ValueError or FileNotFoundError that says what to write instead.
     """
@@ -75,7 +77,7 @@ def experiment(
     found = functools.cache(lambda: problem(config, kept))
 
     def run(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
-        describe, metric = known(config)
+        metric, refuse = metric_of(config), refusal(config)
         # Children of one program train side by side; others wait for none.
         width = config.width if runtime is None or workdir.read(path)["strategy"] == "vmap" else 1
         so_far: Summary | None = None
@@ -90,12 +92,12 @@ def experiment(
                 so_far = search(
                     jax.random.key(config.seed),
                     searcher,
-                    runtime or inline(worker(found().evaluator, path)),
+                    runtime or inline(worker(found().evaluator, path, described(config), refuse)),
                     workdir=path,
                     budget=budget,
-                    describe=describe,
+                    describe=named(config),
                     width=width,
-                    refuse=refusal(config),
+                    nothing_left=nothing_left(config, most),
                     metrics=metrics,
                     timeout_s=config.trial_timeout,
                     on_told=told,
@@ -106,7 +108,7 @@ def experiment(
                 _show_best(config, path, so_far)
         return closing(config, path, so_far, metric, not config.looked_up)
 
-    return Experiment(config, lambda: found().facts, run, lambda: found().evaluator)
+    return Experiment(config, lambda: found().facts, run, lambda: found().evaluator, lambda: described(config))
 
 
 def _show_best(config: CandidateConfig, path: Path, summary: Summary) -> None:
@@ -120,15 +122,23 @@ def _show_best(config: CandidateConfig, path: Path, summary: Summary) -> None:
     take(path / "pictures" / "best.npz", task, built, config.recipe, variables, data.valid, data, title)
 
 
-def known(config: CandidateConfig) -> tuple[Callable[[np.ndarray], dict[str, Any]], Metric]:
-    """What needs no evaluator: Arch -> arch (JSON), hash, params, macs; and the metric."""
-    space, builder = config.space, catalog.builder(config.space.name)
+def named(config: CandidateConfig) -> Describe:
+    """Arch -> arch (JSON) and hash, and its truth where there is one: what is known without its network."""
+    space = config.space
+    counts = {"params": None, "macs": None}
+    return with_truth(config, lambda arch: {"arch": space.encode(arch), "hash": space.identity(arch), **counts})
+
+
+def described(config: CandidateConfig) -> Describe | None:
+    """Arch -> params, macs and what else its network tells before training; None where nothing is built."""
     if config.looked_up:
-        counts = {"params": None, "macs": None}
-        looked_up = lambda arch: {"arch": space.encode(arch), "hash": space.identity(arch), **counts}  # noqa: E731
-        return with_truth(config, looked_up), Metric("accuracy")
-    describe = describer(builder, space, config.form, signature(config))
-    return with_truth(config, describe), task_of(config, builder).metric
+        return None
+    return describer(catalog.builder(config.space.name), config.space, config.form, signature(config))
+
+
+def metric_of(config: CandidateConfig) -> Metric:
+    """What a fitness stands for."""
+    return Metric("accuracy") if config.looked_up else task_of(config, catalog.builder(config.space.name)).metric
 
 
 def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
@@ -195,13 +205,37 @@ def _disk(config: CandidateConfig, builts: Sequence[Built], kept: int) -> int:
 
 
 def _sample(config: CandidateConfig, build: Callable[[np.ndarray], Built]) -> list[Built]:
-    """Some networks of the space. Raises ValueError where none fits the data."""
-    builts, reason = [], ""
-    for arch in np.asarray(jax.jit(jax.vmap(config.space.sample))(jax.random.split(jax.random.key(0), _SAMPLES))):
+    """Some networks of the space. Raises ValueError where none fits the data.
+
+    One that is not built within the limits of time (it may hang) is left out, and after two of them all that follow.
+    """
+
+    def attempt(arch: np.ndarray) -> Built | Exception:
         try:
-            builts.append(build(arch))
-        except ValueError as error:  # this one fails in training too
-            reason = str(error)
+            return build(arch)
+        except Exception as error:
+            return error
+
+    limits = [limit for limit in (config.trial_timeout, config.wall_s, config.cost_s) if limit is not None]
+    seconds = min(limits, default=None)
+    runtime, builts, reason, hung = inline(attempt), [], "", set[bytes]()
+    for arch in np.asarray(jax.jit(jax.vmap(config.space.sample))(jax.random.split(jax.random.key(0), _SAMPLES))):
+        if arch.tobytes() in hung:
+            continue
+        ticket = runtime.submit(arch)
+        found = runtime.wait(seconds)
+        if not found:
+            runtime.cancel(ticket)
+            hung.add(arch.tobytes())
+            reason = f"building took longer than {seconds:g} s"
+            if len(hung) == 2:
+                break
+        elif isinstance(built := found[0][1], ValueError):  # this one fails in training too
+            reason = str(built)
+        elif isinstance(built, Exception):
+            raise built
+        else:
+            builts.append(built)
     if not builts:
         raise ValueError(f"no network of --space={config.space.name} fits --dataset={config.data.name}: {reason}")
     return builts
@@ -216,7 +250,7 @@ def _tabular(config: CandidateConfig, space: TabularCell) -> Problem:
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in rows)).hexdigest()
     facts = {
         "dataset": {"name": "table", "path": names.path, "sha256": digest},
-        "metric": known(config)[1]._asdict(),
+        "metric": metric_of(config)._asdict(),
         "strategy": "table",
     }
     return Problem(table(space, rows), facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from nasjax.drive.recorded import Summary
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.drive.rows import scalar_fitness
 from nasjax.experiments.families import true_results
-from nasjax.store import plugin
+from nasjax.store import checkpoint, plugin
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.types import Metric, Outcome, Task
@@ -108,6 +109,49 @@ def refusal(config: Any) -> Callable[[dict[str, Any]], str | None]:
     return refuse
 
 
+def nothing_left(config: Any, most: int | None = None) -> Callable[[list[dict[str, Any]]], str]:
+    """Why a searcher has nothing left to ask, in words, of all rows. `most`: trials that it can make, None = any."""
+
+    def why(rows: list[dict[str, Any]]) -> str:
+        size, tried = _size(config), _different(rows)
+        if tried == size:
+            return f"all {size:,} architectures of --space={config.space.name} were tried"
+        if most is not None and len(rows) >= most:
+            return f"the searcher keeps {most:,} trials at most; for more begin with --trials=N in another --workdir"
+        limits = [f"{name}={limit}" for name in ("max_params", "max_macs") if (limit := getattr(config, name, None))]
+        of = f" of {size:,}" if size is not None else ""
+        within = f" within {' and '.join(limits)}" if limits else ""
+        return f"the searcher finds no further architecture{within} ({tried:,}{of} tried)"
+
+    return why
+
+
+def _size(config: Any) -> int | None:
+    """How many architectures the space has; None = not known."""
+    size: int | None = config.space.size()
+    return size
+
+
+def _different(rows: list[dict[str, Any]]) -> int:
+    """Architectures among the trials."""
+    return len({row.get("hash") or json.dumps(row["arch"], sort_keys=True) for row in rows})
+
+
+def _end(config: Any, path: Path, summary: Summary) -> list[str]:
+    """Why a search ended before it had its trials, or that it had to repeat itself; [] where there is nothing to say."""
+    wanted = getattr(config, "trials", None)
+    lines = []
+    if summary.why:
+        lines.append(f"Ended at {summary.trials}{f' of {wanted}' if wanted else ''} trials: {summary.why}.")
+    different, size = _different(checkpoint.read_lines(path / "trials.jsonl")), _size(config)
+    if size is not None and different == size < summary.trials:
+        lines.append(
+            f"--space={config.space.name} is exhausted: all its {size:,} architectures were tried, and "
+            f"{summary.trials - size} trials repeat one."
+        )
+    return lines
+
+
 def default_augment(dataset: str) -> Augment:
     """The augmentation that suits a data set: mirrored digits are other digits, and small images want small shifts."""
     source: DataSource = catalog.source(dataset)
@@ -130,6 +174,7 @@ def closing(config: Config, path: Path, summary: Summary, metric: Metric, traina
     size = f", {best['params']:,} parameters" if best["params"] is not None else ""
     lines = [
         f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
+        *_end(config, path, summary),
         f"Best: trial {best['id']}, {metric.name} {metric.text(scalar_fitness(best))}{size}.",
         *true_results.lines(config, path),
         f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",

@@ -18,7 +18,7 @@ from nasjax.drive.rows import scalar_fitness
 from nasjax.drive.search import search
 from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
-from nasjax.experiments.families.config import closing, refusal
+from nasjax.experiments.families.config import closing, nothing_left, refusal
 from nasjax.experiments.families.supernets import METRICS, OneShot, OneShotConfig, describe, parts
 from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
@@ -69,6 +69,7 @@ def run(experiment: OneShot, path: Path, watch: Watch) -> Outcome:
             width=config.search.population,
             describe=experiment.describe,
             refuse=refusal(config),
+            nothing_left=nothing_left(config),
             on_told=on_told,
             record=watch.record,
         )
