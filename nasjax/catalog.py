@@ -61,10 +61,14 @@ _KINDS: dict[str, tuple[str, dict[str, str], str, str]] = {  # kind: what it is 
     "data": ("--dataset", DATA, "data", "SOURCE"),
 }
 _OWN: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}  # what plugins added
+_MEANING: dict[tuple[str, str], str] = {}  # digests of it
 
 
-def add(kind: str, name: str, entry: Any, what: str = "") -> None:
-    """Adds a plugin's method, space, task or data set, or replaces it. Raises ValueError for a known name."""
+def add(kind: str, name: str, entry: Any, what: str = "", meaning: str = "") -> None:
+    """Adds a plugin's method, space, task or data set, or replaces it. Raises ValueError for a known name.
+
+    `meaning` is a digest of its code: a run goes on only with the same.
+    """
     names = _KINDS[kind][1]
     if name in names and name not in _OWN[kind]:
         raise ValueError(f"the {kind} name {name!r} is taken; choose another")
@@ -72,11 +76,17 @@ def add(kind: str, name: str, entry: Any, what: str = "") -> None:
         raise ValueError(f"the {kind} name {name!r} must consist of letters, digits and _")
     names[name] = what
     _OWN[kind][name] = entry
+    _MEANING[kind, name] = meaning
 
 
 def forget(kind: str, name: str) -> None:
     """Takes back what `add` added."""
     del _KINDS[kind][1][name], _OWN[kind][name]
+
+
+def meaning(kind: str, name: str) -> str:
+    """The digest of what a plugin added under this name, "" where there is none."""
+    return _MEANING.get((kind, name), "") if name in _OWN[kind] else ""
 
 
 def is_own(kind: str, name: str) -> bool:

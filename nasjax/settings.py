@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import types
 import typing
@@ -114,17 +115,22 @@ def as_json(config: Any) -> Any:
         return {"name": kind, **named} if isinstance(kind, str) and "name" not in named else named
     if isinstance(config, (tuple, list)):
         return [as_json(value) for value in config]
-    if hasattr(config, "sites"):  # a Space that is no dataclass has no settings
-        return {"name": config.name}
+    if hasattr(config, "sites"):  # a Space that is no dataclass has no settings: it is its sites
+        sites = {site.name: {**site._asdict(), "choices": as_json(site.choices)} for site in config.sites}
+        return {"name": config.name, "sites": sites, "order": list(sites)}
     return config
 
 
 def from_json(config: Any, tree: Any, where: str = "config") -> Any:
     """The inverse of `as_json`: fills the fields of `config` (a default of the right types) from `tree`.
 
-    Raises ValueError for a field that `config` does not have.
+    Raises ValueError for a field that `config` does not have, or a space whose sites are others.
     """
-    if hasattr(config, "sites") and isinstance(tree, dict) and tree == {"name": config.name}:
+    if hasattr(config, "sites") and not dataclasses.is_dataclass(config) and isinstance(tree, dict):
+        if tree == {"name": config.name}:  # of an older version
+            return config
+        if changed := differences(tree, json.loads(json.dumps(as_json(config)))):
+            raise ValueError(f"the space {config.name!r} is another one now ({'; '.join(changed)})")
         return config
     if not dataclasses.is_dataclass(config):
         return tuple(from_json(None, value, where) for value in tree) if isinstance(tree, list) else tree

@@ -337,6 +337,7 @@ class Experiment(NamedTuple):
       evaluated there, by the `evaluator` of its workers, else in this process
     evaluator() -> what judges candidates, where the method has any that do not depend on its other phases
     describe() -> (Arch -> what a worker finds of its network before training), where there are networks
+    refuse(of that) -> why not to train it, or None
     before_retrain(path, watch)      what the method does with a finished search before its best is retrained
     """
 
@@ -345,6 +346,7 @@ class Experiment(NamedTuple):
     run: Callable[[Path, Watch, Runtime | None], Outcome]
     evaluator: Callable[[], Evaluator] | None = None
     describe: Callable[[], Callable[[np.ndarray], dict[str, Any]] | None] = lambda: None
+    refuse: Callable[[dict[str, Any]], str | None] = lambda row: None
     before_retrain: Callable[[Path, Watch], None] | None = None
 
 

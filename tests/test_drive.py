@@ -186,7 +186,7 @@ def test_a_limit_of_time_ends_what_does_not_return(tmp_path, limit):
 
 
 def test_nothing_has_returned_within_the_limit(tmp_path):
-    with pytest.raises(RunError, match="wall_s=0.1 seconds are over, and no candidate had returned"):
+    with pytest.raises(RunError, match=r"wall_s=0\.1 seconds are over, and no candidate had returned"):
         run(tmp_path, budget=Budget(wall_s=0.1), toy=Hung(Toy()), width=8)
 
 

@@ -44,7 +44,7 @@ ALLOWED = {
         *("evaluators", "store", "runtime", "drive"),
     },
     "commands": {"types", "settings", "catalog", "data", "building", "store", "runtime", "drive", "model", "report"},
-    "plugins": {"types", "catalog", "spaces", "data", "building", "experiments", "store"},
+    "plugins": {"types", "settings", "catalog", "spaces", "data", "building", "experiments", "store"},
     "launch": {"settings", "catalog", "store", "commands", "runtime"},
 }
 

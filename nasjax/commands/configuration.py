@@ -33,10 +33,17 @@ def config_of(path: Path, *, changed_plugin: bool = False) -> Any:
             f"{record.get('format', 1)}); this version reads format {FORMAT}: search again in another --workdir"
         )
     plugin.require(path, tree.get("plugin", ""), changed_plugin)
+    if changed_plugin:
+        tree = {**tree, "space": without_sites(tree["space"])}
     try:
         return from_tree(tree)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path / 'config.json'} does not fit this version: {error}") from error
+
+
+def without_sites(space: dict[str, Any]) -> dict[str, Any]:
+    """A space's settings without the sites that stand for a user's own one: another plugin may have others."""
+    return {"name": space["name"]} if "sites" in space and "order" in space else space
 
 
 def from_tree(tree: dict[str, Any]) -> Any:
@@ -57,6 +64,7 @@ def record_of(config: Any, more: dict[str, Any]) -> dict[str, Any]:
         "preset": config.preset,
         "seed": config.seed,
         **workdir.environment(),
+        **({"registered": own} if (own := _registered(config)) else {}),
         **more,
         "config": as_json(config),
     }
@@ -67,3 +75,11 @@ def default_workdir(config: Any) -> Path:
     """runs/METHOD-SPACE-DATASET-sSEED."""
     data = "table" if config.looked_up else Path(config.data.name).stem
     return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
+
+
+def _registered(config: Any) -> dict[str, str]:
+    """The digests of a user's own searcher and task that a configuration names; empty where it names none."""
+    found = {"method": catalog.meaning("method", config.method)}
+    if not getattr(config, "looked_up", False):
+        found["task"] = catalog.meaning("task", catalog.source(config.data.name).task)
+    return {kind: digest for kind, digest in found.items() if digest}

@@ -67,6 +67,10 @@ def retrain(
     if (path / "config.json").exists():  # the search's record stays, but for the plugin
         record = workdir.read(path)
         record["config"] = {**record["config"], "plugin": config.plugin}
+        if catalog.is_own("space", config.space.name):  # as it is registered now
+            now = record_of(config, {})
+            record |= {name: now[name] for name in ("registered",) if name in record and name in now}
+            record["config"]["space"] = now["config"]["space"]
     else:
         record = record_of(config, {})
     with ExitStack() as held:

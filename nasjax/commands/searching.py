@@ -105,7 +105,6 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
       cache: folder of compiled programs, "" = none.
     """
     from nasjax.drive.work import worker
-    from nasjax.experiments.families.config import refusal
     from nasjax.runtime.compile_cache import own_cache
 
     keep_freed_memory()
@@ -118,7 +117,7 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
     experiment = catalog.method(config.method).make(config)
     assert experiment.evaluator is not None
     facts = {**experiment.facts(), **workdir.environment()}
-    work = worker(experiment.evaluator(), Path(path), experiment.describe(), refusal(config))
+    work = worker(experiment.evaluator(), Path(path), experiment.describe(), experiment.refuse)
 
     def published(task: Any) -> Any:
         try:

@@ -6,6 +6,7 @@ whenever it is read.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,8 @@ import numpy as np
 
 from nasjax.drive.account import Account, Group
 from nasjax.drive.rows import Candidate, plain, scalar_fitness
-from nasjax.drive.work import Answer, Work
+from nasjax.drive.work import Answer, Describe, Work
 from nasjax.store import artifacts, checkpoint, ledger
-from nasjax.store.checkpoint import RunError
 from nasjax.store.ledger import Event
 from nasjax.types import Failure, Key, Proposal, PyTree, Searcher
 
@@ -54,10 +54,12 @@ class Recorded:
         workdir: Path,
         clock: Callable[[], float],
         metrics: Callable[[PyTree], dict[str, Any]] | None = None,
+        describe: Describe | None = None,
     ) -> None:
         key_init, self._key_ask, key_work = jax.random.split(key, 3)
         self._key_work = np.asarray(jax.random.key_data(key_work))
         self._searcher, self._workdir, self._clock, self._metrics = searcher, workdir, clock, metrics
+        self._describe = describe
         self._ask, self._tell = jax.jit(searcher.ask, static_argnums=2), jax.jit(searcher.tell)
         self._state = searcher.init(key_init)
         self._began: float | None = None  # the clock at second 0 of the ledger, once something new happens
@@ -79,6 +81,7 @@ class Recorded:
                 self._state, proposal = self._ask(self._key_ask, self._state, len(event["ids"]))
                 asked = _asked(proposal)
                 differs |= any(asked[name] != event[name] for name in asked)
+            self._check(event)
             lines += self._take(event)
         if differs:
             print(
@@ -95,6 +98,28 @@ class Recorded:
             self.account.weights = self._inheritable()
             kept = set(self.account.weights.values())
             artifacts.delete(self._workdir, artifacts.stored(self._workdir) - kept)
+
+    def _check(self, event: Event) -> None:
+        """Raises ValueError where the space makes something else of a stored trial now than when it was tried."""
+        if self._describe is None or event["event"] != "told" or event.get("task") not in self.account.groups:
+            return
+        group = self.account.groups[event["task"]]
+        archs = dict(zip(group.ids.tolist(), group.archs, strict=True))
+        for row in event.get("rows", ()):
+            if row.get("id") not in archs or not isinstance(row.get("arch"), dict):
+                continue  # damaged; or older, of a candidate that was not built
+            try:
+                known = self._describe(archs[row["id"]])
+            except ValueError as error:
+                known = {"arch": f"none: {error}"}
+            now = json.loads(json.dumps({name: known.get(name) for name in ("arch", "hash", "params", "macs")}))
+            for name, value in now.items():
+                if None not in (value, row.get(name)) and value != row[name]:
+                    raise ValueError(
+                        f"{self._workdir} belongs to another space: {name} of trial {row['id']} was "
+                        f"{json.dumps(row[name])}, and would now be {json.dumps(value)}; register the space that it "
+                        "was begun with, or choose another --workdir"
+                    )
 
     def summary(self, busy: int = 0, workers: int = 1) -> Summary:
         """Where the search stands."""

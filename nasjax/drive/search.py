@@ -64,12 +64,12 @@ def search(
       The state of the search when the budget was spent.
 
     Raises:
-      ValueError: the ledger is damaged.
+      ValueError: the ledger is damaged, or its trials would be others in this space.
       RunError: the disk is full, no candidate of the whole search succeeded or returned, or there was none to ask for.
     """
     if width < 1:
         raise ValueError(f"width (candidates asked at a time) must be at least 1, got {width}")
-    so_far = Recorded(key, searcher, workdir, runtime.clock, metrics)
+    so_far = Recorded(key, searcher, workdir, runtime.clock, metrics, describe)
     running: dict[int, tuple[Group, list[Candidate], dict[str, int], float]] = {}  # by ticket; the last: since when
     waiting = deque(so_far.account.groups.values())  # were in flight when the run ended
 

@@ -46,8 +46,8 @@ def worker(
     Args:
       evaluator: what judges candidates.
       workdir: the folder.
-      describe: Arch -> what the network's row says of it (params, macs, ...); a ValueError fails the candidate. A user's
-        code may hang in it, so it runs here, where a runtime can end it, and not in the driver.
+      describe: Arch -> what the network's row says of it (params, macs, ...); a ValueError fails the candidate. It may
+        hang in a user's code, so it runs here, where a runtime can end it, and not in the driver.
       refuse: the same row -> why not to train it (a limit), or None.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ import jax
 import numpy as np
 
 from nasjax import catalog
+from nasjax.building.meaning import of_functions
 from nasjax.building.own import own_builder
 from nasjax.data.npz import arrays_source
 from nasjax.data.sources import DataSource, Source, Split
 from nasjax.experiments.families import candidates, candidates_run
-from nasjax.spaces.site_space import SiteSpace
+from nasjax.settings import as_json
+from nasjax.spaces.site_space import SiteSpace, plain_site
 from nasjax.store.plugin import where
 from nasjax.types import Searcher, Space, Task
 
@@ -84,7 +87,7 @@ def register(
         if not isinstance(task, Task):
             raise ValueError(f"register(task=...) must be a nasjax.Task, got {type(task).__name__}")
         whole_task = task._replace(signature=_guard(task.signature), predict=_guard(task.predict))
-        catalog.add("task", task.name, whole_task)
+        catalog.add("task", task.name, whole_task, meaning=of_functions(f for f in task if callable(f)))
     if space is not None:
         whole = _space(space)
         for name in tasks:
@@ -97,7 +100,8 @@ def register(
         catalog.add("data", data, _data_source(data, load, data_task), "your own")
     if searcher is not None:
         assert make is not None
-        catalog.add("method", searcher, _method(searcher, make, settings or NoSettings()), "your own")
+        method = _method(searcher, make, settings or NoSettings())
+        catalog.add("method", searcher, method, "your own", meaning=of_functions([make]))
 
 
 def _space(space: Any) -> Any:
@@ -109,6 +113,15 @@ def _space(space: Any) -> Any:
         return SiteSpace(space.name, space.sites)
     if missing or not isinstance(space, Space):
         raise ValueError(f"space {space.name!r} lacks {', '.join(missing)}; derive it from nasjax.SiteSpace")
+    for site in space.sites:
+        plain_site(site, f"space {space.name!r}")
+        try:
+            json.dumps(site.choices, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"space {space.name!r}: site {site.name!r}: choices must be plain numbers and texts, which files can "
+                f"hold: {error}"
+            ) from None
     return space
 
 
@@ -186,6 +199,13 @@ def _method(name: str, make: Callable[..., Any], settings: Any) -> Any:
     """A method of the candidates' family with the user's searcher."""
     if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
         raise ValueError("register(settings=...) must be an instance of a frozen dataclass, for example Settings()")
+    for field in dataclasses.fields(settings):
+        try:
+            json.dumps(as_json(getattr(settings, field.name)), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"register(settings=...): {field.name} must be a plain value, which config.json can hold: {error}"
+            ) from None
 
     def configure(preset: str, dataset: str | None, space: str | None) -> Any:
         return candidates.preset(name, preset, dataset, space, {"demo": settings, "paper": settings})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,9 +13,43 @@ from nasjax.spaces.uniform_sites import UniformSites
 from nasjax.types import Site, digest
 
 
-def _frozen(value: Any) -> Any:
-    """A JSON value that can be compared and hashed: lists as tuples."""
-    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+def frozen(value: Any) -> Any:
+    """A choice as a plain value that can be compared, hashed and written as JSON: lists as tuples, NumPy's as Python's.
+
+    Raises ValueError for anything else.
+    """
+    if hasattr(value, "tolist"):  # of NumPy and JAX
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return tuple(map(frozen, value))
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            if isinstance(value, float) and not math.isfinite(value):
+                break
+            return kind(value)  # of a subclass, say an enumeration, what it stands for
+    if value is None:
+        return None
+    raise ValueError(
+        f"{value!r} ({type(value).__name__}) is no choice that files can hold; write a number, a text, true, false, "
+        "None, or a list of these, and let build() look up what it stands for"
+    )
+
+
+def plain_site(site: Any, where: str) -> Site:
+    """A site whose choices are `frozen`. Raises ValueError with `where` where it is none."""
+    if not isinstance(site, Site) or not isinstance(site.name, str) or not isinstance(site.group, str):
+        raise ValueError(
+            f"{where}: a site is Site(name, choices, group, layer), the name and group texts; got {site!r}"
+        )
+    choices = site.choices
+    if isinstance(choices, (str, bytes, Mapping, Set)) or not isinstance(choices, Iterable):
+        raise ValueError(
+            f"{where}: site {site.name!r} needs a list of choices in their order, as (16, 32); got {choices!r}"
+        )
+    try:
+        return site._replace(choices=tuple(map(frozen, choices)), layer=int(site.layer))
+    except ValueError as error:
+        raise ValueError(f"{where}: site {site.name!r}: {error}") from None
 
 
 def values_of(sites: Sequence[Site], arch: np.ndarray) -> dict[str, Any]:
@@ -29,10 +63,12 @@ class SiteSpace(UniformSites):
     Args:
       name: of the space.
       sites: {name of a decision: its choices}, or a list of `Site`. Sites with the same choices share a policy's head
-        where their `group` is the same; with a mapping every site has a group of its own. Choices are JSON values.
+        where their `group` is the same; with a mapping every site has a group of its own. Choices are JSON values;
+        those of NumPy become Python's.
 
     Raises:
-      ValueError: no site, a site without choices or with equal ones, or two sites of one name.
+      ValueError: no site, a site without choices, with equal ones or with one that JSON does not have, or two sites of
+        one name.
 
     Example:
       >>> space = SiteSpace("mlp", {"width": (16, 32, 64), "depth": (1, 2, 3)})
@@ -43,8 +79,8 @@ class SiteSpace(UniformSites):
     def __init__(self, name: str, sites: Mapping[str, Sequence[Any]] | Sequence[Site]) -> None:
         if isinstance(sites, Mapping):
             named = enumerate(sites.items())
-            sites = [Site(site, tuple(choices), f"site/{site}", layer) for layer, (site, choices) in named]
-        sites = [site._replace(choices=tuple(map(_frozen, site.choices))) for site in sites]
+            sites = [Site(site, choices, f"site/{site}", layer) for layer, (site, choices) in named]  # type: ignore[arg-type]
+        sites = [plain_site(site, f"space {name!r}") for site in sites]
         if reserved := {site.group for site in sites} & {"depth", "anchor"}:
             raise ValueError(f"space {name!r}: the site group {sorted(reserved)[0]!r} is taken; choose another")
         if not sites or len({site.name for site in sites}) != len(sites):
@@ -101,7 +137,7 @@ class SiteSpace(UniformSites):
         arch = np.full(len(self.sites), -1, np.int32)
         for column, site in enumerate(self.sites):
             if site.name in choices:
-                value = _frozen(choices[site.name])
+                value = frozen(choices[site.name])
                 if value not in site.choices:
                     raise ValueError(f"{site.name} = {value!r} is not in this space; choose from {site.choices}")
                 arch[column] = site.choices.index(value)

@@ -76,9 +76,13 @@ def opened(
             raise ValueError(f"{path} is in use by another run; wait for it or choose another --workdir") from None
         if file.exists():
             old = read(path)
+            if changed_plugin and "order" in old["config"]["space"]:  # a space of the plugin: what it has is its affair
+                old["config"]["space"] = record["config"]["space"]
             old["config"] = _filled(old["config"], defaults)
             early = () if (path / "ledger.jsonl").exists() else UNTIL_ASKED
             _compare(path, old, record, (*MAY_CHANGE, *early, *(("plugin",) if changed_plugin else ())))
+            if not changed_plugin:
+                _compare_meaning(path, old, record)
         with checkpoint.writing(path):
             checkpoint.write_json(file, record)
         yield path
@@ -103,6 +107,21 @@ def read(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ValueError(f"{file} is damaged; move {path} away or choose another --workdir") from error
     return record
+
+
+def _compare_meaning(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raises ValueError where what was registered in a program or plugin means something else than when a run began."""
+    if old.get("versions") != new.get("versions"):
+        return  # digests are those of a version of Python and JAX
+    held, given = old.get("registered", {}), new.get("registered", {})
+    changed = [f"the code of its {kind}" for kind in held if given.get(kind, held[kind]) != held[kind]]
+    if old.get("networks") and new.get("networks") and old["networks"] != new["networks"]:
+        changed.append(f"what the networks of --space={new['config']['space']['name']} compute")
+    if changed:
+        raise ValueError(
+            f"{path} was begun with other registered code ({' and '.join(changed)} changed since); register what it "
+            "was begun with, or choose another --workdir"
+        )
 
 
 def _compare(path: Path, old: dict[str, Any], new: dict[str, Any], may_change: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from nasjax import catalog
 from nasjax.building.built import builds, describer, signature, task_of
+from nasjax.building.meaning import of_networks
 from nasjax.data.dataset import load
 from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
@@ -74,10 +75,10 @@ def experiment(
     Raises ValueError or FileNotFoundError that says what to write instead.
     """
     budget = Budget(config.trials, config.wall_s, config.cost_s)
-    found = functools.cache(lambda: problem(config, kept))
+    found, refuse = functools.cache(lambda: problem(config, kept)), refusal(config)
 
     def run(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
-        metric, refuse = metric_of(config), refusal(config)
+        metric = metric_of(config)
         # Children of one program train side by side; others wait for none.
         width = config.width if runtime is None or workdir.read(path)["strategy"] == "vmap" else 1
         so_far: Summary | None = None
@@ -108,7 +109,14 @@ def experiment(
                 _show_best(config, path, so_far)
         return closing(config, path, so_far, metric, not config.looked_up)
 
-    return Experiment(config, lambda: found().facts, run, lambda: found().evaluator, lambda: described(config))
+    return Experiment(
+        config,
+        facts=lambda: found().facts,
+        run=run,
+        evaluator=lambda: found().evaluator,
+        describe=lambda: described(config),
+        refuse=refuse,
+    )
 
 
 def _show_best(config: CandidateConfig, path: Path, summary: Summary) -> None:
@@ -193,6 +201,8 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
     if config.inherit and kept is not None:
         estimates["disk"] = _disk(config, builts, kept)
     facts = {**dataset_facts(data, task), "strategy": chosen, "chunk": chunk, "estimates": estimates}
+    if catalog.is_own("space", space.name):
+        facts["networks"] = of_networks(builts, form, bn_eps=config.recipe.bn_eps, dtype=config.recipe.dtype)
     return Problem(evaluator, facts)
 
 

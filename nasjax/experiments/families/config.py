@@ -138,7 +138,7 @@ def _different(rows: list[dict[str, Any]]) -> int:
 
 
 def _end(config: Any, path: Path, summary: Summary) -> list[str]:
-    """Why a search ended before it had its trials, or that it had to repeat itself; [] where there is nothing to say."""
+    """Why a search ended before it had its trials, or that it had to repeat itself; [] = neither."""
     wanted = getattr(config, "trials", None)
     lines = []
     if summary.why:
