@@ -119,7 +119,12 @@ class Search:
         archs, rng = space.enumerate(), np.random.default_rng(0)
         np.savez(folder / "table.npz", arch=archs, fitness=rng.random(len(archs)), cost=rng.uniform(1, 3, len(archs)))
         self.args = [sys.executable, "-m", "nasjax.launch", f"--plugin={PLUGIN}", "--method=sleeping"]
-        self.args += ["--space=tabular_cell", f"--table={folder / 'table.npz'}", "--set=cost_s=1e9"]
+        self.args += [
+            "--space=tabular_cell",
+            f"--table={folder / 'table.npz'}",
+            "--set=cost_s=1e9",
+            "--set=table.percent=false",
+        ]
         self.more = more
         self.process: subprocess.Popen[bytes] | None = None
 

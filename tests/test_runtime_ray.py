@@ -135,8 +135,15 @@ def test_one_worker_finds_what_this_process_finds(tmp_path, cluster, monkeypatch
 def test_reinforce_learns_from_late_results_and_goes_on(tmp_path, cluster):
     """Two actors look cells up: every result counts once in the order of its coming, however old its parameters are."""
     archs = TabularCell().enumerate()
-    np.savez(tmp_path / "table.npz", arch=archs, fitness=(archs == 3).mean(1), cost=np.ones(len(archs)))
-    args = ["--method=reinforce", "--space=tabular_cell", f"--table={tmp_path / 'table.npz'}", "--set=cost_s=1e9"]
+    columns = {"fitness": (archs == 3).mean(1), "cost": np.ones(len(archs))}
+    np.savez(tmp_path / "table.npz", arch=archs, **columns)
+    args = [
+        "--method=reinforce",
+        "--space=tabular_cell",
+        f"--table={tmp_path / 'table.npz'}",
+        "--set=cost_s=1e9",
+        "--set=table.percent=false",
+    ]
     args += ["--set=search.policy=independent", "--set=search.samples_per_update=4"]
     path, two = tmp_path / "run", ["--runtime=ray", "--workers=2"]
     for trials in (18, 42):

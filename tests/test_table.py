@@ -63,7 +63,34 @@ def test_columns_scale_and_percent_are_options(save):
     np.testing.assert_array_equal(chosen.cost[at], np.arange(27) * 50.0)
     np.testing.assert_array_equal(chosen.result[at], np.arange(27) + 50)
     assert load_table(path, SPACE, cost=COST).cost.max() == 2600.0  # a cost column that was named is not rescaled
-    assert load_table(path, SPACE, fitness="params").fitness.max() == 26_000  # no percent: above 100
+    with pytest.raises(ValueError, match=r"whether column 'params' holds percents is not known; write --set table\."):
+        load_table(path, SPACE, fitness="params")
+
+
+@pytest.mark.parametrize("values", [(-1.0, 95.0), (0.0, 100.0), (0.0, 1.0), (0.3, 0.9), (20.0, 101.0)])
+def test_the_unit_is_said_and_never_guessed(save, values):
+    """By the column's name or by the user, whatever the extremes."""
+    ends = np.linspace(*values, 27).astype(np.float32)
+    path = save(plain(fitness=ends, accuracy_percent=ends, val_fraction=ends, percent_or_fraction=ends))
+    at, percents = np.asarray(SPACE.index(ROWS)), ends / np.float32(100)
+    for options in ({}, {"fitness": "percent_or_fraction"}):
+        with pytest.raises(
+            ValueError, match=r"is not known; write --set table\.percent=true .* or --set table\.percent=f"
+        ):
+            load_table(path, SPACE, **options)
+    for options, expected in (
+        ({"percent": True}, percents),
+        ({"percent": False}, ends),
+        ({"fitness": "accuracy_percent"}, percents),
+        ({"fitness": "val_fraction"}, ends),
+        ({"fitness": "val_fraction", "percent": True}, percents),
+    ):
+        rows = load_table(path, SPACE, **options)
+        np.testing.assert_array_equal(rows.fitness[at], expected)
+        np.testing.assert_array_equal(rows.result[at], expected)
+    known = load_table(save(benchmark(**{FITNESS: ends, RESULT: ends})), SPACE)
+    np.testing.assert_array_equal(known.fitness[at], percents)
+    np.testing.assert_array_equal(known.result[at], percents)
 
 
 def test_operations_may_be_numbered_otherwise(save):
@@ -80,19 +107,19 @@ def test_operations_may_be_numbered_otherwise(save):
     ids=["int", "names", "str"],
 )
 def test_plain_table(save, arch):
-    rows = load_table(save(plain(arch=arch)), SPACE)
+    rows = load_table(save(plain(arch=arch)), SPACE, percent=False)
     at = np.asarray(SPACE.index(ROWS))
     np.testing.assert_allclose(rows.fitness[at], np.linspace(0, 1, 27), rtol=1e-6)
     np.testing.assert_array_equal(rows.cost, 2.5)
     np.testing.assert_array_equal(rows.result, rows.fitness)
-    percents = load_table(save(plain(arch=arch, fitness=np.linspace(0, 100, 27))), SPACE)
+    percents = load_table(save(plain(arch=arch, fitness=np.linspace(0, 100, 27))), SPACE, percent=True)
     np.testing.assert_allclose(percents.fitness, rows.fitness, rtol=1e-6)
 
 
 def test_evaluator_looks_up_fails_and_rejects(save):
     part = {name: value[:20] for name, value in plain().items()}
     part["fitness"][3] = np.nan
-    evaluator = table(SPACE, load_table(save(part), SPACE))
+    evaluator = table(SPACE, load_table(save(part), SPACE, percent=False))
     archs = np.concatenate([ROWS[[5, 3, 25]], np.full((1, 3), -1)])
     evaluation, artifacts = jax.jit(evaluator.evaluate)(jax.random.key(0), propose(archs), None)
     assert artifacts is None
@@ -159,7 +186,7 @@ def test_what_is_no_npz(tmp_path):
 
 
 def test_a_table_of_another_space_is_refused(save):
-    rows = load_table(save(plain()), SPACE)
+    rows = load_table(save(plain()), SPACE, percent=False)
     with pytest.raises(ValueError, match="the table has 27 rows, the space 15625 architectures"):
         table(TabularCell(), rows)
 

@@ -7,11 +7,15 @@ Two layouts of `.npz` file are read, both plain arrays:
   architecture of the space must be there once.
 * a plain table: `arch` (N, edges) operation numbers or names, or (N,) strings `|op~0|+|op~0|op~1|+...`; `fitness` (N,)
   and `cost` (N,). It may hold a part of the space: proposals that it lacks are rejected, with fitness NaN.
+
+Whether an accuracy is a percent or a fraction is said by its column's name or by the user, and never guessed from the
+values: a mark for failures (-1, say) or one high value would turn it round.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 import zlib
 from typing import NamedTuple
@@ -27,6 +31,9 @@ from nasjax.types import Evaluation, Evaluator, Key, Proposal, Status
 # (whose time is 12 / 200 of the 200 epochs'), reported result the test accuracy after 200 epochs on all of it.
 FITNESS, COST, RESULT = "hp12_cifar10valid_val", "hp200_train_time_cifar10valid", "hp200_cifar10_test"
 COST_SCALE = 12 / 200
+# Accuracies of the benchmark, which are percents.
+_BENCHMARK = re.compile(r"hp\d+_(cifar10|cifar10valid|cifar100|imagenet16)_(train|val|test)(_nats)?")
+_PERCENT, _FRACTION = {"percent", "percents", "percentage", "pct", "%"}, {"fraction", "fractions", "frac"}
 
 
 class Table(NamedTuple):
@@ -47,6 +54,7 @@ def load_table(
     result: str | None = None,
     cost_scale: float | None = None,
     percent: bool | None = None,
+    setting: str = "table.percent",
 ) -> Table:
     """Reads an `.npz` table of architectures and their results.
 
@@ -57,15 +65,17 @@ def load_table(
         layout; `fitness`, `cost` and again `fitness` in a plain table.
       cost_scale: factor that turns the cost column into seconds; default COST_SCALE with the default cost column of
         the benchmark layout, else 1.
-      percent: whether fitness and result are percents, to be turned into fractions. None looks at each column: all of
-        it within 0..100 and some of it above 1 means percent.
+      percent: whether fitness and result are percents, to be turned into fractions; false keeps them as they are. None
+        reads it off each column's name: those of NAS-Bench-201's accuracies are percents, and a name with the word
+        percent (or pct, or %) or fraction says so itself.
+      setting: what the command line calls `percent`, for the error.
 
     Returns:
       The table in the order of `space.index`.
 
     Raises:
-      ValueError: no such file, not an .npz of plain arrays, a column missing or of another shape, an architecture
-        outside the space, repeated or (benchmark layout) missing.
+      ValueError: no such file, not an .npz of plain arrays, a column missing or of another shape or unknown unit, an
+        architecture outside the space, repeated or (benchmark layout) missing.
     """
     columns = _read(path)
     benchmark = "ops" in columns
@@ -98,9 +108,13 @@ def load_table(
 
     def accuracy(name: str) -> np.ndarray:
         values = column(name, np.nan)
-        finite = values[np.isfinite(values)]
-        looks = finite.size > 0 and finite.min() >= 0 and 1 < finite.max() <= 100
-        return values / np.float32(100) if (looks if percent is None else percent) else values
+        is_percent = _is_percent(name) if percent is None else percent
+        if is_percent is None:
+            raise ValueError(
+                f"{path}: whether column {name!r} holds percents is not known; write --set {setting}=true (93.5 is "
+                f"93.5 %) or --set {setting}=false (0.935 is 93.5 %)"
+            )
+        return values / np.float32(100) if is_percent else values
 
     seconds = column(cost, 0.0) * np.float32(cost_scale)
     if not (seconds >= 0).all() or np.isinf(seconds).any():
@@ -139,6 +153,15 @@ def table(space: TabularCell, table: Table) -> Evaluator:
         return Evaluation(fitness, jnp.where(known, row.cost, 0.0), status.astype(jnp.int8), info), None
 
     return Evaluator(evaluate)
+
+
+def _is_percent(name: str) -> bool | None:
+    """Whether a column's name says percent (true) or fraction (false); None = neither."""
+    if _BENCHMARK.fullmatch(name):
+        return True
+    words = set(re.findall(r"%|[a-z]+", name.lower()))
+    said = [kind for kind, of in ((True, _PERCENT), (False, _FRACTION)) if words & of]
+    return said[0] if len(said) == 1 else None
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

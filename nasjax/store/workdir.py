@@ -20,7 +20,7 @@ from nasjax.store import checkpoint
 WORKERS = "workers"  # folder of what worker processes print
 # Settings a resumed search may alter; no search sees the truth.
 MAY_CHANGE = (
-    *("runtime", "workers", "ray", "trial_timeout", "trials", "wall_s", "cost_s", "truth"),
+    *("runtime", "workers", "ray", "trial_timeout", "trials", "wall_s", "cost_s", "truth", "truth_percent"),
     *("retrain", "retrain_recipe", "retrain_dropout"),
 )
 # Settings that count from the first candidate on: a supernet is trained before.
@@ -79,6 +79,8 @@ def opened(
             if changed_plugin and "order" in old["config"]["space"]:  # a space of the plugin: what it has is its affair
                 old["config"]["space"] = record["config"]["space"]
             old["config"] = _filled(old["config"], defaults)
+            if (table := old["config"].get("table")) and table["percent"] is None:  # the sum of what it read decides
+                table["percent"] = record["config"]["table"]["percent"]
             early = () if (path / "ledger.jsonl").exists() else UNTIL_ASKED
             _compare(path, old, record, (*MAY_CHANGE, *early, *(("plugin",) if changed_plugin else ())))
             if not changed_plugin:

@@ -31,13 +31,14 @@ RUNTIMES = ("auto", "inline", "process", "ray")
 
 @dataclass(frozen=True)
 class TableConfig:
-    """Where `--space=tabular_cell` reads its results; None lets `load_table` choose by the file's layout."""
+    """Where `--space=tabular_cell` reads its results; None lets `load_table` choose by the file's layout and names."""
 
     path: str = ""
     fitness: str | None = None
     cost: str | None = None
     cost_scale: float | None = None
     result: str | None = None
+    percent: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -254,9 +254,14 @@ def _sample(config: CandidateConfig, build: Callable[[np.ndarray], Built]) -> li
 def _tabular(config: CandidateConfig, space: TabularCell) -> Problem:
     names = config.table
     rows = load_table(
-        names.path, space, fitness=names.fitness, cost=names.cost, result=names.result, cost_scale=names.cost_scale
+        names.path,
+        space,
+        fitness=names.fitness,
+        cost=names.cost,
+        result=names.result,
+        cost_scale=names.cost_scale,
+        percent=names.percent,
     )
-
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in rows)).hexdigest()
     facts = {
         "dataset": {"name": "table", "path": names.path, "sha256": digest},

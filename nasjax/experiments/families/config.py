@@ -33,6 +33,7 @@ class Config:
       data: on what.
       retrain_recipe, retrain: how what it finds is trained in the end.
       truth: a table with the true results of all architectures, to put beside what a search goes by; "" = none.
+      truth_percent: whether that table holds percents; None = its columns' names say so.
       seed: of everything random.
       plugin: sha256 of the plugin's file; "" = none.
     """
@@ -45,6 +46,7 @@ class Config:
     retrain_recipe: Recipe = Recipe()
     retrain: RetrainConfig = RetrainConfig()
     truth: str = ""
+    truth_percent: bool | None = None
     seed: int = 0
     plugin: str = ""
 
@@ -53,6 +55,8 @@ class Config:
             raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
         if self.truth and not catalog.builder(self.space.name).tabled:
             raise ValueError(f"truth is a table of all architectures; none holds those of --space={self.space.name}")
+        if self.truth_percent is not None and not self.truth:
+            raise ValueError("truth_percent has no effect without --truth=FILE; leave it out")
         for name in ("recipe", "retrain_recipe"):
             streams = getattr(getattr(self, name, None), "eval_streams", 1)
             if streams > 1 and not catalog.task(catalog.source(self.data.name).task).contiguous:

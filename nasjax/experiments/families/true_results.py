@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nasjax.drive.rows import scalar_fitness
-from nasjax.evaluators.table import load_table
+from nasjax.evaluators.table import Table, load_table
 from nasjax.spaces.tabular_plan import TabularPlan
 from nasjax.store import checkpoint
 
@@ -24,7 +24,7 @@ def with_truth(config: Any, describe: Describe) -> Describe:
     """
     if not config.truth:
         return describe
-    results, ranks = _table(config.truth, config.space)
+    results, ranks = _table(config.truth, config.space, config.truth_percent)
 
     def told(arch: np.ndarray) -> dict[str, Any]:
         row = int(config.space.index(arch))
@@ -36,7 +36,7 @@ def with_truth(config: Any, describe: Describe) -> Describe:
 
 def order_by_weights(config: Any, weights: np.ndarray) -> dict[str, float | None]:
     """How the sum of the logarithms of a cell's operation weights, f[E, O], orders all cells of the table by truth."""
-    results, _ = _table(config.truth, config.space)
+    results, _ = _table(config.truth, config.space, config.truth_percent)
     archs, edges = config.space.enumerate(), np.arange(config.space.edges)
     scores = np.log(np.maximum(np.asarray(weights, np.float64), 1e-300))[edges, archs].sum(1)
     return {f"true_{name}": value for name, value in _agreement(scores, results).items()}
@@ -62,7 +62,7 @@ def lines(config: Any, path: Path) -> list[str]:
 
 
 def _facts(config: Any, path: Path) -> dict[str, Any] | None:
-    results, ranks = _table(config.truth, config.space)
+    results, ranks = _table(config.truth, config.space, config.truth_percent)
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["fitness"] is not None]
     # by architecture: a search may have begun without the table
     places = [int(config.space.index(config.space.decode(row["arch"]))) for row in rows]
@@ -92,7 +92,10 @@ def _facts(config: Any, path: Path) -> dict[str, Any] | None:
         "mean": float(results[known].mean()),
         "highest": float(results[known].max()),
         "largest": {"result": float(results[largest]), "rank": int(ranks[largest])},
-        "random": {"cells": draws, "result": _best_of(draws, load_table(config.truth, config.space).fitness, results)},
+        "random": {
+            "cells": draws,
+            "result": _best_of(draws, _loaded(config.truth, config.space, config.truth_percent).fitness, results),
+        },
         "ordered": ordered,
         "scores": scores,
         "params": params,
@@ -126,10 +129,14 @@ def _best_of(draws: int, fitness: np.ndarray, results: np.ndarray) -> float:
 
 
 @functools.lru_cache(maxsize=4)
-def _table(path: str, space: Any) -> tuple[np.ndarray, np.ndarray]:
+def _table(path: str, space: Any, percent: bool | None) -> tuple[np.ndarray, np.ndarray]:
     """Results f32[R], and their ranks from 1; what is not known comes last."""
-    results = load_table(path, space).result
+    results = _loaded(path, space, percent).result
     order = np.argsort(-np.nan_to_num(results, nan=-np.inf), kind="stable")
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(1, len(order) + 1)
     return results, ranks
+
+
+def _loaded(path: str, space: Any, percent: bool | None) -> Table:
+    return load_table(path, space, percent=percent, setting="truth_percent")
