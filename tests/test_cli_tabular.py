@@ -23,7 +23,10 @@ def test_candidates_train_by_path_beside_their_true_results_and_the_best_becomes
     results = (archs == 3).sum(1) / 10 + rng.random(len(archs)) / 100  # the more 3x3 convolutions the better
     np.savez(tmp_path / "truth.npz", arch=archs, fitness=results, cost=np.ones(len(archs)))
     path, truth = tmp_path / "run", f"--truth={tmp_path / 'truth.npz'}"
-    code, out, err = here("--method=random", *TINY, "--set=recipe.epochs=1", "--trials=4", truth, f"--workdir={path}")
+    args, fraction = ["--method=random", *TINY, "--set=recipe.epochs=1", "--trials=4"], "--set=truth_percent=false"
+    code, _, err = here(*args, truth, f"--workdir={path}")
+    assert code == 2 and "--set truth_percent=true" in err and not path.exists()
+    code, out, err = here(*args, truth, fraction, f"--workdir={path}")
     assert code == 0, err
     found, order = rows(path), np.argsort(-results.astype(np.float32), kind="stable").tolist()
     assert json.loads((path / "config.json").read_text())["strategy"] == "path"
@@ -49,7 +52,7 @@ def test_candidates_train_by_path_beside_their_true_results_and_the_best_becomes
     # The table may lie elsewhere when a search goes on, or come later; a search does not see it.
     (tmp_path / "truth.npz").rename(tmp_path / "moved.npz")
     same = ["--method=random", *TINY, "--set=recipe.epochs=1", "--trials=4", f"--workdir={path}"]
-    for moved in ([], [f"--truth={tmp_path / 'moved.npz'}"]):
+    for moved in ([], [f"--truth={tmp_path / 'moved.npz'}", fraction]):
         code, again, err = here(*same, *moved)
         assert code == 0, err
         assert ("Truth: the best has" in again) == bool(moved) and rows(path) == found

@@ -109,6 +109,7 @@ def test_a_search_by_command_tells_the_truth_of_every_epoch(method, tmp_path):
     np.savez(tmp_path / "truth.npz", arch=archs, fitness=results, cost=np.ones(len(archs)))
     path = tmp_path / "run"
     sizes = [f"--set={name}" for name in ("form.channels=4", "data.train_limit=64", "data.valid_limit=32")]
+    sizes += ["--set=truth_percent=false"]
     search = ["--set=search.epochs=2", *(["--set=search.frozen_epochs=1"] if method == "pc_darts" else [])]
     truth = f"--truth={tmp_path / 'truth.npz'}"
     code, out, err = here(f"--method={method}", "--space=tabular_cell", *sizes, *search, truth, f"--workdir={path}")
@@ -133,7 +134,7 @@ def test_weights_of_operations_order_all_cells(tmp_path):
     for truth in (np.exp(sums), sums + np.random.default_rng(1).normal(size=len(sums))):
         np.savez(tmp_path / "truth.npz", arch=archs, fitness=truth, cost=np.ones(len(archs)))
         true_results._table.cache_clear()
-        config = SimpleNamespace(truth=str(tmp_path / "truth.npz"), space=SPACE)
+        config = SimpleNamespace(truth=str(tmp_path / "truth.npz"), truth_percent=False, space=SPACE)
         order = true_results.order_by_weights(config, found)
         assert order["true_spearman"] == pytest.approx(spearmanr(sums, truth).statistic, abs=1e-6)
         assert order["true_tau"] == pytest.approx(kendalltau(sums, truth).statistic, abs=1e-4)

@@ -27,7 +27,7 @@ CASES = {
 }
 for _name in ("random", "reinforce", "topk"):
     CASES[_name] = (_name, None, ("space.min_layers=2", "space.max_layers=2"), "")
-OF_CELLS = ("table.*", "truth")  # settings that only the cells of NAS-Bench-201 have
+OF_CELLS = ("table.*", "truth*")  # settings that only the cells of NAS-Bench-201 have
 NAMES = ("method", "preset", "plugin")  # nothing to change alone
 
 # Settings that change no number, and why. A line that is no longer true fails.
@@ -60,6 +60,8 @@ WITH = {
     "*: max_params": ((), "50000"),
     "*: max_macs": ((), "500000"),
     "*: truth": ((), "b.npz"),
+    "*: truth_percent": (("truth=b.npz",), "true"),
+    "a table: table.percent": ((), "true"),
     "a table: table.cost_scale": ((), "0.5"),
     "a table: table.*": ((), "other"),
     "random: search.depth_first": ((), "1"),

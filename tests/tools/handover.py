@@ -27,6 +27,7 @@ from nasjax import catalog, commands
 from nasjax.drive.learn import Progress
 from nasjax.drive.recorded import Summary
 from nasjax.evaluators.table import Table
+from nasjax.experiments.families import true_results
 from nasjax.settings import as_json
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.types import Evaluation, Evaluator, Network, Status, Watch
@@ -119,6 +120,7 @@ class Handover:
         return self.known[n]
 
     def _make(self):
+        true_results._table.cache_clear()  # another run may have read the table
         self.experiment = catalog.method(self.config.method).make(self.config)
 
     def _facts(self):
@@ -127,6 +129,7 @@ class Handover:
         self.saw("facts", {"facts": self.experiment.facts()})
         if self.experiment.evaluator is not None:
             self.saw("evaluator", {"evaluator": self.experiment.evaluator()})
+        refusals(self, "workers refuse", self.experiment.refuse)
 
     def _run(self):
         (self.path / "supernet").mkdir(parents=True, exist_ok=True)
@@ -165,9 +168,17 @@ def learn(handover, real, key, stages, batches, *, workdir, history, stop=lambda
 
 
 def search(handover, real, key, searcher, runtime, *, workdir, describe, refuse=lambda row: None, **settings):
-    for params, macs in ((10**9, 0), (0, 10**9)):
-        handover.saw("refused", {"why": refuse({"params": params, "macs": macs})})
+    refusals(handover, "search refuses", refuse)
     return Summary(1, 0, {**ROW, "arch": {}}, None, None, 1.0, 1.0, 0, 0, 1, None)
+
+
+def refusals(handover, name, refuse):
+    for params, macs in ((10**9, 0), (0, 10**9)):
+        handover.saw(name, {"why": refuse({"params": params, "macs": macs})})
+
+
+def worker(handover, real, evaluator, workdir, describe=None, refuse=lambda row: None):
+    refusals(handover, "worker refuses", refuse)
 
 
 def train(handover, real, job, workdir, watch):
@@ -218,6 +229,7 @@ def no_workers(handover, real, begin, arguments, **settings):
 STAND_INS = {
     "nasjax.drive.learn.learn": learn,
     "nasjax.drive.search.search": search,
+    "nasjax.drive.work.worker": worker,
     "nasjax.drive.retrain.retrain": train,
     "nasjax.nets.darts_search.darts_search": toy_network,
     "nasjax.nets.tabular_mixed.tabular_mixed": toy_network,
