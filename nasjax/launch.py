@@ -156,7 +156,7 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         trained = commands.retrain(config, workdir, given.arch, progress=first, changed_plugin=given.changed_plugin)
         _tell(first, trained.lines)
     elif given.mode == "predict":
-        print("\n".join(map(str, commands.predict(workdir, given.input))))
+        print("\n".join(map(str, commands.predict(workdir, given.input, same_units=config.data.same_units))))
     else:
         print("\n".join(map(str, commands.export(workdir))))
     return 0
@@ -245,6 +245,8 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         name = assignment.partition("=")[0].strip()
         if name in _OWN_FLAGS:
             raise ValueError(f"--set {name}: write {_OWN_FLAGS[name]} instead")
+        if given.mode == "export" or (given.mode == "predict" and name != "data.same_units"):
+            raise ValueError(f"--set {name} has no effect with --mode={given.mode}; leave it out")
     config = override(config, *given.set)
     tabular = config.looked_up
     idle = {
@@ -262,8 +264,6 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     }
     if given.changed_plugin and given.plugin is None:
         raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
-    if given.set and given.mode in ("export", "predict"):
-        raise ValueError(f"--set has no effect with --mode={given.mode}; leave it out")
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:
             by_mode = name in ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout")

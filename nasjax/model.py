@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax import catalog
+from nasjax.data.units import names as names_of
+from nasjax.data.units import other_form, other_units, range_of
 from nasjax.settings import as_json, from_json
 from nasjax.store import checkpoint, plugin
 from nasjax.train.step import example
@@ -21,8 +24,9 @@ from nasjax.types import Network, PyTree, Signature, Task, carries_state
 class Model(NamedTuple):
     """A trained network.
 
-    apply(variables, x) -> outputs [B, ...] of x [B, *shape] in the units of the data set (uint8, or float as given).
-      A network that carries state takes (x, state) and returns (outputs, state).
+    apply(variables, x) -> outputs [B, ...] of x [B, *shape] in the units of the data set.
+      A network that carries state takes (x, state) and returns (outputs, state). Raises ValueError for images of
+      another type or shape than those it was trained on, and warns of others that do not look to be in their units.
     """
 
     apply: Callable[[PyTree, Any], Any]
@@ -33,6 +37,8 @@ class Model(NamedTuple):
     arch: dict[str, Any]  # JSON form
     task: str
     carry: Callable[[int], PyTree]  # the state to begin with, of a batch size; () for most
+    channels: str = "last"  # where the arrays of the training had them; `predict` reads such
+    range: tuple[float, float] | None = None  # smallest and largest value of the images trained on; None = not known
 
 
 def save(path: Path, variables: PyTree, description: dict[str, Any]) -> None:
@@ -52,15 +58,17 @@ def describe(config: Any, task: str, arch: dict[str, Any], data: Any, bn_eps: fl
       data: the `Dataset` that the network was trained on.
       bn_eps: of its batch norms.
     """
-    builder = catalog.builder(config.space.name)
+    builder, x = catalog.builder(config.space.name), data.train.x
     return {
         "space": as_json(builder.widen(config.space, arch)),
         "form": as_json(config.network_form),
         "arch": arch,
         "task": task,
-        "shape": list(data.train.x.shape[1:]),
-        "dtype": str(data.train.x.dtype),
-        "names": [str(name) for name in data.class_names],
+        "shape": list(x.shape[1:]),
+        "dtype": str(x.dtype),
+        "channels": data.channels,
+        "range": range_of(x) if x.ndim == 4 else None,
+        "names": list(names_of(data.class_names, "class_names")),
         "mean": np.asarray(data.mean, float).tolist(),
         "std": np.asarray(data.std, float).tolist(),
         "bn_eps": bn_eps,
@@ -88,7 +96,7 @@ def adopt(
       path: a folder, made if need be.
       variables: of the network that `arch` builds (for DARTS's releases: `darts_from_release`).
       arch: an architecture as JSON, `{"space": ..., ...}`.
-      shape, dtype: of one sample in the units of the data set; pixels uint8 are divided by 255.
+      shape, dtype: of one sample in the units of the data set; pixels uint8 are divided by 255, uint16 by 65535.
       names: of the outputs.
       mean, std: of the data by channel, after the division: what samples are whitened with.
       form: settings of the network beside its architecture, as `eval` in a workdir's config.json; None = the space's.
@@ -106,7 +114,7 @@ def adopt(
         "task": task,
         "shape": list(shape),
         "dtype": dtype,
-        "names": [str(name) for name in names],
+        "names": list(names_of(names, "names")),
         "mean": [float(value) for value in mean],
         "std": [float(value) for value in std],
         "bn_eps": bn_eps,
@@ -168,15 +176,32 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
         raise ValueError(f"{file} is damaged: {error}") from error
     stateful = carries_state(network.carry)
     shape, names = tuple(tree["shape"]), tuple(tree["names"])
+    seen = tuple(tree["range"]) if tree.get("range") else None
     variables = checkpoint.restore(path / "model", "weights", template)
 
     def apply(variables: PyTree, x: Any) -> Any:
-        if stateful:
-            x, state = x
-            return network.apply(variables, None, (task.inputs(x, mean, std), state))[0]
-        return network.apply(variables, None, task.inputs(x, mean, std))[0]
+        x, *state = x if stateful else (x,)
+        x = _required(x, tree["dtype"], shape, seen)
+        x = task.inputs(x, mean, std)
+        return network.apply(variables, None, (x, *state) if stateful else x)[0]
 
-    return Model(apply, variables, shape, tree["dtype"], names, tree["arch"], tree["task"], network.carry)
+    of_arrays = {"channels": tree.get("channels", "last"), "range": seen}
+    return Model(apply, variables, shape, tree["dtype"], names, tree["arch"], tree["task"], network.carry, **of_arrays)
+
+
+def _required(x: Any, dtype: str, shape: tuple[int, ...], seen: tuple[float, float] | None) -> Any:
+    """x, where it has the form of the samples that a network was trained on; tokens may be of any integer type.
+
+    Raises ValueError where it has not; warns where images do not look to be in the same units.
+    """
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    tokens = np.dtype(dtype).kind in "iu" and len(shape) < 3
+    of = (x.dtype if tokens and x.dtype.kind in "iu" else dtype, shape if len(shape) == 3 else x.shape[1:])
+    if reason := other_form(x, *of):
+        raise ValueError(f"x {reason}: the network takes what it was trained on, the numbers as they were")
+    if seen is not None and not isinstance(x, jax.core.Tracer) and (reason := other_units(np.asarray(x), *seen)):
+        warnings.warn(f"x {reason}: is it in the same units?", stacklevel=3)
+    return x
 
 
 def _whitening(tree: dict[str, Any]) -> list[jax.Array]:
@@ -209,6 +234,13 @@ def _sized(two: jax.Array, three: jax.Array, size: Any) -> jax.ShapeDtypeStruct:
     """The form of an array for a batch of any size, from its forms for 2 and for 3."""
     axes = zip(two.shape, three.shape, strict=True)
     return jax.ShapeDtypeStruct(tuple(a if a == b else size for a, b in axes), two.dtype)
+
+
+def _meaning(model: Model) -> dict[str, Any]:
+    """What the numbers that an exported network takes and gives stand for, as JSON."""
+    whole = {"uint8": "pixels 0..255", "uint16": "pixels 0..65535"}.get(model.dtype, "numbers")
+    units = f"{whole} as they are in the training data, not scaled; [B, H, W, C]" if len(model.shape) == 3 else "tokens"
+    return {"names": list(model.names), "units": units, "trained_on": list(model.range) if model.range else None}
 
 
 def export(path: str | Path) -> list[Path]:
@@ -249,5 +281,5 @@ def export(path: str | Path) -> list[Path]:
             f"({' '.join(str(error).split())[:200]}); write x.shape[0] for the size of the batch, not len(x)"
         ) from error
     (out / "model.jax").write_bytes(exported.serialize())
-    checkpoint.write_json(out / "model.json", portable.facts(exported) | {"names": list(model.names)})
+    checkpoint.write_json(out / "model.json", portable.facts(exported) | _meaning(model))
     return [out / name for name in ("weights.npz", "arch.json", "model.jax", "model.json")]

@@ -126,7 +126,7 @@ class Learner(NamedTuple):
 
     init(key, batch) -> state
     step(key, state, batch) -> (state, metrics)     metrics {name: f32[]}; batch = {"train": (x, y), "val": (x, y)}
-    epoch(key, state, val_batches) -> (state, done)     at the end of every epoch; val_batches = iterable of (x, y)
+    epoch(key, state, val_batches) -> (state, done)     at the end of every epoch; val_batches: (x, y, weight)s
     """
 
     init: Callable[[Key, PyTree], PyTree]

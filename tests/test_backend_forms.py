@@ -32,7 +32,7 @@ from nasjax.spaces.darts_cell import CELLS, OPERATORS, Genotype
 from nasjax.spaces.darts_plan import DartsPlan
 from nasjax.tasks.classification import TASK
 from nasjax.train import passes
-from nasjax.train.losses import classified
+from nasjax.train.losses import classified, judged
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, trainer
 from nasjax.types import Evaluation
@@ -232,7 +232,7 @@ def search_passes(layers, names):
     return (
         passes.gradient_pass(network, classified, 1)(*weights, KEY, drop, (x, y)),
         mixed_product(network, classified, 1)(*weights, KEY, drop, ones, (x, y)),
-        passes.validation(network, classified, 1)(*weights, [(x, y)]),
+        passes.validation(network, judged, 1)(*weights, [(x, y)]),
     )
 
 

@@ -10,7 +10,7 @@ from nasjax.nets.cell_parts import Dense
 from nasjax.nets.parts import Line, assemble
 from nasjax.spaces.darts_cell import CELLS
 from nasjax.train import passes
-from nasjax.train.losses import classified
+from nasjax.train.losses import classified, judged
 from nasjax.types import Network
 
 
@@ -73,7 +73,7 @@ def test_validation_equals_that_of_the_whole(case, batch_statistics):
     batches = [(x[:5], y[:5]), (x[5:], y[5:])]
     with jax.enable_x64(True):
         one, other = (
-            passes.validation(n, classified, 1, batch_statistics=batch_statistics)(
+            passes.validation(n, judged, 1, batch_statistics=batch_statistics)(
                 variables["params"], variables["batch_stats"], choice, batches
             )
             for n in (parts, whole)

@@ -67,7 +67,9 @@ def searched(name: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     scores = np.log(np.array(lines[-1]["weights"]["cell"]))[np.arange(space.edges), archs].sum(1)
     parts = (darts if kind == "darts" else pc_darts).parts(config)
     trees = [space.encode(arch) for arch in archs]
-    accuracies = gradients_run.accuracies(parts, gradients_run.learned(parts, path, Watch()), trees, most=args.batches)
+    accuracies = gradients_run.accuracies(
+        parts, gradients_run.learned(parts, path, Watch()), trees, most=64 * args.batches
+    )
     rule = [stopped(Stopping("eigenvalue"), lines[:n]) for n in range(len(lines) + 1)] if not args.no_eigenvalue else []
     taken = next((epoch for epoch in rule if epoch is not None), None)
     return {

@@ -59,6 +59,11 @@ def retrain(
             "a search of a table trains nothing; train its cell in another workdir: --mode=retrain --method=random "
             f"--space={config.space.name} --dataset=cifar10 --arch={path}/best.json --workdir=OTHER"
         )
+    if config.data.seed_protocol and config.retrain.part == "all":
+        raise ValueError(
+            "retrain.part=all trains on the validation part, which data.seed_protocol tests on; write "
+            "--set retrain.part=train"
+        )
     task = task_of(config, catalog.builder(config.space.name))
     trees = _to_train(config, path, arch)
     before = method.make(config).before_retrain if config.retrain.sample else None

@@ -14,13 +14,16 @@ def export(path: str | Path) -> list[Path]:
     return write(Path(path))
 
 
-def predict(path: str | Path, source: str | Path, out: str | Path | None = None) -> list[Path]:
+def predict(
+    path: str | Path, source: str | Path, out: str | Path | None = None, *, same_units: bool = False
+) -> list[Path]:
     """Applies the retrained network of a workdir to a file or folder.
 
     Args:
       path: the workdir.
       source: what to read; the task says which files it takes.
       out: where the predictions go; None = `path`/predict.
+      same_units: arrays are in the units of the training data, although their range tells another tale.
 
     Returns:
       The files written. Raises ValueError where there is no trained network, or nothing that can be read.
@@ -28,6 +31,8 @@ def predict(path: str | Path, source: str | Path, out: str | Path | None = None)
     from nasjax.model import load
 
     model = load(path)
+    if same_units:
+        model = model._replace(range=None)
     out = Path(path) / "predict" if out is None else Path(out)
     out.mkdir(parents=True, exist_ok=True)
     return catalog.task(model.task).predict(model, Path(source), out)

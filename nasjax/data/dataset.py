@@ -15,6 +15,7 @@ import numpy as np
 
 from nasjax import catalog
 from nasjax.data.sources import DataSource, Source, Split
+from nasjax.data.units import names, other_form, other_units, range_of
 from nasjax.types import Signature
 
 
@@ -30,6 +31,9 @@ class DataConfig:
         masks, else a tenth or a sixth.
       train_limit, valid_limit: use at most so many samples of the part; None = all.
       resize: area-averaged to resize x resize; None = as they are (a folder of images and masks: 96).
+      channels: of a user's arrays [N, ...]: "last", [N, H, W, C]; "first", [N, C, H, W]; "ask" takes them for "last"
+        and refuses what looks like "first".
+      same_units: a user's x_valid and x_test are in the units of x, although their range tells another tale.
       split_seed: draws the split. It draws the test part, too, where the source has none of its own.
       window, level: of texts: tokens of a sample, over which a gradient reaches back; and what a token is, see
         `text.tokens_of`.
@@ -45,6 +49,8 @@ class DataConfig:
     train_limit: int | None = None
     valid_limit: int | None = None
     resize: int | None = None
+    channels: Literal["ask", "last", "first"] = "ask"
+    same_units: bool = False
     split_seed: int = 0
     window: int = 35
     level: Literal["word", "char"] = "word"
@@ -59,6 +65,8 @@ class DataConfig:
             value = getattr(self, field)
             if value is not None and value < smallest:
                 raise ValueError(f"{field} must be at least {smallest}, got {value}; leave it out for the default")
+        if self.channels not in ("ask", "last", "first"):
+            raise ValueError(f"channels must be ask, last or first, got {self.channels!r}")
         if self.split_seed < 0:
             raise ValueError(f"split_seed must not be negative, got {self.split_seed}")
 
@@ -71,9 +79,10 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]
     train: Split
     valid: Split
-    mean: np.ndarray  # f32[C] over the images train.x, as fractions (of 255) where x is uint8; f32[0] of other samples
+    mean: np.ndarray  # f32[C] over the images train.x, as fractions where x is uint8 or uint16; f32[0] of others
     std: np.ndarray  # f32[C], 1 where a channel is constant
     sha256: str  # of the arrays as loaded
+    channels: str = "last"  # where the user's own arrays have them; here they always stand last
 
 
 def load(config: DataConfig, told: Callable[[str], None] | None = None) -> Dataset:
@@ -90,7 +99,11 @@ def load(config: DataConfig, told: Callable[[str], None] | None = None) -> Datas
     """
     source = _open(config)
     pool = source.pool()
-    _refuse_idle(config, pool.x.ndim == 4, source.valid is not None)
+    _refuse_idle(config, pool.x.ndim == 4, source)
+    if not source.test and not source.test_size:
+        raise ValueError(
+            f"{config.name}: a part of {len(pool.y)} samples leaves none to test on; give more, or x_test and y_test"
+        )
     order = _order(config, len(pool.y))
     rest = order[source.test_size :]
     if config.seed_protocol:
@@ -98,14 +111,22 @@ def load(config: DataConfig, told: Callable[[str], None] | None = None) -> Datas
         valid = _take(config, pool, order[: source.test_size + source.valid_size][: config.valid_limit])
     elif source.valid is not None:
         own = source.valid()
-        train = _take(config, pool, np.arange(len(pool.y))[: config.train_limit])
+        _require_alike(config, pool, own, "x_valid")
+        mine = np.arange(len(pool.y)) if source.test else rest  # without the samples that test
+        train = _take(config, pool, mine[: config.train_limit])
         valid = _take(config, own, np.arange(len(own.y))[: config.valid_limit])
     else:
         valid_size = source.valid_size if config.valid_size is None else config.valid_size
         if not 0 < valid_size < len(rest):
-            raise ValueError(f"valid_size={valid_size} of {len(rest)} samples leaves none to train or to validate on")
+            most = f"give --set data.valid_size=N, at most {len(rest) - 1}" if len(rest) > 1 else "give more"
+            raise ValueError(
+                f"valid_size={valid_size} of {len(rest)} samples leaves none to train or to validate on; {most}"
+            )
         train = _take(config, pool, rest[valid_size:][: config.train_limit])
         valid = _take(config, pool, rest[:valid_size][: config.valid_limit])
+    for part, what in ((train, "train"), (valid, "validate")):
+        if not len(part.y):
+            raise ValueError(f"{config.name}: {len(pool.y)} samples leave none to {what} on; give more")
     _tell(source, told)
     _tell_of_masks("training", train, told)
     _tell_of_masks("validation", valid, told)
@@ -113,10 +134,11 @@ def load(config: DataConfig, told: Callable[[str], None] | None = None) -> Datas
     for array in (*train, *valid):
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array))
-    names = source.class_names
+    outputs = names(source.class_names, f"{config.name}: class_names")
     none = np.zeros(0, np.float32)
     mean, std = _moments(train.x) if train.x.ndim == 4 else (none, none)
-    return Dataset(config.name, len(names), names, train, valid, mean, std, digest.hexdigest())
+    layout = "first" if config.channels == "first" else "last"
+    return Dataset(config.name, len(outputs), outputs, train, valid, mean, std, digest.hexdigest(), layout)
 
 
 def joined(data: Dataset) -> Dataset:
@@ -141,11 +163,15 @@ def known_signature(config: DataConfig) -> Signature | None:
     return Signature(jax.ShapeDtypeStruct(shape, np.float32 if images else np.int32), source.outputs)
 
 
-def _refuse_idle(config: DataConfig, images: bool, own_valid: bool) -> None:
+def _refuse_idle(config: DataConfig, images: bool, source: Source) -> None:
     """Raises ValueError for a setting that would do nothing with these data."""
     plain = DataConfig()
     of_texts, of_images = ("window", "level", "min_count", "max_words"), ("resize",)
-    idle = [*(of_texts if images else of_images), *(("valid_size", "split_seed") if own_valid else ())]
+    idle = [*(of_texts if images else of_images)]
+    if source.valid is not None:
+        idle += ["valid_size", *(["split_seed"] if source.test else [])]
+    if not catalog.source(config.name).arrays:
+        idle += ["channels", "same_units"]
     for name in idle:
         if getattr(config, name) != getattr(plain, name):
             raise ValueError(f"data.{name} has no effect on {config.name}; leave it out")
@@ -158,11 +184,34 @@ def load_test(config: DataConfig, told: Callable[[str], None] | None = None) -> 
         before = len(source.notes)
         part = source.test()
         _tell(source, told, before)
+        if not len(part.y):
+            raise ValueError(f"{config.name}: its test part is empty; give x_test and y_test, or neither")
+        if catalog.source(config.name).arrays:
+            _require_alike(config, source.pool(), part, "x_test")
         return _take(config, part, np.arange(len(part.y)))
     pool, size = source.pool(), source.test_size + (source.valid_size if config.seed_protocol else 0)
+    if not size:
+        raise ValueError(f"{config.name}: {len(pool.y)} samples leave none to test on; give more, or x_test and y_test")
     part = _take(config, pool, _order(config, len(pool.y))[:size])
     _tell_of_masks("test", part, told)
     return part
+
+
+def _require_alike(config: DataConfig, pool: Split, part: Split, name: str) -> None:
+    """Raises ValueError for a part, or its values, of another meaning than what is trained on."""
+    x, y = pool.x, part.x
+    shape: tuple[int, ...] = x.shape[1:]
+    if config.resize and x.ndim == y.ndim == 4 and shape[0] * y.shape[2] == shape[1] * y.shape[1]:
+        shape = (*y.shape[1:3], shape[2])  # `resize` was asked for, and brings both to one size
+    dtype = y.dtype if x.ndim < 4 and x.dtype.kind in "iu" and y.dtype.kind in "iu" else x.dtype  # tokens are tokens
+    if reason := other_form(y, dtype, shape):
+        raise ValueError(f"{config.name}: {name} {reason} as x; save both in one form and the same units")
+    images = x.ndim == 4 and not config.same_units
+    if images and (reason := other_units(y, *range_of(x))):
+        raise ValueError(
+            f"{config.name}: {name} {reason}; save both in the same units, or say that they are: "
+            "--set data.same_units=true"
+        )
 
 
 def _tell(source: Source, told: Callable[[str], None] | None, before: int = 0) -> None:
@@ -203,10 +252,10 @@ def _take(config: DataConfig, part: Split, index: np.ndarray) -> Split:
 def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
     """Area average: every new pixel is the mean of the rectangle of old ones that it covers.
 
-    For uint8 the sums are whole numbers, exact in float64 in any order: the same bytes whatever the number of threads.
+    For integers the sums are whole numbers, exact in float64 in any order: the same whatever the number of threads.
 
     Args:
-      x: [N, H, W, C], uint8 (rounded to uint8 again) or float32.
+      x: [N, H, W, C], uint8, uint16 (rounded to integers again) or float32.
       height, width: pixels afterwards; ratios need not be whole.
 
     Returns:
@@ -217,7 +266,7 @@ def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
     for start in range(0, len(x), 1000):  # in pieces, for the float copies' sake
         y = np.einsum("ph,nhwc,qw->npqc", rows, x[start : start + 1000].astype(np.float64), columns, optimize=True)
         y /= x.shape[1] * x.shape[2]
-        out[start : start + 1000] = np.rint(y) if x.dtype == np.uint8 else y
+        out[start : start + 1000] = np.rint(y) if x.dtype.kind == "u" else y
     return out
 
 
@@ -237,7 +286,7 @@ def _overlap(old: int, new: int) -> np.ndarray:
 
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per channel, f32[C] each, summed in float64."""
-    scale = 255.0 if x.dtype == np.uint8 else 1.0
+    scale = float(np.iinfo(x.dtype).max) if x.dtype.kind == "u" else 1.0
     mean = x.mean((0, 1, 2), dtype=np.float64)
     pieces = (x[i : i + 1000] for i in range(0, len(x), 1000))
     variance = sum(((piece - mean) ** 2).sum((0, 1, 2)) for piece in pieces) / (x.size // x.shape[-1])

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from nasjax.data.sources import DataSource, Source, Split
+from nasjax.data.units import names
 
 
-def npz(path: Path) -> Source:
-    """A user's file: x and y, optionally x_test and y_test.
+def npz(path: Path, channels: str = "ask") -> Source:
+    """A user's file: x and y, optionally x_valid and y_valid, x_test and y_test, class_names.
 
     Args:
-      path: an .npz with x [N, H, W] or [N, H, W, C], uint8 or float in any range, and y int[N], any values (class k is
-        the k-th smallest). Without x_test a sixth of the images is the test part, and another sixth validates.
+      path: an .npz with x [N, H, W] or [N, H, W, C], uint8, uint16 or float in any range, and y int[N], any values
+        (class k is the k-th smallest). Without x_test a sixth of the images is the test part, and without x_valid
+        another sixth validates.
+      channels: see `images`.
 
     Raises:
       FileNotFoundError: no such file.
@@ -31,28 +34,33 @@ def npz(path: Path) -> Source:
         raise ValueError(f"{path} is not an .npz file; write one with numpy.savez(path, x=images, y=labels)") from None
     if missing := {"x", "y"} - members:
         raise ValueError(f"{path} has no {sorted(missing)[0]!r} (it has {', '.join(sorted(members)) or 'nothing'})")
-    if len({"x_test", "y_test"} & members) == 1:
-        raise ValueError(f"{path} has one of x_test and y_test; give both or neither")
-    return _source(lambda key: _array(path, key), members, str(path))
+    return _source(lambda key: _array(path, key), members, str(path), channels)
 
 
-def arrays_source(arrays: Mapping[str, np.ndarray], where: str) -> Source:
+def arrays_source(arrays: Mapping[str, np.ndarray], where: str, channels: str = "ask") -> Source:
     """Arrays in memory as a data set of images and classes, under the rules of `npz`; `where` names them in errors."""
-    return _source(arrays.__getitem__, set(arrays), where)
+    return _source(arrays.__getitem__, set(arrays), where, channels)
 
 
-def _source(read: Callable[[str], np.ndarray], members: set[str], where: str) -> Source:
-    own_test = "x_test" in members
+def _source(read: Callable[[str], np.ndarray], members: set[str], where: str, channels: str) -> Source:
+    for part in ("_valid", "_test"):
+        if len({"x" + part, "y" + part} & members) == 1:
+            raise ValueError(f"{where} has one of x{part} and y{part}; give both or neither")
+    own_test, own_valid = "x_test" in members, "x_valid" in members
     y = _labels(read("y"), f"{where}: y")
     n, values = len(y), np.unique(y)
     if len(values) < 2:
         raise ValueError(f"{where}: y holds fewer than two classes")
-    names = [str(name) for name in read("class_names")] if "class_names" in members else [str(v) for v in values]
-    if len(names) != len(values):
-        raise ValueError(f"{where}: {len(names)} class_names, but y holds {len(values)} classes")
+    given = read("class_names") if "class_names" in members else values
+    class_names = names(given, f"{where}: class_names")
+    if len(class_names) != len(values):
+        raise ValueError(f"{where}: {len(class_names)} class_names, but y holds {len(values)} classes")
+    notes: list[str] = []
 
     def split(suffix: str) -> Split:
-        x = _images(read("x" + suffix), f"{where}: x{suffix}")
+        x = images(read("x" + suffix), f"{where}: x{suffix}", channels)
+        if x.dtype == np.uint16:
+            notes.append(f"{where}: x{suffix} is uint16: 65535 is white, and mean and deviation are the data's own")
         labels = _labels(read("y" + suffix), f"{where}: y{suffix}")
         if len(x) != len(labels):
             raise ValueError(f"{where}: x{suffix} has {len(x)} images, but y{suffix} has {len(labels)} labels")
@@ -62,11 +70,13 @@ def _source(read: Callable[[str], np.ndarray], members: set[str], where: str) ->
         return Split(x, y.astype(np.int32))
 
     return Source(
-        class_names=tuple(names),
+        class_names=class_names,
         pool=lambda: split(""),
         test=(lambda: split("_test")) if own_test else None,
         test_size=0 if own_test else n // 6,
-        valid_size=n // 10 if own_test else n // 6,
+        valid_size=0 if own_valid else n // 10 if own_test else n // 6,
+        valid=(lambda: split("_valid")) if own_valid else None,
+        notes=notes,
     )
 
 
@@ -85,16 +95,59 @@ def _labels(y: np.ndarray, where: str) -> np.ndarray:
     return y
 
 
-def _images(x: np.ndarray, where: str) -> np.ndarray:
+def images(x: np.ndarray, where: str, channels: str = "ask") -> np.ndarray:
+    """A user's images as [N, H, W, C], uint8, uint16 or float32; `where` names them in errors.
+
+    Args:
+      x: [N, H, W], or [N, H, W, C], uint8, uint16 or float.
+      where: of the file or data set, and the array.
+      channels: where the channels of [N, ...] stand: "last", "first" ([N, C, H, W]) or "ask", which refuses what looks
+        like "first".
+
+    Raises:
+      ValueError: another type, rank or layout, no images, or values that are not finite.
+    """
     if x.ndim not in (3, 4) or 0 in x.shape:
         raise ValueError(f"{where} must be [N, H, W] or [N, H, W, C], got {list(x.shape)}")
-    if x.dtype != np.uint8:
-        if x.dtype.kind != "f":
-            raise ValueError(f"{where} must be uint8 or float, got {x.dtype}; use .astype('uint8')")
+    if x.dtype.kind == "u" and x.dtype.itemsize <= 2:
+        x = x.astype(x.dtype.newbyteorder("="), copy=False)
+    elif x.dtype.kind == "f":
         x = x.astype(np.float32)
         if not np.isfinite(x).all():
             raise ValueError(f"{where} holds NaN or infinite values")
-    return x if x.ndim == 4 else x[..., None]
+    else:
+        raise ValueError(f"{where} must be uint8, uint16 or float, got {x.dtype}{_instead(x)}")
+    if x.ndim == 3:
+        return x[..., None]
+    if channels == "ask" and _looks_first(*x.shape[1:]):
+        raise ValueError(
+            f"{where} is {list(x.shape)}: are those {x.shape[1]} channels of {x.shape[2]}x{x.shape[3]} pixels? write "
+            f"--set data.channels=first for [N, C, H, W], --set data.channels=last for [N, H, W, C]"
+        )
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1)) if channels == "first" else x
 
 
-SOURCE = DataSource(lambda config: npz(Path(config.data_dir, config.name).expanduser()), "classification", folder=True)
+def _looks_first(one: int, two: int, three: int) -> bool:
+    """Whether sides are more likely channels, height, width than height, width, channels: 3, 8, 8, not 8, 8, 3."""
+    return three > 4 and (one <= 4 or (one < three and one != two))
+
+
+def _instead(x: np.ndarray) -> str:
+    """What to write in place of an array of this type; never what would change its values."""
+    if x.dtype.kind == "b":
+        return "; use .astype('float32')"
+    if x.dtype.kind not in "iu":
+        return ""
+    low, high = int(x.min()), int(x.max())
+    if low < 0 or high > 65535:
+        return f" of {low}..{high}; use .astype('float32')"
+    kind = "uint8" if high <= 255 else "uint16"
+    return f" of {low}..{high}; use .astype('{kind}') for pixels that {kind} can hold, else .astype('float32')"
+
+
+SOURCE = DataSource(
+    lambda config: npz(Path(config.data_dir, config.name).expanduser(), config.channels),
+    "classification",
+    folder=True,
+    arrays=True,
+)

@@ -14,7 +14,7 @@ import numpy as np
 class Split(NamedTuple):
     """Samples and targets of one part."""
 
-    x: np.ndarray  # images uint8[N, H, W, C] or float32 in whatever range the user gave; windows of tokens i32[N, T]
+    x: np.ndarray  # images [N, H, W, C], uint8, uint16 or float32 in the user's range; windows of tokens i32[N, T]
     y: np.ndarray  # classes i32[N]; masks uint8[N, H, W, 1]; the next tokens i32[N, T]
 
 
@@ -41,3 +41,4 @@ class DataSource(NamedTuple):
     photographs: bool = False  # crops of 5/4 and mirror images are the same picture; false for digits
     directionless: bool = False  # quarter turns, mirror images and other colours are the same picture, as in microscopy
     folder: bool = False  # --data_dir says where it lies
+    arrays: bool = False  # a user's own: data.channels and data.same_units say what they mean

@@ -26,6 +26,7 @@ from nasjax.drive.pictures import take
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
+from nasjax.train.augment import require_suited
 from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, example
@@ -53,7 +54,8 @@ class RetrainConfig:
 
     Attributes:
       part: what it trains on: "train", the search's training part; or "all", that and the validation part, as papers
-        do once the search is over. The validation metric is then of samples that were trained on.
+        do once the search is over. The validation metric is then of samples that were trained on. With
+        data.seed_protocol, whose validation part tests as well, it is "train".
       top_k: how many of the search's best are trained; the best of them by the validation metric is tested.
       sample: how many paths of a supernet are trained alone, to see how well the search's scores rank them
         (standalone.jsonl). They are the first trials, which were drawn at random.
@@ -136,9 +138,11 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
       The job's folder, what its result.json is to hold, and the trained network. The caller writes both down.
 
     Raises:
+      ValueError: the recipe's augmentation would leave little of the images.
       RunError: the loss became NaN, or the disk is full.
     """
     folder, data, task = _folder(job, workdir, job.builts), job.final, job.task
+    require_suited(job.recipe.augment, data.train.x.shape[1:], "retrain_recipe.augment")
     folder.mkdir(parents=True, exist_ok=True)
     key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(job.seed), 1))
     arrays, valid = resident(data), valid_name(task)

@@ -172,9 +172,14 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             file = np.load(stream, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise ValueError("it is a single array")
-            return {name: file[name] for name in file.files}
+            return {name: _text(file[name]) for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is not an .npz of plain arrays: {str(error).splitlines()[0]}") from None
+
+
+def _text(column: np.ndarray) -> np.ndarray:
+    """A column of bytes as one of text."""
+    return np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column
 
 
 def _rows(path: str | os.PathLike[str], space: TabularCell, columns: dict[str, np.ndarray]) -> np.ndarray:

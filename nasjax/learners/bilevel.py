@@ -19,7 +19,7 @@ from nasjax.learners.architecture_gradient import ArchitectureGradient, Problem,
 from nasjax.learners.descent import Adam, Sgd, at_rest, clip, cosine, descend, transformation
 from nasjax.learners.mixed_product import mixed_product
 from nasjax.train.compiling import options
-from nasjax.train.losses import classified
+from nasjax.train.losses import classified, judged
 from nasjax.train.parallel import replicate
 from nasjax.train.passes import gradient_pass, validation
 from nasjax.types import Key, Learner, Network, PyTree
@@ -88,7 +88,7 @@ def bilevel(
     sgd, adam = sgd or Sgd(), adam or Adam()
     optimiser = transformation(adam)
     gradients, mixed = gradient_pass(network, classified, devices), mixed_product(network, classified, devices)
-    validate = validation(network, classified, devices)
+    validate = validation(network, judged, devices)
     choice_of = jax.jit(relaxation.choice)
 
     @jax.jit

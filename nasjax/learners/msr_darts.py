@@ -19,7 +19,7 @@ from nasjax.learners.descent import Sgd, at_rest, clip, cosine, descend
 from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, put, start
 from nasjax.ops import stable_rank
 from nasjax.spaces.darts_cell import CELLS, EDGES
-from nasjax.train.losses import classified
+from nasjax.train.losses import classified, judged
 from nasjax.train.parallel import replicate
 from nasjax.train.passes import gradient_pass, validation
 from nasjax.types import Key, Learner, Network, PyTree
@@ -115,7 +115,7 @@ def msr_darts(
         raise ValueError(f"epochs and iterations must be >= 1, got {epochs} and {iterations}")
     sgd = sgd or Sgd()
     convs, score = layout.convs, score or Score()
-    gradients, validate = gradient_pass(network, classified, devices), validation(network, classified, devices)
+    gradients, validate = gradient_pass(network, classified, devices), validation(network, judged, devices)
 
     @jax.jit
     def prepare(key: Key, params: PyTree, kept: Kernels) -> tuple[PyTree, Kernels, Callable[..., Any]]:

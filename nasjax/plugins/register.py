@@ -16,8 +16,9 @@ import numpy as np
 from nasjax import catalog
 from nasjax.building.meaning import of_functions
 from nasjax.building.own import own_builder
-from nasjax.data.npz import arrays_source
+from nasjax.data.npz import arrays_source, images
 from nasjax.data.sources import DataSource, Source, Split
+from nasjax.data.units import names
 from nasjax.experiments.families import candidates, candidates_run
 from nasjax.settings import as_json
 from nasjax.spaces.site_space import SiteSpace, plain_site
@@ -154,6 +155,8 @@ def _data_source(name: str, load: Callable[..., Any], task: str) -> DataSource:
     def open_(config: Any) -> Source:
         arrays = _guard(load)(config.data_dir)
         if isinstance(arrays, Source):
+            if config.channels != "ask":
+                raise ValueError(f"data.channels has no effect on {name}, whose load returns a Source; leave it out")
             return arrays
         if not isinstance(arrays, Mapping) or not {"x", "y"} <= set(arrays):
             raise ValueError(f"--dataset={name}: load must return a dict with x and y, got {_form(arrays)}")
@@ -161,10 +164,11 @@ def _data_source(name: str, load: Callable[..., Any], task: str) -> DataSource:
             if ("x" + part in arrays) != ("y" + part in arrays):
                 raise ValueError(f"--dataset={name}: load returned one of x{part} and y{part}; give both or neither")
         if task == "classification":
-            return arrays_source({key: np.asarray(value) for key, value in arrays.items()}, name)
-        return _any_source(name, arrays)
+            plain = {key: np.asarray(value) for key, value in arrays.items()}
+            return arrays_source(plain, f"--dataset={name}", config.channels)
+        return _any_source(name, arrays, config.channels if task == "segmentation" else "")
 
-    return DataSource(open_, task, folder=True)
+    return DataSource(open_, task, folder=True, arrays=True)
 
 
 def _form(arrays: Any) -> str:
@@ -173,20 +177,25 @@ def _form(arrays: Any) -> str:
     )
 
 
-def _any_source(name: str, arrays: Mapping[str, Any]) -> Source:
-    """Samples and targets of any form; the names of the outputs must be given."""
+def _any_source(name: str, arrays: Mapping[str, Any], channels: str) -> Source:
+    """Samples and targets of any form; the names of the outputs must be given. `channels`: of images, else ""."""
     if "class_names" not in arrays:
         raise ValueError(f"--dataset={name}: load must return class_names as well, one name per output")
 
     def split(suffix: str) -> Split:
         x, y = np.asarray(arrays["x" + suffix]), np.asarray(arrays["y" + suffix])
+        if channels:
+            x = images(x, f"--dataset={name}: x{suffix}", channels)
+            y = np.moveaxis(y, 1, -1) if channels == "first" and y.ndim == 4 else y
+        if not x.ndim or x.dtype.kind not in "biuf":
+            raise ValueError(f"--dataset={name}: x{suffix} must be an array of numbers, got {x.dtype}{list(x.shape)}")
         if len(x) != len(y):
             raise ValueError(f"--dataset={name}: x{suffix} has {len(x)} samples, y{suffix} {len(y)}")
         return Split(x, y)
 
     count, own = len(arrays["y"]), "x_test" in arrays
     return Source(
-        class_names=tuple(map(str, arrays["class_names"])),
+        class_names=names(arrays["class_names"], f"--dataset={name}: class_names"),
         pool=lambda: split(""),
         test=(lambda: split("_test")) if own else None,
         test_size=0 if own else count // 6,

@@ -45,7 +45,7 @@ def _score(outputs: PyTree, y: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def predict(model: Any, source: Path, out: Path) -> list[Path]:
     """Writes out/predictions.csv: for every image its class and the probability of every class."""
-    names, x = read_images(source, model.shape, model.dtype)
+    names, x = read_images(source, model)
     apply = jax.jit(lambda variables, x: jax.nn.softmax(model.apply(variables, x)))
     parts = [np.asarray(apply(model.variables, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
     file = out / "predictions.csv"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nasjax.data import image_file
 from nasjax.data.dataset import resize
 from nasjax.data.image_file import SUFFIXES, read_image
+from nasjax.data.npz import images
+from nasjax.data.units import other_form, other_units
 
 
 def image_files(source: Path) -> list[Path]:
@@ -29,33 +32,34 @@ def image_files(source: Path) -> list[Path]:
     return [source]
 
 
-def open_images(source: Path, shape: tuple[int, ...], dtype: str) -> tuple[list[str], Iterator[np.ndarray]]:
+def open_images(source: Path, model: Any) -> tuple[list[str], Iterator[np.ndarray]]:
     """Names and images [H, W, C] of a file, of all files of a folder, or of an .npz with x [N, H, W] or [N, H, W, C].
 
     Images of files have their own size, arrays the model's. They are read one by one.
 
     Args:
       source: where the images lie.
-      shape: height, width and channels that the model reads.
-      dtype: of the arrays that the model was trained on.
+      model: a `nasjax.model.Model`; its shape, dtype, channels and range say what arrays must be.
 
     Raises:
       ValueError: nothing can be read there, or it does not fit the model.
     """
     if source.suffix == ".npz" and not source.is_dir():
-        x = _arrays(source, shape, dtype)
+        x = _arrays(source, model)
         return [str(i) for i in range(len(x))], iter(x)
     files = image_files(source)
-    if dtype != "uint8":
-        raise ValueError(f"--input={source}: this model was trained on {dtype} arrays; give --input=FILE.npz with x")
-    return [path.name for path in files], (read_image(path, shape[2]) for path in files)
+    if model.dtype != "uint8":
+        raise ValueError(
+            f"--input={source}: this model was trained on {model.dtype} arrays; give --input=FILE.npz with x"
+        )
+    return [path.name for path in files], (read_image(path, model.shape[2]) for path in files)
 
 
-def read_images(source: Path, shape: tuple[int, ...], dtype: str) -> tuple[list[str], np.ndarray]:
+def read_images(source: Path, model: Any) -> tuple[list[str], np.ndarray]:
     """Names and images [N, *shape] as `open_images` finds them, resized by area, as the training images were."""
-    height, width, _ = shape
-    names, images = open_images(source, shape, dtype)
-    return names, np.concatenate([resize(image[None], height, width) for image in images])
+    height, width, _ = model.shape
+    names, found = open_images(source, model)
+    return names, np.concatenate([resize(image[None], height, width) for image in found])
 
 
 def _present(source: Path) -> None:
@@ -63,21 +67,26 @@ def _present(source: Path) -> None:
         raise ValueError(f"--input={source}: no such file or folder; give an image, a folder of images or an .npz")
 
 
-def _arrays(source: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def _arrays(source: Path, model: Any) -> np.ndarray:
     _present(source)
     try:
         with np.load(source, allow_pickle=False) as arrays:
-            x = arrays["x"]
+            given = arrays["x"]
     except Exception as error:  # no archive, no member x, object arrays
         reason = " ".join(str(error).split())
         raise ValueError(f"--input={source} cannot be read as an .npz with an array x: {reason}") from error
-    if x.ndim == 3:
-        x = x[..., None]
-    fits = x.dtype == np.uint8 if dtype == "uint8" else x.dtype.kind == "f"
-    if x.ndim != 4 or x.shape[1:] != tuple(shape) or not fits or not len(x):
+    height, width, channels = model.shape
+    first = model.channels == "first"
+    form = ", ".join(map(str, ("N", channels, height, width) if first else ("N", height, width, channels)))
+    other = f"--input={source}: x must be {model.dtype} [{form}], got {given.dtype} {given.shape}"
+    try:
+        x = images(given, f"--input={source}: x", model.channels)
+    except ValueError as error:
+        raise (error if "NaN" in str(error) else ValueError(other)) from None
+    if other_form(x, model.dtype, model.shape):
+        raise ValueError(other)
+    if model.range is not None and (reason := other_units(x, *model.range)):
         raise ValueError(
-            f"--input={source}: x must be {dtype} [N, {', '.join(map(str, shape))}], got {x.dtype} {x.shape}"
+            f"--input={source}: x {reason}; give it in the same units, or say that it is: --set data.same_units=true"
         )
-    if not np.isfinite(x).all():
-        raise ValueError(f"--input={source}: x holds NaN or infinite values")
-    return x.astype(dtype)
+    return x

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.data.dataset import resize
+from nasjax.data.units import range_of
 from nasjax.tasks.images import open_images
 from nasjax.train.augment import Augment, appearance, geometry, whiten
 from nasjax.train.recipe import Recipe
@@ -95,7 +96,8 @@ def pictures(outputs: PyTree, images: np.ndarray, targets: np.ndarray) -> dict[s
 
     Args:
       outputs: logits [N, H, W, 1], or several heads.
-      images: [N, H, W, C] as the data set holds them, uint8 or fractions; of other than 3 channels the first is shown.
+      images: [N, H, W, C] as the data set holds them; of other than 3 channels the first is shown. Other numbers than
+        uint8 and fractions are shown between the smallest and the largest of them.
       targets: masks [N, H, W, 1], 0..1.
 
     Returns:
@@ -103,7 +105,8 @@ def pictures(outputs: PyTree, images: np.ndarray, targets: np.ndarray) -> dict[s
     """
     images = np.asarray(images)
     if images.dtype != np.uint8:
-        images = np.rint(255 * np.clip(images, 0, 1)).astype(np.uint8)
+        low, high = (0.0, 1.0) if 0 <= images.min() <= images.max() <= 1 else range_of(images)
+        images = np.rint(255 * (images.astype(np.float64) - low) / (high - low or 1)).astype(np.uint8)
     logits = np.asarray(prediction(outputs), np.float32)[..., 0]
     return {
         "image": images if images.shape[-1] == 3 else images[..., :1],
@@ -122,7 +125,7 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
     height, width, _ = model.shape
     if out.resolve() in (source.resolve(), source.resolve().parent):
         raise ValueError(f"the masks would lie among the images in {out}; give another folder")
-    names, images = open_images(source, model.shape, model.dtype)
+    names, images = open_images(source, model)
     apply = jax.jit(lambda variables, x: prediction(model.apply(variables, x)))
     files, batch = [out / name for name in mask_names(names)], max(1, _PIXELS // (height * width))
     for begin in range(0, len(names), batch):

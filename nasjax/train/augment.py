@@ -26,7 +26,7 @@ class Augment:
     Attributes:
       crop: "upsample" (the paper's), "pad" (with zeros) or "none"; what is cut out has the old size.
       crop_size: height after upsampling (the width grows by as much), or padding on every side, in pixels; None = 5/4
-        of the height (40 of 32: our choice, the paper gives no size), or 1/8 of it (4 of 32).
+        of height and of width (40 of 32: our choice, the paper gives no size), or 1/8 of each (4 of 32, 0 of 1).
       flip: mirror half of the images left to right; switch it off for digits.
       cutout: side of a square that is set to 0, in pixels; 0 = none (DeVries & Taylor 2017; 16 of 32 in DARTS).
       rotate: turn by 0, 90, 180 or 270 degrees, each as likely; images that are not square by 0 or 180.
@@ -54,18 +54,39 @@ class Augment:
             raise ValueError(f"colour is a strength in [0, 1], got {self.colour}")
 
 
+def require_suited(cfg: Augment, shape: tuple[int, ...], where: str) -> None:
+    """Raises ValueError for a crop or cutout, the setting `where`, that leaves little of images [H, W, C].
+
+    A crop must hold half of each side at least, and a cutout leave half of the pixels. Other samples are not augmented.
+    """
+    if len(shape) != 3:
+        return
+    height, width, _ = shape
+    if cfg.crop == "pad" and cfg.crop_size and 2 * cfg.crop_size > min(height, width):
+        raise ValueError(
+            f"{where}.crop_size={cfg.crop_size} pads images of {height}x{width} pixels by more than half of a side, so "
+            f"that crops may be empty; write --set {where}.crop_size=none for 1/8 of each side, or {where}.crop=none"
+        )
+    if 2 * min(cfg.cutout, height) * min(cfg.cutout, width) > height * width:
+        most = next(c for c in range(cfg.cutout, -1, -1) if 2 * min(c, height) * min(c, width) <= height * width)
+        raise ValueError(
+            f"{where}.cutout={cfg.cutout} blanks more than half of images of {height}x{width} pixels; write "
+            f"--set {where}.cutout={most} or less"
+        )
+
+
 def whiten(x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
     """(x - mean) / std per channel.
 
     Args:
-      x: [..., H, W, C]; uint8 counts as fractions of 255, as in `Dataset.mean`.
+      x: [..., H, W, C]; uint8 counts as fractions of 255, uint16 of 65535, as in `Dataset.mean`.
       mean, std: f32[C].
 
     Returns:
       f32[..., H, W, C].
     """
     channels = (1,) * (x.ndim - 1) + (-1,)
-    scale = 1 / 255 if x.dtype == jnp.uint8 else 1.0
+    scale = 1 / int(jnp.iinfo(x.dtype).max) if jnp.issubdtype(x.dtype, jnp.unsignedinteger) else 1.0
     return (x.astype(jnp.float32) * scale - jnp.reshape(mean, channels)) / jnp.reshape(std, channels)
 
 
@@ -185,16 +206,17 @@ def _crop(bits: jax.Array, x: jax.Array, mode: str, size: int | None, flip: jax.
     """
     height, width = x.shape[1:3]
     if size is None:
-        size = height * 5 // 4 if mode == "upsample" else height // 8
-    extra = size - height if mode == "upsample" else 2 * size
-    if extra < 0:
+        down, across = ((n // 4 if mode == "upsample" else 2 * (n // 8)) for n in (height, width))
+    else:
+        down = across = size - height if mode == "upsample" else 2 * size
+    if down < 0:
         raise ValueError(f"crop_size={size} would shrink images of height {height}; give at least {height}")
     bits = bits // 2
-    top, left = bits % (extra + 1), bits // (extra + 1) % (extra + 1)
+    top, left = bits % (down + 1), bits // (down + 1) % (across + 1)
     columns = jnp.arange(width, dtype=bits.dtype)
     columns = columns[None] if flip is None else jnp.where(flip[:, None], columns[::-1], columns)
-    x = _combine(x, 1, top[:, None] + jnp.arange(height, dtype=bits.dtype)[None], _taps(mode, height, extra))
-    return _combine(x, 2, left[:, None] + columns, _taps(mode, width, extra))
+    x = _combine(x, 1, top[:, None] + jnp.arange(height, dtype=bits.dtype)[None], _taps(mode, height, down))
+    return _combine(x, 2, left[:, None] + columns, _taps(mode, width, across))
 
 
 def _taps(mode: str, old: int, extra: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nasjax.train.augment import Augment
 from nasjax.train.step import Data
@@ -19,12 +20,13 @@ class Batches(NamedTuple):
     shuffle(key, epoch) -> i32[N], the order of the training part in that epoch
     batch(key, order, t) -> {"train": (x, y), "val": (x, y)}     step t of the whole search; x f32[B, H, W, C]; some
       methods have no "val"
-    valid() -> batches (x, y) of the whole validation part, not augmented
+    valid(size=None) -> batches (x, y, weight f32[B]) of the whole validation part, not augmented; all of one size, at
+      most that of training where none is given. The last reaches back for what it lacks, with weight 0
     """
 
     shuffle: Callable[[Key, int], jax.Array]
     batch: Callable[[Key, jax.Array, int], PyTree]
-    valid: Callable[[], Iterator[tuple[jax.Array, jax.Array]]]
+    valid: Callable[..., Iterator[tuple[jax.Array, jax.Array, jax.Array]]]
     epoch_steps: int
 
 
@@ -53,7 +55,7 @@ def paired(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: in
       task: whose samples they are; not a contiguous one.
       batch_size: of both. Whole batches only: what is left of an epoch is left out.
       cfg: augmentation of both.
-      devices: validation batches are cut to a multiple of it.
+      devices: validation batches are a multiple of it.
 
     Raises:
       ValueError: a part has fewer images than a batch; a batch does not divide among the devices.
@@ -100,14 +102,15 @@ def _pass(
 
 def _validation(
     data: Data, task: Task, batch_size: int, devices: int
-) -> Callable[[], Iterator[tuple[jax.Array, jax.Array]]]:
+) -> Callable[..., Iterator[tuple[jax.Array, jax.Array, jax.Array]]]:
     inputs, m = jax.jit(task.inputs), len(data.valid_y)
 
-    def valid() -> Iterator[tuple[jax.Array, jax.Array]]:
-        for begin in range(0, m, batch_size):
-            size = min(batch_size, m - begin) // devices * devices
-            if size:
-                part = slice(begin, begin + size)
-                yield inputs(data.valid_x[part], data.mean, data.std), data.valid_y[part]
+    def valid(size: int | None = None) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
+        size = -(-min(size or batch_size, m) // devices) * devices
+        for begin in range(0, m, size):
+            position = np.arange(size) + max(0, min(begin, m - size))
+            index, weight = position % m, (position >= begin) & (position < m)
+            x, y = data.valid_x[index], data.valid_y[index]
+            yield inputs(x, data.mean, data.std), y, jnp.asarray(weight, jnp.float32)
 
     return valid

@@ -24,6 +24,12 @@ def classified(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Arr
     return cross_entropy(logits, labels), hits(logits, labels).mean()
 
 
+def judged(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What `classified` is the mean of, f32[B] each: cross-entropy in nats, and whether the label was hit."""
+    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return optax.softmax_cross_entropy(logits, targets), hits(logits, labels)
+
+
 def hits(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """1 where the largest logit is the label's, else 0, f32[B]; NaN where a logit is not finite."""
     correct = (logits.argmax(-1) == labels).astype(jnp.float32)

@@ -32,6 +32,10 @@ KEPT = 1024
 Loss = Callable[[PyTree, PyTree], tuple[jax.Array, PyTree]]  # (outputs, targets) -> (loss f32[], what is told beside)
 
 
+# (outputs, targets) -> what is told of every sample, f32[B] each: two figures
+Score = Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array]]
+
+
 class Pass(NamedTuple):
     """What a forward and backward pass over a batch gives, averaged over devices."""
 
@@ -74,18 +78,19 @@ def gradient_pass(network: Network, loss: Loss, devices: int | None = None) -> C
 
 
 def validation(
-    network: Network, loss: Loss, devices: int | None = None, *, batch_statistics: bool = False
+    network: Network, score: Score, devices: int | None = None, *, batch_statistics: bool = False
 ) -> Callable[..., tuple[float, ...]]:
-    """validate(params, batch_stats, choice, batches) -> (loss, score), means over all samples; on the host.
+    """validate(params, batch_stats, choice, batches) -> means of what `score` gives, over all samples; on the host.
 
-    Batch norm uses the running statistics, or each batch's own: then the programs are those of `gradient_pass`. Without
-    batches both figures are NaN. Batches of another size compile again. The score of `loss` is a number.
+    A batch is (x, y), or (x, y, weight f32[B]) with 0 for samples that another batch counts. Batch norm uses the
+    running statistics, or each batch's own: then the programs are those of `gradient_pass`. Without batches the figures
+    are NaN. Batches of another size compile again.
     """
     parts, execute = parts_of(network), execution(network, devices)
     pick, _ = choices(parts)
 
-    def scores(variables: PyTree, choice: PyTree, batch: PyTree) -> tuple[jax.Array, jax.Array]:
-        x, targets = split(batch, devices)
+    def sums(variables: PyTree, choice: PyTree, batch: PyTree) -> tuple[jax.Array, ...]:
+        x, targets, weight = split(batch, devices)
         own, own_choices = [part_of(variables, part) for part in parts], pick(choice)
 
         def walk(call: Call) -> PyTree:
@@ -94,20 +99,20 @@ def validation(
                 outputs, *_ = record(parts, own, own_choices, key, None, x, call, devices, keep=False)
             else:
                 outputs = evaluated(parts, own, own_choices, x, call, devices)
-            return call(end(loss, devices), (outputs, targets))[0]
+            return call(_weighed(score, devices), (outputs, targets, weight))[0]
 
         return execute(walk)
 
     def validate(params: PyTree, batch_stats: PyTree, choice: PyTree, batches: Iterable[PyTree]) -> tuple[float, ...]:
         variables = {"params": params, "batch_stats": batch_stats}
-        sizes, found = [], []
-        for batch in batches:
-            sizes.append(len(batch[1]))
-            found.append(scores(variables, choice, batch))
-        if not sizes:
+        found = []
+        for x, y, *given in batches:
+            weight = given[0] if given else jnp.ones(len(y), jnp.float32)
+            found.append(sums(variables, choice, (x, y, weight)))
+        if not found:
             return float("nan"), float("nan")
-        means = np.average(np.asarray(jax.device_get(found), np.float64), axis=0, weights=sizes)
-        return tuple(float(value) for value in means)
+        *totals, weights = np.asarray(jax.device_get(found), np.float64).sum(0)
+        return tuple(float(total / weights) for total in totals)
 
     return validate
 
@@ -369,6 +374,18 @@ def end(loss: Loss, devices: int | None) -> Callable[..., Any]:
     def run(own: PyTree) -> tuple[PyTree, PyTree]:
         found, slope = jax.value_and_grad(loss, has_aux=True)(*own)
         return mean(found), slope
+
+    return data_parallel_piece(run, devices)
+
+
+@functools.lru_cache(maxsize=32)
+def _weighed(score: Score, devices: int | None) -> Callable[..., Any]:
+    """((outputs, targets, weight)) -> (sums of the weighed scores, sum of weights), both over `devices`, ()."""
+
+    def run(own: PyTree) -> tuple[PyTree, PyTree]:
+        outputs, targets, weight = own
+        sums = [jnp.where(weight > 0, weight * one, 0).sum() for one in score(outputs, targets)]
+        return mean((*sums, weight.sum())), ()
 
     return data_parallel_piece(run, devices)
 

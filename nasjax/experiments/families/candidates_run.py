@@ -29,6 +29,7 @@ from nasjax.experiments.families.true_results import with_truth
 from nasjax.runtime.inline import inline
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.store import artifacts, workdir
+from nasjax.train.augment import require_suited
 from nasjax.train.by_parts import unsuited
 from nasjax.types import (
     Budget,
@@ -160,6 +161,7 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
         return _tabular(config, space)
     task = task_of(config, builder)
     data = load(config.data)
+    require_suited(config.recipe.augment, data.train.x.shape[1:], "recipe.augment")
     form = task.signature(data)
     masked = builder.masked(space, config.form, form) if builder.masked else None
     build = builds(builder, space, config.form, form)

@@ -157,11 +157,11 @@ def _end(config: Any, path: Path, summary: Summary) -> list[str]:
 
 
 def default_augment(dataset: str) -> Augment:
-    """The augmentation that suits a data set: mirrored digits are other digits, and small images want small shifts."""
+    """The augmentation that suits a data set: mirrored digits are other digits, and small sides want small shifts."""
     source: DataSource = catalog.source(dataset)
     if source.directionless:
         return Augment(crop="none", rotate=True, colour=0.2)
-    return Augment() if source.photographs else Augment(crop="pad", crop_size=1, flip=False)
+    return Augment() if source.photographs else Augment(crop="pad", flip=False)
 
 
 def next_line(config: Config, path: Path, mode: str) -> str:

@@ -30,7 +30,7 @@ from nasjax.spaces.darts_notation import written
 from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.spaces.tabular_plan import TabularForm
-from nasjax.train.augment import Augment
+from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, paired
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
@@ -146,6 +146,7 @@ def data_of(config: LearnConfig) -> SearchData:
     """
     builder = catalog.builder(config.space.name)
     task, data = task_of(config, builder), load(config.data)
+    require_suited(config.augment, data.train.x.shape[1:], "augment")
     signature = task.signature(data)
     builder.build(config.space, config.network_form, _some(config.space), signature)  # rather than after the search
     with_truth(config, config.space.encode)
@@ -201,7 +202,8 @@ def mixed(
 
     def curvature(state: PyTree) -> float:
         """On the first validation batch, with the same vector to begin with in every epoch."""
-        times = product(state.params, state.batch_stats, state.alpha, next(iter(data.batches.valid())))
+        x, y, _ = next(data.batches.valid())
+        times = product(state.params, state.batch_stats, state.alpha, (x, y))
         size = sum(leaf.size for leaf in jax.tree.leaves(state.alpha))
         return largest_eigenvalue(times, size, stopping.lanczos_steps, jax.random.key(0))
 
@@ -265,7 +267,9 @@ def preset(
     pool = catalog.source(dataset).size
     valid_size = math.floor(pool * valid_part) if pool else None
     if valid_size and name == "demo":
-        valid_size -= valid_size % search[name].batch_size  # a smaller last batch would compile the network again
+        valid_size -= (
+            valid_size % search[name].batch_size
+        )  # its whole batches: the demo's split since the first version
     augment = dataclasses.replace(default_augment(dataset), crop="pad")
     config = LearnConfig(
         method=method,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from nasjax.experiments.families.gradients import METRICS, Learning
 from nasjax.experiments.families.true_results import lines, order_by_weights, with_truth
 from nasjax.learners.stopping import stopped
 from nasjax.store import checkpoint
-from nasjax.train.losses import classified
+from nasjax.train.losses import judged
 from nasjax.train.passes import validation
 from nasjax.types import Experiment, Outcome, PyTree, Runtime, Watch
+
+_TOGETHER = 32  # validation samples whose statistics a derived cell's batch norms use; a demo's batch
 
 
 def experiment(parts: Learning) -> Experiment:
@@ -143,7 +146,7 @@ def accuracies(
       experiment: the search.
       end: where it is, see `learned`.
       trees: the cells, as JSON.
-      most: validation batches to judge by; None = all of the full size.
+      most: validation samples to judge by, at least; None = all.
     """
     mixed = experiment.choice(end.state)
     return _validated(experiment, end, [experiment.discrete(tree, end.facts, mixed) for tree in trees], most)
@@ -152,11 +155,12 @@ def accuracies(
 def _validated(
     experiment: Learning, end: Progress, choices: Sequence[PyTree], most: int | None = None
 ) -> list[float | None]:
-    """A smaller last batch would have other statistics, and would compile every program again: it is left out."""
+    """All validation samples count. Batch norm has the statistics of `_TOGETHER`, whatever the search's batch."""
     params = experiment.inherit(end.state)
-    validate = validation(experiment.networks(end.stage, end.facts), classified, batch_statistics=True)
-    batches = [batch for batch in experiment.batches.valid() if len(batch[1]) == experiment.config.search.batch_size]
-    return [_finite(validate(params, end.state.batch_stats, choice, batches[:most])[1]) for choice in choices]
+    validate = validation(experiment.networks(end.stage, end.facts), judged, batch_statistics=True)
+    batches = itertools.islice(experiment.batches.valid(_TOGETHER), None if most is None else -(-most // _TOGETHER))
+    kept = list(batches)
+    return [_finite(validate(params, end.state.batch_stats, choice, kept)[1]) for choice in choices]
 
 
 def _told(experiment: Learning, watch: Watch) -> Callable[[Progress], None]:

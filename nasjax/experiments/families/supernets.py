@@ -27,7 +27,7 @@ from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
 from nasjax.spaces.choice_chain import variant
 from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.train.augment import Augment
+from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
@@ -193,6 +193,7 @@ def parts(config: OneShotConfig) -> OneShot:
     Raises ValueError where they do not fit each other or the data, FileNotFoundError where there is no data.
     """
     task, data = task_of(config, catalog.builder(config.space.name)), load(config.data)
+    require_suited(config.augment, data.train.x.shape[1:], "augment")
     signature = task.signature(data)
     shared = shared_of(config, signature)
     space, settings, devices = config.space, config.supernet, device_count()

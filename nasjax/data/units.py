@@ -1,0 +1,68 @@
+"""What a user's arrays mean: the form of their samples, the units of their values, and names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+MANY = 16  # samples that tell the range of a whole set; fewer may be dark, or blank
+_OWN = 8.0  # a set has at least this part of the range of another in the same units
+_ONE = 64.0  # a few samples, likewise
+
+
+def range_of(x: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest value."""
+    return float(x.min()), float(x.max())
+
+
+def other_form(x: Any, dtype: np.dtype | str, shape: tuple[int, ...]) -> str:
+    """Why samples are of another form than those of this type and shape [...], "" where they are not.
+
+    Floats of any precision mean the same. Integers are pixels of their own type: uint8 255 is not uint16 255.
+    """
+    dtype = np.dtype(dtype)
+    if x.dtype != dtype and not (_floating(x.dtype) and _floating(dtype)):
+        return f"is {x.dtype}, not {dtype}"
+    if x.shape[1:] != tuple(shape):
+        return f"is [{', '.join(map(str, ('N', *x.shape[1:])))}], not [{', '.join(map(str, ('N', *shape)))}]"
+    return ""
+
+
+def _floating(dtype: np.dtype) -> bool:
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def other_units(x: np.ndarray, low: float, high: float) -> str:
+    """Why values do not look to be in the units of some that were `low`..`high`, "" where they may be.
+
+    Nothing but the range is looked at. It tells 0..1 from 0..255 or -1..1, and 12 bits from 16, when there are `MANY`
+    samples; it does not tell apart what has nearly the same range.
+    """
+    width, many = high - low, len(x) >= MANY
+    if not width or not x.size:
+        return ""
+    smallest, largest = range_of(x)
+    beyond = largest > high + width or smallest < low - width or smallest < low - width / 4 < low >= 0
+    narrow = largest - smallest < width / (_OWN if many else _ONE)
+    if not many and (x.dtype.kind != "f" or largest == smallest):
+        narrow = False  # a dark picture
+    one_sided = many and low < -width / 20 and smallest >= 0
+    if not (beyond or narrow or one_sided):
+        return ""
+    return f"holds {smallest:g}..{largest:g}, the training part {low:g}..{high:g}"
+
+
+def names(values: Iterable[Any], where: str) -> tuple[str, ...]:
+    """Names as text, whatever array or list they come in: bytes are UTF-8.
+
+    Raises ValueError for bytes that are no UTF-8, and for what is no list of names.
+    """
+    values = np.asarray(values)
+    if values.ndim != 1:
+        raise ValueError(f"{where} must be a list of names, got an array of shape {list(values.shape)}")
+    try:
+        return tuple(str(name, "utf-8") if isinstance(name, bytes) else str(name) for name in values.tolist())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} holds bytes that are no UTF-8 ({error}); write them as text") from None
