@@ -174,10 +174,10 @@ X, Y = numbered(20), np.arange(20) % 2
         ({"x": X, "y": Y[:, None]}, r"y must be integers of shape \[N\], got int64 \[20, 1\]"),
         ({"x": X, "y": Y / 2}, "y must be integers"),
         ({"x": X, "y": Y * 0}, "fewer than two classes"),
-        ({"x": X.astype(int), "y": Y}, r"x must be uint8 or float, got int64; use .astype\('uint8'\)"),
+        ({"x": X.astype(int), "y": Y}, r"x must be uint8, uint16 or float, got int64 of 0..19; use"),
         ({"x": np.where(X == 3, np.nan, X), "y": Y}, "x holds NaN"),
         ({"x": X.astype(object), "y": Y}, "x as a plain array .*allow_pickle"),
-        ({"x": X[:2], "y": Y[:2]}, "leaves none to train"),
+        ({"x": X[:2], "y": Y[:2]}, "leaves none to test on"),
     ],
 )
 def test_npz_errors_name_the_trouble(save, arrays, message):

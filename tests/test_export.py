@@ -105,14 +105,28 @@ def test_export_writes_the_facts_beside_the_artifact(tmp_path, monkeypatch):
         return jnp.tensordot(x.astype(jnp.float32), variables["params"]["w"], 3)[:, None] * jnp.ones((1, 2))
 
     trained = model.Model(
-        apply, variables, (2, 2, 1), "uint8", ("cat", "dog"), {"space": "none"}, "classification", no_carry
+        apply,
+        variables,
+        (2, 2, 1),
+        "uint8",
+        ("cat", "dog"),
+        {"space": "none"},
+        "classification",
+        no_carry,
+        "last",
+        (0.0, 240.0),
     )
     monkeypatch.setattr(model, "load", lambda path: trained)
     written = model.export(tmp_path)
     assert [path.name for path in written] == ["weights.npz", "arch.json", "model.jax", "model.json"]
     facts = json.loads((tmp_path / "export" / "model.json").read_text())
     assert facts["names"] == ["cat", "dog"]
+    assert facts["units"] == "pixels 0..255 as they are in the training data, not scaled; [B, H, W, C]"
+    assert facts["trained_on"] == [0.0, 240.0]
     assert facts["inputs"] == [{"shape": ["b", 2, 2, 1], "dtype": "uint8"}]
     exported = jax.export.deserialize((tmp_path / "export" / "model.jax").read_bytes())
     x = np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1)
     np.testing.assert_allclose(exported.call(x), apply(variables, x))
+    for bad in (x.astype(np.int32), x / 255, x[:, :1]):
+        with pytest.raises(ValueError, match="mismatch"):
+            exported.call(bad)

@@ -1,6 +1,7 @@
 """The loop of searches by gradients on a toy network: resuming anywhere gives the uninterrupted search, bit for bit."""
 
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,19 @@ import pytest
 from tools.toy_search_network import toy_network
 
 from nasjax.drive import learn as learning
+from nasjax.experiments.families import gradients_run
 from nasjax.learners.darts import darts
 from nasjax.learners.descent import Sgd
 from nasjax.store.checkpoint import RunError
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.batches import paired
+from nasjax.train.losses import judged
+from nasjax.train.passes import validation
 from nasjax.train.step import Data
 from nasjax.types import Stages
 
+KEY = jax.random.key(1)
 METRICS = ("train_loss", "val_loss", "absent")
 
 
@@ -50,6 +55,10 @@ def stages():
         return {"seen": 0.0 if i == 0 else round(float(state.alpha["normal"][0, 0]), 6)}
 
     return Stages(facts, lambda i, facts: learners[i])
+
+
+def first(batches):
+    return batches.batch(KEY, batches.shuffle(KEY, 0), 0)
 
 
 def search(path, stages, batches, stop=None):
@@ -143,6 +152,45 @@ def test_batches_cover_an_epoch_once_and_validate_everything(batches):
     assert sum(float(weight.sum()) for *_, weight in valid) == 24
     first, second = (np.asarray(batches.batch(key, order, t)["val"][0]) for t in (0, 1))
     assert len(np.unique(first[:, 0, 0, 0])) == 8 and not np.array_equal(first, second)
+
+
+def test_every_validation_sample_counts_once_whatever_the_batch(batches):
+    """24 samples: sizes that divide them, that do not, that exceed them, and that several devices must share."""
+    network = toy_network()
+    choice = jax.tree.map(jnp.ones_like, darts(network, epochs=1).init(KEY, first(batches)).alpha)
+    variables = network.init(KEY, choice, first(batches)["train"][0])
+    validate = validation(network, judged, 1)
+    found = []
+    for given, size, count in ((batches, None, 3), (batches, 16, 2), (batches, 99, 1)):
+        parts = list(given.valid(size))
+        assert len(parts) == count and len({x.shape for x, *_ in parts}) == 1
+        assert sum(float(weight.sum()) for *_, weight in parts) == 24
+        found.append(validate(variables["params"], variables["batch_stats"], choice, parts))
+    np.testing.assert_allclose(found, [found[0]] * 3, rtol=1e-5)
+    shared = paired(data(), TASK, batch_size=20, cfg=Augment("none"), devices=5)
+    for size, shape, weights in ((None, 20, [20, 4]), (24, 25, [24])):
+        parts = list(shared.valid(size))
+        assert [(len(x), len(y), float(weight.sum())) for x, y, weight in parts] == [(shape, shape, w) for w in weights]
+
+
+def test_a_derived_cells_figure_does_not_depend_on_the_searchs_batch(batches):
+    """20 of 24 samples once were all that counted with a batch of 20."""
+    network = toy_network()
+    state = darts(network, epochs=1, devices=1).init(KEY, first(batches))
+    found = []
+    for size in (8, 20):
+        parts = types.SimpleNamespace(
+            batches=paired(data(), TASK, batch_size=size, cfg=Augment("none")),
+            networks=lambda stage, facts: network,
+            inherit=lambda state: state.params,
+            choice=lambda state: state.alpha,
+            discrete=lambda tree, facts, mixed: mixed,
+        )
+        end = types.SimpleNamespace(stage=0, facts=None, state=state)
+        found += gradients_run.accuracies(parts, end, [{}])
+        assert gradients_run.accuracies(parts, end, [{}], most=3) == found[-1:]  # no batch is smaller
+    assert found[0] == found[1]
+    assert (found[0] * 24) % 1 == pytest.approx(0, abs=1e-5)
 
 
 def test_a_batch_larger_than_a_part_is_refused():

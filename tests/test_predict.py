@@ -2,6 +2,7 @@
 
 import csv
 import json
+import types
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from nasjax.commands.configuration import record_of
 from nasjax.data.dataset import DataConfig, load, resize
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.tasks.classification import TASK
+from nasjax.tasks.images import read_images
 
 SPACE = ConvChain(2, 2, (1, 3), (3,), (2, 4))
 
@@ -113,6 +115,43 @@ def test_a_model_of_floats_reads_arrays_of_floats(floats, tmp_path):
     np.testing.assert_allclose(read(file)[2], p, atol=2e-5)
 
 
+def test_a_network_takes_what_it_was_trained_on(workdir, floats, digits):
+    """By `Model.apply`, jitted or not: another type, rank, size or number of channels is one line."""
+    found, x = model.load(workdir), digits.valid.x[:2]
+    for bad, message in (
+        (x.astype(np.int32), "x is int32, not uint8"),
+        (x.astype(np.float32), "x is float32, not uint8"),
+        (x[..., 0], r"x is \[N, 8, 8\], not \[N, 8, 8, 1\]"),
+        (x[:, :6], r"x is \[N, 6, 8, 1\]"),
+        (x.repeat(3, -1), r"x is \[N, 8, 8, 3\]"),
+    ):
+        for apply in (found.apply, jax.jit(found.apply)):
+            with pytest.raises(ValueError, match=message):
+                apply(found.variables, bad)
+    of_floats = model.load(floats)
+    with pytest.raises(ValueError, match="x is uint8, not float32"):
+        of_floats.apply(of_floats.variables, x)
+    with pytest.warns(UserWarning, match=r"x holds 0\.\.1000, the training part .* is it in the same units\?"):
+        of_floats.apply(of_floats.variables, np.linspace(0, 1000, 64, dtype=np.float32).reshape(1, 8, 8, 1))
+
+
+def test_arrays_in_other_units_are_asked_about(floats, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(1).normal(size=(20, 8, 8, 1)) * 255)
+    with pytest.raises(ValueError, match=r"x holds .* the training part .*--set data\.same_units=true"):
+        commands.predict(floats, tmp_path / "x.npz", tmp_path)
+    assert commands.predict(floats, tmp_path / "x.npz", tmp_path, same_units=True)
+
+
+def test_arrays_have_their_channels_where_those_of_the_training_had(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3)).astype(np.uint8)
+    network = types.SimpleNamespace(shape=(8, 8, 3), dtype="uint8", channels="first", range=(0.0, 255.0))
+    np.savez(tmp_path / "first.npz", x=x.transpose(0, 3, 1, 2))
+    np.savez(tmp_path / "last.npz", x=x)
+    np.testing.assert_array_equal(read_images(tmp_path / "first.npz", network)[1], x)
+    with pytest.raises(ValueError, match=r"x must be uint8 \[N, 3, 8, 8\], got uint8 \(30, 8, 8, 3\)"):
+        read_images(tmp_path / "last.npz", network)
+
+
 def write(name):
     """Bad inputs by name, as functions of a folder; each returns what --input is."""
 
@@ -210,9 +249,12 @@ def test_the_command(workdir, digits, tmp_path, capsys):
     flags = ["nasjax", "--mode=predict", f"--workdir={workdir}", "--compile_cache=off"]
     assert launch.main([*flags, f"--input={tmp_path}/x.npz"]) == 0
     assert capsys.readouterr().out.strip() == f"{workdir}/predict/predictions.csv"
+    assert launch.main([*flags, f"--input={tmp_path}/x.npz", "--set=data.same_units=true"]) == 0
+    capsys.readouterr()
     for more, message in (
         ([f"--input={tmp_path}/none.png"], "no such file or folder"),
         ([], "--input=FILE|FOLDER belongs to --mode=predict, which needs it"),
+        ([f"--input={tmp_path}/x.npz", "--set=data.resize=8"], "--set data.resize has no effect with --mode=predict"),
     ):
         assert launch.main([*flags, *more]) == 2
         told = capsys.readouterr().err.splitlines()

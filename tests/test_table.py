@@ -55,6 +55,13 @@ def test_benchmark_layout(save):
     assert all(column.dtype == np.float32 for column in rows[:3])
 
 
+def test_names_and_cells_may_be_bytes(save):
+    of_bytes = load_table(save(benchmark(op_names=np.array(SPACE.ops, "S"))), SPACE)
+    np.testing.assert_array_equal(of_bytes.fitness, load_table(save(benchmark()), SPACE).fitness)
+    cells = np.array(SPACE.ops, "S")[ROWS]
+    np.testing.assert_array_equal(load_table(save(plain(arch=cells)), SPACE).known, True)
+
+
 def test_columns_scale_and_percent_are_options(save):
     path = save(benchmark(params=np.arange(27) * 1000))
     chosen = load_table(path, SPACE, fitness="params", cost=COST, result=FITNESS, cost_scale=0.5, percent=False)

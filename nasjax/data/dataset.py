@@ -102,7 +102,7 @@ def load(config: DataConfig, told: Callable[[str], None] | None = None) -> Datas
     _refuse_idle(config, pool.x.ndim == 4, source)
     if not source.test and not source.test_size:
         raise ValueError(
-            f"{config.name}: a part of {len(pool.y)} samples leaves none to test on; give more, or x_test and y_test"
+            f"{config.name}: a set of {len(pool.y)} samples leaves none to test on; give more, or x_test and y_test"
         )
     order = _order(config, len(pool.y))
     rest = order[source.test_size :]
@@ -191,7 +191,9 @@ def load_test(config: DataConfig, told: Callable[[str], None] | None = None) -> 
         return _take(config, part, np.arange(len(part.y)))
     pool, size = source.pool(), source.test_size + (source.valid_size if config.seed_protocol else 0)
     if not size:
-        raise ValueError(f"{config.name}: {len(pool.y)} samples leave none to test on; give more, or x_test and y_test")
+        raise ValueError(
+            f"{config.name}: a set of {len(pool.y)} samples leaves none to test on; give more, or x_test and y_test"
+        )
     part = _take(config, pool, _order(config, len(pool.y))[:size])
     _tell_of_masks("test", part, told)
     return part
