@@ -44,7 +44,7 @@ def test_what_is_known_without_reading():
     for name in ("nuclei", "nuclei_folder"):
         assert catalog.source(name).task == "segmentation"
         assert default_augment(name) == Augment("none", flip=True, rotate=True, colour=0.2)
-    assert default_augment("digits") == Augment("pad", 1, False) and default_augment("cifar10") == Augment()
+    assert default_augment("digits") == Augment("pad", flip=False) and default_augment("cifar10") == Augment()
 
 
 def save(path, pixels, mode=None):

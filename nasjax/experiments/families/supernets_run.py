@@ -112,8 +112,8 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"][:count]
     if len(rows) < count:
         raise ValueError(f"retrain.sample={count}, but {path} has {len(rows)} trials; search first, or sample fewer")
-    require_suited(config.retrain_recipe.augment, experiment.data.train.x.shape[1:], "retrain_recipe.augment")
     network = experiment.shared.network(dropout=config.retrain_dropout, dtype=config.retrain_recipe.dtype)
+    require_suited(config.retrain_recipe.augment, experiment.data.train.x.shape[1:], "retrain_recipe.augment")
     evaluator = trained_alone(network, resident(experiment.data), task, recipe=config.retrain_recipe)
     key = jax.random.fold_in(jax.random.key(config.seed), 2)
     settings = [as_json(config.retrain_recipe), config.retrain_dropout, experiment.facts["dataset"]]
