@@ -152,6 +152,16 @@ def test_arrays_have_their_channels_where_those_of_the_training_had(tmp_path):
         read_images(tmp_path / "last.npz", network)
 
 
+def test_files_are_in_the_units_of_the_training_too(tmp_path):
+    """A network of digits 0..16 would read the pixels of a file, 0..255, as far too bright."""
+    network = types.SimpleNamespace(shape=(8, 8, 1), dtype="uint8", channels="last", range=(0.0, 16.0))
+    Image.fromarray(np.full((8, 8), 250, np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: holds 250\.\.250, the training part 0\.\.16"):
+        read_images(tmp_path, network)
+    network.range = (0.0, 100.0)  # of dark pictures; this one is bright
+    assert read_images(tmp_path / "a.png", network)[1].max() == 250
+
+
 def write(name):
     """Bad inputs by name, as functions of a folder; each returns what --input is."""
 

@@ -44,7 +44,8 @@ def other_units(x: np.ndarray, low: float, high: float) -> str:
     if not width or not x.size:
         return ""
     smallest, largest = range_of(x)
-    beyond = largest > high + width or smallest < low - width or smallest < low - width / 4 < low >= 0
+    room = width if x.dtype.kind == "f" else (_OWN - 1) * width  # pixels of bright pictures are pixels
+    beyond = largest > high + room or smallest < low - room or smallest < low - width / 4 < low >= 0
     narrow = largest - smallest < width / (_OWN if many else _ONE)
     if not many and (x.dtype.kind != "f" or largest == smallest):
         narrow = False  # a dark picture

@@ -52,7 +52,13 @@ def open_images(source: Path, model: Any) -> tuple[list[str], Iterator[np.ndarra
         raise ValueError(
             f"--input={source}: this model was trained on {model.dtype} arrays; give --input=FILE.npz with x"
         )
-    return [path.name for path in files], (read_image(path, model.shape[2]) for path in files)
+
+    def read(path: Path) -> np.ndarray:
+        image = read_image(path, model.shape[2])
+        _require_units(f"--input={path}:", image[None], model)
+        return image
+
+    return [path.name for path in files], map(read, files)
 
 
 def read_images(source: Path, model: Any) -> tuple[list[str], np.ndarray]:
@@ -85,8 +91,10 @@ def _arrays(source: Path, model: Any) -> np.ndarray:
         raise (error if "NaN" in str(error) else ValueError(other)) from None
     if other_form(x, model.dtype, model.shape):
         raise ValueError(other)
-    if model.range is not None and (reason := other_units(x, *model.range)):
-        raise ValueError(
-            f"--input={source}: x {reason}; give it in the same units, or say that it is: --set data.same_units=true"
-        )
+    _require_units(f"--input={source}: x", x, model)
     return x
+
+
+def _require_units(what: str, x: np.ndarray, model: Any) -> None:
+    if model.range is not None and (reason := other_units(x, *model.range)):
+        raise ValueError(f"{what} {reason}; give it in the same units, or say that it is: --set data.same_units=true")
