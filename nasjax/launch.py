@@ -120,6 +120,7 @@ def _names() -> str:
 
 def _run(given: flags.FlagValues, argv: list[str]) -> int:
     from nasjax import commands
+    from nasjax.runtime import jax_settings
 
     if given.mode not in MODES:
         raise ValueError(f"unknown mode {given.mode!r}; choose from {', '.join(MODES)}")
@@ -139,6 +140,7 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         from nasjax.store import plugin
 
         digest = plugin.use(given.plugin)
+    jax_settings.check()
     first = _join(given)
     _compile_cache(given.compile_cache)
     config, workdir = _settings(given, workdirs, digest)
@@ -146,9 +148,7 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         print(json.dumps(commands.inspect(config, given.arch)))
     elif given.mode == "search":
         if getattr(config, "workers", 0):
-            import jax
-
-            jax.config.update("jax_platforms", "cpu")  # the accelerator is the workers'
+            jax_settings.stay_off_accelerators()
         command = shlex.join(["python", "-m", "nasjax.launch", *argv[1:]])
         found = commands.search(config, workdir, command, progress=first, changed_plugin=given.changed_plugin)
         _tell(first, found.lines)

@@ -16,6 +16,7 @@ import numpy as np
 from nasjax.building.counting import count
 from nasjax.nets.own import own_network, plain
 from nasjax.spaces.site_space import values_of
+from nasjax.train.compiling import options
 from nasjax.train.step import example
 from nasjax.types import Builder, Built, Masked, Network, PyTree, Signature, carries_state
 
@@ -59,10 +60,11 @@ def own_builder(
             lambda variables, choice, x, **options: whole.apply(variables, arch, x, **options),
         )
 
-    @functools.lru_cache(maxsize=256)
+    @functools.lru_cache(maxsize=64)  # as many as `evaluators.child_exact` keeps programs of
     def built(text: str, signature: Signature) -> Built:
         arch = space.decode(json.loads(text))
         network = network_of(arch, signature)
+        network = network._replace(init=_at_once(network.init))
         params, macs, outputs = guard(count)(network, example(network, signature))
         _check_outputs(outputs, signature, network)
         return Built(
@@ -89,6 +91,17 @@ def own_builder(
         named=named,
         masked=masked if traced else None,
     )
+
+
+def _at_once(init: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """`init` as one program, which goes with the network: of single operations JAX keeps one for every new shape."""
+    program = functools.cache(lambda: jax.jit(init, compiler_options=options()))
+
+    def begin(key: jax.Array, choice: Any, x: PyTree) -> PyTree:
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, choice, x)))
+        return init(key, choice, x) if traced else program()(key, choice, x)
+
+    return begin
 
 
 def _source_of(function: Callable[..., Any] | None) -> str:

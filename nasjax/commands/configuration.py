@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
+from nasjax.runtime import jax_settings
 from nasjax.settings import as_json, from_json
 from nasjax.store import plugin, workdir
 
@@ -63,12 +64,17 @@ def record_of(config: Any, more: dict[str, Any]) -> dict[str, Any]:
         "method": config.method,
         "preset": config.preset,
         "seed": config.seed,
-        **workdir.environment(),
+        **environment(),
         **({"registered": own} if (own := _registered(config)) else {}),
         **more,
         "config": as_json(config),
     }
     return json.loads(json.dumps(whole))
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and JAX's settings of this process."""
+    return {**workdir.environment(), "jax": jax_settings.recorded()}
 
 
 def default_workdir(config: Any) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nasjax import catalog
-from nasjax.commands.configuration import defaults_of, record_of
+from nasjax.commands.configuration import defaults_of, environment, record_of
 from nasjax.commands.inspection import arch_of, built_of
 from nasjax.commands.searching import Record, report, watch_of
-from nasjax.runtime import hosts
+from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json
 from nasjax.store import checkpoint, plugin, workdir
@@ -52,6 +52,7 @@ def retrain(
     from nasjax.drive.retrain import Job, finished
     from nasjax.drive.retrain import retrain as train
 
+    jax_settings.check()
     path, watch = Path(path), watch_of(progress, on_record)
     method = catalog.method(config.method)
     if config.looked_up:
@@ -90,6 +91,8 @@ def retrain(
         form = task.signature(data)
         builts = [built_of(config, tree, form) for tree in trees]
         facts = {"data": as_json(config.data), "plugin": config.plugin}
+        if unusual := jax_settings.unusual():
+            facts["jax"] = unusual
 
         def formed(tree: dict[str, Any], changes: dict[str, Any]) -> Built:
             return built_of(config.formed(changes), tree, form)
@@ -114,7 +117,7 @@ def retrain(
             result |= {
                 "dataset": {"name": data.name, "train": len(job.final.train.y), "sha256": data.sha256},
                 "published": method.published(config),
-                **workdir.environment(),
+                **environment(),
             }
             _save(config, task, job.final, winner, folder, path, result, watch)
         report([path])

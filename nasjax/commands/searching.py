@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
-from nasjax.commands.configuration import defaults_of, from_tree, record_of
-from nasjax.runtime import hosts
+from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
+from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json
 from nasjax.store import plugin, workdir
@@ -45,6 +45,7 @@ def search(
       ValueError: wrong settings, data not found, or a workdir that is not this run's.
       RunError: the run cannot continue (full disk), or every candidate failed.
     """
+    jax_settings.check()
     path, watch = Path(path), watch_of(progress, on_record)
     experiment = catalog.method(config.method).make(config)
     with _workers(config, path, experiment, watch.say) as (runtime, facts), ExitStack() as held:
@@ -116,7 +117,7 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
     config = from_tree(tree)
     experiment = catalog.method(config.method).make(config)
     assert experiment.evaluator is not None
-    facts = {**experiment.facts(), **workdir.environment()}
+    facts = {**experiment.facts(), **environment()}
     work = worker(experiment.evaluator(), Path(path), experiment.describe(), experiment.refuse)
 
     def published(task: Any) -> Any:

@@ -20,6 +20,7 @@ from nasjax.types import Built, Key, Network, PyTree, Signature, Task
 
 _AHEAD = 2  # programs compiled before they are needed
 _KEPT = 64  # programs kept for architectures that come again
+_FORGET = 32  # programs after which JAX forgets their traces
 
 
 def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_weights: bool = False) -> Train:
@@ -37,6 +38,7 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
       its program. Programs are kept for plans that come again; the learning rate is an argument of them.
     """
     programs: OrderedDict[Any, Future[Run]] = OrderedDict()
+    since = 0  # programs compiled since JAX's caches were cleared
 
     def compiled(built: Built) -> Run:
         network = network_of(built, recipe)
@@ -45,9 +47,11 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
         return stepwise(train, recipe, train.start(variables), None, data, task)
 
     def program(pool: ThreadPoolExecutor, built: Built) -> Future[Run]:
+        nonlocal since
         plan = built.plan
         if plan not in programs or programs[plan].cancelled():
             programs[plan] = pool.submit(compiled, built)
+            since += 1
         programs.move_to_end(plan)
         while len(programs) > _KEPT:
             programs.popitem(last=False)
@@ -63,6 +67,7 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
         return reared(key, child, signature, recipe, fit, keep_weights=keep_weights)
 
     def train(key: Key, children: Sequence[Child], width: int) -> list[Outcome]:
+        nonlocal since
         pool = ThreadPoolExecutor(1, "compile")
         try:
             outcomes = []
@@ -72,6 +77,9 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
             return outcomes
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            if since >= _FORGET:  # what is kept of traces would grow for thousands of networks
+                since = 0
+                jax.clear_caches()
             _return_memory()
 
     return train

@@ -60,7 +60,7 @@ def vmapped(
         begin = compile_lowered(jax.jit(jax.vmap(start)).lower(keys, archs))
         state = jax.eval_shape(jax.vmap(start), keys, archs)
         run = jax.jit(jax.vmap(train.run, (0, 0, 0, 0, None, None, None)), donate_argnums=1)
-        lowered = run.lower(keys, state, archs, jnp.zeros(count), data, jnp.int32(0), jnp.int32(0))
+        lowered = run.lower(keys, state, archs, jnp.zeros(count, jnp.float32), data, jnp.int32(0), jnp.int32(0))
         return train, begin, compile_lowered(lowered, thorough=carries_state(network.carry))
 
     def attempt(key: Key, children: Sequence[Child], size: int) -> list[Outcome]:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.nets.initial import draws
 from nasjax.nets.numerics import cast, precision
 from nasjax.ops.collective import sample_keys
 from nasjax.ops.conv import conv2d
@@ -32,13 +33,12 @@ def initialise(key: Key, shapes: PyTree, dtype: Any) -> PyTree:
     kinds = [path[-1].key for path, _ in leaves]
     fans = [_fan_in(kind, leaf.shape) for kind, (_, leaf) in zip(kinds, leaves, strict=True)]
     sizes = [leaf.size if fan else 0 for fan, (_, leaf) in zip(fans, leaves, strict=True)]
-    draws: Any = jax.random.uniform(key, (sum(sizes),), dtype, -1.0, 1.0)
-    traced = isinstance(draws, jax.core.Tracer)
-    draws, xp = (draws, jnp) if traced else (np.asarray(draws), np)
+    drawn = draws(jax.random.uniform, key, sum(sizes), dtype, -1.0, 1.0)
+    xp: Any = jnp if isinstance(drawn, jax.core.Tracer) else np
     values = []
     for kind, fan, (_, leaf), end in zip(kinds, fans, leaves, np.cumsum(sizes).tolist(), strict=True):
         if fan:
-            values.append(draws[end - leaf.size : end].reshape(leaf.shape) * fan**-0.5)
+            values.append(drawn[end - leaf.size : end].reshape(leaf.shape) * fan**-0.5)
         else:
             values.append(xp.full(leaf.shape, float(kind in ("gamma", "var")), dtype))
     return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(value, dtype) for value in values])

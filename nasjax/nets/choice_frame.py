@@ -14,6 +14,7 @@ import numpy as np
 
 from nasjax.nets.cell_parts import Mode
 from nasjax.nets.choice_blocks import Step, apply_step
+from nasjax.nets.initial import draws
 from nasjax.spaces.choice_chain import ChoiceChain
 from nasjax.spaces.choice_plan import ChoicePlan
 from nasjax.types import Key, PyTree
@@ -68,7 +69,7 @@ def initialise(key: Key, space: ChoiceChain, shapes: PyTree, dtype: Any) -> PyTr
             for kind, size in zip(kinds, sizes, strict=True)
         ]
     )
-    normal = np.asarray(jax.random.normal(key_normal, (int(drawn.sum()),), dtype))
+    normal = np.asarray(draws(jax.random.normal, key_normal, int(drawn.sum()), dtype))
     values = []
     for kind, (_, shape), size, end in zip(kinds, leaves, drawn.tolist(), np.cumsum(drawn).tolist(), strict=True):
         if not size:

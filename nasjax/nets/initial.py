@@ -8,6 +8,9 @@ among those of its source, and the word (tap, output channel).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,8 +60,19 @@ def kernels(key: Key, names: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) ->
     ).astype(np.uint32)
     ends = np.cumsum([np.prod(shape) for shape in shapes])
     padded = np.pad(flat, [(0, -len(flat) % _CHUNK), (0, 0)])
-    draws = np.concatenate([_chunk(key, part) for part in padded.reshape(-1, _CHUNK, 3)])
-    return [part.reshape(shape) for part, shape in zip(np.split(draws[: len(flat)], ends[:-1]), shapes, strict=True)]
+    found = np.concatenate([_chunk(key, part) for part in padded.reshape(-1, _CHUNK, 3)])
+    return [part.reshape(shape) for part, shape in zip(np.split(found[: len(flat)], ends[:-1]), shapes, strict=True)]
+
+
+def draws(draw: Callable[..., jax.Array], key: Key, size: int, dtype: Any, *limits: float) -> Any:
+    """`size` numbers of draw(key, shape, dtype, *limits), e.g. `jax.random.normal`; on the host unless `key` is traced.
+
+    A power of two is drawn, and the rest dropped: networks of a size never seen before compile nothing. JAX's own
+    generator draws the same first numbers whatever comes after them.
+    """
+    if isinstance(key, jax.core.Tracer):
+        return draw(key, (size,), dtype, *limits)
+    return np.asarray(draw(key, (1 << max(size - 1, 0).bit_length(),), dtype, *limits))[:size]
 
 
 @jax.jit

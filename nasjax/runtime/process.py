@@ -18,6 +18,7 @@ from multiprocessing.connection import wait as ready_of
 from pathlib import Path
 from typing import Any
 
+from nasjax.runtime.jax_settings import handed_on
 from nasjax.runtime.pool import Message, pool
 from nasjax.types import Runtime
 
@@ -73,7 +74,11 @@ def process(begin: Callable[..., Any], arguments: tuple[Any, ...], *, workers: i
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **memory(workers)},
+                env={
+                    **handed_on(os.environ),
+                    "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                    **memory(workers),
+                },
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )

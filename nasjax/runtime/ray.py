@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from nasjax.runtime.actor import Actor, Driver, unlike, versions
+from nasjax.runtime.jax_settings import handed_on
 from nasjax.runtime.pool import Message, pool
 from nasjax.runtime.process import log_of, memory
 from nasjax.types import Failure, Runtime, Status, one_line
 
 _STORE = 2**28  # bytes of shared memory of a Ray that we start: only tasks and results pass through it
 _ANSWER_S = 10.0  # for an address to answer
+_PREFIXES = ("JAX_", "XLA_", "LIBTPU_", "NVIDIA_TF32_")  # of variables that decide what JAX computes
 _PATIENCE_S = 60.0  # after which a worker that has not begun is worth a line
 
 
@@ -303,7 +305,7 @@ def _reached(address: str) -> None:
 
 def environment(gpus: float) -> dict[str, str]:
     """Variables of a worker: the driver's that concern JAX, its module path, and a share of a GPU's memory."""
-    chosen = {name: value for name, value in os.environ.items() if name.startswith(("JAX_", "XLA_"))}
+    chosen = handed_on({name: value for name, value in os.environ.items() if name.startswith(_PREFIXES)})
     installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
     paths = [path for path in map(os.path.abspath, filter(None, sys.path)) if not _within(path, installed)]
     if 0 < gpus < 1:

@@ -141,6 +141,15 @@ def _compare(path: Path, old: dict[str, Any], new: dict[str, Any], may_change: t
             f"{path} holds a run with other settings ({'; '.join(changed)}); "
             "give it the same settings or another --workdir"
         )
+    jax = [record.get("jax", {}) for record in (old, new)]  # which an older version did not write
+    if all(jax) and (changed := differences(jax[0]["numbers"], jax[1]["numbers"])):
+        raise ValueError(
+            f"{path} was begun under other settings of JAX ({'; '.join(changed)}), which change every number; go on "
+            "under the same ones (jax.config.update, or variables in capitals), or choose another --workdir"
+        )
     begun = [{name: record.get(name) for name in ("versions", "device", "machine")} for record in (old, new)]
+    if all(jax):
+        for record, one in zip(begun, jax, strict=True):
+            record |= one["others"]
     if changed := differences(begun[0], begun[1]):
         print(f"warning: {path} was begun elsewhere or with other versions ({'; '.join(changed)})", file=sys.stderr)

@@ -20,7 +20,7 @@ from nasjax.ops.parts import part_of, with_part
 from nasjax.train.compiling import options
 from nasjax.train.passes import KEPT, Call, compile_ahead, evaluated, now, record, reverse
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, cast, descent, first_nan, pieces_of, pipeline_programs, rate_now
+from nasjax.train.step import Data, at_rest, cast, descent, first_nan, pieces_of, pipeline_programs, rate_now
 from nasjax.types import Array, Key, Network, PyTree, Task, carries_state
 
 
@@ -208,15 +208,13 @@ def _shapes(params: PyTree) -> Any:
 
 @functools.lru_cache(maxsize=KEPT)
 def _at_rest(recipe: Recipe, shapes: Any) -> PyTree:
-    """The optimiser's state before the first step: zeros on the host, where no size compiles a program."""
+    """A part's `step.at_rest`."""
     params: PyTree = {"/".join(path): jax.ShapeDtypeStruct(shape, dtype) for path, shape, dtype in shapes}
     if not params:
         return ()
 
-    def init(params: PyTree) -> PyTree:
-        return optax.chain(*descent(recipe, params)).init(ravel_pytree(params)[0])
-
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(init, params))
+    optimiser = optax.chain(*descent(recipe, params))
+    return at_rest(optimiser, jax.eval_shape(lambda params: ravel_pytree(params)[0], params))
 
 
 def _move(

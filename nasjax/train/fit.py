@@ -57,16 +57,17 @@ def stepwise(
     else:
         update = _divided(train, devices)
     validate = compile_lowered(jax.jit(train.validate, donate_argnums=0).lower(state, choice, data, t))
+    epoch_steps = train.epoch_steps  # `run` must not hold `train`: JAX keeps the traces of functions that live
 
     def run(
         key: Key, state: TrainState, choice: Any, rate: jax.Array, data: Data, begin: jax.Array, end: jax.Array
     ) -> TrainState:
         for step in range(int(begin), int(end)):
             t = jnp.int32(step)
-            if step % train.epoch_steps == 0:
-                state = state._replace(order=shuffle(key, jnp.int32(step // train.epoch_steps)))
+            if step % epoch_steps == 0:
+                state = state._replace(order=shuffle(key, jnp.int32(step // epoch_steps)))
             state = update(state, choice, rate, *batch(key, state.order, t, data), t)
-            if (step + 1) % train.epoch_steps == 0:
+            if (step + 1) % epoch_steps == 0:
                 state = validate(state, choice, data, t)
         return state
 

@@ -141,8 +141,6 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
     moving = epoch_steps * recipe.epochs  # steps that move the weights
     steps = moving + epoch_steps * recipe.refresh_epochs
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(like))
-    restore_params = ravel_pytree(blank["params"])[1]
-    restore_rest = ravel_pytree(_without_params(blank))[1]
     clip = [optax.clip_by_global_norm(recipe.clip)] if recipe.clip else []
     optimiser = optax.chain(*clip, *descent(recipe, blank["params"]))
     fresh = network.carry(min(recipe.batch_size, train_size))
@@ -153,21 +151,25 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
 
     def start(variables: PyTree) -> TrainState:
         params = _ravel(variables["params"])
+        zeros: Any = np.zeros  # from the host no shape compiles a program
         state = TrainState(
             params=params,
             rest=_ravel(_without_params(variables)),
-            optimiser=optimiser.init(params),
-            order=jnp.zeros(train_size, jnp.int32),
+            optimiser=at_rest(optimiser, params),
+            order=zeros(train_size, np.int32),
             carry=fresh,
-            train_loss=jnp.zeros(recipe.epochs, jnp.float32),
-            valid_metric=jnp.zeros(recipe.epochs, jnp.float32),
-            step=jnp.int32(0),
-            nan_epoch=jnp.int32(0),
+            train_loss=zeros(recipe.epochs, np.float32),
+            valid_metric=zeros(recipe.epochs, np.float32),
+            step=zeros((), np.int32),
+            nan_epoch=zeros((), np.int32),
         )
-        return jax.tree.map(jnp.copy, state)  # no buffer twice: `run` may be given them to consume
+        if _traced(state):
+            return jax.tree.map(jnp.asarray, state)
+        # No buffer twice: `run` may be given them to consume.
+        return jax.tree.map(lambda leaf: jnp.array(np.asarray(leaf)), state)
 
     def variables(state: TrainState) -> PyTree:
-        return {"params": restore_params(state.params), **restore_rest(state.rest)}
+        return {"params": _parted(state.params, blank["params"]), **_parted(state.rest, _without_params(blank))}
 
     def call(variables: PyTree, choice: Any, x: PyTree, carry: PyTree, **options: Any) -> tuple[PyTree, PyTree, PyTree]:
         """Outputs, what is carried on, and the variables afterwards."""
@@ -322,12 +324,35 @@ def _decay(recipe: Recipe, params: PyTree) -> optax.GradientTransformation:
     return optax.stateless(lambda grads, weights: grads + recipe.weight_decay * jnp.where(decayed, weights, 0))
 
 
-def _ravel(tree: PyTree) -> jax.Array:
+def _ravel(tree: PyTree) -> Any:
     """As `ravel_pytree`; on the host for concrete arrays, where JAX would compile a program per shape."""
     leaves = jax.tree.leaves(tree)
-    if not leaves or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if not leaves or _traced(leaves):
         return ravel_pytree(tree)[0]
-    return jnp.asarray(np.concatenate([np.ravel(leaf) for leaf in leaves]))
+    return np.concatenate([np.ravel(leaf) for leaf in leaves]).astype(jnp.result_type(*leaves))
+
+
+def _parted(vector: jax.Array, like: PyTree) -> PyTree:
+    """The inverse of `_ravel`."""
+    leaves, tree = jax.tree.flatten(like)
+    sizes = [leaf.size for leaf in leaves]
+    if not leaves:
+        return like
+    traced = _traced(vector)
+    pieces: Any = lax.split(vector, sizes) if traced else np.split(np.asarray(vector), np.cumsum(sizes)[:-1])
+    parted = [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)]
+    if len({leaf.dtype for leaf in leaves}) > 1:
+        parted = [piece.astype(leaf.dtype) for piece, leaf in zip(parted, leaves, strict=True)]
+    return jax.tree.unflatten(tree, parted if traced else map(jnp.asarray, parted))
+
+
+def _traced(tree: PyTree) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def at_rest(optimiser: optax.GradientTransformation, params: PyTree) -> PyTree:
+    """The optimiser's state before the first step: zeros on the host, where no size compiles a program."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(optimiser.init, params))
 
 
 def first_nan(nan_epoch: jax.Array, epoch: jax.Array, value: jax.Array) -> jax.Array:

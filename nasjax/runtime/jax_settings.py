@@ -1,0 +1,70 @@
+"""JAX's own settings: how they reach workers and config.json, and which of them no run can have.
+
+They are those of `jax.config`, in whichever way the user gave them: a variable, `jax.config.update`, a context.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+# They decide which numbers are drawn and how they are rounded: a run goes on only under the same ones.
+_NUMBERS: dict[str, Any] = {  # and their defaults
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+}
+# They change last digits, or where things run: a run that goes on under others warns.
+_OTHERS = ("jax_default_matmul_precision", "jax_platforms", "jax_default_device")
+# Workers have them as well, no record does.
+_HELPS = ("jax_debug_nans", "jax_debug_infs", "jax_numpy_rank_promotion", "jax_log_compiles", "jax_traceback_filtering")
+_FLAGS = "XLA_FLAGS"
+
+_platforms: list[str | None] = []  # that the user asked for, where this process stays off them
+
+
+def check() -> None:
+    """Raises ValueError for settings under which nothing here can run."""
+    if _plain("jax_disable_jit"):
+        raise ValueError("jax_disable_jit is on, under which a training takes hours; set it to False")
+    if (promotion := _plain("jax_numpy_dtype_promotion")) != "standard":
+        raise ValueError(f"jax_numpy_dtype_promotion is {promotion!r}, but networks mix types; set it to 'standard'")
+
+
+def recorded() -> dict[str, Any]:
+    """What config.json and result.json say of this process: "numbers", which must stay the same, and "others"."""
+    others = {name: _plain(name) for name in _OTHERS} | {_FLAGS: os.environ.get(_FLAGS) or None}
+    return {"numbers": {name: _plain(name) for name in _NUMBERS}, "others": others}
+
+
+def unusual() -> dict[str, Any]:
+    """Those of the "numbers" that are not JAX's defaults."""
+    return {name: value for name, usual in _NUMBERS.items() if (value := _plain(name)) != usual}
+
+
+def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """A worker's variables: `environment` with the settings of this process."""
+    values = {name: _plain(name) for name in (*_NUMBERS, *_OTHERS, *_HELPS)}
+    if _platforms:
+        values["jax_platforms"] = _platforms[0]
+    kept = {name: value for name, value in environment.items() if name.lower() not in values}
+    return kept | {name.upper(): str(value) for name, value in values.items() if value is not None}
+
+
+def stay_off_accelerators() -> None:
+    """Leaves accelerators to the workers: this process, which must not have used JAX yet, computes on the CPU."""
+    import jax
+
+    if not _platforms:
+        _platforms.append(_plain("jax_platforms"))
+    jax.config.update("jax_platforms", "cpu")
+
+
+def _plain(name: str) -> Any:
+    """A setting as JSON has it; a device by its platform."""
+    import jax
+
+    value = getattr(jax.config, name, None)
+    return value if isinstance(value, (bool, int, str, type(None))) else str(getattr(value, "platform", value))
