@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 # They decide which numbers are drawn and how they are rounded: a run goes on only under the same ones.
@@ -20,17 +21,35 @@ _NUMBERS: dict[str, Any] = {  # and their defaults
 _OTHERS = ("jax_default_matmul_precision", "jax_platforms", "jax_default_device")
 # Workers have them as well, no record does.
 _HELPS = ("jax_debug_nans", "jax_debug_infs", "jax_numpy_rank_promotion", "jax_log_compiles", "jax_traceback_filtering")
+# Without these nothing runs: the setting, its value, why.
+_NEEDED = (
+    ("jax_enable_x64", False, "networks and searchers compute in 32 bits (see --dtype)"),
+    ("jax_disable_jit", False, "a training without it takes hours"),
+    ("jax_numpy_dtype_promotion", "standard", "networks mix types"),
+)
 _FLAGS = "XLA_FLAGS"
 
 _platforms: list[str | None] = []  # that the user asked for, where this process stays off them
 
 
 def check() -> None:
-    """Raises ValueError for settings under which nothing here can run."""
-    if _plain("jax_disable_jit"):
-        raise ValueError("jax_disable_jit is on, under which a training takes hours; set it to False")
-    if (promotion := _plain("jax_numpy_dtype_promotion")) != "standard":
-        raise ValueError(f"jax_numpy_dtype_promotion is {promotion!r}, but networks mix types; set it to 'standard'")
+    """Raises ValueError for settings under which a run would fail, or would not mean what they say."""
+    names = (*_NUMBERS, *_OTHERS, "jax_disable_jit", "jax_numpy_dtype_promotion")
+    here = {name: _plain(name) for name in names}
+    with ThreadPoolExecutor(1) as other:
+        there = other.submit(lambda: {name: _plain(name) for name in names}).result()
+    for name in names:
+        if here[name] != there[name]:
+            raise ValueError(
+                f"{name} is {here[name]!r} in this thread and {there[name]!r} in those that compile; set it for all by "
+                f'jax.config.update("{name}", ...) and not by a context'
+            )
+    for name, needed, why in _NEEDED:
+        if here[name] != needed:
+            raise ValueError(
+                f'{name} is {here[name]!r}, but {why}; write jax.config.update("{name}", {needed!r}), or '
+                f"{name.upper()}={int(needed) if isinstance(needed, bool) else needed} before the command"
+            )
 
 
 def recorded() -> dict[str, Any]:
