@@ -210,3 +210,70 @@ def problems(case, folder):
 @pytest.mark.parametrize("case", CASES)
 def test_every_setting_reaches_what_uses_it(case, tmp_path):
     assert not list(problems(case, tmp_path))
+
+
+# What reaches more than one receiver: method, what else is set, the setting, and all that it must change.
+SEVERAL = {
+    "darts: seed=5": "drive.learn.learn.key drive.retrain.retrain.job",
+    "spos: seed=5": "drive.learn.learn.key drive.search.search.key drive.retrain.retrain.job",
+    "random: seed=5": "drive.search.search.key drive.retrain.retrain.job",
+    "random: retrain.part=all": "data.dataset.joined.calls",
+    "random: data.split_seed=5": "data.dataset.load.config data.dataset.load_test.config",
+    "random: max_params=9": "refused.why",
+    "random: max_macs=9": "refused.why",
+    "msr_darts: search.score.operator=true": (
+        "learners.msr_darts.derive.score learners.msr_darts.stable_ranks.score learners.msr_darts.msr_darts.score"
+    ),
+    "spos: max_macs=50000": "searchers.topk.topk_evolution.feasible refused.why",
+    "spos: max_params=8000": "searchers.topk.topk_evolution.feasible refused.why",
+    "bn_nas: max_macs=500000": "searchers.topk.topk_evolution.feasible refused.why searchers.additive.best_path.limit",
+    "spos: retrain.sample=1 retrain_dropout=0.5": (
+        "evaluators.path_training.trained_alone.supernet drive.retrain.retrain.job"
+    ),
+    "spos: retrain.sample=1 retrain_recipe.epochs=7": (
+        "evaluators.path_training.trained_alone.recipe drive.retrain.retrain.job"
+    ),
+}
+
+
+def whole(case, assignments, folder):
+    """The calls of all phases, {function: [{parameter: value}]}."""
+    method, space, shared, _ = CASES[case]
+    run = Handover(override(commands.configure(method, space=space), *shared, *assignments), folder)
+    found = {}
+    for n in range(4):
+        for name, calls in run.phase(n).items():
+            found.setdefault(name, []).extend(calls)
+    return found
+
+
+@pytest.mark.parametrize("line", SEVERAL)
+def test_a_setting_reaches_all_that_use_it(line, tmp_path):
+    case, assignments = line.split(": ")
+    *context, setting = assignments.split()
+    found = difference(whole(case, context, tmp_path / "a"), whole(case, [*context, setting], tmp_path / "b"))
+    assert set(SEVERAL[line].split()) <= {f"{name}.{parameter}" for name, parameter in found}
+
+
+def test_what_a_search_by_gradients_ends_in(tmp_path):
+    """The network, the weights and the scores that the derived cell is judged and derived by."""
+    depths = whole("p_darts", ["search.depths=3,4,5"], tmp_path / "a")["nets.darts_search.darts_search"]
+    assert [call["layers"] for call in depths] == ["3", "4", "5", "5"]  # three stages, and the last network again
+    assert "learners.pc_darts.scores" in whole("pc_darts", [], tmp_path / "b")
+    record = whole("msr_darts", [], tmp_path / "c")
+    assert [call["params"] for call in record["validated"]] == [{"best": "True"}] * 2
+    assert [call["batch_statistics"] for call in record["train.passes.validation"]] == ["True"]
+
+
+def test_the_filtered_candidates_are_the_first(tmp_path):
+    record = whole("evolution", ["search.prefilter=0.5"], tmp_path)
+    assert [call["first"] == "None" for call in record["searchers.aging.aging"]] == [True, False]
+
+
+def test_rewards_belong_to_metrics(tmp_path):
+    of = {
+        name: whole(name, [], tmp_path / name)["searchers.reinforce.reinforce"]
+        for name in ("reinforce", "reinforce_rnn")
+    }
+    rewards = {name: str(call["reward"]) for name, (call, *_) in of.items()}
+    assert "cube" in rewards["reinforce"] and "inverse_square_perplexity" in rewards["reinforce_rnn"]

@@ -190,6 +190,14 @@ def toy_network(handover, real, *arguments, **settings):
     return Network(lambda key, choice, x: {"params": {"w": np.zeros(2, np.float32)}, "batch_stats": {}}, None)
 
 
+def judge(handover, real, *arguments, **settings):
+    def validate(params, batch_stats, choice, batches):
+        handover.saw("validated", {"params": params})
+        return 0.5, 0.25
+
+    return validate
+
+
 def scored(handover, real, *arguments, **settings):
     def evaluate(key, proposal, inherited=None):
         n = len(proposal.id)
@@ -233,7 +241,7 @@ STAND_INS = {
     "nasjax.drive.retrain.retrain": train,
     "nasjax.nets.darts_search.darts_search": toy_network,
     "nasjax.nets.tabular_mixed.tabular_mixed": toy_network,
-    "nasjax.train.passes.validation": lambda *given, **settings: lambda *batch: (0.5, 0.5),
+    "nasjax.train.passes.validation": judge,
     "nasjax.learners.curvature.hessian_product": lambda *given, **settings: lambda *at: None,
     "nasjax.learners.curvature.largest_eigenvalue": lambda *given, **settings: 1.0,
     "nasjax.learners.msr_darts.stable_ranks": lambda *given, **settings: {"normal": np.zeros((1, 1))},
@@ -274,7 +282,7 @@ def state_of(config, learner):
             "valid_loss": 0.0,
             "valid_accuracy": 0.0,
         }
-        return types.SimpleNamespace(params={}, batch_stats={}, best_params={}, **some)
+        return types.SimpleNamespace(params={}, batch_stats={}, best_params={"best": True}, **some)
     return learner.init(jax.random.key(0), {"train": (None, None)})
 
 
