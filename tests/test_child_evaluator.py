@@ -9,7 +9,8 @@ from tools.networks import children
 
 from nasjax import commands
 from nasjax.data.dataset import DataConfig, load
-from nasjax.evaluators import child_exact, child_vmap
+from nasjax.evaluators import child, child_exact, child_vmap
+from nasjax.evaluators.children import Curves, Outcome
 from nasjax.nets.conv_chain import conv_chain
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.conv_plan import plan
@@ -18,7 +19,7 @@ from nasjax.train.augment import Augment
 from nasjax.train.fit import resident
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import trainer
-from nasjax.types import Proposal, Status
+from nasjax.types import Built, Proposal, Status
 
 SPACE = ConvChain(
     2, 2, filter_heights=(1, 3), filter_widths=(3,), filter_counts=(2, 4), learning_rates=(0.1, 0.02, 1e38)
@@ -89,6 +90,23 @@ def test_strategies_agree(results, references):
             jax.tree.leaves(artifacts[number]["variables"]), jax.tree.leaves(variables), strict=True
         ):
             np.testing.assert_allclose(kept, expected, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(("sign", "last", "fitness"), [(1, 2, 0.5), (1, 4, 0.9), (-1, 2, -0.3), (-1, 4, -0.1)])
+def test_fitness_is_the_best_of_the_last_epochs(monkeypatch, sign, last, fitness):
+    """Of a metric of which less is better, the smallest."""
+    curve = np.array([0.1, 0.9, 0.5, 0.3], np.float32)
+
+    def exact(*given, **settings):
+        return lambda key, children, width: [Outcome(1.0, Curves(curve, curve, 0)) for _ in children]
+
+    monkeypatch.setattr(child, "exact", exact)
+    task = TASK._replace(metric=TASK.metric._replace(sign=sign))
+    recipe = dataclasses.replace(RECIPE, epochs=4)
+    build = lambda arch: Built({}, 1, 1, None, None)  # noqa: E731
+    evaluator = child.child(build, DATASET, task, recipe=recipe, last_epochs=last)
+    evaluation, _ = evaluator.evaluate(KEY, proposal([0], archs(0)))
+    assert evaluation.fitness.tolist() == [pytest.approx(fitness)]
 
 
 def test_the_order_of_proposals_and_padding_do_not_matter(evaluator, results):

@@ -20,7 +20,7 @@ from nasjax.train.batches import paired
 from nasjax.train.losses import judged
 from nasjax.train.passes import validation
 from nasjax.train.step import Data
-from nasjax.types import Stages
+from nasjax.types import Learner, Stages
 
 KEY = jax.random.key(1)
 METRICS = ("train_loss", "val_loss", "absent")
@@ -120,6 +120,33 @@ def test_resumed_equals_uninterrupted(whole, stages, batches, tmp_path, stop, mo
     assert lines(path) == lines(whole[0])
     for a, b in zip(jax.tree.leaves(end.state), jax.tree.leaves(whole[1].state), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_no_key_comes_twice_and_means_are_of_their_epoch(tmp_path, batches):
+    """A learner that does nothing but tell: keys of starts, steps and epochs; its loss is the number of the step."""
+    keys, steps = [], iter(range(1, 100))
+
+    def saw(key):
+        keys.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
+
+    def init(key, batch):
+        saw(key)
+        return {"epoch": np.int32(0)}
+
+    def step(key, state, batch):
+        saw(key)
+        return state, {"train_loss": np.float32(next(steps))}
+
+    def epoch(key, state, valid):
+        saw(key)
+        done = int(state["epoch"]) + 1
+        return {"epoch": np.int32(done)}, done == 2
+
+    stages = Stages(lambda i, facts, state: {} if i < 2 else None, lambda i, facts: Learner(init, step, epoch))
+    history = lambda stage, facts, state: {}  # noqa: E731
+    learning.learn(jax.random.key(3), stages, batches, workdir=tmp_path, metrics=("train_loss",), history=history)
+    assert len(keys) == len(set(keys)) == 2 * (1 + 2 * (5 + 1))
+    assert [row["train_loss"] for row in lines(tmp_path)] == [3.0, 8.0, 13.0, 18.0]  # of 1..5, 6..10, ...
 
 
 def test_a_finished_search_is_only_read(whole, stages, batches):

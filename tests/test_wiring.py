@@ -7,11 +7,13 @@ import dataclasses
 import fnmatch
 import functools
 import itertools
+import json
 import re
 import typing
 
+import numpy as np
 import pytest
-from tools.handover import METHODS_OWN, Handover, Plain, difference
+from tools.handover import ARRIVED, METHODS_OWN, Handover, Plain, difference
 
 from nasjax import catalog, commands
 from nasjax.settings import override
@@ -23,6 +25,7 @@ CASES = {
     "cells": ("random", "tabular_cell", ("space.edges=3",), "form|truth"),
     "darts of cells": ("darts", "tabular_cell", ("space.edges=3",), "form|truth"),
     "pc_darts of cells": ("pc_darts", "tabular_cell", ("space.edges=3",), "form|truth|search"),
+    "topk of chains": ("topk", "choice_chain", (), "search"),
     "spos of cells": ("spos", "tabular_cell", ("space.edges=3",), "form|truth"),
 }
 for _name in ("random", "reinforce", "topk"):
@@ -34,6 +37,8 @@ NAMES = ("method", "preset", "plugin")  # nothing to change alone
 SILENT = {
     "reinforce_rnn: search.depth_first": "cell trees have no depth",
     "p_darts: search.layers": "the stages have depths",
+    "topk: search.mutation_rate": "chains of convolutions mutate a decision, not every gene at a rate",
+    "msr_darts: space.none": "it has no weights to judge",
     "msr_darts: search.adam": "there are no architecture parameters",
 }
 
@@ -68,7 +73,7 @@ WITH = {
     "random: search.depth_*": (("search.depth_first=2",), None),
     "reinforce: search.depth_first": ((), "1"),
     "reinforce: search.reward": ((), "fitness"),
-    "topk: search.[mc]*s": ((), "3"),
+    "topk*: search.[mc]*s": ((), "3"),
     "p_darts: search.depths": ((), "3,4,4"),
     "p_darts: search.operators": ((), "8,6,3"),
     "p_darts: search.dropout": ((), "0.0,0.4,0.6"),
@@ -101,7 +106,8 @@ WITH = {
 def changed(base, run, phases):
     """The first phase in which two runs differ: the parameters that do, and the calls of the second."""
     for n in phases:
-        if found := difference(base.phase(n), run.phase(n)):
+        found = difference(base.phase(n), run.phase(n))
+        if any(name.startswith(ARRIVED) for name, _ in found):
             return found, run.phase(n)
     return set(), {}
 
@@ -221,6 +227,7 @@ SEVERAL = {
     "random: data.split_seed=5": "data.dataset.load.config data.dataset.load_test.config",
     "random: max_params=9": "refused.why",
     "random: max_macs=9": "refused.why",
+    "evolution: inherit=false": "evaluators.child.child.inherit evaluators.child.child.keep_weights",
     "msr_darts: search.score.operator=true": (
         "learners.msr_darts.derive.score learners.msr_darts.stable_ranks.score learners.msr_darts.msr_darts.score"
     ),
@@ -262,12 +269,33 @@ def test_what_a_search_by_gradients_ends_in(tmp_path):
     assert "learners.pc_darts.scores" in whole("pc_darts", [], tmp_path / "b")
     record = whole("msr_darts", [], tmp_path / "c")
     assert [call["params"] for call in record["validated"]] == [{"best": "True"}] * 2
+    (outcome,) = record["outcome"]  # the second that is judged is the derived cell
+    assert (outcome["search_accuracy"], outcome["fitness"]) == ("0.25", "0.5")
     assert [call["batch_statistics"] for call in record["train.passes.validation"]] == ["True"]
 
 
 def test_the_filtered_candidates_are_the_first(tmp_path):
-    record = whole("evolution", ["search.prefilter=0.5"], tmp_path)
-    assert [call["first"] == "None" for call in record["searchers.aging.aging"]] == [True, False]
+    """Others for another seed."""
+    seeds = [whole("evolution", ["search.prefilter=0.5", f"seed={n}"], tmp_path / str(n)) for n in range(2)]
+    firsts = [[call["first"] for call in record["searchers.aging.aging"]] for record in seeds]
+    assert [first == "None" for first in firsts[0]] == [True, False] and firsts[0][1] != firsts[1][1]
+
+
+def test_scores_and_accuracies_of_paths_that_are_trained_alone(tmp_path):
+    """Those of another recipe are trained anew."""
+    before = None
+    for epochs in (3, 4):
+        whole("spos", ["retrain.sample=2", f"retrain_recipe.epochs={epochs}"], tmp_path)
+        lines = [json.loads(line) for line in (tmp_path / "retrain/standalone.jsonl").read_text().splitlines()]
+        assert [(line["score"], line["accuracy"]) for line in lines] == [(0.5, 0.0)] * 2
+        settings = {line["settings"] for line in lines}
+        assert len(settings) == 1 and settings != before
+        before = settings
+
+
+def test_paths_are_judged_by_the_weights_at_the_end(tmp_path):
+    (call,) = whole("spos", [], tmp_path)["evaluators.supernet.inherited_accuracy"]
+    assert call["variables"] == Plain()({"params": {"trained": np.float32(1)}, "batch_stats": {}})
 
 
 def test_rewards_belong_to_metrics(tmp_path):

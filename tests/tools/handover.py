@@ -28,6 +28,7 @@ from nasjax.drive.learn import Progress
 from nasjax.drive.recorded import Summary
 from nasjax.evaluators.table import Table
 from nasjax.experiments.families import true_results
+from nasjax.learners.one_shot import OneShotState
 from nasjax.settings import as_json
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.types import Evaluation, Evaluator, Network, Status, Watch
@@ -122,6 +123,7 @@ class Handover:
     def _make(self):
         true_results._table.cache_clear()  # another run may have read the table
         self.experiment = catalog.method(self.config.method).make(self.config)
+        self.saw("experiment", {"run": self.experiment.run})
 
     def _facts(self):
         if getattr(self.config, "workers", 0):
@@ -134,7 +136,8 @@ class Handover:
     def _run(self):
         (self.path / "supernet").mkdir(parents=True, exist_ok=True)
         outcome = self.experiment.run(self.path, Watch(), None)
-        self.saw("outcome", {"metric": outcome.metric, "best": outcome.best and outcome.best["fitness"]})
+        found = outcome.best or {}
+        self.saw("outcome", {"metric": outcome.metric, **{n: found.get(n) for n in ("fitness", "search_accuracy")}})
 
     def _retrain(self):
         if self.config.looked_up:
@@ -187,13 +190,16 @@ def train(handover, real, job, workdir, watch):
 
 
 def toy_network(handover, real, *arguments, **settings):
-    return Network(lambda key, choice, x: {"params": {"w": np.zeros(2, np.float32)}, "batch_stats": {}}, None)
+    def init(key, choice, x):
+        return {"params": {"w": np.zeros(2, np.float32)}, "batch_stats": {}}
+
+    return Network(init, lambda *given: (real, arguments, settings))  # it is never applied, but it differs as they do
 
 
 def judge(handover, real, *arguments, **settings):
     def validate(params, batch_stats, choice, batches):
         handover.saw("validated", {"params": params})
-        return 0.5, 0.25
+        return 0.5, 0.25 * len(handover.calls["validated"])
 
     return validate
 
@@ -254,6 +260,13 @@ STAND_INS = {
     "nasjax.runtime.process.process": no_workers,
     "nasjax.runtime.ray.ray": no_workers,
 }
+# Where a setting has arrived: in what runs, or in a call for its own sake. What others return must get there first.
+ARRIVED = (
+    *("experiment", "learner", "evaluator", "facts", "refused", "epoch", "outcome", "validated"),
+    *("drive.", "data.dataset.", "runtime.", "train.passes.", "learners.stopping.", "learners.curvature."),
+    *("learners.p_darts.derive", "learners.msr_darts.derive", "learners.msr_darts.stable_ranks"),
+    *("evaluators.path_training.", "evaluators.zero_cost.", "evaluators.table.load_table", "searchers.additive."),
+)
 UNRECORDED = {"progress", "ticking"}  # they show
 # What tells nothing of the numbers: who is told, where, and all settings as config.json has them.
 NO_NEWS = {
@@ -275,7 +288,8 @@ def state_of(config, learner):
     """The learner's state before any step, or where networks have none here, what the search reads of it."""
     if hasattr(config, "supernet"):
         scores = np.zeros((config.space.layers, len(config.space.operators) + 1), np.float32)
-        return types.SimpleNamespace(params={}, batch_stats={}, scores=scores, tau=np.float32(0))
+        none = {name: np.float32(0) for name in ("momentum", "step", "epoch", "tau", "settled")}
+        return OneShotState(params={"trained": np.float32(1)}, batch_stats={}, scores=scores, **none)
     if config.method == "msr_darts":
         some = {
             "choice": dict.fromkeys(("normal", "reduce"), np.ones((14, 4))),
@@ -358,6 +372,9 @@ def _wrapped(real, name):
         if sys._getframe(1).f_globals.get("__name__", "").startswith(CALLERS):
             given = signature.bind(*arguments, **settings).arguments
             handover.saw(name.removeprefix("nasjax."), {**parameters, **given})
+            if "refuse" in given:  # limits, as a function of settings that say nothing of themselves
+                for params, macs in ((10**9, 0), (0, 10**9)):
+                    handover.saw("refused", {"why": given["refuse"]({"params": params, "macs": macs})})
         return (functools.partial(stand_in, handover, real) if stand_in else real)(*arguments, **settings)
 
     return call
