@@ -11,7 +11,7 @@ import pytest
 from nasjax.drive import search as drive
 from nasjax.drive.work import worker
 from nasjax.report.workdir import read
-from nasjax.runtime.inline import inline
+from nasjax.runtime.inline import inline, left_behind, within
 from nasjax.searchers.random import random_search
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.store import checkpoint
@@ -142,6 +142,17 @@ def test_every_candidate_failing_is_a_run_error(tmp_path):
 
 def test_other_budgets(tmp_path):
     assert run(tmp_path / "cost", budget=Budget(cost_s=5.0)).trials == 12  # the round that reaches it is the last
+
+
+def test_what_takes_longer_than_it_may_is_left_behind():
+    go = threading.Event()
+    assert within(None, lambda: 7) == within(60, lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        within(60, lambda: 1 // 0)
+    with pytest.raises(TimeoutError, match=r"took longer than 0\.05 s"):
+        within(0.05, lambda: go.wait(60))
+    assert left_behind()
+    go.set()
 
 
 class Hung:

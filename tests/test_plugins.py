@@ -18,6 +18,7 @@ from tools.commands import forget_own, rows
 
 import nasjax
 from nasjax import catalog, commands, launch
+from nasjax.data.dataset import DataConfig, load, load_test
 from nasjax.store import plugin
 from nasjax.types import Space
 
@@ -394,6 +395,63 @@ def test_data_that_do_not_fit_are_one_line(tmp_path, capsys, load, expected):
     (tmp_path / "mine.py").write_text(f"import nasjax\nnasjax.register(data='d', load={load})\n")
     assert command(f"--plugin={tmp_path}/mine.py", "--method=random", "--dataset=d", f"--workdir={tmp_path}/run") == 2
     assert re.search(expected, capsys.readouterr().err)
+
+
+def masked(y, y_test=None, names=("nucleus",)):
+    x = np.zeros((12, 4, 4, 3), np.uint8)
+    arrays = {"x": x, "y": y, "class_names": names} | ({} if y_test is None else {"x_test": x, "y_test": y_test})
+    nasjax.register(data="masked", load=lambda folder: arrays, data_task="segmentation")
+    config = DataConfig("masked")
+    return load(config), load_test(config)
+
+
+HALF = np.tile(np.arange(2, dtype=np.uint8), (12, 4, 2))[..., None]  # 0 and 1
+
+
+@pytest.mark.parametrize(
+    "y",
+    [HALF, HALF * 255, HALF > 0, HALF.astype("int64") * 255, HALF[..., 0], HALF.astype("float64"), HALF[..., 0] > 0],
+)
+def test_masks_of_equal_meaning_are_equal(y):
+    data, test = masked(y)
+    for part in (data.train, data.valid, test):
+        assert part.y.shape == (*part.x.shape[:3], 1) and part.y.dtype in (np.uint8, np.float32)
+        np.testing.assert_array_equal(part.y, HALF[: len(part.y)])
+    soft, _ = masked(HALF * np.float32(0.5))
+    assert soft.train.y.max() == 0.5
+
+
+@pytest.mark.parametrize(
+    ("y", "y_test", "expected"),
+    [
+        (HALF * np.float32(255), None, "y holds values from 0 to 255, .* 0..1: divide it by 255"),
+        (HALF * 2.0 - 1, None, "y holds values from -1 to 1, .* write 0 for background"),
+        (np.where(HALF, 1.0, np.nan), None, "y holds NaN or infinite values"),
+        (np.where(HALF, np.inf, 0.0), None, "y holds NaN or infinite values"),
+        (HALF * 1.001, None, "y holds values from 0 to 1.001"),
+        (HALF.astype("int32") * 2 - 1, None, "y holds -1, 1; write 0"),
+        (HALF * 3, None, "y holds 0, 3; write 0"),
+        (np.arange(192, dtype=np.uint8).reshape(HALF.shape), None, "y holds 0, 1, 2, 3, 4, 5, ...; write 0"),
+        (HALF, HALF * 2, "y_test holds 0, 2; write 0"),
+        (HALF * 255, HALF * 2.0, "y_test holds values from 0 to 2"),
+        (HALF * 0, None, "y holds nothing but background"),
+        (HALF * 0 + 1, None, "y holds nothing but foreground"),
+        (HALF[:, :3], None, r"y must be \[12, 4, 4, 1\], .*got \[12, 3, 4, 1\]"),
+        (HALF.repeat(2, -1), None, r"y must be .*got \[12, 4, 4, 2\]"),
+        (HALF.astype(str), None, "y must hold numbers"),
+    ],
+)
+def test_masks_whose_meaning_is_not_known_are_refused(y, y_test, expected):
+    with pytest.raises(ValueError, match=f"--dataset=masked: {expected}"):
+        masked(y, y_test)
+
+
+@pytest.mark.parametrize("y", [np.full((6, 3), 4), np.full((6, 3), -1), np.zeros((6, 3)), np.zeros((6, 2), int)])
+def test_tokens_number_the_words(y):
+    arrays = {"x": np.zeros((6, 3), int), "y": y, "class_names": ["<eos>", "<unk>", "a", "b"]}
+    nasjax.register(data="words", load=lambda folder: arrays, data_task="language")
+    with pytest.raises(ValueError, match=r"--dataset=words: y: y (holds tokens from .* 0..3|must be tokens)"):
+        load(DataConfig("words"))
 
 
 def test_a_policy_chooses_every_site():

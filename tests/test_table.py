@@ -1,12 +1,14 @@
 """Tables: both layouts of file, every error on one line, and the evaluator that looks results up."""
 
+from contextlib import nullcontext
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tools.real_data import TABLE
 
-from nasjax.evaluators.table import COST, FITNESS, RESULT, load_table, table
+from nasjax.evaluators.table import COST, FITNESS, RESULT, check_accuracies, load_table, table
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.types import Proposal, Status
 
@@ -95,6 +97,10 @@ def test_the_unit_is_said_and_never_guessed(save, values):
         rows = load_table(path, SPACE, **options)
         np.testing.assert_array_equal(rows.fitness[at], expected)
         np.testing.assert_array_equal(rows.result[at], expected)
+    for percent in (True, False):
+        said = load_table(path, SPACE, percent=percent)
+        with nullcontext() if said.fitness.max() <= 1 else pytest.raises(ValueError, match=r"accuracy is .*=true if"):
+            check_accuracies(said, path)
     known = load_table(save(benchmark(**{FITNESS: ends, RESULT: ends})), SPACE)
     np.testing.assert_array_equal(known.fitness[at], percents)
     np.testing.assert_array_equal(known.result[at], percents)

@@ -155,6 +155,16 @@ def table(space: TabularCell, table: Table) -> Evaluator:
     return Evaluator(evaluate)
 
 
+def check_accuracies(table: Table, path: str | os.PathLike[str], setting: str = "table.percent") -> None:
+    """Raises ValueError where an accuracy is above 1, so that its unit was said wrongly; `setting` is what said it."""
+    highest = max(float(np.nanmax(column, initial=0.0)) for column in (table.fitness, table.result))
+    if highest > 1:
+        raise ValueError(
+            f"{path}: with the unit that was said an accuracy is {highest:.0%}; write --set {setting}=true if the "
+            "column holds percents, or choose another column"
+        )
+
+
 def _is_percent(name: str) -> bool | None:
     """Whether a column's name says percent (true) or fraction (false); None = neither."""
     if _BENCHMARK.fullmatch(name):

@@ -9,6 +9,7 @@ Minutes: demo about 2 on two CPU cores. Expected: on NAS-Bench-201 93.92 +- 0.30
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
 from nasjax.experiments.families.prefilter import best_random, require_images
+from nasjax.runtime.inline import within
 from nasjax.searchers.aging import aging
+from nasjax.store.checkpoint import RunError
 from nasjax.types import Experiment, Outcome, Runtime, Signature, Watch
 
 published = base.published
@@ -73,7 +76,11 @@ def make(config: CandidateConfig) -> Experiment:
         return experiment(config, searcher, kept=search.population)
 
     def filtered(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
-        first = best_random(config, search.prefilter, search.population, path, watch)
+        try:
+            chosen = functools.partial(best_random, config, search.prefilter, search.population, path, watch)
+            first = within(config.wall_s, chosen)
+        except TimeoutError as error:
+            raise RunError(f"scoring random candidates {error} (wall_s); one may hang while it is built") from error
         return evolution(first).run(path, watch, runtime)
 
     if not search.prefilter:

@@ -18,6 +18,7 @@ from nasjax.building.meaning import of_functions
 from nasjax.building.own import own_builder
 from nasjax.data.npz import arrays_source, images
 from nasjax.data.sources import DataSource, Source, Split
+from nasjax.data.targets import meant
 from nasjax.data.units import names
 from nasjax.experiments.families import candidates, candidates_run
 from nasjax.settings import as_json
@@ -168,7 +169,7 @@ def _data_source(name: str, load: Callable[..., Any], task: str) -> DataSource:
             return arrays_source(plain, f"--dataset={name}", config.channels)
         return _any_source(name, arrays, config.channels if task == "segmentation" else "")
 
-    return DataSource(open_, task, folder=True, arrays=True)
+    return DataSource(lambda config: meant(open_(config), task, f"--dataset={name}"), task, folder=True, arrays=True)
 
 
 def _form(arrays: Any) -> str:

@@ -71,6 +71,34 @@ def inline(work: Callable[[Any], Any]) -> Runtime:
     return Runtime(submit, wait, cancel, close, worker=lambda ticket: 0, workers=1, clock=time.monotonic)
 
 
+def within(seconds: float | None, function: Callable[[], Any]) -> Any:
+    """function(), within so many seconds; None = whatever it takes.
+
+    Raises:
+      TimeoutError: it takes longer; it is left behind.
+    """
+    if seconds is None:
+        return function()
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append((function(), None))
+        except Exception as error:
+            found.append((None, error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not found:
+        _LEFT.append(thread)
+        raise TimeoutError(f"took longer than {seconds:g} s")
+    ((result, error),) = found
+    if error is not None:
+        raise error
+    return result
+
+
 def left_behind() -> bool:
     """Whether a task runs that nobody waits for any more: then this process does not end in an orderly way."""
     return any(thread.is_alive() for thread in _LEFT)

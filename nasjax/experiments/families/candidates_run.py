@@ -22,11 +22,11 @@ from nasjax.drive.search import search
 from nasjax.drive.work import Describe, worker
 from nasjax.evaluators.child import child
 from nasjax.evaluators.cost_model import choose_strategy, chunk_size, usable_bytes
-from nasjax.evaluators.table import load_table, table
+from nasjax.evaluators.table import check_accuracies, load_table, table
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.config import closing, dataset_facts, nothing_left, refusal
 from nasjax.experiments.families.true_results import with_truth
-from nasjax.runtime.inline import inline
+from nasjax.runtime.inline import inline, within
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.store import artifacts, workdir
 from nasjax.train.augment import require_suited
@@ -208,6 +208,12 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
     return Problem(evaluator, facts)
 
 
+def longest(config: CandidateConfig) -> float | None:
+    """Seconds that what comes before the candidates may take where it can hang; None = there is no limit of time."""
+    limits = (config.trial_timeout, config.wall_s, config.cost_s)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def _disk(config: CandidateConfig, builts: Sequence[Built], kept: int) -> int:
     """Bytes that inherited weights take at most: `kept` trials, the best, those at work and their parents."""
     limits = [limit for limit in (config.max_params, getattr(config.space, "max_params", None)) if limit]
@@ -222,32 +228,17 @@ def _sample(config: CandidateConfig, build: Callable[[np.ndarray], Built]) -> li
     One that is not built within the limits of time (it may hang) is left out, and after two of them all that follow.
     """
 
-    def attempt(arch: np.ndarray) -> Built | Exception:
-        try:
-            return build(arch)
-        except Exception as error:
-            return error
-
-    limits = [limit for limit in (config.trial_timeout, config.wall_s, config.cost_s) if limit is not None]
-    seconds = min(limits, default=None)
-    runtime, builts, reason, hung = inline(attempt), [], "", set[bytes]()
+    builts, reason, hung = [], "", set[bytes]()
     for arch in np.asarray(jax.jit(jax.vmap(config.space.sample))(jax.random.split(jax.random.key(0), _SAMPLES))):
-        if arch.tobytes() in hung:
+        if len(hung) == 2 or arch.tobytes() in hung:
             continue
-        ticket = runtime.submit(arch)
-        found = runtime.wait(seconds)
-        if not found:
-            runtime.cancel(ticket)
+        try:
+            builts.append(within(longest(config), functools.partial(build, arch)))
+        except ValueError as error:  # this one fails in training too
+            reason = str(error)
+        except TimeoutError as error:
             hung.add(arch.tobytes())
-            reason = f"building took longer than {seconds:g} s"
-            if len(hung) == 2:
-                break
-        elif isinstance(built := found[0][1], ValueError):  # this one fails in training too
-            reason = str(built)
-        elif isinstance(built, Exception):
-            raise built
-        else:
-            builts.append(built)
+            reason = f"building {error}"
     if not builts:
         raise ValueError(f"no network of --space={config.space.name} fits --dataset={config.data.name}: {reason}")
     return builts
@@ -264,6 +255,7 @@ def _tabular(config: CandidateConfig, space: TabularCell) -> Problem:
         cost_scale=names.cost_scale,
         percent=names.percent,
     )
+    check_accuracies(rows, names.path)
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in rows)).hexdigest()
     facts = {
         "dataset": {"name": "table", "path": names.path, "sha256": digest},

@@ -49,7 +49,8 @@ def best_random(config: Any, part: float, number: int, path: Path, watch: Watch)
         lines = [{"genes": a, "params": p, "score": s, "kept": n not in gone} for n, (a, p, s) in columns]
         with checkpoint.writing(path):
             checkpoint.replace_lines(file, lines)
-        watch.say(f"NASWOT: {number} of {len(archs)} random candidates stay ({file})")
+        some = f"; they are {n} different ones" if (n := len(np.unique(archs, axis=0))) < len(archs) else ""
+        watch.say(f"NASWOT: {number} of {len(archs)} random candidates stay ({file}){some}")
     rows = checkpoint.read_lines(file)
     return np.array([row["genes"] for row in rows if row["kept"]], np.int32)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nasjax.drive.rows import scalar_fitness
-from nasjax.evaluators.table import Table, load_table
+from nasjax.evaluators.table import Table, check_accuracies, load_table
 from nasjax.spaces.tabular_plan import TabularPlan
 from nasjax.store import checkpoint
 
@@ -139,4 +139,6 @@ def _table(path: str, space: Any, percent: bool | None) -> tuple[np.ndarray, np.
 
 
 def _loaded(path: str, space: Any, percent: bool | None) -> Table:
-    return load_table(path, space, percent=percent, setting="truth_percent")
+    rows = load_table(path, space, percent=percent, setting="truth_percent")
+    check_accuracies(rows, path, "truth_percent")
+    return rows
