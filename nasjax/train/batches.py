@@ -62,7 +62,7 @@ def paired(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: in
     """
     m = len(data.valid_y)
     if batch_size > m:
-        raise ValueError(f"batch_size={batch_size}, but there are {m} validation images; use fewer")
+        raise ValueError(f"batch_size={batch_size}, but there are {m} validation images; set it to {m} or less")
     shuffle, cut, steps = _pass(data, task, batch_size, cfg, devices)
 
     @jax.jit
@@ -85,7 +85,7 @@ def _pass(
             f"batch_size={batch_size} does not divide among {devices} devices; use a multiple of {devices}"
         )
     if batch_size > n:
-        raise ValueError(f"batch_size={batch_size}, but there are {n} training images; use fewer")
+        raise ValueError(f"batch_size={batch_size}, but there are {n} training images; set it to {n} or less")
     steps = n // batch_size
 
     @jax.jit

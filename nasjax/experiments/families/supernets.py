@@ -245,11 +245,8 @@ def parts(config: OneShotConfig) -> OneShot:
         return judged
 
     metric = task.metric if accuracy else Metric("batch norm score", "plain")
-    facts = {
-        **dataset_facts(data, task),
-        "metric": metric._asdict(),
-        "strategy": f"one supernet on {devices} device(s)",
-    }
+    strategy = f"one supernet on {devices} device(s)"
+    facts = {**dataset_facts(data, task), "metric": metric._asdict(), "strategy": strategy}
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
     searcher, describe = searcher_of(config, shared), with_truth(config, describer(space, shared))
     return OneShot(config, task, data, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts)
