@@ -97,6 +97,9 @@ def main(argv: list[str]) -> int:
     except Exception as error:
         if interrupts:
             return _interrupted()
+        if isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error):  # JAX_PLATFORMS
+            print(f"error: {_one_line(error)}", file=sys.stderr)
+            return 2
         from nasjax.store.checkpoint import RunError
 
         if not isinstance(error, (RunError, OSError)):  # an OSError is a full or vanished disk
@@ -119,6 +122,10 @@ def _names() -> str:
 
 
 def _run(given: flags.FlagValues, argv: list[str]) -> int:
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:  # a variable of JAX's
+        raise ValueError(f"JAX refuses its settings in the environment: {error}") from error
     from nasjax import commands
     from nasjax.runtime import jax_settings
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import enum
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -307,6 +308,20 @@ def one_line(error: BaseException) -> str:
     """An exception as one line of at most 300 characters."""
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}"[:300]
+
+
+@contextmanager
+def afterwards(clean: Callable[[], object]) -> Iterator[None]:
+    """Runs `clean` at the end of the block. Where the block raises, that is what is told, whatever `clean` meets."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            clean()
+        except Exception as second:
+            error.add_note(f"afterwards: {one_line(second)}")
+        raise
+    clean()
 
 
 class Runtime(NamedTuple):

@@ -14,7 +14,7 @@ from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json
 from nasjax.store import plugin, workdir
-from nasjax.types import Experiment, Outcome, Runtime, Watch
+from nasjax.types import Experiment, Outcome, Runtime, Watch, afterwards
 
 Record = Callable[[dict[str, Any]], None]
 
@@ -90,10 +90,8 @@ def _workers(
         from nasjax.runtime.process import process
 
         runtime, facts = process(work_of, arguments, workers=config.workers, logs=logs)
-    try:
+    with afterwards(runtime.close):
         yield runtime, facts
-    finally:
-        runtime.close()
 
 
 def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[dict[str, Any], Callable[[Any], Any]]:
@@ -121,10 +119,8 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
     work = worker(experiment.evaluator(), Path(path), experiment.describe(), experiment.refuse)
 
     def published(task: Any) -> Any:
-        try:
+        with afterwards(publish):
             return work(task)
-        finally:
-            publish()
 
     return facts, published
 
@@ -142,11 +138,13 @@ def watch_of(progress: bool, on_record: Record | None) -> Watch:
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
     """Writes the report at the end, also of a search that failed or was interrupted."""
-    try:
-        yield
-    finally:
+
+    def written() -> None:
         if (path / "trials.jsonl").exists() or (path / "metrics.jsonl").exists():
             report([path])
+
+    with afterwards(written):
+        yield
 
 
 def _opening(config: Any, path: Path, record: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from nasjax.drive.account import Group
 from nasjax.drive.recorded import Recorded, Summary
 from nasjax.drive.rows import Candidate, Describe, Refuse, candidate, rows
 from nasjax.store.checkpoint import RunError
-from nasjax.types import Budget, Failure, Key, PyTree, Runtime, Searcher, Status
+from nasjax.types import Budget, Failure, Key, PyTree, Runtime, Searcher, Status, afterwards
 
 ATTEMPTS = 3  # of a trial whose worker died
 
@@ -139,7 +139,11 @@ def search(
             record(so_far.ended(why, at_work_s() if running else None))
         return bool(why)
 
-    try:
+    def cancel() -> None:
+        for ticket in running:
+            runtime.cancel(ticket)
+
+    with afterwards(cancel):
         while not over():
             free = len(running) < runtime.workers and room() != 0
             group = (waiting.popleft() if waiting else so_far.ask(width)) if free else None
@@ -154,14 +158,14 @@ def search(
                     raise RunError("the searcher found nothing to ask: no architecture keeps to the limits")
                 record(so_far.ended(nothing_left(so_far.account.rows)))
                 break
-    finally:
-        for ticket in running:
-            runtime.cancel(ticket)
     end = summary()
     if end.best is None and (end.trials or end.why):
         why = f"{end.why}, and " if end.why else ""
-        last = f"every candidate failed; the last one: {end.last['error']}" if end.last else "no candidate had returned"
-        raise RunError(f"{why}{last}")
+        failed = [row["error"] for row in so_far.account.rows]  # in the order in which they returned
+        what = f"every candidate failed; the first one: {failed[0]}" if failed else "no candidate had returned"
+        if len(other := set(failed)) > 1:
+            what += f" ({len(other)} different errors: see trials.jsonl)"
+        raise RunError(f"{why}{what}")
     return end
 
 

@@ -9,7 +9,6 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nasjax.nets.cell_parts import Mode
@@ -79,7 +78,7 @@ def initialise(key: Key, space: ChoiceChain, shapes: PyTree, dtype: Any) -> PyTr
             values.append(np.asarray(jax.random.uniform(key_uniform, shape, dtype, -reach, reach)))
         else:
             values.append(normal[end - size : end].reshape(shape) * _deviation(space.family, kind, shape))
-    return jax.tree.map(jnp.asarray, jax.tree.unflatten(tree, values))
+    return jax.tree.map(jax.device_put, jax.tree.unflatten(tree, values))
 
 
 def _deviation(family: str, kind: str, shape: tuple[int, ...]) -> float:

@@ -82,8 +82,9 @@ def stay_off_accelerators() -> None:
 
 
 def _plain(name: str) -> Any:
-    """A setting as JSON has it; a device by its platform."""
+    """A setting as JSON has it: of an enumeration its value, of a device its platform."""
     import jax
 
     value = getattr(jax.config, name, None)
-    return value if isinstance(value, (bool, int, str, type(None))) else str(getattr(value, "platform", value))
+    value = getattr(value, "value", getattr(value, "platform", value))
+    return value if isinstance(value, (bool, int, str, type(None))) else str(value)

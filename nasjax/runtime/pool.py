@@ -93,7 +93,7 @@ def pool(
     places = [_Place(number, _Worker(number)) for number in range(workers)]
     tickets, served, results = itertools.count(), {}, deque()  # type: ignore[var-annotated]
     begun = counted = failed_starts = 0  # counted: how many had been begun when a start last failed
-    first_facts = None
+    first_facts, first_death = None, ""  # of starts that fail in a row
 
     def begin(worker: _Worker) -> None:
         nonlocal begun
@@ -134,7 +134,7 @@ def pool(
 
     def take(place: _Place, message: Message) -> Any:
         """What a worker says; the facts of one that has just become ready, else None."""
-        nonlocal counted, failed_starts, first_facts
+        nonlocal counted, failed_starts, first_facts, first_death
         match message:
             case ("died", why, *preempted):
                 number, ticket, was_ready = place.worker.number, place.ticket, place.worker.ready
@@ -143,9 +143,10 @@ def pool(
                 if ticket is not None:
                     results.append((ticket, lost))
                 if not was_ready and not any(preempted) and place.worker.begun > counted:
+                    first_death = first_death if failed_starts else f"({why}); see {logs.format(number)}"
                     failed_starts, counted = failed_starts + 1, begun
                 if failed_starts >= STARTS:
-                    raise OSError(f"workers die while they start ({why}); see {logs.format(number)}")
+                    raise OSError(f"workers die while they start {first_death}")
             case ("refused", kind, text):
                 raise {"ValueError": ValueError, "FileNotFoundError": FileNotFoundError}.get(kind, OSError)(text)
             case ("ready", facts):

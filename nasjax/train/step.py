@@ -166,7 +166,7 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         if _traced(state):
             return jax.tree.map(jnp.asarray, state)
         # No buffer twice: `run` may be given them to consume.
-        return jax.tree.map(lambda leaf: jnp.array(np.asarray(leaf)), state)
+        return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), may_alias=False), state)
 
     def variables(state: TrainState) -> PyTree:
         return {"params": _parted(state.params, blank["params"]), **_parted(state.rest, _without_params(blank))}
@@ -343,7 +343,7 @@ def _parted(vector: jax.Array, like: PyTree) -> PyTree:
     parted = [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)]
     if len({leaf.dtype for leaf in leaves}) > 1:
         parted = [piece.astype(leaf.dtype) for piece, leaf in zip(parted, leaves, strict=True)]
-    return jax.tree.unflatten(tree, parted if traced else map(jnp.asarray, parted))
+    return jax.tree.unflatten(tree, parted if traced else map(jax.device_put, parted))
 
 
 def _traced(tree: PyTree) -> bool:

@@ -42,6 +42,7 @@ from nasjax.types import (
     Runtime,
     Searcher,
     Watch,
+    afterwards,
 )
 
 _WEIGHT_BYTES = 5  # of a stored weight, with its share of the running statistics
@@ -89,25 +90,25 @@ def experiment(
             so_far = summary
             show(summary)
 
-        try:
-            with progress(budget, metric, watch) as show:
-                so_far = search(
-                    jax.random.key(config.seed),
-                    searcher,
-                    runtime or inline(worker(found().evaluator, path, described(config), refuse)),
-                    workdir=path,
-                    budget=budget,
-                    describe=named(config),
-                    width=width,
-                    nothing_left=nothing_left(config, most),
-                    metrics=metrics,
-                    timeout_s=config.trial_timeout,
-                    on_told=told,
-                    record=watch.record,
-                )
-        finally:  # also of a search that was interrupted
+        def shown() -> None:  # also of a search that was interrupted
             if so_far is not None and so_far.weights is not None:
                 _show_best(config, path, so_far)
+
+        with afterwards(shown), progress(budget, metric, watch) as show:
+            so_far = search(
+                jax.random.key(config.seed),
+                searcher,
+                runtime or inline(worker(found().evaluator, path, described(config), refuse)),
+                workdir=path,
+                budget=budget,
+                describe=named(config),
+                width=width,
+                nothing_left=nothing_left(config, most),
+                metrics=metrics,
+                timeout_s=config.trial_timeout,
+                on_told=told,
+                record=watch.record,
+            )
         return closing(config, path, so_far, metric, not config.looked_up)
 
     return Experiment(
