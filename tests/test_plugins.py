@@ -450,7 +450,7 @@ def test_masks_whose_meaning_is_not_known_are_refused(y, y_test, expected):
 def test_tokens_number_the_words(y):
     arrays = {"x": np.zeros((6, 3), int), "y": y, "class_names": ["<eos>", "<unk>", "a", "b"]}
     nasjax.register(data="words", load=lambda folder: arrays, data_task="language")
-    with pytest.raises(ValueError, match=r"--dataset=words: y: y (holds tokens from .* 0..3|must be tokens)"):
+    with pytest.raises(ValueError, match=r"--dataset=words: y (holds tokens from .* 0..3|must be tokens)"):
         load(DataConfig("words"))
 
 

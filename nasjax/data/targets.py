@@ -18,19 +18,19 @@ def meant(source: Source, task: str, where: str) -> Source:
     """
     outputs = len(source.class_names)
 
-    def part(read: Callable[[], Split], name: str) -> Callable[[], Split]:
+    def part(read: Callable[[], Split], suffix: str) -> Callable[[], Split]:
         checks = {
-            "segmentation": lambda split: masks(split, outputs, f"{where}: {name}"),
-            "language": lambda split: tokens(split, outputs, f"{where}: {name}"),
+            "segmentation": lambda split: masks(split, outputs, f"{where}: y{suffix}"),
+            "language": lambda split: tokens(split, outputs, where, suffix),
         }
         return lambda: checks[task](read())
 
     if task not in ("segmentation", "language"):
         return source
     return source._replace(
-        pool=part(source.pool, "y"),
-        valid=source.valid and part(source.valid, "y_valid"),
-        test=source.test and part(source.test, "y_test"),
+        pool=part(source.pool, ""),
+        valid=source.valid and part(source.valid, "_valid"),
+        test=source.test and part(source.test, "_test"),
     )
 
 
@@ -73,10 +73,10 @@ def masks(part: Split, outputs: int, where: str) -> Split:
     return Split(x, mask if mask.ndim == 4 else mask[..., None])
 
 
-def tokens(part: Split, outputs: int, where: str) -> Split:
+def tokens(part: Split, outputs: int, where: str, suffix: str) -> Split:
     """The part. Raises ValueError unless x and y are windows of tokens [N, T], integers from 0 to below `outputs`."""
     x, y = np.asarray(part.x), np.asarray(part.y)
-    for name, found in (("x", x), ("y", y)):
+    for name, found in ((f"x{suffix}", x), (f"y{suffix}", y)):
         if found.dtype.kind not in "iu" or found.ndim != 2 or found.shape != x.shape or not found.size:
             raise ValueError(
                 f"{where}: {name} must be tokens, integers of shape [N, T] as x; got {found.dtype} {list(found.shape)}"
