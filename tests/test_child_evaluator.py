@@ -109,6 +109,26 @@ def test_fitness_is_the_best_of_the_last_epochs(monkeypatch, sign, last, fitness
     assert evaluation.fitness.tolist() == [pytest.approx(fitness)]
 
 
+def test_a_child_begins_with_what_its_parent_left(monkeypatch):
+    """Of three, one has a parent whose weights there are, one a parent without, one none."""
+    began = []
+
+    def exact(*given, **settings):
+        return lambda key, children, width: [
+            began.append(one.inherit and one.inherit("fresh")) or Outcome(1.0, inherited=0.25 * len(began))
+            for one in children
+        ]
+
+    monkeypatch.setattr(child, "exact", exact)
+    build = lambda arch: Built({}, int(arch[0]), 1, None, None)  # noqa: E731
+    inherit = lambda own, parent, fresh, left: (own.params, parent.params, fresh, left)  # noqa: E731
+    evaluator = child.child(build, DATASET, TASK, recipe=RECIPE, inherit=inherit, keep_weights=True)
+    three = Proposal(np.arange(5, 8), np.array([[5], [6], [7]]), np.array([2, 3, -1]))
+    evaluation, _ = evaluator.evaluate(KEY, three, {2: {"arch": np.array([2]), "variables": "weights"}})
+    assert began == [(5, 2, "fresh", "weights"), None, None]
+    assert evaluation.info["inherited"].tolist() == [0.25, 0.5, 0.75]
+
+
 def test_the_order_of_proposals_and_padding_do_not_matter(evaluator, results):
     evaluation, artifacts = evaluator.evaluate(KEY, proposal([6, -1, 4], archs(0, 1, 0)[[2, 1, 0]]))
     assert set(artifacts) == {4, 6}

@@ -215,7 +215,7 @@ EVALUATORS = [
           "child.built.learning_rate or recipe.learning_rate", "recipe.learning_rate",
           "tests/test_child_evaluator.py"),
     Fault("a child inherits nothing", "evaluators/child.py", "if inherit is None or left is None:", "if True:",
-          "tests/test_net_resolution_graph.py tests/test_task_segmentation.py tests/test_cli_cells.py"),
+          "tests/test_child_evaluator.py -k begins"),
     Fault("diverged children leave weights", "evaluators/child.py",
           "if outcome.curves is not None and not outcome.curves.nan_epoch", "if outcome.curves is not None",
           "tests/test_child_evaluator.py"),

@@ -1,4 +1,4 @@
-"""Runs without numbers: programs are traced instead of compiled, and give zeros. What was run is kept as a digest.
+"""Runs without numbers: programs are traced, not compiled, and give ones, or whole zeros; digests say what was run.
 
 Inside `ghosts()` a training goes through its host loop in milliseconds. Two that keep the same record ran the same
 programs on the same host values (rates, keys), so they cannot end differently; two that differ do.
@@ -45,7 +45,7 @@ class _Ghost:
             _traced[key] = digest.hexdigest(), traced.out_info
         program, shapes = _traced[key]
         self.record.append(str([program, *map(_leaf, leaves)]))
-        return jax.tree.map(_zeros, shapes)
+        return jax.tree.map(_blank, shapes)
 
     def lower(self, *arguments, **settings):
         return self
@@ -54,10 +54,10 @@ class _Ghost:
         return self
 
 
-def _zeros(shape):
+def _blank(shape):
     if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
         return jnp.broadcast_to(jax.random.key(0), shape.shape)
-    return np.zeros(shape.shape, shape.dtype)
+    return np.full(shape.shape, jnp.issubdtype(shape.dtype, jnp.floating), shape.dtype)
 
 
 def _forget():
