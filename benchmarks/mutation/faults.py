@@ -110,7 +110,7 @@ GRADIENTS = [
     Fault("accuracy of search network and derived cell change places", "experiments/families/gradients_run.py",
           "    whole, derived = _validated(", "    derived, whole = _validated(", SEVERAL),
     Fault("the derived cell is judged by running statistics", "experiments/families/gradients_run.py",
-          "classified, batch_statistics=True)", "classified)", SEVERAL),
+          ", batch_statistics=True)", ")", SEVERAL),
     Fault("a Hessian at the wrong batch's weights", "experiments/families/gradients.py",
           "times = product(state.params, state.batch_stats, state.alpha,",
           "times = product(state.momentum, state.batch_stats, state.alpha,", "tests/test_learner_curvature.py"),
@@ -151,7 +151,7 @@ CANDIDATES = [
     Fault("last_epochs is not handed on", "experiments/families/candidates_run.py",
           "        last_epochs=config.last_epochs,\n", "", wiring("random")),
     Fault("a trial's time-out is not handed on", "experiments/families/candidates_run.py",
-          "                    timeout_s=config.trial_timeout,\n", "", wiring("random")),
+          "                timeout_s=config.trial_timeout,\n", "", wiring("random")),
     Fault("the limit of multiply-adds is forgotten", "experiments/families/config.py",
           '(("params", config.max_params), ("macs", config.max_macs))', '(("params", config.max_params),)',
           wiring("random")),
@@ -166,7 +166,7 @@ CANDIDATES = [
     Fault("the prefilter draws the same for every seed", "experiments/families/prefilter.py",
           "jax.random.key(config.seed), number)", "jax.random.key(0), number)", SEVERAL),
     Fault("all seeds are one", "experiments/families/candidates_run.py",
-          "                    jax.random.key(config.seed),\n", "                    jax.random.key(0),\n",
+          "                jax.random.key(config.seed),\n", "                jax.random.key(0),\n",
           SEVERAL),
 ]  # fmt: skip
 
