@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags
 
 from nasjax import catalog
-from nasjax.runtime import xla_flags
+from nasjax.runtime import jax_settings, xla_flags
 
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
     except Exception as error:
         if interrupts:
             return _interrupted()
-        if isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error):  # JAX_PLATFORMS
+        if isinstance(error, RuntimeError) and jax_settings.NO_BACKEND in str(error):
             print(f"error: {_one_line(error)}", file=sys.stderr)
             return 2
         from nasjax.store.checkpoint import RunError
@@ -127,7 +127,6 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
     except ValueError as error:  # a variable of JAX's
         raise ValueError(f"JAX refuses its settings in the environment: {error}") from error
     from nasjax import commands
-    from nasjax.runtime import jax_settings
 
     if given.mode not in MODES:
         raise ValueError(f"unknown mode {given.mode!r}; choose from {', '.join(MODES)}")

@@ -140,6 +140,12 @@ def test_every_candidate_failing_is_a_run_error(tmp_path):
         run(tmp_path / "a", trials=4, toy=Toy(raises=1))
 
 
+def test_of_several_errors_the_first_is_told(tmp_path):
+    errors = iter(("no such layer", "too large", "too large"))
+    with pytest.raises(RunError, match=r"the first one: no such layer \(2 different errors: see trials.jsonl\)"):
+        run(tmp_path / "a", trials=3, width=1, refuse=lambda row: next(errors))
+
+
 def test_other_budgets(tmp_path):
     assert run(tmp_path / "cost", budget=Budget(cost_s=5.0)).trials == 12  # the round that reaches it is the last
 

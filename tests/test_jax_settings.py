@@ -8,6 +8,7 @@ import pytest
 from tools.commands import here
 
 from nasjax.runtime import jax_settings, ray
+from nasjax.runtime.worker import begun
 from nasjax.store import workdir
 from nasjax.types import afterwards
 
@@ -99,6 +100,14 @@ def test_other_settings_that_are_refused(settings):
     settings("jax_disable_jit", True)
     with pytest.raises(ValueError, match="jax_disable_jit is True"):
         jax_settings.check()
+
+
+def test_a_platform_that_is_not_there_is_wrong_usage_in_a_worker_too():
+    def begin():
+        raise RuntimeError(f"{jax_settings.NO_BACKEND} 'foo'")
+
+    (what, kind, text), work = begun(begin, ())
+    assert (what, kind, work) == ("refused", "ValueError", None) and "'foo'" in text
 
 
 def test_the_first_error_is_the_one_told():

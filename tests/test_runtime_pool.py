@@ -1,5 +1,6 @@
 """What runtimes with workers of their own share, with workers that are scripts: late results, deaths, waiting."""
 
+import itertools
 import os
 import sys
 import time
@@ -121,10 +122,12 @@ def test_workers_must_agree():
 
 
 def test_workers_that_die_while_they_start_end_the_run():
+    reasons = itertools.chain(["no memory"], itertools.repeat("what came of it"))  # the first one is told
+
     class Stillborn(Script):
         def __init__(self, number, says):
             super().__init__(number, says)
-            self.inbox = [("died", "no memory")]
+            self.inbox = [("died", next(reasons))]
 
     with pytest.raises(OSError, match=r"workers die while they start \(no memory\); see worker0.log"):
         pool(lambda number: Stillborn(number, None), heard, workers=2, logs="worker{}.log")

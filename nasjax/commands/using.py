@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from nasjax import catalog
+from nasjax.runtime import jax_settings
 
 
 def export(path: str | Path) -> list[Path]:
     """Writes weights (.npz), architecture (.json) and a `jax.export` artifact of the retrained network in `path`."""
     from nasjax.model import export as write
 
+    jax_settings.check()
     return write(Path(path))
 
 
@@ -30,6 +32,7 @@ def predict(
     """
     from nasjax.model import load
 
+    jax_settings.check()
     model = load(path)
     if same_units:
         model = model._replace(range=None)

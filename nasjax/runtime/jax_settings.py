@@ -28,6 +28,7 @@ _NEEDED = (
     ("jax_numpy_dtype_promotion", "standard", "networks mix types"),
 )
 _FLAGS = "XLA_FLAGS"
+NO_BACKEND = "Unable to initialize backend"  # in JAX's RuntimeError where jax_platforms asks for one that is not there
 
 _platforms: list[str | None] = []  # that the user asked for, where this process stays off them
 

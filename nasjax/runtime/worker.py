@@ -12,6 +12,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from nasjax.runtime.jax_settings import NO_BACKEND
 from nasjax.runtime.pool import Message
 from nasjax.types import Failure, Status, one_line
 
@@ -44,8 +45,10 @@ def begun(begin: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Messag
         facts, work = begin(*arguments)
     except Exception as error:
         traceback.print_exc()
-        text = str(error) if isinstance(error, (ValueError, FileNotFoundError)) else one_line(error)
-        return ("refused", type(error).__name__, text), None
+        if isinstance(error, (ValueError, FileNotFoundError)):
+            return ("refused", type(error).__name__, str(error)), None
+        no_backend = isinstance(error, RuntimeError) and NO_BACKEND in str(error)
+        return ("refused", "ValueError" if no_backend else type(error).__name__, one_line(error)), None
     return ("ready", facts), work
 
 
