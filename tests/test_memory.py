@@ -23,6 +23,7 @@ class Mlp(nn.Module):
         return nn.Dense(2)(nn.relu(nn.Dense(self.width)(x.reshape(x.shape[0], -1))))
 
 
+@pytest.mark.slow
 def test_a_network_compiles_its_own_programs_alone(monkeypatch, caplog):
     """Of operations by themselves JAX would keep a program for every new shape."""
     monkeypatch.setattr(child_exact, "_KEPT", 1)
