@@ -42,7 +42,7 @@ def caught(fault: Fault, tree: Path) -> str:
     finally:
         file.write_text(text)
     found = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - |$)", told, re.MULTILINE)
-    return (found[1] if found else "the run ended") if code else ""
+    return (found[1] if found else "a run that did not end") if code else ""
 
 
 def pytest_of(names: list[str], tree: Path) -> tuple[int, str]:
@@ -51,10 +51,12 @@ def pytest_of(names: list[str], tree: Path) -> tuple[int, str]:
     child = SERVER.Process(target=tests, args=(tree, names, told))
     try:
         child.start()
-        child.join()
+        child.join(900)
     finally:
-        child.kill()
-    if child.exitcode not in (0, 1):  # no test, or an error of collecting them
+        if child.pid is not None:
+            child.kill()
+    child.join()
+    if child.exitcode in (4, 5):  # no such test
         raise RuntimeError(told.read_text()[-3000:])
     return child.exitcode, told.read_text()
 
@@ -62,6 +64,7 @@ def pytest_of(names: list[str], tree: Path) -> tuple[int, str]:
 def tests(tree: Path, names: list[str], told: Path) -> None:
     """Runs tests in `tree`, in a process that has the heavy modules but nothing of nasjax yet."""
     assert not any(name.startswith("nasjax") for name in sys.modules)
+    sys.dont_write_bytecode = True  # of a file that changes twice within a second, an old one could be taken
     os.chdir(tree)
     sys.path[:0] = [str(tree)]
     os.environ["PYTHONPATH"] = str(tree)
