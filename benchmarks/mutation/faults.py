@@ -314,13 +314,13 @@ DRIVE = [
           "runtime, facts = process(work_of, arguments, workers=1, logs=logs)", wiring("random")),
     Fault("truth: the smallest cell stands for the largest", "experiments/families/true_results.py",
           "int(np.argmax(np.where(known, sizes, -1)))", "int(np.argmin(np.where(known, sizes, 10**9)))",
-          "tests/test_cli_tabular.py"),
+          "tests/test_true_results.py"),
     Fault("truth: ranks count from the worst", "experiments/families/true_results.py",
           "np.argsort(-np.nan_to_num(results, nan=-np.inf)", "np.argsort(np.nan_to_num(results, nan=np.inf)",
-          "tests/test_cli_tabular.py tests/test_cli_cells.py"),
+          "tests/test_true_results.py"),
     Fault("truth: the best of random draws is their mean", "experiments/families/true_results.py",
           "(below[:-1] ** draws - below[1:] ** draws)", "(below[:-1] - below[1:])",
-          "tests/test_cli_tabular.py tests/test_cli_cells.py"),
+          "tests/test_true_results.py"),
 ]  # fmt: skip
 
 FAULTS = [*SETTINGS, *GRADIENTS, *CANDIDATES, *SUPERNETS, *EVALUATORS, *DRIVE]
