@@ -72,15 +72,17 @@ def test_a_resumed_search_proposes_what_it_would_have(tmp_path, capsys):
     assert "warning" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("blameless", "tries", "status"), [(False, 3, "lost"), (True, 6, "ok")])
+@pytest.mark.parametrize(
+    ("blameless", "tries", "status"),
+    [([False] * 5, 3, "lost"), ([True] * 5, 6, "ok"), ([True] * 4 + [False] * 2, 7, "ok")],
+)
 def test_three_deaths_are_enough_but_for_preemptions(tmp_path, blameless, tries, status):
-    """Trial 1 loses five workers."""
-    attempts = []
+    """Trial 1 loses so many workers."""
+    attempts, left = [], iter(blameless)
 
     def fitness(trial):
-        if trial == 1 and sum(one == 1 for one, _ in attempts) < 6:
-            return Failure(Status.LOST, "gone", blameless=blameless)
-        return 0.5
+        preempted = next(left, None) if trial == 1 else None
+        return 0.5 if preempted is None else Failure(Status.LOST, "gone", blameless=preempted)
 
     end = run(tmp_path, fitness, 2, attempts)
     assert [trial for trial, _ in attempts].count(1) == tries

@@ -90,7 +90,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
 
 
 def test_an_architecture_tried_twice_counts_by_its_better_trial(tmp_path):
-    trials = [("a", 0.9), ("b", 0.8), ("c", 0.7), ("a", 0.1)]
+    trials = [("c", 0.7), ("a", 0.1), ("b", 0.8), ("a", 0.9)]
     rows = [
         {"id": n, "hash": name, "arch": name, "fitness": fitness, "status": "ok"}
         for n, (name, fitness) in enumerate(trials)

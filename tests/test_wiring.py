@@ -224,6 +224,8 @@ SEVERAL = {
     "spos: seed=5": "drive.learn.learn.key drive.search.search.key drive.retrain.retrain.job",
     "random: seed=5": "drive.search.search.key drive.retrain.retrain.job",
     "random: retrain.part=all": "data.dataset.joined.calls",
+    "random: recipe.clip=1.0": "evaluators.child.child.recipe",
+    "random: workers=1 trial_timeout=9": "drive.search.search.timeout_s",
     "random: data.split_seed=5": "data.dataset.load.config data.dataset.load_test.config",
     "random: max_params=9": "refused.why",
     "random: max_macs=9": "refused.why",

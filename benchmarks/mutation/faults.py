@@ -17,7 +17,7 @@ def wiring(case: str) -> str:
     return f"'tests/test_wiring.py::test_every_setting_reaches_what_uses_it[{case}]'"
 
 
-SEVERAL = "tests/test_wiring.py -k 'reaches_all or ends_in or first or rewards or alone'"
+SEVERAL = "tests/test_wiring.py -k 'reaches_all or ends_in or first or rewards or alone or judged'"
 
 
 def receivers(case: str) -> str:
@@ -151,7 +151,7 @@ CANDIDATES = [
     Fault("last_epochs is not handed on", "experiments/families/candidates_run.py",
           "        last_epochs=config.last_epochs,\n", "", wiring("random")),
     Fault("a trial's time-out is not handed on", "experiments/families/candidates_run.py",
-          "                timeout_s=config.trial_timeout,\n", "", wiring("random")),
+          "                timeout_s=config.trial_timeout,\n", "", SEVERAL),
     Fault("the limit of multiply-adds is forgotten", "experiments/families/config.py",
           '(("params", config.max_params), ("macs", config.max_macs))', '(("params", config.max_params),)',
           wiring("random")),

@@ -262,7 +262,7 @@ STAND_INS = {
 }
 # Where a setting has arrived: in what runs, or in a call for its own sake. What others return must get there first.
 ARRIVED = (
-    *("experiment", "learner", "evaluator", "facts", "refused", "epoch", "outcome", "validated"),
+    *("experiment", "learner", "evaluator", "refused", "epoch", "outcome", "validated"),
     *("drive.", "data.dataset.", "runtime.", "train.passes.", "learners.stopping.", "learners.curvature."),
     *("learners.p_darts.derive", "learners.msr_darts.derive", "learners.msr_darts.stable_ranks"),
     *("evaluators.path_training.", "evaluators.zero_cost.", "evaluators.table.load_table", "searchers.additive."),
@@ -278,7 +278,6 @@ NO_NEWS = {
     "record",
     "record_line",
     "watch",
-    "path",
     "workdir",
     "logs",
 }
