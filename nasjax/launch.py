@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
     except Exception as error:
         if interrupts:
             return _interrupted()
-        if isinstance(error, RuntimeError) and jax_settings.NO_BACKEND in str(error):
+        if jax_settings.no_backend(error):
             print(f"error: {_one_line(error)}", file=sys.stderr)
             return 2
         from nasjax.store.checkpoint import RunError

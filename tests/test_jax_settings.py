@@ -104,7 +104,7 @@ def test_other_settings_that_are_refused(settings):
 
 def test_a_platform_that_is_not_there_is_wrong_usage_in_a_worker_too():
     def begin():
-        raise RuntimeError(f"{jax_settings.NO_BACKEND} 'foo'")
+        raise RuntimeError("Unable to initialize backend 'foo'")
 
     (what, kind, text), work = begun(begin, ())
     assert (what, kind, work) == ("refused", "ValueError", None) and "'foo'" in text

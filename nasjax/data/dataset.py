@@ -100,10 +100,8 @@ def load(config: DataConfig, told: Callable[[str], None] | None = None) -> Datas
     source = _open(config)
     pool = source.pool()
     _refuse_idle(config, pool.x.ndim == 4, source)
-    if not source.test and not source.test_size:
-        raise ValueError(
-            f"{config.name}: a set of {len(pool.y)} samples leaves none to test on; give more, or x_test and y_test"
-        )
+    if not source.test:
+        _require_test(config, pool, source.test_size)
     order = _order(config, len(pool.y))
     rest = order[source.test_size :]
     if config.seed_protocol:
@@ -190,13 +188,18 @@ def load_test(config: DataConfig, told: Callable[[str], None] | None = None) -> 
             _require_alike(config, source.pool(), part, "x_test")
         return _take(config, part, np.arange(len(part.y)))
     pool, size = source.pool(), source.test_size + (source.valid_size if config.seed_protocol else 0)
+    _require_test(config, pool, size)
+    part = _take(config, pool, _order(config, len(pool.y))[:size])
+    _tell_of_masks("test", part, told)
+    return part
+
+
+def _require_test(config: DataConfig, pool: Split, size: int) -> None:
+    """Raises ValueError where a test part that is drawn from `pool` would be empty."""
     if not size:
         raise ValueError(
             f"{config.name}: a set of {len(pool.y)} samples leaves none to test on; give more, or x_test and y_test"
         )
-    part = _take(config, pool, _order(config, len(pool.y))[:size])
-    _tell_of_masks("test", part, told)
-    return part
 
 
 def _require_alike(config: DataConfig, pool: Split, part: Split, name: str) -> None:

@@ -128,16 +128,11 @@ def search(
     def over() -> bool:
         """Whether the budget is spent; one of time that is also says so."""
         end = summary()
-        if budget.trials is not None and end.trials >= budget.trials:
-            return True
-        why = ""
-        if budget.wall_s is not None and max(end.wall_s, so_far.now() if running else 0.0) >= budget.wall_s:
-            why = f"wall_s={budget.wall_s:g} seconds are over"
-        elif budget.cost_s is not None and end.cost_s + at_work_s() >= budget.cost_s:
-            why = f"cost_s={budget.cost_s:g} seconds of candidates are spent"
+        wall_s = max(end.wall_s, so_far.now() if running else 0.0)
+        why = _reached(budget, end.trials, wall_s, end.cost_s + at_work_s())
         if why:
             record(so_far.ended(why, at_work_s() if running else None))
-        return bool(why)
+        return why is not None
 
     def cancel() -> None:
         for ticket in running:
@@ -151,7 +146,8 @@ def search(
                 start(group)
             elif running:
                 for ticket, result in runtime.wait() if (left := left_s()) is None else runtime.wait(left):
-                    if ticket not in running or not _spent(budget, summary()):
+                    end = summary()
+                    if ticket not in running or _reached(budget, end.trials, end.wall_s, end.cost_s) is None:
                         ended(ticket, result)
             else:
                 if not summary().trials:
@@ -169,9 +165,12 @@ def search(
     return end
 
 
-def _spent(budget: Budget, summary: Summary) -> bool:
-    return (
-        (budget.trials is not None and summary.trials >= budget.trials)
-        or (budget.wall_s is not None and summary.wall_s >= budget.wall_s)
-        or (budget.cost_s is not None and summary.cost_s >= budget.cost_s)
-    )
+def _reached(budget: Budget, trials: int, wall_s: float, cost_s: float) -> str | None:
+    """The limit that is reached: one of time in words, that of trials as ""; None where none is."""
+    if budget.trials is not None and trials >= budget.trials:
+        return ""
+    if budget.wall_s is not None and wall_s >= budget.wall_s:
+        return f"wall_s={budget.wall_s:g} seconds are over"
+    if budget.cost_s is not None and cost_s >= budget.cost_s:
+        return f"cost_s={budget.cost_s:g} seconds of candidates are spent"
+    return None

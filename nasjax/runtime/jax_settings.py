@@ -28,7 +28,6 @@ _NEEDED = (
     ("jax_numpy_dtype_promotion", "standard", "networks mix types"),
 )
 _FLAGS = "XLA_FLAGS"
-NO_BACKEND = "Unable to initialize backend"  # in JAX's RuntimeError where jax_platforms asks for one that is not there
 
 _platforms: list[str | None] = []  # that the user asked for, where this process stays off them
 
@@ -51,6 +50,11 @@ def check() -> None:
                 f'{name} is {here[name]!r}, but {why}; write jax.config.update("{name}", {needed!r}), or '
                 f"{name.upper()}={int(needed) if isinstance(needed, bool) else needed} before the command"
             )
+
+
+def no_backend(error: BaseException) -> bool:
+    """Whether JAX says with this error that it has no platform that jax_platforms asks for."""
+    return isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error)
 
 
 def recorded() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from nasjax.runtime.jax_settings import NO_BACKEND
+from nasjax.runtime.jax_settings import no_backend
 from nasjax.runtime.pool import Message
 from nasjax.types import Failure, Status, one_line
 
@@ -47,8 +47,8 @@ def begun(begin: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Messag
         traceback.print_exc()
         if isinstance(error, (ValueError, FileNotFoundError)):
             return ("refused", type(error).__name__, str(error)), None
-        no_backend = isinstance(error, RuntimeError) and NO_BACKEND in str(error)
-        return ("refused", "ValueError" if no_backend else type(error).__name__, one_line(error)), None
+        kind = "ValueError" if no_backend(error) else type(error).__name__
+        return ("refused", kind, one_line(error)), None
     return ("ready", facts), work
 
 
