@@ -30,6 +30,7 @@ ASIDE = (
     "seed",
     "plugin",
     "truth",
+    "truth_percent",
     "table",
     "workers",
     "trial_timeout",
