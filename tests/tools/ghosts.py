@@ -61,9 +61,9 @@ def _blank(shape):
 
 
 def _forget():
-    """The library's caches must not keep a ghost, nor a program from before."""
+    """The library's caches must not keep a ghost, nor a program from before. A task is one object and holds none."""
     for name, module in list(sys.modules.items()):
-        if name.startswith("nasjax."):
+        if name.startswith("nasjax.") and not name.startswith("nasjax.tasks."):
             for value in list(vars(module).values()):
                 if getattr(value, "__module__", None) == name and hasattr(value, "cache_clear"):
                     value.cache_clear()
