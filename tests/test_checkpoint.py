@@ -69,6 +69,8 @@ def test_unwritable_folder_is_a_run_error(tmp_path):
 
 def test_lines_survive_a_torn_end(tmp_path):
     file = tmp_path / "trials.jsonl"
+    checkpoint.append_lines(file, [])
+    assert not file.exists()  # as after replace_lines
     checkpoint.append_lines(file, [{"id": i} for i in range(3)])
     with file.open("a") as handle:
         handle.write('{"id": 3, "arc')

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tools.commands import here, killed, replayed, rows, start
 
+from nasjax.commands import configuration
+
 TINY = [
     "--set=space.min_layers=2",
     "--set=space.max_layers=2",
@@ -37,7 +39,7 @@ def test_search_leaves_its_results(searched):
     assert all(row["status"] == "ok" and 0 <= row["fitness"] <= 1 for row in rows(path))
     config = json.loads((path / "config.json").read_text())
     assert config["strategy"] in ("exact", "vmap") and config["dataset"]["sha256"] and config["versions"]["jax"]
-    assert (config["format"], config["task"], config["metric"]["name"]) == (3, "classification", "accuracy")
+    assert (config["format"], config["task"], config["metric"]["name"]) == (configuration.FORMAT, "classification", "accuracy")
     assert config["dataset"].items() >= {"shape": [8, 8, 1], "outputs": 10, "train": 128, "valid": 64}.items()
     best = json.loads((path / "best.json").read_text())
     assert best["fitness"] == max(row["fitness"] for row in rows(path))
@@ -69,6 +71,22 @@ def test_finished_run_prints_its_summary_again(searched):
     code, out, _ = here("--method=reinforce", "--trials=12", f"--workdir={searched[0]}", *TINY)
     assert code == 0 and "12 trials" in out
     assert (searched[0] / "trials.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("written", [one for one in configuration.READ if one != configuration.FORMAT])
+def test_an_older_workdir_is_read_but_never_continued(written, searched, tmp_path):
+    path = tmp_path / "older"
+    shutil.copytree(searched[0], path)
+    config = path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "format": written}))
+    code, _, err = here("--method=reinforce", "--trials=16", f"--workdir={path}", *TINY)
+    assert code == 2 and f"older version of nasjax (format {written})" in err
+    assert rows(path) == rows(searched[0])
+    code, out, err = here("--mode=report", f"--workdir={path}")
+    assert code == 0 and "report.html" in out, err
+    code, out, err = here("--mode=retrain", f"--workdir={path}", "--set=retrain_recipe.epochs=1")
+    assert code == 0 and "accuracy" in out, err
+    assert json.loads(config.read_text())["format"] == written  # so that its search is still known to be older
 
 
 def test_other_settings_in_the_same_workdir_are_refused(searched):

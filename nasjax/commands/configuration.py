@@ -11,7 +11,8 @@ from nasjax.runtime import jax_settings
 from nasjax.settings import as_json, from_json
 from nasjax.store import plugin, workdir
 
-FORMAT = 3  # of config.json; raised when older workdirs can no longer be read
+FORMAT = 4  # of config.json; raised where the same settings come to other numbers, so that no search mixes the two
+READ = (3, FORMAT)  # formats of workdirs whose results can be read: a perplexity of 3 was that of the batch's streams
 
 
 def configure(name: str | None, preset: str | None = None, dataset: str | None = None, space: str | None = None) -> Any:
@@ -28,10 +29,10 @@ def config_of(path: Path, *, changed_plugin: bool = False) -> Any:
     """The settings a workdir was made with. Raises ValueError if it is none."""
     record = workdir.read(path)
     tree = record["config"]
-    if record.get("format") != FORMAT:
+    if record.get("format") not in READ:
         raise ValueError(
             f"{path} was made by nasjax {record.get('versions', {}).get('nasjax', '?')} (format "
-            f"{record.get('format', 1)}); this version reads format {FORMAT}: search again in another --workdir"
+            f"{record.get('format', 1)}); this version reads formats {' and '.join(map(str, READ))}: search again in another --workdir"
         )
     plugin.require(path, tree.get("plugin", ""), changed_plugin)
     if changed_plugin:

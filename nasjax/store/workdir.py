@@ -128,7 +128,10 @@ def _compare_meaning(path: Path, old: dict[str, Any], new: dict[str, Any]) -> No
 
 def _compare(path: Path, old: dict[str, Any], new: dict[str, Any], may_change: tuple[str, ...]) -> None:
     if old.get("format") != new.get("format"):
-        raise ValueError(f"{path} was made by an older version of nasjax; choose another --workdir")
+        raise ValueError(
+            f"{path} was begun by an older version of nasjax (format {old.get('format', 1)}), which computed other "
+            "numbers; choose another --workdir"
+        )
     kept = [{k: v for k, v in record["config"].items() if k not in may_change} for record in (old, new)]
     if kept[0].get("plugin", "") != kept[1].get("plugin", ""):
         raise ValueError(
