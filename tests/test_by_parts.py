@@ -63,6 +63,7 @@ def evaluate(archs, *, recipe=RECIPE, inherited=None, parents=None, **options):
     return evaluator.evaluate(KEY, Proposal(ids, jnp.asarray(np.stack(archs)), parents), inherited)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [{}, {"optimizer": "adam", "learning_rate": 1e-3, "clip": 0.5, "decay_on": "kernels", "rate_per_step": True}],
@@ -79,6 +80,7 @@ def test_part_by_part_is_the_whole(family, more):
             np.testing.assert_allclose(left, right, atol=1e-2 if more else 2e-3)  # Adam: 6 steps of 1e-3, either way
 
 
+@pytest.mark.slow
 def test_a_graph_of_known_parts_compiles_nothing(family):
     parent, children = family
     evaluate([parent, *children[:12]], parts=True)
@@ -127,6 +129,7 @@ def network(arch):
     return build(arch).network(bn_eps=1e-5, dtype="float32")
 
 
+@pytest.mark.slow
 def test_a_grown_child_computes_what_its_parent_computes(grown):
     x = jax.random.normal(KEY, (2, 8, 8, 1))
     for one in grown[:3]:
@@ -136,6 +139,7 @@ def test_a_grown_child_computes_what_its_parent_computes(grown):
         assert 0 < one.share < 1
 
 
+@pytest.mark.slow
 def test_no_new_kernel_is_dead_after_a_step(grown):
     recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=12)
     one = grown[0]

@@ -50,6 +50,7 @@ def results(evaluator):
     return evaluator.evaluate(KEY, proposal([4, 5, 6], archs(0, 1, 0)))
 
 
+@pytest.mark.slow
 def test_what_a_child_reports(results):
     evaluation, _ = results
     curves = evaluation.info["valid_curve"]
@@ -164,6 +165,7 @@ def test_same_call_same_bits(evaluator, results):
     np.testing.assert_array_equal(again.info["valid_curve"], results[0].info["valid_curve"])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_built_or_trained_is_a_failed_trial(monkeypatch):
     tiny = ConvChain(3, 3, filter_heights=(1,), filter_widths=(1,), filter_counts=(2,), pool_after=(0, 1), skips=False)
     small = DATASET._replace(

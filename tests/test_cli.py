@@ -39,7 +39,11 @@ def test_search_leaves_its_results(searched):
     assert all(row["status"] == "ok" and 0 <= row["fitness"] <= 1 for row in rows(path))
     config = json.loads((path / "config.json").read_text())
     assert config["strategy"] in ("exact", "vmap") and config["dataset"]["sha256"] and config["versions"]["jax"]
-    assert (config["format"], config["task"], config["metric"]["name"]) == (configuration.FORMAT, "classification", "accuracy")
+    assert (config["format"], config["task"], config["metric"]["name"]) == (
+        configuration.FORMAT,
+        "classification",
+        "accuracy",
+    )
     assert config["dataset"].items() >= {"shape": [8, 8, 1], "outputs": 10, "train": 128, "valid": 64}.items()
     best = json.loads((path / "best.json").read_text())
     assert best["fitness"] == max(row["fitness"] for row in rows(path))
@@ -49,6 +53,7 @@ def test_search_leaves_its_results(searched):
     assert "trial 12/12: best" in err
 
 
+@pytest.mark.slow
 def test_kill_and_resume_equals_uninterrupted(searched, tmp_path):
     """kill -9 in the middle; the same command again ends with the same trials and the same controller, bit for bit."""
     path = tmp_path / "killed"
@@ -128,6 +133,7 @@ def test_retrain_load_export(searched):
     assert sum(weights[n].size for n in weights if n.startswith("params/")) == result["params"]
 
 
+@pytest.mark.slow
 def test_interrupt_saves_and_says_so(tmp_path):
     path = tmp_path / "run"
     process = start("--method=random", "--trials=400", f"--workdir={path}", *TINY)
@@ -268,6 +274,7 @@ def test_foreign_and_damaged_workdirs(tmp_path):
     assert sorted(p.name for p in (tmp_path / "foreign").iterdir()) == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_nan_learning_rate_is_a_failed_run_with_its_reason(tmp_path):
     path = tmp_path / "run"
     args = ["--method=random", "--trials=4", f"--workdir={path}", *TINY, "--set=recipe.learning_rate=1e30"]
@@ -277,6 +284,7 @@ def test_nan_learning_rate_is_a_failed_run_with_its_reason(tmp_path):
     assert [row["status"] for row in rows(path)] == ["failed"] * 4
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_line(tmp_path):
     """A limit on file sizes stands for the full disk: the write fails in the same place."""
     path = tmp_path / "run"

@@ -83,9 +83,10 @@ COUNTS = {"S1": 2, "S2": 2, "S3": 3, "S4": 2, "own": 3}
 @pytest.mark.parametrize(
     ("method", "subset"),
     [
-        *(("darts", subset) for subset in ("S1", "S2", "S4", "own")),
-        *(("pc_darts", subset) for subset in ("S1", "S3", "own")),
-        *(("p_darts", subset) for subset in ("S3", "own")),
+        *((method, "own") for method in ("darts", "pc_darts", "p_darts")),
+        *(pytest.param("darts", subset, marks=pytest.mark.slow) for subset in ("S1", "S2", "S4")),
+        *(pytest.param("pc_darts", subset, marks=pytest.mark.slow) for subset in ("S1", "S3")),
+        pytest.param("p_darts", "S3", marks=pytest.mark.slow),
     ],
 )
 def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path, monkeypatch, method, subset):

@@ -134,6 +134,7 @@ def small():
     return released(PLAN)
 
 
+@pytest.mark.slow
 def test_logits_equal_those_of_the_release_by_its_definitions(small):
     """In evaluation: running statistics, epsilon 1e-5."""
     arrays, x, logits, _ = small
@@ -145,6 +146,7 @@ def test_logits_equal_those_of_the_release_by_its_definitions(small):
         close(jax.jit(lambda v, x: network.apply(v, None, x)[0], compiler_options=QUICK)(variables, x), logits)
 
 
+@pytest.mark.slow
 def test_the_auxiliary_head_and_the_batch_s_statistics():
     arrays, x, logits, second = released(HEADED, train=True)
     with jax.enable_x64(True):

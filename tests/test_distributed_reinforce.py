@@ -49,6 +49,7 @@ def close(a, b):
 LSTM = lstm_policy(CELL, hidden=4, embedding=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy, shards, accumulate, delay",
     [("independent", 1, 1, 0.0), ("independent", 3, 1, 0.4), ("independent", 2, 3, 0.0), (LSTM, 3, 1, 0.0)],

@@ -75,6 +75,7 @@ def judge(labels, **settings):
 ONE_IMAGE = 1.01 / 37  # rounding may turn an image
 
 
+@pytest.mark.slow
 def test_calibrated_statistics_are_the_mean_of_the_batches(variables, predicted, own):
     """The labels are what the path says with its own statistics, so its accuracy is 1; others' statistics say less."""
     stats, labels = own["b"]

@@ -27,7 +27,7 @@ def exports(name, seeds):
     assert found
 
 
-QUICK = [name for name in CASES if name.split()[-1] not in ("large", "imagenet", "channels")]
+QUICK = ["conv_chain", "choice_chain mobile"]
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -41,6 +41,7 @@ def test_more_architectures_of_every_space(name):
     exports(name, range(1, 6))
 
 
+@pytest.mark.slow
 def test_a_convolution_in_pieces_has_any_batch_and_gradients():
     """Few filters on many channels: the form that takes a static batch in pieces. Gradients are exported too."""
     w = jax.random.normal(jax.random.key(0), (3, 3, 24, 3))

@@ -41,6 +41,7 @@ def stepped():
     return state, learner.step(jax.random.key(1), state, BATCH)[0]
 
 
+@pytest.mark.slow
 def test_alpha_moves_first_by_adam_with_decay_in_the_gradient(stepped):
     """Adam's first step is rate * g / (|g| + 1e-8), and g includes the decay."""
     before, after = stepped
@@ -70,6 +71,7 @@ def test_statistics_move_once_per_step(stepped):
     close(after.batch_stats, expected["batch_stats"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_frozen_epochs():
     calls = []
 

@@ -19,6 +19,7 @@ from nasjax.learners.stopping import Stopping, stopped
 from nasjax.train.losses import classified
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["one program", "parts", "edges"])
 def test_the_product_is_that_with_the_loss_s_second_derivative(case):
     network = {"one program": toy_network, "parts": toy_parts_network}.get(case, lambda: toy_network(edges=True))()
@@ -128,6 +129,7 @@ def test_a_search_stops_with_the_cell_that_the_rule_takes(tmp_path):
     assert code == 2 and "eigenvalue" in err
 
 
+@pytest.mark.slow
 def test_a_rising_eigenvalue_takes_an_earlier_cell(tmp_path):
     """By command: any eigenvalue is above a billionth of the one before, so the third epoch ends the search."""
     path = tmp_path / "run"

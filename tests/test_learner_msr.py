@@ -70,6 +70,7 @@ def test_every_convolution_of_a_stack_gets_norm_one():
     close(put(after, get(params, CONVS)), params, rtol=0)
 
 
+@pytest.mark.slow
 def test_dense_vectors_persist_and_depthwise_ones_do_not():
     params = stacks()
     kept = start(jax.random.key(1), params, CONVS)
@@ -81,6 +82,7 @@ def test_dense_vectors_persist_and_depthwise_ones_do_not():
     close(more["a/pointwise"], run(jax.random.key(2), kept, 2)["a/pointwise"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_gradient_passes_through_the_division(stepped):
     """The first step against autodiff of the loss of the normalised network, u and v fixed."""
     _, before, after = stepped

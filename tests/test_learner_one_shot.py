@@ -65,6 +65,7 @@ def gradient():
     return of
 
 
+@pytest.mark.slow
 def test_a_step_leaves_unused_operators_alone_bit_by_bit(start, update):
     """Their weights, momentum (not 0 before) and running statistics, with weight decay, in a group of layers too."""
     update, run = update
@@ -91,6 +92,7 @@ def test_a_step_leaves_unused_operators_alone_bit_by_bit(start, update):
     assert run._cache_size() == 1  # and the path was data
 
 
+@pytest.mark.slow
 def test_a_step_is_sgd_by_its_definition(start, update, gradient):
     """Buffer = 0.9 buffer + gradient + decay on kernels only; weights minus rate times buffer."""
     update, run = update
@@ -113,6 +115,7 @@ def test_a_step_is_sgd_by_its_definition(start, update, gradient):
     assert 0 <= metrics["train_accuracy"] <= 1 and 0 < metrics["train_loss"] < 10
 
 
+@pytest.mark.slow
 def test_strict_fairness_adds_up_three_gradients(start, gradient):
     """Every operator gets one contribution, its own; stem and tail the sum of all three. Statistics: all passes."""
     update = one_shot_update(SUPERNET, descent=Descent(rate=0.5, momentum=0.0, weight_decay=0.0))
@@ -186,6 +189,7 @@ def test_fresh_batches_are_thirds():
     assert not np.allclose(parts[0], parts[1])
 
 
+@pytest.mark.slow
 def test_gradients_are_clipped_by_element_or_by_norm():
     batch = (10 * jnp.linspace(-1, 2, 6), jnp.array([0, 1, 1, 0, 1, 1]))
     v = toy().init(None, None, None)
@@ -215,6 +219,7 @@ def norms_only(request):
     return request.param, first["params"], params, momentum, stats
 
 
+@pytest.mark.slow
 def test_norms_only_leaves_every_other_weight_bit_identical(norms_only):
     which, first, params, momentum, stats = norms_only
     before, after, buffers = named(first), named(params), 0

@@ -48,6 +48,7 @@ def params(network):
     return jax.jit(lambda key: network[0].init(key, ones, X))(jax.random.key(3))["params"]
 
 
+@pytest.mark.slow
 def test_the_layout_has_every_kernel_of_every_operator_once(network, params):
     _, layout = network
     listed = [path for group in layout.convs for path in group.paths]
@@ -62,6 +63,7 @@ def test_the_layout_has_every_kernel_of_every_operator_once(network, params):
     assert all(path[-1] == "depthwise1" for path in strided)
 
 
+@pytest.mark.slow
 def test_last_kernels_are_by_edge_and_operator(network, params):
     """Planted: every last kernel is the number of its edge and operator."""
     _, layout = network

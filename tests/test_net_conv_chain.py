@@ -63,6 +63,7 @@ def test_padding_puts_the_extra_row_at_the_bottom_and_right():
     np.testing.assert_array_equal(padded, expected)
 
 
+@pytest.mark.slow
 def test_forward_pass_by_hand():
     """Layer 1 pools the image and layer 0's smaller map (zero-padded); both norms have no ReLU; the head averages."""
     chain = planned(conv([], stride=2), {"type": "batch_norm", "inputs": []}, conv([0, 1]))

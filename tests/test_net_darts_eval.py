@@ -201,12 +201,14 @@ def test_initial_values(odd):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_weight(odd):
     assert odd.logits.shape == (4, 3) and np.isfinite(odd.logits).all()
     for path, grad in jax.tree.leaves_with_path(odd.grads):
         assert np.isfinite(grad).all() and np.any(grad), jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_training_moves_every_running_statistic(odd):
     after = odd.network.apply(odd.variables, None, odd.x, train=True)[1]
     assert jax.tree.structure(after) == jax.tree.structure(odd.variables)
@@ -217,6 +219,7 @@ def test_training_moves_every_running_statistic(odd):
         assert not np.array_equal(new, old), jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "reduce"])
 def test_noise_passes_nothing_of_the_image(kind):
     """One cell, or two with a reduction; a single operator that is no noise is enough to read the image."""
@@ -244,6 +247,7 @@ def test_equal_operators_are_one_part():
     assert len(parts) > 200 and len({part.apply for part in parts}) < 40
 
 
+@pytest.mark.slow
 def test_a_traced_drop_rate(odd):
     def forward(key, rate):
         return odd.network.apply(odd.variables, None, odd.x, key=key, train=True, drop_rate=rate)[0]
@@ -256,6 +260,7 @@ def test_a_traced_drop_rate(odd):
     assert forward._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32_and_its_logits_and_statistics_are_float32(odd):
     network = darts_eval(ODD, dtype="bfloat16")
     forward = jax.jit(lambda v, x: network.apply(v, None, x, train=True), compiler_options=QUICK)

@@ -163,6 +163,7 @@ def test_every_mixing_weight_counts_but_that_of_none(small):
     assert not np.allclose(train(edges, x)[0], base, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluation_uses_the_running_statistics(one_cell):
     network, variables, choice, x, train = one_cell
     evaluate = jax.jit(lambda variables, x: network.apply(variables, choice, x)[0])
@@ -172,6 +173,7 @@ def test_evaluation_uses_the_running_statistics(one_cell):
     assert not np.allclose(evaluate(variables, x), whole, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_dropout_behind_skips_needs_a_key(one_cell):
     network, variables, choice, x, train = one_cell
     with pytest.raises(ValueError, match="key"):
@@ -182,6 +184,7 @@ def test_dropout_behind_skips_needs_a_key(one_cell):
     assert not np.allclose(dropped, train(x)[0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_noise_stands_in_place_of_the_image_and_is_new_in_every_step_of_training():
     """Zela et al. 2020, S4: the operator gives N(0, 1), whatever it reads."""
     network = darts_search(channels=4, layers=1, classes=5, operators=("noise", "sep_conv_3x3"))
@@ -220,6 +223,7 @@ def test_wrong_operators_are_refused(operators, match):
         darts_search(operators=operators)
 
 
+@pytest.mark.slow
 def test_part_by_part_is_the_network_itself():
     """Gradients by the host's chain against autodiff of `apply`; with dropout, edge weights and partial channels."""
     names = ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3")
@@ -253,6 +257,7 @@ def variables_of(variables):
     return variables["params"], variables["batch_stats"]
 
 
+@pytest.mark.slow
 def test_a_choice_of_another_width_is_refused(small):
     network, variables, _, x = small
     with pytest.raises(ValueError, match="14 edges with 8 operators"):

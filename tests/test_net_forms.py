@@ -106,6 +106,7 @@ def test_forms_agree_in_float64(name):
                 assert_close(pack(space, planned, arch, {"params": momenta})["params"], momenta_special, 1e-10)
 
 
+@pytest.mark.slow
 def test_forms_agree_in_float32():
     arch = archs("v1")[0]
     planned, _, _, _, (loss, wide), (loss_special, narrow) = both("v1", arch, jnp.float32, 1)
@@ -126,6 +127,7 @@ def test_pack_and_unpack_are_inverse():
     assert_close(pack(space, planned, arch, unpack(space, planned, arch, special, like)), special, 0)
 
 
+@pytest.mark.slow
 def test_capacity_of_a_smaller_depth():
     space = SPACES["v1"]
     arch = np.asarray(space.sample(jax.random.key(0), depth=3))

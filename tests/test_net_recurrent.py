@@ -90,6 +90,7 @@ def spread(weights, columns, leaves):
     return jax.tree.map(place, weights)
 
 
+@pytest.mark.slow
 def test_an_lstm_is_that_of_flax_as_a_reference_and_as_a_tree():
     x, weights, y, (c, h) = flax_cell(nn.OptimizedLSTMCell(6), "ifgo")
     ours, state = run("lstm", weights, x)
@@ -229,6 +230,7 @@ def test_changing_one_member_leaves_the_others_bit_equal(batch, population):
     assert not np.array_equal(before[1][0][1], after[1][0][1])
 
 
+@pytest.mark.slow
 def test_a_cell_that_diverges_stays_alone(batch, population):
     """A product of four sums with large weights overflows within the window."""
     network, archs, variables, run = population
@@ -266,6 +268,7 @@ def test_what_a_cell_does_not_use_cannot_spoil_its_gradient():
     np.testing.assert_array_equal(np.asarray(fixed), np.asarray(masked))
 
 
+@pytest.mark.slow
 def test_a_population_learns_in_one_program():
     """Words in a circle: after some steps both cells know the next; the state goes along."""
     space = CellTree(2)
@@ -292,6 +295,7 @@ def test_a_population_learns_in_one_program():
 # -- the window ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_backward_pass_of_a_window_is_that_of_a_plain_loop():
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(0), 8)

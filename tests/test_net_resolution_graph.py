@@ -166,6 +166,7 @@ def test_counts_of_any_individual():
         assert size(resolution_graph(plan).init(jax.random.key(0), None, jnp.zeros((1, 16, 16, 1)))) == plan.params
 
 
+@pytest.mark.slow
 def test_values_against_plain_convolutions(every):
     """The graph by hand, from `lax` and numpy alone, in evaluation."""
     logits = every.test(every.variables, every.x)
@@ -226,6 +227,7 @@ def by_hand(variables, x):
         return n9 @ params["head9"]["pointwise"] + params["head9"]["bias"]
 
 
+@pytest.mark.slow
 def test_training_uses_the_batch_and_moves_only_statistics(every):
     logits, after = every.train(every.variables, every.x)
     assert not np.allclose(logits[0], every.test(every.variables, every.x)[0], rtol=1e-2)
@@ -260,6 +262,7 @@ def test_sides_that_cannot_be_halved_are_padded_and_cropped(every):
     np.testing.assert_allclose(logits, every.test(every.variables, padded)[:, :7, :6], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_deep_supervision(supervised):
     """In training the logits of every head, else their mean."""
     each, _ = supervised.train(supervised.variables, supervised.x)
@@ -329,6 +332,7 @@ def test_a_graph_never_seen_before_is_made_of_known_programs():
     assert found[0] > 10 and sum(found[100:]) <= 1
 
 
+@pytest.mark.slow
 def test_a_graph_never_seen_before_compiles_nothing():
     space = dataclasses.replace(SPACE, node_ops=("resnet",), down_ops=("maxpool",), up_ops=("upsample",))
     rng, programs, known, new, later = np.random.default_rng(2), Programs(), set(), 0, 0

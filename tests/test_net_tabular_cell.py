@@ -72,6 +72,7 @@ def test_a_path_equals_the_cell_s_own_network(ran):
         jax.tree.map(np.testing.assert_array_equal, idle["batch_stats"], before)
 
 
+@pytest.mark.slow
 def test_logits_by_plain_numpy(ran):
     x, variables, found = ran
     for arch, (_, _, tested), _ in found:

@@ -35,6 +35,7 @@ def started(network):
     return x, jax.tree.map(lambda v: v + 0.1 * jnp.cos(jnp.arange(v.size)).reshape(v.shape), variables)
 
 
+@pytest.mark.slow
 def test_an_edge_is_the_weighted_sum_of_its_operations():
     with jax.enable_x64(True):
         network, mixed = tabular_mixed(PLAN), weights(2, 6, 5)

@@ -63,6 +63,7 @@ def test_the_cells_run_in_order(name, notebook, monkeypatch, capsys):
     assert capsys.readouterr().out == "\n".join(names["trained"].lines) + "\n"  # what a cell prints, and no more
 
 
+@pytest.mark.slow
 @runs("docs/notebook.md", 0, 1, 2, 3)
 @runs("README.md", 0)
 @runs("docs/recording.md", 0, 1, 2, 3, 4, 5, 6)

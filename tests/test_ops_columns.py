@@ -32,6 +32,7 @@ def test_columns_equal_lax(kernel, pieces, monkeypatch):
             np.testing.assert_allclose(a, b, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_direct_form_takes_columns_where_they_pay(monkeypatch):
     called = []
     forward, gradients = columns.forward, columns.gradients

@@ -40,6 +40,7 @@ def agree(op, other, xs, ws, rtol):
         np.testing.assert_allclose(a, b, rtol=0, atol=rtol * float(jnp.abs(b).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "stride", "kernels"),
     [
@@ -57,6 +58,7 @@ def test_direct_form_equals_lax(size, stride, kernels):
         agree(lambda x, w: conv._direct(x, w, stride, None), lambda x, w: reference(x, w, stride), xs, ws, 1e-13)
 
 
+@pytest.mark.slow
 def test_conv2d_equals_lax_whatever_form_it_chooses():
     shapes = [((4, 8, 8, 24), (7, 7, 24, 24)), ((2, 6, 9, 32), (1, 7, 32, 32)), ((2, 9, 6, 32), (7, 1, 32, 32))]
     shapes += [((2, 8, 8, 3), (3, 3, 3, 8)), ((3, 5, 7, 6), (1, 1, 6, 4)), ((1, 24, 23, 24), (7, 7, 24, 24))]

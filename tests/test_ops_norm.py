@@ -99,6 +99,7 @@ def test_contrast_norm_ignores_what_is_masked():
     assert not np.any(y[:, 7:]) and not np.any(y[:, :, 8:]) and not np.any(y[..., 3:])
 
 
+@pytest.mark.slow
 def test_contrast_norm_of_a_flat_image_is_zero_with_finite_gradients():
     def norm(x):
         return local_contrast_norm(x).sum()

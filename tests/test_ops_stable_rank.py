@@ -33,6 +33,7 @@ def test_kernel_is_read_as_out_times_the_rest():
     np.testing.assert_allclose(stable_rank.kernel(jnp.stack([w, 3 * w])), [stable_rank.kernel(w)] * 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_circular_by_hand():
     spectrum = stable_rank._spectrum(PLUS[..., None, None], (4, 4), 1)
     np.testing.assert_allclose(jnp.abs(spectrum).max(), 8, rtol=1e-6)
@@ -88,6 +89,7 @@ def test_power_iteration_of_many_matrices_at_once():
     np.testing.assert_allclose(stable_rank.matrix(normalised), stable_rank.matrix(w), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_power_iteration_of_a_strided_convolution():
     """The operator norm with its zero padding and stride, against the written-out matrix."""
     w, like = draw(3, 3, 2, 3), jnp.zeros((1, 6, 5, 2))

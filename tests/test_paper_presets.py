@@ -85,6 +85,7 @@ def test_the_joined_parts_are_all_samples_once():
     assert whole.mean != split.mean
 
 
+@pytest.mark.slow
 def test_what_was_trained_on_is_told_beside_the_published_figure(tmp_path):
     """One epoch of a tiny network, on the search's part and on both."""
     config = override(

@@ -32,6 +32,7 @@ def close(a, b):
     assert jax.tree.structure(a) == jax.tree.structure(b)
 
 
+@pytest.mark.slow
 def test_gradients_equal_those_of_the_whole(case):
     """The parts' keys follow their order in both; a dropout of 0.3 shows it. The whole gets the pass's key folded."""
     parts, whole, variables, choice, _, batch = case
@@ -44,6 +45,7 @@ def test_gradients_equal_those_of_the_whole(case):
     assert not np.allclose(dropped.loss, one.loss, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_mixed_product_is_the_derivative_of_the_gradient(case):
     """Against the whole network's, and against a central difference along one direction of the choice."""
     parts, whole, variables, choice, v, batch = case

@@ -61,6 +61,7 @@ def test_the_page_shows_every_kind_in_under_40_lines():
     assert all(len(block.splitlines()) < 40 for block in BLOCKS.values())
 
 
+@pytest.mark.slow
 def test_a_space_of_ones_own_walks_all_modes(tmp_path, capsys):
     """A user's space, data set and searcher in one file: search, inspect, retrain, report, predict, export, load."""
     mine, run = written(tmp_path, "mlp", "stripes", "hill"), tmp_path / "run"
@@ -96,6 +97,7 @@ def test_a_space_of_ones_own_walks_all_modes(tmp_path, capsys):
     np.testing.assert_allclose(jax.nn.softmax(logits)[:, 1], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_runs_its_plugin_only_when_asked(tmp_path, capsys):
     run = tmp_path / "run"
     mine = written(tmp_path, "wide")
@@ -113,6 +115,7 @@ def test_a_model_runs_its_plugin_only_when_asked(tmp_path, capsys):
     assert model.apply(model.variables, np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_another_plugin_is_refused_unless_told(tmp_path, capsys):
     run = tmp_path / "run"
     args = ["--method=random", "--space=wide", f"--workdir={run}", *TINY]
@@ -126,6 +129,7 @@ def test_another_plugin_is_refused_unless_told(tmp_path, capsys):
     assert len(rows(run)) == 4 and (run / "plugin.py").read_text() == changed.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["vmap", "exact"])
 def test_reinforce_trains_traced_choices(tmp_path, strategy):
     """The same children to rounding, one program for all or one for each."""
@@ -138,6 +142,7 @@ def test_reinforce_trains_traced_choices(tmp_path, strategy):
     assert len(set(losses)) > 1
 
 
+@pytest.mark.slow
 def test_topk_and_nnx(tmp_path, capsys):
     """A small space wholly visited ends the search; batch norms and dropout of NNX have their modes."""
     run = tmp_path / "run"
@@ -169,6 +174,7 @@ def test_a_task_of_ones_own(tmp_path, capsys):
     assert np.loadtxt(run / "predict" / "predictions.csv").shape == (3,)
 
 
+@pytest.mark.slow
 def test_a_notebook_registers_without_a_file(tmp_path):
     exec(BLOCKS["mlp"], {"__name__": "cell"})
     exec(BLOCKS["mlp"], {"__name__": "cell"})  # the cell run again
@@ -200,6 +206,7 @@ def registered(choices, build="lambda c, s: Mlp(*c.values(), s.outputs)", act="r
     exec(MLP.replace("CHOICES", choices).replace("BUILD", build).replace("RELU", act), {"__name__": "cell"})
 
 
+@pytest.mark.slow
 def test_a_workdir_belongs_to_the_space_and_the_networks_that_made_it(tmp_path):
     """Choices in another order, another network of the same choices, and rows that would be others are refused."""
     run, choices = tmp_path / "run", "{'width': (1, 2, 4, 64)}"

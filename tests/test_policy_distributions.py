@@ -91,6 +91,7 @@ def test_samples_have_the_frequencies_that_log_prob_says(enumerated):
     assert abs(chi2 - dof) < 5 * np.sqrt(2 * dof) + 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "independent"])
 def test_score_function_gradient_is_exact_in_expectation_whatever_the_baseline(kind):
     """The probabilities of a tiny space sum to 1, by enumeration in float64."""

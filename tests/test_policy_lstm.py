@@ -32,6 +32,7 @@ def test_every_pair_of_layers_is_one_coin():
     assert float(logp) == pytest.approx(3 * np.log(0.5)) and float(entropy) == pytest.approx(3 * np.log(2))
 
 
+@pytest.mark.slow
 def test_log_prob_equals_a_plain_loop():
     """The controller written out token by token; what a batch-norm layer does not need is not a step at all."""
     sizes = {"filter_heights": (1, 3, 5), "filter_widths": (1, 3), "filter_counts": (4, 8)}

@@ -188,6 +188,7 @@ def test_hostile_text_is_only_text(tmp_path):
     assert "trials6failed350.0 % of the trials" in page.text  # inf and text are no fitness
 
 
+@pytest.mark.slow
 def test_many_trials_stay_small(tmp_path):
     page_path = write_report([workdir(tmp_path / "run", [trial(i, 0.2 + i / 4000) for i in range(1000)])])
     assert page_path.stat().st_size < 2_500_000

@@ -175,6 +175,7 @@ def mishap_run(tmp_path, trials, workers, timeout_s, start=process):
     return end
 
 
+@pytest.mark.slow
 def test_crashes_hangs_and_nan_are_trials_that_failed(tmp_path):
     mishaps_are_trials_that_failed(tmp_path, process, "its worker died (SIGKILL)")
 
@@ -205,6 +206,7 @@ def test_two_hundred_trials_with_mishaps(tmp_path):
     assert len({row["id"] for row in rows(tmp_path / "run")}) == 200
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_says_why(tmp_path):
     with pytest.raises(ValueError, match="no such data set; give --data_dir"):
         process(mishaps.refuse, (str(tmp_path),), workers=2, logs=tmp_path)

@@ -86,6 +86,7 @@ def test_incumbent_is_the_first_best_valid_trial():
         incumbent(history._replace(fitness=jnp.ones((8, 2))))
 
 
+@pytest.mark.slow
 def test_many_searches_are_one_program():
     keys = jax.random.split(KEY, 5)
     run = jax.jit(lambda key: scan(key, random_search(SPACE), EVALUATOR, trials=12, width=2, budget_cost=100.0))
@@ -110,6 +111,7 @@ def test_random_search_finds_what_order_statistics_say():
     assert abs(found.mean() - exact) < 4 * found.std() / seeds**0.5
 
 
+@pytest.mark.slow
 def test_it_is_the_search_of_the_host_loop(tmp_path):
     searcher, key = random_search(SPACE), jax.random.key(7)
     summary = drive.search(
@@ -128,6 +130,7 @@ def test_it_is_the_search_of_the_host_loop(tmp_path):
     assert summary.best["id"] == int(incumbent(history)[-1])
 
 
+@pytest.mark.slow
 def test_costs_and_failures_come_through():
     def evaluate(key, proposal, inherited):
         nothing = jnp.full(len(proposal.id), jnp.nan)
@@ -144,6 +147,7 @@ def test_wrong_use(wrong):
         scan(KEY, sweep(), EVALUATOR, **wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TABLE.exists(), reason="no NAS-Bench-201 table; set NASJAX_DATA")
 def test_random_search_on_nas_bench_201():
     """The paper's protocol: 93.70 +- 0.36 published, 93.76 +- 0.35 from a plain reference on this table."""

@@ -104,6 +104,7 @@ def test_one_trial_at_a_time_is_the_papers_loop_bit_for_bit(ages):
     assert (members == list(range(trials - P, trials))) == ages
 
 
+@pytest.mark.slow
 def test_members_are_the_last_completions_and_the_best_dies_of_age():
     search = Search()
     for trial in range(5 * P):
@@ -114,6 +115,7 @@ def test_members_are_the_last_completions_and_the_best_dies_of_age():
         assert (P + 2 in search.members()) == (P + 2 <= trial < 2 * P + 2)
 
 
+@pytest.mark.slow
 def test_parents_are_the_best_of_samples_with_replacement():
     """1 - (1 - 1/P)^S of the children are of the single best, 1/P with S = 1."""
     for size, expected in ((25, 0.2222), (1, 0.01)):
@@ -125,6 +127,7 @@ def test_parents_are_the_best_of_samples_with_replacement():
         assert set(parents.tolist()) <= set(range(100))
 
 
+@pytest.mark.slow
 def test_given_architectures_are_the_first_trials():
     first = np.arange(12).reshape(3, 4) % 3
     searcher = aging(CELLS, population=P, sample_size=S, first=first)

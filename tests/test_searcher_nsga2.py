@@ -103,6 +103,7 @@ def second_generation(fitness, status=None):
     return first, *ask(SEARCHER, KEY, state, 6)
 
 
+@pytest.mark.slow
 def test_members_are_the_best_ranks_then_the_least_crowded():
     """Generation 1 is bad; of 8 on the front (its 2 best and 6 children) those 6 that are least crowded stay."""
     _, state, second = second_generation([(0, 9), (9, 0), (0, 0), (0, 0), (0, 0), (0, 0)])
@@ -160,6 +161,7 @@ def test_tournaments_go_to_the_better_rank_then_to_the_less_crowded():
     np.testing.assert_allclose(shares, [10, 3, 7, 5, 1, 10], atol=1.5)
 
 
+@pytest.mark.slow
 def test_any_width_and_order_gives_the_same_sequence():
     sequences = []
     for n in (4, 6):
@@ -176,6 +178,7 @@ def test_any_width_and_order_gives_the_same_sequence():
     np.testing.assert_array_equal(*sequences)
 
 
+@pytest.mark.slow
 def test_reaches_the_true_front_of_1024_cells():
     """In 500 trials nearly all of the front's 33 cells are found; random draws without repetition find half."""
     everything = CELLS.enumerate()
@@ -187,6 +190,7 @@ def test_reaches_the_true_front_of_1024_cells():
         assert len(truth & {row.tobytes() for row in archs[on_front]}) > 0.85 * len(truth)
 
 
+@pytest.mark.slow
 def test_three_objectives_within_a_limit():
     searcher = nsga2(CELLS, population=10, capacity=60, feasible=lambda arch: PRICE[arch].sum() <= 12)
     states = searched(searcher, three, 60, 10, seeds=2)

@@ -44,6 +44,7 @@ def evaluated(fitness):
     return Evaluation(fitness, jnp.zeros_like(fitness), jnp.zeros(fitness.shape, jnp.int8), {})
 
 
+@pytest.mark.slow
 def test_gradients_of_several_batches_make_one_step():
     """m = 1, 3 gradients: the first two leave the policy as it is, the third moves it by the mean of all."""
     fitness = np.array([-100.0, -80.0, -200.0, -90.0], np.float32)

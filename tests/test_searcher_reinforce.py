@@ -46,6 +46,7 @@ def asked():
 FITNESS = np.array([0.1, 0.9, 0.3, 0.5, 0.2, 0.8, 0.4, 0.7], np.float32)
 
 
+@pytest.mark.slow
 def test_it_runs_in_float64():
     with jax.enable_x64(True):
         searcher = reinforce(CELL, policy="lstm", samples_per_update=2, hidden=4, embedding=4)

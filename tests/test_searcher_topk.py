@@ -92,6 +92,7 @@ def test_every_seed_finds_the_optimum_of_81_paths_under_a_limit(fifty):
     assert early.mean() > 0.7  # within 30 trials; random draws without repetition: 30 of 49
 
 
+@pytest.mark.slow
 def test_every_feasible_path_is_asked_once_and_then_nothing(fifty):
     ids, archs, _ = fifty
     feasible = {row.tobytes() for row in PATHS.enumerate() if within(row)}
@@ -103,6 +104,7 @@ def test_every_feasible_path_is_asked_once_and_then_nothing(fifty):
     assert len({archs[seed, 0].tobytes() for seed in range(50)}) == 50
 
 
+@pytest.mark.slow
 def test_any_width_and_order_gives_the_same_sequence():
     """One at a time or a generation at once, told backwards; nothing is asked while results are missing."""
     searcher, key = SEARCHER, jax.random.key(4)
@@ -175,6 +177,7 @@ def test_the_best_are_there_before_the_next_generation():
     np.testing.assert_array_equal(archs, proposal.arch[np.array([10, 9, 8])])
 
 
+@pytest.mark.slow
 def test_genes_are_drawn_anew_at_the_mutation_rate():
     """A gene of m = 4 values changes with probability p = 3/4 rate; of 20, given that any changed, 20 p / P(any)."""
     p = 0.75 * 0.2
@@ -232,6 +235,7 @@ def test_several_objectives_are_refused():
         searcher.tell(state, proposal, evaluation(jnp.zeros((12, 2))))
 
 
+@pytest.mark.slow
 def test_a_lone_parent_is_crossed_in_vain_and_the_budget_ends_a_generation_short():
     """Its children are no new ones, so the search goes on at random; of 7 trials the second generation has 3."""
     searcher = topk_evolution(CELLS, population=4, top_k=1, mutants=0, crossovers=4, capacity=7)
@@ -245,6 +249,7 @@ def test_a_lone_parent_is_crossed_in_vain_and_the_budget_ends_a_generation_short
     assert len(np.unique(np.concatenate(archs), axis=0)) == 7 + 1  # and the row of -1
 
 
+@pytest.mark.slow
 def test_it_beats_random_search_where_80_asks_are_a_ten_thousandth_of_the_space():
     """10 layers of 3 operators, 59,049 paths, one planted score table a seed; the sum's optimum is 10."""
     space, rounds = tiny(depths=(10,)).space, 8

@@ -88,6 +88,7 @@ def compared(request):
     return plan, variables, found
 
 
+@pytest.mark.slow
 def test_a_path_is_the_stand_alone_network(compared):
     plan, _, found = compared
     for arch, shapes, inside, outside in found:
@@ -234,6 +235,7 @@ def test_blocks_are_those_of_the_papers(operator, shape, main, branch):
     np.testing.assert_allclose(y, expected, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("space", "arch", "params"),
     [
@@ -260,6 +262,7 @@ def test_supernets_have_the_parameters_of_their_plan(name, affine):
     assert ({"gamma", "beta"} <= names) == affine
 
 
+@pytest.mark.slow
 def test_weights_start_as_released():
     """Normal kernels of the papers' deviations; the stand-alone network of SPOS and the supernet of FairNAS."""
     shuffle = choice_chain(ChoicePlan(variant("spos")), np.zeros(20, int))
@@ -356,6 +359,7 @@ def test_one_program_for_all_paths():
     assert len(seen) == 4 and len(traces) == 1
 
 
+@pytest.mark.slow
 def test_dropout_needs_training_and_a_key():
     plan = tiny()
     supernet = choice_supernet(plan, dropout=0.5)

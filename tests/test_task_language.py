@@ -232,6 +232,7 @@ def job(dataset, builts, **settings):
     )
 
 
+@pytest.mark.slow
 def test_retraining_tests_the_smallest_perplexity(dataset, tmp_path):
     said = []
     builts = [toy_tasks.built(toy_tasks.table(), "table"), toy_tasks.built(toy_tasks.recurrent(), "recurrent")]
@@ -252,6 +253,7 @@ def test_retraining_tests_the_smallest_perplexity(dataset, tmp_path):
     assert any(f"validation perplexity {min(found.values()):.4f}" in line for line in said)
 
 
+@pytest.mark.slow
 def test_the_grid_takes_the_smallest_perplexity_and_skips_what_failed(dataset, tmp_path):
     grid = {
         "grid": True,

@@ -16,7 +16,7 @@ import numpy as np
 from nasjax.building.counting import count
 from nasjax.nets.own import own_network, plain
 from nasjax.spaces.site_space import values_of
-from nasjax.train.compiling import options
+from nasjax.train.compiling import jit
 from nasjax.train.step import example
 from nasjax.types import Builder, Built, Masked, Network, PyTree, Signature, carries_state
 
@@ -95,7 +95,7 @@ def own_builder(
 
 def _at_once(init: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """`init` as one program, which goes with the network: of single operations JAX keeps one for every new shape."""
-    program = functools.cache(lambda: jax.jit(init, compiler_options=options()))
+    program = functools.cache(lambda: jit(init))
 
     def begin(key: jax.Array, choice: Any, x: PyTree) -> PyTree:
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, choice, x)))

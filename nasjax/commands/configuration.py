@@ -32,7 +32,8 @@ def config_of(path: Path, *, changed_plugin: bool = False) -> Any:
     if record.get("format") not in READ:
         raise ValueError(
             f"{path} was made by nasjax {record.get('versions', {}).get('nasjax', '?')} (format "
-            f"{record.get('format', 1)}); this version reads formats {' and '.join(map(str, READ))}: search again in another --workdir"
+            f"{record.get('format', 1)}); this version reads formats {' and '.join(map(str, READ))}: search again in "
+            "another --workdir"
         )
     plugin.require(path, tree.get("plugin", ""), changed_plugin)
     if changed_plugin:

@@ -21,6 +21,7 @@ from nasjax.drive.rows import Candidate, plain, scalar_fitness
 from nasjax.drive.work import Answer, Describe, Work
 from nasjax.store import artifacts, checkpoint, ledger
 from nasjax.store.ledger import Event
+from nasjax.train.compiling import jit
 from nasjax.types import Failure, Key, Proposal, PyTree, Searcher
 
 
@@ -60,8 +61,8 @@ class Recorded:
         self._key_work = np.asarray(jax.random.key_data(key_work))
         self._searcher, self._workdir, self._clock, self._metrics = searcher, workdir, clock, metrics
         self._describe = describe
-        self._ask, self._tell = jax.jit(searcher.ask, static_argnums=2), jax.jit(searcher.tell)
-        self._state = searcher.init(key_init)
+        self._ask, self._tell = jit(searcher.ask, static_argnums=2), jit(searcher.tell)
+        self._state = jit(searcher.init)(key_init)
         self._began: float | None = None  # the clock at second 0 of the ledger, once something new happens
         self._idle_at = -1  # trials told when there last was nothing to ask
         self._failed, self._cost_s, self._best, self._why = 0, 0.0, None, ""

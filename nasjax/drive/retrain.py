@@ -27,6 +27,7 @@ from nasjax.settings import as_json
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
 from nasjax.train.augment import require_suited
+from nasjax.train.compiling import jit
 from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, example
@@ -165,7 +166,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     began = time.monotonic()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     last = training(network, recipe, arrays, task, variables, None)
-    measure = jax.jit(last.measure) if isinstance(last, Trainer) else last.measure
+    measure = jit(last.measure) if isinstance(last, Trainer) else last.measure
     tested = measure(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
     take(folder / PICTURES, task, built, recipe, variables, test, data, "After retraining")
     result = {

@@ -6,7 +6,6 @@ al. 2021 (BN-NAS, arXiv:2108.07375), section 3 (docs/methods/bn_nas.md).
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.spaces.choice_chain import ChoiceChain
-from nasjax.train.compiling import options
+from nasjax.train.compiling import jit
 from nasjax.train.step import Data
 from nasjax.types import Array, Evaluation, Evaluator, Key, Proposal, PyTree, Status, Task
 
@@ -97,7 +96,7 @@ def path_accuracy(
         sums = jax.lax.fori_loop(0, -(-count // size), piece, (jnp.float32(0), jnp.float32(0)))
         return task.metric.sign * task.finish(*sums)
 
-    @functools.partial(jax.jit, compiler_options=options())
+    @jit
     def paths(variables: PyTree, archs: jax.Array, data: Data) -> jax.Array:
         if over == "vmap":
             return jax.vmap(accuracy, (None, 0, None))(variables, archs, data)

@@ -7,7 +7,6 @@ the derivation of a cell from the state (a function beside the method's factory)
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ import optax
 from nasjax.learners.architecture_gradient import ArchitectureGradient, Problem, first_order
 from nasjax.learners.descent import Adam, Sgd, at_rest, clip, cosine, descend, transformation
 from nasjax.learners.mixed_product import mixed_product
-from nasjax.train.compiling import options
+from nasjax.train.compiling import jit
 from nasjax.train.losses import classified, judged
 from nasjax.train.parallel import replicate
 from nasjax.train.passes import gradient_pass, validation
@@ -89,27 +88,27 @@ def bilevel(
     optimiser = transformation(adam)
     gradients, mixed = gradient_pass(network, classified, devices), mixed_product(network, classified, devices)
     validate = validation(network, judged, devices)
-    choice_of = jax.jit(relaxation.choice)
+    choice_of = jit(relaxation.choice)
 
-    @jax.jit
+    @jit
     def update_alpha(alpha: PyTree, state: PyTree, gradient: PyTree) -> tuple[PyTree, PyTree, PyTree]:
         (gradient,) = jax.vjp(relaxation.choice, alpha)[1](gradient)
         updates, state = optimiser.update(gradient, state, alpha)
         alpha = optax.apply_updates(alpha, updates)
         return alpha, state, relaxation.choice(alpha)
 
-    @functools.partial(jax.jit, compiler_options=options())
+    @jit
     def update_weights(params: PyTree, momentum: PyTree, grads: PyTree, rate: Any) -> tuple[PyTree, PyTree]:
         return descend(sgd, params, momentum, clip(grads, sgd.clip), rate)
 
-    @functools.partial(jax.jit, compiler_options=options())
+    @jit
     def look_ahead(params: PyTree, momentum: PyTree, grads: PyTree, rate: Any) -> PyTree:
         return descend(sgd, params, momentum, grads, rate)[0]
 
     def init(key: Key, batch: PyTree) -> BilevelState:
         unknown = np.float32(np.nan)
         key_alpha, key_weights = jax.random.split(key)
-        alpha = jax.jit(relaxation.init)(key_alpha)
+        alpha = jit(relaxation.init)(key_alpha)
         variables = network.init(key_weights, choice_of(alpha), batch["train"][0])
         momentum, adam_state = at_rest(variables["params"]), optimiser.init(alpha)
         return BilevelState(

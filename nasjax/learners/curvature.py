@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from nasjax.learners.bilevel import Relaxation
 from nasjax.learners.descent import inner
 from nasjax.learners.mixed_product import choice_product
+from nasjax.train.compiling import jit
 from nasjax.train.losses import classified
 from nasjax.train.passes import gradient_pass
 from nasjax.types import Key, Network, PyTree
@@ -35,14 +36,14 @@ def hessian_product(network: Network, relaxation: Relaxation, devices: int | Non
     def forward(alpha: PyTree, v: PyTree) -> tuple[PyTree, PyTree]:
         return jax.jvp(relaxation.choice, (alpha,), (v,))
 
-    @jax.jit
+    @jit
     def back(alpha: PyTree, v: PyTree, slope: PyTree, change: PyTree) -> jax.Array:
         """From d loss / d choice and its change along v."""
         bent = jax.grad(lambda alpha: inner(slope, forward(alpha, v)[1]))(alpha)
         (direct,) = jax.vjp(relaxation.choice, alpha)[1](change)
         return ravel_pytree(jax.tree.map(jnp.add, bent, direct))[0]
 
-    along = jax.jit(forward)
+    along = jit(forward)
 
     def product(params: PyTree, batch_stats: PyTree, alpha: PyTree, batch: PyTree) -> Times:
         key = jax.random.key(0)  # nothing is drawn

@@ -19,6 +19,7 @@ from nasjax.learners.descent import Sgd, at_rest, clip, cosine, descend
 from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, put, start
 from nasjax.ops import stable_rank
 from nasjax.spaces.darts_cell import CELLS, EDGES
+from nasjax.train.compiling import jit
 from nasjax.train.losses import classified, judged
 from nasjax.train.parallel import replicate
 from nasjax.train.passes import gradient_pass, validation
@@ -117,14 +118,14 @@ def msr_darts(
     convs, score = layout.convs, score or Score()
     gradients, validate = gradient_pass(network, classified, devices), validation(network, judged, devices)
 
-    @jax.jit
+    @jit
     def prepare(key: Key, params: PyTree, kept: Kernels) -> tuple[PyTree, Kernels, Callable[..., Any]]:
         """Normalised parameters, the vectors to keep, and the pullback of the normalisation."""
         vectors = iterate(key, params, convs, kept, iterations)
         normalised, pullback = jax.vjp(lambda params: normalise(params, convs, vectors), params)
         return normalised, {name: vectors[name][0] for name in kept}, pullback
 
-    @jax.jit
+    @jit
     def update(
         params: PyTree, momentum: PyTree, pullback: Callable[..., Any], grads: PyTree, rate: Any
     ) -> tuple[PyTree, PyTree]:
@@ -133,7 +134,7 @@ def msr_darts(
     def ones() -> PyTree:
         return {cell: jnp.ones((len(EDGES), len(layout.operators))) for cell in CELLS}
 
-    @jax.jit
+    @jit
     def weights(params: PyTree) -> PyTree:
         ranks = mean_ranks(layout.last(params), score)
         return {cell: jax.nn.softmax(-rank) for cell, rank in ranks.items()} if weigh_by_rank else ones()
@@ -142,7 +143,7 @@ def msr_darts(
         key_start, key_depthwise = jax.random.split(key)
         key_network, key_vectors = jax.random.split(key_start)
         variables = network.init(key_network, ones(), batch["train"][0])
-        vectors = jax.jit(lambda key, params: start(key, params, convs))(key_vectors, variables["params"])
+        vectors = jit(lambda key, params: start(key, params, convs))(key_vectors, variables["params"])
         arrays = {**variables, "momentum": at_rest(variables["params"]), "vectors": vectors}
         normalised, _, _ = prepare(key_depthwise, arrays["params"], arrays["vectors"])
         return MsrState(

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from nasjax.learners.one_shot_update import Descent, Trainable, one_shot_update
+from nasjax.train.compiling import jit
 from nasjax.train.parallel import data_parallel, replicate
 from nasjax.types import Key, Learner, PyTree
 
@@ -83,8 +84,8 @@ def one_shot(
         raise ValueError(f"trainable={trainable} needs batch norms that scale; set affine=true")
     update = one_shot_update(supernet, descent=descent, trainable=trainable, fresh_batches=fresh_batches)
     compiled = data_parallel(update.run, devices)
-    sample = jax.jit(sampler)
-    table = jax.jit(supernet.scores) if affine else None
+    sample = jit(sampler)
+    table = jit(supernet.scores) if affine else None
 
     def init(key: Key, batch: PyTree) -> OneShotState:
         key_weights, key_path = jax.random.split(key)

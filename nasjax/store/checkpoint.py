@@ -173,7 +173,7 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Appends one JSON line per row and makes sure that they are on disk; no row, no file. NaN is refused: write None."""
+    """Appends one JSON line per row, safely on disk; without a row makes no file. NaN is refused: write None."""
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     if not text:
         return

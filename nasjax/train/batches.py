@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.train.augment import Augment
+from nasjax.train.compiling import jit
 from nasjax.train.step import Data
 from nasjax.types import Key, PyTree, Task
 
@@ -38,7 +39,7 @@ def training(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: 
     shuffle, cut, steps = _pass(data, task, batch_size, cfg, devices)
     valid = _validation(data, task, batch_size, devices)
 
-    @jax.jit
+    @jit
     def batch(key: Key, order: jax.Array, t: int) -> PyTree:
         return {"train": cut(jax.random.fold_in(jax.random.fold_in(key, 1), t), order, t)}
 
@@ -65,7 +66,7 @@ def paired(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: in
         raise ValueError(f"batch_size={batch_size}, but there are {m} validation images; set it to {m} or less")
     shuffle, cut, steps = _pass(data, task, batch_size, cfg, devices)
 
-    @jax.jit
+    @jit
     def batch(key: Key, order: jax.Array, t: int) -> PyTree:
         key_draw, key_train, key_val = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), t), 3)
         index = jax.random.choice(key_draw, m, (batch_size,), replace=False)
@@ -88,7 +89,7 @@ def _pass(
         raise ValueError(f"batch_size={batch_size}, but there are {n} training images; set it to {n} or less")
     steps = n // batch_size
 
-    @jax.jit
+    @jit
     def shuffle(key: Key, epoch: int) -> jax.Array:
         return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0), epoch), n).astype(jnp.int32)
 
@@ -103,7 +104,7 @@ def _pass(
 def _validation(
     data: Data, task: Task, batch_size: int, devices: int
 ) -> Callable[..., Iterator[tuple[jax.Array, jax.Array, jax.Array]]]:
-    inputs, m = jax.jit(task.inputs), len(data.valid_y)
+    inputs, m = jit(task.inputs), len(data.valid_y)
 
     def valid(size: int | None = None) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
         size = -(-min(size or batch_size, m) // devices) * devices

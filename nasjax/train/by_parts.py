@@ -17,10 +17,10 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from nasjax.ops.parts import part_of, with_part
-from nasjax.train.compiling import options
+from nasjax.train.compiling import jit
 from nasjax.train.passes import KEPT, Call, compile_ahead, evaluated, now, record, reverse
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, at_rest, cast, descent, first_nan, pieces_of, pipeline_programs, rate_now
+from nasjax.train.step import Data, at_rest, cast, descent, first_nan, pieces_of, pipeline, pipeline_programs, rate_now
 from nasjax.types import Array, Key, Network, PyTree, Task, carries_state
 
 
@@ -243,7 +243,7 @@ def _descended(apply: Callable[..., Any], recipe: Recipe) -> Callable[..., Any]:
         gradient, _, by_inputs = pull(slopes)
         return _move(recipe, params, state, gradient, rate), by_inputs
 
-    return _compiled(run)
+    return jit(run)
 
 
 @functools.lru_cache(maxsize=KEPT)
@@ -256,7 +256,7 @@ def _squared(apply: Callable[..., Any]) -> Callable[..., Any]:
         squares = sum((jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient)), total)
         return gradient, jnp.asarray(squares, total.dtype), by_inputs
 
-    return _compiled(run)
+    return jit(run)
 
 
 @functools.lru_cache(maxsize=8)
@@ -268,19 +268,19 @@ def _clipped(recipe: Recipe) -> Callable[..., Any]:
     ) -> tuple[PyTree, PyTree]:
         return _move(recipe, params, state, gradient, rate, jnp.sqrt(squares))
 
-    return _compiled(run)
+    return jit(run)
 
 
 @functools.lru_cache(maxsize=8)
 def _batch(recipe: Recipe, train_size: int, task: Task, dtype: Any) -> Callable[..., Any]:
     """(key, order, t, data) -> x, y, key of the step."""
-    _, batch, _ = pipeline_programs(recipe, train_size, task)
+    _, batch, _ = pipeline(recipe, train_size, task)
 
     def run(key: Key, order: jax.Array, t: jax.Array, data: Data) -> tuple[PyTree, PyTree, Key]:
         x, y, key_net = batch(key, order, t, data)
         return cast(x, dtype), y, key_net
 
-    return jax.jit(run)
+    return jit(run)
 
 
 @functools.lru_cache(maxsize=8)
@@ -296,7 +296,7 @@ def _loss(recipe: Recipe, task: Task, epoch_steps: int) -> Callable[..., Any]:
         train_loss = train_loss.at[epoch].add(loss.astype(jnp.float32) / epoch_steps)
         return slope, rate_now(recipe, rate, t / moving, epoch), train_loss, first_nan(nan_epoch, epoch, loss)
 
-    return _compiled(run)
+    return jit(run)
 
 
 @functools.lru_cache(maxsize=8)
@@ -318,7 +318,7 @@ def _measure(task: Task, size: int, dtype: Any) -> tuple[Callable[..., Any], Cal
         columns = task.score(outputs, y)
         return tuple(total + jnp.where(inside, one, 0).sum() for total, one in zip(sums, columns, strict=True))
 
-    return jax.jit(cut), _compiled(scores)
+    return jit(cut), jit(scores)
 
 
 @functools.lru_cache(maxsize=8)
@@ -331,8 +331,4 @@ def _finish(task: Task) -> Callable[..., Any]:
         score = task.finish(*sums)
         return valid_metric.at[epoch].set(score), first_nan(nan_epoch, epoch, score)
 
-    return jax.jit(finish)
-
-
-def _compiled(run: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.jit(run, compiler_options=options())
+    return jit(finish)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,6 +32,11 @@ def _known(wanted: dict[str, Any]) -> bool:
     except jax.errors.JaxRuntimeError:
         return False
     return True
+
+
+def jit(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+    """`jax.jit` with `options`, of a program that the host calls: JAX allows none inside another one."""
+    return jax.jit(function, compiler_options=options(), **settings)
 
 
 def compile_lowered(lowered: jax.stages.Lowered, *, thorough: bool = False) -> jax.stages.Compiled:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nasjax.ops.collective import AXIS, mean
-from nasjax.train.compiling import options
+from nasjax.train.compiling import jit
 from nasjax.types import PyTree
 
 __all__ = ["data_parallel", "data_parallel_piece", "device_count", "mean", "replicate", "split"]
@@ -65,7 +65,7 @@ def data_parallel_piece(
     """
     count = device_count(devices)
     if count == 1:
-        return jax.jit(program, compiler_options=options())
+        return jit(program)
     mapped = jax.pmap(
         lambda shared, own: program(*shared[1:], own),
         axis_name=AXIS,

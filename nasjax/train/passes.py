@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.ops.parts import part_of, through, whole, with_part
+from nasjax.train.compiling import jit
 from nasjax.train.parallel import data_parallel_piece, device_count, mean, split
 from nasjax.types import Network, Part, PyTree
 
@@ -305,7 +306,7 @@ def choices(parts: Sequence[Part]) -> tuple[Callable[..., Any], Callable[..., An
     def pick(choice: PyTree) -> tuple[PyTree, ...]:
         return tuple(part.pick(choice) for part in parts)
 
-    return jax.jit(pick), jax.jit(lambda choice, gradients: jax.vjp(pick, choice)[1](gradients)[0])
+    return jit(pick), jit(lambda choice, gradients: jax.vjp(pick, choice)[1](gradients)[0])
 
 
 # The programs. They belong to a part's `apply`, not to a pass, so all passes over a network share them.

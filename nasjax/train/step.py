@@ -19,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 
 from nasjax.ops.collective import mean
 from nasjax.train import schedules
+from nasjax.train.compiling import jit
 from nasjax.train.recipe import Recipe
 from nasjax.types import Key, Network, PyTree, Signature, Task, carries_state
 
@@ -111,7 +112,7 @@ def pipeline_programs(
 ) -> tuple[Callable[..., Any], Callable[..., Any], int]:
     """`pipeline` with its functions jitted: they know nothing of the network, so all children share their programs."""
     shuffle, batch, epoch_steps = pipeline(recipe, train_size, task)
-    return jax.jit(shuffle), jax.jit(batch), epoch_steps
+    return jit(shuffle), jit(batch), epoch_steps
 
 
 def pieces_of(y: PyTree, task: Task, streams: int | None = None) -> tuple[int, int]:

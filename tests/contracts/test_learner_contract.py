@@ -76,6 +76,7 @@ def test_epochs_are_counted_and_validated(trained):
     assert done and state.epoch == EPOCHS
 
 
+@pytest.mark.slow
 def test_one_device_equals_four():
     """In float64, so that only rounding is left: state and metrics after a step, every learner, in one subprocess."""
     assert on_four_devices(__file__, float64=True) == list(CASES)

@@ -104,6 +104,7 @@ def implicit_error(activation):
     return np.linalg.norm(difference - exact) / np.linalg.norm(exact)
 
 
+@pytest.mark.slow
 def test_finite_difference_against_exact_on_a_smooth_network():
     assert implicit_error(jax.nn.softplus) < 1e-2
 

@@ -155,6 +155,7 @@ def counted(key, proposal, inherited):
     return Evaluation(fitness, jnp.ones_like(true), jnp.zeros(len(true), jnp.int8), {"true": true}), None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size, best, spread, last", [(2, 0.729, 0.025, 0.685), (10, 0.897, 0.019, 0.865), (25, 0.945, 0.021, 0.920)]
 )

@@ -31,6 +31,7 @@ from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.store import artifacts, workdir
 from nasjax.train.augment import require_suited
 from nasjax.train.by_parts import unsuited
+from nasjax.train.compiling import jit
 from nasjax.types import (
     Budget,
     Built,
@@ -230,7 +231,7 @@ def _sample(config: CandidateConfig, build: Callable[[np.ndarray], Built]) -> li
     """
 
     builts, reason, hung = [], "", set[bytes]()
-    for arch in np.asarray(jax.jit(jax.vmap(config.space.sample))(jax.random.split(jax.random.key(0), _SAMPLES))):
+    for arch in np.asarray(jit(jax.vmap(config.space.sample))(jax.random.split(jax.random.key(0), _SAMPLES))):
         if len(hung) == 2 or arch.tobytes() in hung:
             continue
         try:

@@ -17,6 +17,7 @@ from nasjax.data.dataset import load
 from nasjax.evaluators.children import network_of
 from nasjax.evaluators.zero_cost import naswot
 from nasjax.store import checkpoint
+from nasjax.train.compiling import jit
 from nasjax.types import Proposal, Watch
 
 NAME = "prefilter.jsonl"
@@ -83,7 +84,7 @@ def _scored(config: Any, number: int) -> tuple[np.ndarray, list[int | None], lis
     task = task_of(config, builder)
     build = builds(builder, space, config.form, task.signature(data))
     key = jax.random.fold_in(jax.random.key(config.seed), number)
-    archs = jax.jit(jax.vmap(space.sample))(jax.random.split(key, number))
+    archs = jit(jax.vmap(space.sample))(jax.random.split(key, number))
 
     def params(arch: np.ndarray) -> int | None:
         try:

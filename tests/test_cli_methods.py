@@ -1,0 +1,34 @@
+"""Commands of the methods that no other file has, each as small as it goes: a search, and what is printed next."""
+
+import json
+import shlex
+
+import pytest
+from tools.commands import here, rows
+
+CHAIN = [
+    *("--set=space.min_layers=2", "--set=space.max_layers=2", "--set=space.filter_heights=1,3"),
+    *("--set=space.filter_widths=3", "--set=space.filter_counts=2,4", "--set=recipe.epochs=1"),
+    *("--set=data.train_limit=64", "--set=data.valid_limit=32"),
+]
+GRAPH = [
+    *("--set=space.levels=2", "--set=space.extra_nodes=0", "--set=space.min_params=1", "--set=space.node_ops=resnet"),
+    *("--set=space.channels=4", "--set=search.population=2", "--set=search.sample_size=2", "--set=data.resize=8"),
+    *("--set=recipe.epochs=1", "--set=recipe.batch_size=8", "--set=data.train_limit=16", "--set=data.valid_limit=8"),
+]
+COMMANDS = {
+    "random": CHAIN,
+    "topk": [*CHAIN, "--set=search.population=2", "--set=search.mutants=1", "--set=search.crossovers=1"],
+    "evolution": GRAPH,
+}
+
+
+@pytest.mark.parametrize("method", COMMANDS)
+def test_a_search_finds_something_and_says_what_comes_next(method, tmp_path):
+    path = tmp_path / "run"
+    code, out, err = here(f"--method={method}", "--trials=4", f"--workdir={path}", *COMMANDS[method])
+    assert code == 0, err
+    found, best = rows(path), json.loads((path / "best.json").read_text())
+    assert len(found) == 4 and best["fitness"] == max(row["fitness"] for row in found if row["status"] == "ok")
+    (told,) = [line for line in out.splitlines() if line.startswith("Next: ")]
+    assert "--mode=retrain" in shlex.split(told) and f"--workdir={path}" in shlex.split(told)
