@@ -246,7 +246,7 @@ def test_weights_from_elsewhere_are_loaded_and_exported_like_retrained_ones(tmp_
     network = darts_eval(plan)
     variables = network.init(jax.random.key(0), None, jnp.asarray(x, jnp.float32))
     settings = {"form": {"channels": 2, "layers": 1, "auxiliary": False}, "shape": plan.image}
-    facts = {"names": "abcde", "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
+    facts = {"names": tuple("abcde"), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
     nasjax.adopt(tmp_path, variables, arch, **settings, **facts)
     model = nasjax.load(tmp_path)
     whitened = (x / 255 - np.array(facts["mean"])) / np.array(facts["std"])

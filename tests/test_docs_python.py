@@ -24,6 +24,7 @@ from tools.toy_search_network import toy_network
 
 import nasjax
 from nasjax import catalog
+from nasjax.evaluators.table import COST, COST_SCALE, FITNESS, RESULT
 from nasjax.nets import darts_released
 from nasjax.runtime import replicas as replicas_module
 from nasjax.searchers.distributed import distributed_reinforce
@@ -41,7 +42,8 @@ def table(tmp_path, monkeypatch):
     space = nasjax.TabularCell()
     archs = np.array(list(space.enumerate()))
     results = np.random.default_rng(0).random(len(archs))
-    np.savez("nas_bench_201.npz", arch=archs, fitness=results, cost=np.ones(len(archs)))
+    columns = dict.fromkeys((FITNESS, RESULT), 100 * results) | {COST: np.full(len(archs), 1 / COST_SCALE)}
+    np.savez("nas_bench_201.npz", ops=archs, op_names=np.array(space.ops), **columns)
     return results
 
 
