@@ -26,6 +26,7 @@ from nasjax.drive.pictures import take
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
+from nasjax.streams import streams
 from nasjax.train.augment import require_suited
 from nasjax.train.compiling import jit
 from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
@@ -145,7 +146,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     folder, data, task = _folder(job, workdir, job.builts), job.final, job.task
     require_suited(job.recipe.augment, data.train.x.shape[1:], "retrain_recipe.augment")
     folder.mkdir(parents=True, exist_ok=True)
-    key_grid, key = jax.random.split(jax.random.fold_in(jax.random.key(job.seed), 1))
+    keys = streams(job.seed)
     arrays, valid = resident(data), valid_name(task)
     trained, seconds, test = [], 0.0, job.test()
     for n, built in enumerate(job.builts, 1):
@@ -157,9 +158,9 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         if built.learning_rate is not None and job.settings.use_token:
             recipe = dataclasses.replace(recipe, learning_rate=built.learning_rate)
         if job.settings.grid:
-            recipe, form = _grid(key_grid, job, recipe, built, resident(job.data), own, clock, watch)
+            recipe, form = _grid(keys.grid, job, recipe, built, resident(job.data), own, clock, watch)
             built = _formed(job, built, form)
-        variables, history = _train(key, built, recipe, arrays, task, own, clock, watch)
+        variables, history = _train(keys.retrain, built, recipe, arrays, task, own, clock, watch)
         seconds += clock()
         trained.append((history[valid][-1], built, recipe, jax.device_get(variables), history, form))
     _, built, recipe, variables, history, form = max(trained, key=lambda found: task.metric.sign * found[0])
@@ -192,7 +193,8 @@ def _folder(job: Job, workdir: Path, builts: Sequence[Built]) -> Path:
     settings = as_json(job.settings)
     del settings["top_k"], settings["sample"]
     plans = ", ".join(repr((built.plan, built.learning_rate)) for built in builts)
-    what = [job.facts, as_json(job.recipe), settings, job.seed, plans, job.data.sha256]
+    key = np.asarray(jax.random.key_data(streams(job.seed).retrain)).tolist()
+    what = [job.facts, as_json(job.recipe), settings, key, plans, job.data.sha256]
     return workdir / "retrain" / hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -28,13 +28,14 @@ class _Ghost:
     """In place of `jax.jit(function)`."""
 
     def __init__(self, record, function, **options):
-        self.record, self.real, self.name = record, _jit(function, **options), str(Plain()(function))
+        self.record, self.function, self.real = record, function, _jit(function, **options)
+        self.name = str(Plain()(function))
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *arguments, **settings):
         leaves, tree = jax.tree.flatten((arguments, settings))
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            return self.real(*arguments, **settings)
+            return self.function(*arguments, **settings)
         shapes = [(np.shape(leaf), str(getattr(leaf, "dtype", type(leaf)))) for leaf in leaves]
         key = self.name, str(tree), str(shapes)
         if key not in _traced:
@@ -60,7 +61,7 @@ def _blank(shape):
     return np.full(shape.shape, jnp.issubdtype(shape.dtype, jnp.floating), shape.dtype)
 
 
-def _forget():
+def forget_programs():
     """The library's caches must not keep a ghost, nor a program from before. A task is one object and holds none."""
     for name, module in list(sys.modules.items()):
         if name.startswith("nasjax.") and not name.startswith("nasjax.tasks."):
@@ -73,7 +74,7 @@ def _forget():
 def ghosts():
     """Gives the list that programs and their host values are appended to."""
     record = []
-    _forget()
+    forget_programs()
     jax.jit = lambda function=None, **options: (
         functools.partial(jax.jit, **options) if function is None else _Ghost(record, function, **options)
     )
@@ -81,4 +82,4 @@ def ghosts():
         yield record
     finally:
         jax.jit = _jit
-        _forget()
+        forget_programs()

@@ -29,6 +29,7 @@ from nasjax.experiments.families.true_results import with_truth
 from nasjax.runtime.inline import inline, within
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.store import artifacts, workdir
+from nasjax.streams import streams
 from nasjax.train.augment import require_suited
 from nasjax.train.by_parts import unsuited
 from nasjax.train.compiling import jit
@@ -97,7 +98,7 @@ def experiment(
 
         with afterwards(shown), progress(budget, metric, watch) as show:
             so_far = search(
-                jax.random.key(config.seed),
+                streams(config.seed).search,
                 searcher,
                 runtime or inline(worker(found().evaluator, path, described(config), refuse)),
                 workdir=path,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from nasjax import catalog
@@ -18,6 +17,7 @@ from nasjax.experiments.families.gradients import METRICS, Learning
 from nasjax.experiments.families.true_results import lines, order_by_weights, with_truth
 from nasjax.learners.stopping import stopped
 from nasjax.store import checkpoint
+from nasjax.streams import streams
 from nasjax.train.losses import judged
 from nasjax.train.passes import validation
 from nasjax.types import Experiment, Outcome, PyTree, Runtime, Watch
@@ -86,7 +86,6 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
 
 def learned(experiment: Learning, path: Path, watch: Watch) -> Progress:
     """Trains the search network in the opened workdir `path` to its end, from where it was."""
-    seed = jax.random.key(experiment.config.seed)
 
     def history(stage: int, facts: Any, state: PyTree) -> dict[str, Any]:
         tree = experiment.derive(stage, facts, state)
@@ -104,7 +103,7 @@ def learned(experiment: Learning, path: Path, watch: Watch) -> Progress:
         return found
 
     return learn(
-        seed,
+        streams(experiment.config.seed).search,
         experiment.stages,
         experiment.batches,
         workdir=path,

@@ -17,6 +17,7 @@ from nasjax.data.dataset import load
 from nasjax.evaluators.children import network_of
 from nasjax.evaluators.zero_cost import naswot
 from nasjax.store import checkpoint
+from nasjax.streams import streams
 from nasjax.train.compiling import jit
 from nasjax.types import Proposal, Watch
 
@@ -83,8 +84,8 @@ def _scored(config: Any, number: int) -> tuple[np.ndarray, list[int | None], lis
     space, builder, data = config.space, catalog.builder(config.space.name), load(config.data)
     task = task_of(config, builder)
     build = builds(builder, space, config.form, task.signature(data))
-    key = jax.random.fold_in(jax.random.key(config.seed), number)
-    archs = jit(jax.vmap(space.sample))(jax.random.split(key, number))
+    key, key_draw = jax.random.split(streams(config.seed).prefilter)
+    archs = jit(jax.vmap(space.sample))(jax.random.split(key_draw, number))
 
     def params(arch: np.ndarray) -> int | None:
         try:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,6 +23,7 @@ from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
+from nasjax.streams import streams
 from nasjax.train.augment import require_suited
 from nasjax.train.fit import resident
 from nasjax.types import Budget, Experiment, Outcome, Proposal, PyTree, Watch
@@ -52,7 +52,7 @@ def run(experiment: OneShot, path: Path, watch: Watch) -> Outcome:
     Returns:
       What the search came to; no best after the supernet alone.
     """
-    config, seed = experiment.config, jax.random.key(experiment.config.seed)
+    config = experiment.config
     state = supernet(experiment, path, watch)
     if not config.trials:
         line = f"The supernet is trained: {path}/supernet. The same command with --trials=N searches in it."
@@ -62,7 +62,7 @@ def run(experiment: OneShot, path: Path, watch: Watch) -> Outcome:
     budget = Budget(trials=config.trials)
     with progress(budget, experiment.metric, watch) as on_told:
         summary = search(
-            jax.random.fold_in(seed, 1),
+            streams(config.seed).search,
             experiment.searcher,
             inline(worker(experiment.evaluator(state), path)),
             workdir=path,
@@ -82,7 +82,7 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
     folder = path / "supernet"
     folder.mkdir(exist_ok=True)
     end = learn(
-        jax.random.fold_in(jax.random.key(experiment.config.seed), 0),
+        streams(experiment.config.seed).supernet,
         experiment.stages,
         experiment.batches,
         workdir=folder,
@@ -115,7 +115,7 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
     network = experiment.shared.network(dropout=config.retrain_dropout, dtype=config.retrain_recipe.dtype)
     require_suited(config.retrain_recipe.augment, experiment.data.train.x.shape[1:], "retrain_recipe.augment")
     evaluator = trained_alone(network, resident(experiment.data), task, recipe=config.retrain_recipe)
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    key = streams(config.seed).standalone
     settings = [as_json(config.retrain_recipe), config.retrain_dropout, experiment.facts["dataset"]]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     found = checkpoint.read_lines(file)
