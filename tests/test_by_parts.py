@@ -154,6 +154,7 @@ def test_no_new_kernel_is_dead_after_a_step(grown):
             assert np.abs(leaf).max() > 0, name
 
 
+@pytest.mark.slow
 def test_rules_of_inheritance(family):
     """Changed operators are fresh, statistics go with their layer, other shapes share what they have in common."""
     parent, children = family

@@ -130,6 +130,7 @@ def test_a_child_begins_with_what_its_parent_left(monkeypatch):
     assert evaluation.info["inherited"].tolist() == [0.25, 0.5, 0.75]
 
 
+@pytest.mark.slow
 def test_the_order_of_proposals_and_padding_do_not_matter(evaluator, results):
     evaluation, artifacts = evaluator.evaluate(KEY, proposal([6, -1, 4], archs(0, 1, 0)[[2, 1, 0]]))
     assert set(artifacts) == {4, 6}

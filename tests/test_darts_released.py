@@ -225,6 +225,7 @@ def test_a_network_without_its_auxiliary_head_says_how_to_go_on(small):
         darts_from_release(plan, small[0])
 
 
+@pytest.mark.slow
 def test_the_published_network_of_imagenet_has_a_stem_of_three_and_no_last_norm():
     plan = DartsPlan(CELLS, channels=4, layers=2, classes=5, stem="imagenet", image=(224, 224, 3), auxiliary=True)
     leaves = list(module._leaves(plan))

@@ -109,6 +109,7 @@ def test_the_accounts_add_up(shards, accumulate, delay):
     assert mixed == (delay > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards, delay", [(1, 0.0), (5, 0.5)])
 def test_gradients_are_of_the_parameters_that_were_sampled_with(shards, delay):
     """The whole search again, by hand: a list of all versions of each shard instead of replicas and a clock."""
@@ -160,6 +161,7 @@ def test_a_baseline_per_replica_follows_its_own_rewards():
         np.testing.assert_allclose(found, [rewards[0], *expected[:-1]], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_failed_child_has_reward_0_and_a_rejected_one_does_not_count():
     def strict(key, proposal, inherited=None):
         found, _ = judge(key, proposal)
@@ -177,6 +179,7 @@ def test_a_failed_child_has_reward_0_and_a_rejected_one_does_not_count():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params))
 
 
+@pytest.mark.slow
 def test_it_learns_and_the_same_key_gives_the_same_search():
     simulate = distributed(replicas=4, shards=2, delay=0.2)
     run, again, other = simulate(KEY, 600), simulate(KEY, 600), simulate(jax.random.key(4), 600)

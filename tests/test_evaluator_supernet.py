@@ -108,6 +108,7 @@ def test_paths_do_not_see_each_other(variables, own):
     np.testing.assert_allclose(at_once(variables, np.array([A, B])), orders[0][:2], atol=ONE_IMAGE)
 
 
+@pytest.mark.slow
 def test_the_last_batch_of_validation_counts_once(variables, own):
     """37 images in batches of 8, padded by the last one, which is wrong: it counts once (else 36 / 40)."""
     wrong = np.array(own["b"][1])

@@ -97,6 +97,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_has_a_kernel(name):
     build, space = NETWORKS[name]

@@ -24,7 +24,6 @@ ALLOWED = {
     "types": set(),
     "settings": set(),
     "catalog": set(),
-    "streams": {"types"},
     "ops": {"types"},
     "report": set(),  # it reads the files of a workdir, whoever wrote them
     "spaces": {"types"},
@@ -38,10 +37,10 @@ ALLOWED = {
     "building": {"types", "catalog", "spaces", "nets", "data", "train"},
     "learners": {"types", "spaces", "ops", "train"},
     "evaluators": {"types", "ops", "spaces", "data", "train"},
-    "drive": {"types", "settings", "streams", "store", "train"},
+    "drive": {"types", "settings", "store", "train"},
     "model": {"types", "settings", "catalog", "data", "ops", "store", "train"},
     "experiments": {
-        *("types", "settings", "streams", "catalog", "spaces", "searchers", "nets", "learners", "building", "data"),
+        *("types", "settings", "catalog", "spaces", "searchers", "nets", "learners", "building", "data"),
         *("train", "evaluators", "store", "runtime", "drive"),
     },
     "commands": {"types", "settings", "catalog", "data", "building", "store", "runtime", "drive", "model", "report"},

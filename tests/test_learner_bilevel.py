@@ -51,6 +51,7 @@ def test_alpha_moves_first_by_adam_with_decay_in_the_gradient(stepped):
     close(after.alpha, expected, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_weights_move_at_the_new_alpha_clipped_then_decayed(stepped):
     before, after = stepped
     grads, _ = gradient(before, after.alpha, BATCH["train"])

@@ -101,6 +101,7 @@ def test_edge_weights_enter_the_derivation():
     assert tree["reduce"] == darts.derive(state_of(alpha))["reduce"]
 
 
+@pytest.mark.slow
 def test_edge_relaxation_starts_and_learns():
     learner, batch = pc_darts.pc_darts(toy_network(edges=True), frozen_epochs=0, devices=1), toy_batch(0)
     state = learner.init(jax.random.key(0), batch)

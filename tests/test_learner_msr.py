@@ -133,6 +133,7 @@ def planted(best):
 PLANTED = Layout((), lambda params: [LastKernels(cell, (4, 4), jnp.asarray(params[cell])) for cell in CELLS])
 
 
+@pytest.mark.slow
 def test_derivation_takes_the_least_rank_and_the_two_strongest_predecessors(stepped):
     _, state, _ = stepped
     params = planted({("normal", 8, 2): 1, ("normal", 6, 3): 2, ("normal", 7, 1): 3, ("reduce", 13, 3): 3})
@@ -145,6 +146,7 @@ def test_derivation_takes_the_least_rank_and_the_two_strongest_predecessors(step
     assert {source for _, source in compat["reduce"]} == {0, 1} and compat["normal"] == tree["normal"]
 
 
+@pytest.mark.slow
 def test_weights_by_rank_follow_the_epochs():
     learner = msr_darts(toy_conv_network(), LAYOUT, weigh_by_rank=True, devices=1)
     state = learner.init(jax.random.key(0), BATCH)

@@ -235,6 +235,7 @@ def test_norms_only_leaves_every_other_weight_bit_identical(norms_only):
     assert np.abs(stats["stem"]["mean"]).max() > 0 and np.abs(stats["tail"]["mean"]).max() > 0  # these do move
 
 
+@pytest.mark.slow
 def test_an_operator_never_sampled_scores_exactly_one(norms_only):
     scores = np.asarray(SUPERNET.scores(norms_only[2]))
     sampled = np.zeros((3, 4), bool)

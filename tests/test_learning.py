@@ -181,6 +181,7 @@ def test_batches_cover_an_epoch_once_and_validate_everything(batches):
     assert len(np.unique(first[:, 0, 0, 0])) == 8 and not np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_every_validation_sample_counts_once_whatever_the_batch(batches):
     """24 samples: sizes that divide them, that do not, that exceed them, and that several devices must share."""
     network = toy_network()

@@ -23,6 +23,7 @@ def conv(inputs, filters=2, stride=1):
     return {"type": "conv", **WINDOW, **strides, "num_filters": filters, "inputs": inputs}
 
 
+@pytest.mark.slow
 def test_initial_statistics():
     """He normal, fan-in, over the concatenated input; dense with variance 1 / fan-in."""
     chain = planned(conv([], 64), conv([0], 64), conv([0, 1], 64))
@@ -90,6 +91,7 @@ def test_forward_pass_by_hand():
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_mode_updates_only_statistics():
     network = conv_chain(planned(conv([]), {"type": "local_contrast_norm", "inputs": [0]}))
     x = 3 + jax.random.normal(jax.random.key(0), (8, 6, 6, 2))

@@ -270,6 +270,7 @@ def test_bfloat16_is_near_float32_and_its_logits_and_statistics_are_float32(odd)
     np.testing.assert_allclose(logits, odd.logits, atol=0.15 * np.abs(odd.logits).max())
 
 
+@pytest.mark.slow
 def test_wrong_use_says_what_to_write(odd):
     with pytest.raises(ValueError, match="give key, or drop_rate=0"):
         odd.network.apply(odd.variables, None, odd.x, train=True, drop_rate=0.1)

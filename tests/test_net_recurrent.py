@@ -103,6 +103,7 @@ def test_an_lstm_is_that_of_flax_as_a_reference_and_as_a_tree():
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_gru_is_that_of_flax_as_a_reference_and_as_a_tree():
     x, weights, y, h = flax_cell(nn.GRUCell(6), "rzn")
     ours, state = run("gru", weights, x)
@@ -325,6 +326,7 @@ def test_the_backward_pass_of_a_window_is_that_of_a_plain_loop():
             np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_two_windows_are_one_and_the_state_ends_the_gradient(batch):
     network = recurrent_model(plan(program(NAMED["NASCELL"]), FORM, V))
     variables = network.init(jax.random.key(0), None, None)
@@ -398,6 +400,7 @@ def test_recurrent_dropout_multiplies_h_inside_the_cell():
     assert len(np.unique(np.asarray(dropped[:, 2, 0]))) > 4 and len(np.unique(np.asarray(none[:, 2, 0]))) == 1
 
 
+@pytest.mark.slow
 def test_bfloat16_products_are_close_and_states_stay_float32(batch):
     outputs = []
     for dtype in ("float32", "bfloat16"):

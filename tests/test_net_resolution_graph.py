@@ -237,6 +237,7 @@ def test_training_uses_the_batch_and_moves_only_statistics(every):
     assert all(jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_evaluation_treats_images_one_by_one(every):
     other = every.x.at[1:].mul(3.0)
     both = [every.test(every.variables, x)[0] for x in (every.x, other)]
@@ -295,7 +296,8 @@ def squares(y):
     return jax.tree.map(lambda logits: 2 * logits, y)
 
 
-@pytest.mark.parametrize("name", ["every", pytest.param("supervised", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["every", "supervised"])
 def test_parts_are_the_whole(name, request):
     subject = request.getfixturevalue(name)
     network, variables, x = subject.network, subject.variables, subject.x

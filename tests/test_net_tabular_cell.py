@@ -81,6 +81,7 @@ def test_logits_by_plain_numpy(ran):
         np.testing.assert_allclose(tested, by_numpy, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_step_moves_only_what_its_paths_use(ran):
     _, variables, _ = ran
     supernet, old = tabular_supernet(PLAN), jax.tree.map(np.float32, variables["params"])

@@ -59,6 +59,7 @@ def test_circular_equals_the_operators_matrix(dilation):
     np.testing.assert_allclose(stable_rank.circular(w, size, dilation), (s**2).sum() / s[0] ** 2, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_depthwise_is_block_diagonal():
     w = draw(3, 3, 4)
     norms = np.square(w).sum((0, 1))

@@ -69,6 +69,7 @@ def test_the_mixed_product_is_the_derivative_of_the_gradient(case):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_statistics", [False, True])
 def test_validation_equals_that_of_the_whole(case, batch_statistics):
     parts, whole, variables, choice, _, (x, y) = case

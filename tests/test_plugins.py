@@ -461,6 +461,7 @@ def test_tokens_number_the_words(y):
         load(DataConfig("words"))
 
 
+@pytest.mark.slow
 def test_a_policy_chooses_every_site():
     """Also one that a user calls depth, a word that a chain's schedule sets."""
     exec(BLOCKS["mlp"], {"__name__": "cell"})

@@ -57,6 +57,7 @@ def depths_of(space, archs):
     return archs[:, 0] + space.min_layers if isinstance(space, ConvChain) else np.ones(len(archs), int)
 
 
+@pytest.mark.slow
 def test_probabilities_sum_to_one_at_every_depth(enumerated):
     space, _, _, archs, p, _ = enumerated
     depth = depths_of(space, archs)

@@ -23,6 +23,7 @@ def test_steps_are_emitted_in_the_papers_order():
     assert decided == [[], ["layer1/anchor0"], ["layer2/anchor0", "layer2/anchor1"]]
 
 
+@pytest.mark.slow
 def test_every_pair_of_layers_is_one_coin():
     space = ConvChain(3, 3, filter_heights=(1,), filter_widths=(1,), filter_counts=(4,))
     policy = lstm_policy(space, hidden=4, embedding=4)
@@ -79,6 +80,7 @@ def test_sites_of_one_choice_cost_nothing_and_a_saturated_head_is_certain():
     assert float(jax.jit(policy.log_prob)(params, arch)[0]) == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_layers_beyond_the_depth_do_not_count():
     """2 layers have the same log-probability in a space of 2 layers and in one of up to 4."""
     small, large = ConvChain(2, 2), ConvChain(2, 4)

@@ -91,6 +91,7 @@ def loop(trials, ages):
     return history, [trial for _, trial in queue]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ages", [True, False])
 def test_one_trial_at_a_time_is_the_papers_loop_bit_for_bit(ages):
     search, trials = Search(ages=ages), 60
@@ -140,6 +141,7 @@ def test_given_architectures_are_the_first_trials():
             aging(CELLS, population=P, sample_size=S, first=wrong)
 
 
+@pytest.mark.slow
 def test_failures_take_their_place_below_everything():
     search = Search()
     status = [Status.OK, Status.FAILED, Status.LOST, Status.OK, Status.OK, Status.TIMEOUT, Status.REJECTED]

@@ -120,6 +120,7 @@ def test_members_are_the_best_ranks_then_the_least_crowded():
     assert set(np.array(state.members)) == {0, 1, 6, 9, 10, 11}
 
 
+@pytest.mark.slow
 def test_failures_are_never_parents():
     status = np.array([Status.OK, Status.OK, Status.LOST, Status.OK, Status.OK, Status.OK])
     fitness = [(0, 1), (np.nan, 9), (9, 9), (9, np.nan), (1, 0), (np.inf, 0)]

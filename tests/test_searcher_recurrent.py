@@ -30,6 +30,7 @@ def test_the_sequence_is_that_of_the_paper():
     assert count == 2 * (4 * 35 * 70 + 4 * 35) + 35 + 36 * (35 + 36)
 
 
+@pytest.mark.slow
 def test_the_probabilities_of_all_cells_add_up_to_one():
     space = CellTree(2, ("add",), ("tanh", "relu"))
     policy = lstm_policy(space, hidden=5, embedding=5, init_scale=1.0)

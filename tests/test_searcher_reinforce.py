@@ -55,6 +55,7 @@ def test_it_runs_in_float64():
     assert int(state.updates) == 2 and state.entropy.dtype == state.grad_norm.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_an_update_waits_for_m_results_and_starts_the_baseline_at_their_mean(asked):
     _, tell, state, proposal = asked
     early = tell(state, take(proposal, range(3)), evaluation(FITNESS[:3]))
@@ -72,6 +73,7 @@ def test_an_update_waits_for_m_results_and_starts_the_baseline_at_their_mean(ask
     assert float(after.entropy) == pytest.approx(4 * np.log(3), rel=1e-6)  # of the policy before the update
 
 
+@pytest.mark.slow
 def test_the_second_update_uses_the_baseline_from_before_its_batch(asked):
     _, tell, state, proposal = asked
     state = tell(state, take(proposal, range(4)), evaluation(FITNESS[:4]))
@@ -151,6 +153,7 @@ def test_the_options_act(asked):
     assert float(clipped.grad_norm) == pytest.approx(float(plain.grad_norm))  # reported before clipping
 
 
+@pytest.mark.slow
 def test_the_depth_follows_the_schedule_and_the_space():
     space = ConvChain(1, 3, filter_heights=(1,), filter_widths=(1, 3), filter_counts=(4,), skips=False)
     schedule = depth_schedule(first=1, step=1, every=2)
@@ -171,6 +174,7 @@ def test_a_state_survives_orbax_bit_for_bit(tmp_path):
     assert jax.tree.structure(state) == jax.tree.structure(restored)
 
 
+@pytest.mark.slow
 def test_200_seeds_that_learn_a_planted_cell_are_one_vmap():
     """Reward = fraction of edges with operation e mod 3; uniform sampling has 1/3."""
     searcher = reinforce(CELL, policy="independent", learning_rate=0.1)

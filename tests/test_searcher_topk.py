@@ -128,6 +128,7 @@ def test_any_width_and_order_gives_the_same_sequence():
         np.testing.assert_array_equal(sequences[0], other)
 
 
+@pytest.mark.slow
 def test_mutants_then_crossovers_of_the_best_k_then_random():
     first, second = generations(SEARCHER, [lambda i: (jnp.where((i == 3) | (i == 8), 1.0, 0.1),)])
     parents = first[[3, 8]]
@@ -196,6 +197,7 @@ def test_genes_are_drawn_anew_at_the_mutation_rate():
     assert abs(counts.mean() - expected) < 0.12 * expected
 
 
+@pytest.mark.slow
 def test_nothing_feasible_is_nothing_to_ask():
     none = lambda arch: jnp.zeros((), bool)  # noqa: E731
     searcher = topk_evolution(CELLS, **SMALL, feasible=none, fill_tries=50)

@@ -9,7 +9,7 @@ from tools.commands import here
 from tools.ghosts import forget_programs
 
 from nasjax.drive import retrain
-from nasjax.streams import Streams, streams
+from nasjax.drive.streams import Streams, streams
 
 DRAWS = ("bits", "uniform", "normal", "permutation", "choice", "bernoulli", "categorical", "randint", "gumbel")
 CHAIN = [
@@ -71,6 +71,7 @@ def drawn(monkeypatch):
     forget()
 
 
+@pytest.mark.slow
 def test_no_key_of_a_search_its_grid_and_its_retraining_comes_twice(drawn, tmp_path):
     keys, phase = drawn
     args = [*CHAIN, f"--workdir={tmp_path / 'run'}"]

@@ -103,6 +103,7 @@ def test_a_path_is_the_stand_alone_network(compared):
         assert np.mean(moved) > 0.9  # a narrow layer may have died behind its relu
 
 
+@pytest.mark.slow
 def test_all_else_has_no_gradient_and_keeps_its_statistics(compared):
     """What remains of the supernet when the network of the path is taken away: 0, and bits."""
     plan, variables, found = compared

@@ -68,6 +68,7 @@ def one_pass(params, x, y):
     return np.array(nats), h
 
 
+@pytest.mark.slow
 def test_loss_score_and_finish():
     rng = np.random.default_rng(0)
     logits, y = rng.normal(size=(3, 4, 5)).astype(np.float32), rng.integers(0, 5, (3, 4))
@@ -89,6 +90,7 @@ def test_loss_score_and_finish():
         TASK.loss(jnp.asarray(logits), jnp.asarray(y), dataclasses.replace(RECIPE, label_smoothing=0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (1, 4), (1, 512), (4, 4), (4, 7), (512, 1)])
 def test_the_perplexity_is_that_of_one_pass_over_the_streams(dataset, count, batch_size):
     """11 validation windows: one stream, streams of 3, 3, 3, 2, one window each; the training's batch is no matter."""
@@ -104,6 +106,7 @@ def test_the_perplexity_is_that_of_one_pass_over_the_streams(dataset, count, bat
     np.testing.assert_allclose(found, np.exp(nats.mean()), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_without_state_is_measured_in_pieces_of_no_matter(dataset, monkeypatch):
     data, network = resident(dataset), toy_tasks.table()
     variables = network.init(jax.random.key(0), None, None)
@@ -281,6 +284,7 @@ def model(network, names=NAMES):
     return Model(lambda variables, x: jnp.asarray(logits)[x], {}, (WINDOW,), "int32", names, {}, "language", no_carry)
 
 
+@pytest.mark.slow
 def test_a_text_is_continued():
     found = continuation(model(None), "The mouse cell", tokens=7, temperature=0)
     assert found == ("divides <unk>\nthe cell divides <unk>", 3, 1)

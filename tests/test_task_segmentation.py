@@ -187,6 +187,7 @@ def test_training_raises_the_iou(dataset):
     assert history["valid_iou"][-1] == pytest.approx((p & t).sum() / (p | t).sum(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_metric_is_the_same_in_pieces(dataset, monkeypatch):
     data, network = resident(dataset), toy_tasks.masks()
     variables = network.init(jax.random.key(1), None, data.valid_x[:1])

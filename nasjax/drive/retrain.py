@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.drive.pictures import take
+from nasjax.drive.streams import streams
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
-from nasjax.streams import streams
 from nasjax.train.augment import require_suited
 from nasjax.train.compiling import jit
 from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name

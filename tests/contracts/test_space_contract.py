@@ -61,6 +61,7 @@ SPACES = {
     "bn_nas": choice_chain.variant("bn_nas"),
     "choice_all_options": ChoiceChain(removed=(2, 19), choose_identity=True, channel_factors=(0.5, 1.0, 1.5)),
 }
+LARGER = ("cell_all_options", "conv_v1", "conv_v2", "darts_two", "bn_nas")  # others have what they have
 RESTRICTED = ("darts_cell",)  # some combinations of choices are no architecture
 N = 3000  # draws: the rarest choice above has probability 1/75
 
@@ -95,7 +96,7 @@ def draws_of(name):
     return Draws(SPACES[name])
 
 
-@pytest.fixture(params=SPACES)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in LARGER else name for name in SPACES])
 def drawn(request):
     return draws_of(request.param)
 

@@ -109,11 +109,13 @@ def test_finite_difference_against_exact_on_a_smooth_network():
     assert implicit_error(jax.nn.softplus) < 1e-2
 
 
+@pytest.mark.slow
 def test_finite_difference_against_exact_on_a_kinked_network():
     """Kinks within eps of the weights cost accuracy; no bound is promised, but the direction is right."""
     assert implicit_error(lambda h: max_pool(jax.nn.relu(h), (3, 3), (1, 1))) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [second_order_difference, second_order_exact])
 def test_first_order_is_second_order_with_xi_zero(method):
     case = network_problem(jax.nn.softplus, np.float32(0), np.float32)

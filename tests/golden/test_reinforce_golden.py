@@ -52,6 +52,7 @@ def test_anchor_probability(h_j, probability):
     assert float(jax.nn.sigmoid(logits[0])) == pytest.approx(probability, abs=5e-7)
 
 
+@pytest.mark.slow
 def test_ascent_direction_of_one_binary_token():
     policy = independent_policy(ONE_BIT)
     params = policy.init(jax.random.key(0))
@@ -79,6 +80,7 @@ def test_rewards():
     assert inverse_square_perplexity()(-80.0) == inverse_square_perplexity(c=80)(80.0) == pytest.approx(1 / 80)
 
 
+@pytest.mark.slow
 def test_baseline_average():
     """d = 0.95, b = 0.5, batch mean 0.7 -> 0.51; the update itself used b = 0.5."""
     searcher = reinforce(

@@ -19,6 +19,7 @@ from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
 from nasjax.drive.recorded import Summary
 from nasjax.drive.search import search
+from nasjax.drive.streams import streams
 from nasjax.drive.work import Describe, worker
 from nasjax.evaluators.child import child
 from nasjax.evaluators.cost_model import choose_strategy, chunk_size, usable_bytes
@@ -29,7 +30,6 @@ from nasjax.experiments.families.true_results import with_truth
 from nasjax.runtime.inline import inline, within
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.store import artifacts, workdir
-from nasjax.streams import streams
 from nasjax.train.augment import require_suited
 from nasjax.train.by_parts import unsuited
 from nasjax.train.compiling import jit

@@ -12,12 +12,12 @@ import numpy as np
 from nasjax import catalog
 from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import ticking
+from nasjax.drive.streams import streams
 from nasjax.experiments.families.config import demo_line, next_line
 from nasjax.experiments.families.gradients import METRICS, Learning
 from nasjax.experiments.families.true_results import lines, order_by_weights, with_truth
 from nasjax.learners.stopping import stopped
 from nasjax.store import checkpoint
-from nasjax.streams import streams
 from nasjax.train.losses import judged
 from nasjax.train.passes import validation
 from nasjax.types import Experiment, Outcome, PyTree, Runtime, Watch

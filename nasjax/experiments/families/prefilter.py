@@ -14,10 +14,10 @@ import numpy as np
 from nasjax import catalog
 from nasjax.building.built import builds, task_of
 from nasjax.data.dataset import load
+from nasjax.drive.streams import streams
 from nasjax.evaluators.children import network_of
 from nasjax.evaluators.zero_cost import naswot
 from nasjax.store import checkpoint
-from nasjax.streams import streams
 from nasjax.train.compiling import jit
 from nasjax.types import Proposal, Watch
 

@@ -15,6 +15,7 @@ from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import progress, ticking
 from nasjax.drive.rows import scalar_fitness
 from nasjax.drive.search import search
+from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.config import closing, nothing_left, refusal
@@ -23,7 +24,6 @@ from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
-from nasjax.streams import streams
 from nasjax.train.augment import require_suited
 from nasjax.train.fit import resident
 from nasjax.types import Budget, Experiment, Outcome, Proposal, PyTree, Watch

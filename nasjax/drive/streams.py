@@ -25,7 +25,7 @@ def streams(seed: int) -> Streams:
     """The keys of a run with this seed.
 
     Example:
-      >>> from nasjax.streams import streams
+      >>> from nasjax.drive.streams import streams
       >>> streams(0).search != streams(0).retrain
       Array(True, dtype=bool)
     """
