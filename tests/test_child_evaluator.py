@@ -139,6 +139,7 @@ def test_the_order_of_proposals_and_padding_do_not_matter(evaluator, results):
     np.testing.assert_allclose(evaluation.info["train_loss"][[2, 0]], results[0].info["train_loss"][[0, 2]], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_diverging_child_fails_alone(evaluator, results):
     evaluation, artifacts = evaluator.evaluate(KEY, proposal([4, 5, 6], archs(0, 2, 0)))
     assert list(evaluation.status) == [Status.OK, Status.FAILED, Status.OK]

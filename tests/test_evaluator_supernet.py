@@ -158,6 +158,7 @@ def test_inherited_accuracy_goes_in_chunks():
     assert evaluation.cost[1] == 0 and artifacts is None and calls == [(2, 2), (2, 2)]
 
 
+@pytest.mark.slow
 def test_one_program_judges_all_paths(variables, own):
     """Through the evaluator, whatever the paths, their number and their order."""
     accuracy, compiled = judge(own["b"][1], calibration_batches=1), []

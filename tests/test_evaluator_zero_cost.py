@@ -140,6 +140,7 @@ def _cell_relus(tree):
     return total
 
 
+@pytest.mark.slow
 def test_parts_give_the_kernel_of_the_whole():
     network, _ = graph(np.asarray(GRAPHS.sample(jax.random.key(3))))
     variables = network.init(jax.random.key(0), None, X)
@@ -173,6 +174,7 @@ def test_the_evaluator_scores_proposals_in_any_order():
     assert evaluation.fitness[1] == np.float32(score(relu_kernel(network, variables, None, X)))
 
 
+@pytest.mark.slow
 def test_failures_are_results():
     archs = np.stack([np.asarray(GRAPHS.sample(jax.random.key(i))) for i in range(2)])
     proposal = Proposal(np.arange(2), archs, np.full(2, -1))

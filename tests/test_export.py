@@ -27,7 +27,7 @@ def exports(name, seeds):
     assert found
 
 
-QUICK = ["conv_chain", "choice_chain mobile"]
+QUICK = ["conv_chain"]
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -64,6 +64,7 @@ def test_weights_move_at_the_new_alpha_clipped_then_decayed(stepped):
     assert max(np.abs(a - b).max() for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(grads), strict=True)) > 1e-4
 
 
+@pytest.mark.slow
 def test_statistics_move_once_per_step(stepped):
     before, after = stepped
     choice = {cell: jax.nn.softmax(after.alpha[cell]) for cell in after.alpha}
@@ -92,6 +93,7 @@ def test_frozen_epochs():
     np.testing.assert_allclose(calls, [0.001 + 0.012 * (1 + np.cos(2 * np.pi / 3))], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_drop_rate_follows_the_epoch():
     """Rate 0 in epoch 0 equals no dropout; in epoch 1 the key matters."""
     plain = bilevel(NETWORK, RELAXATION, devices=1)

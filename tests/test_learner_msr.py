@@ -159,6 +159,7 @@ def test_weights_by_rank_follow_the_epochs():
     assert not np.array_equal(state.choice["normal"], stepped.choice["normal"])
 
 
+@pytest.mark.slow
 def test_the_epoch_of_the_lowest_error_is_kept(stepped):
     """Validation uses the last normalised kernels, not the weights that the last update left."""
     learner, _, state = stepped
@@ -184,6 +185,7 @@ def test_wrong_use():
         msr_darts(toy_conv_network(), LAYOUT, iterations=0)
 
 
+@pytest.mark.slow
 def test_a_subset_of_the_operators():
     """Those of the space that have weights: in the layout, and so in ranks and cells."""
     operators = operators_of(DartsCell(("skip_connect", "dil_conv_5x5", "sep_conv_3x3")))

@@ -260,6 +260,7 @@ def test_no_gradient_of_frozen_weights_is_computed():
     assert 0 < kept["last_bn"] < kept["all_bn"] < 0.1 * kept["all"]
 
 
+@pytest.mark.slow
 def test_early_bird_stops_when_the_ranking_rests():
     """Twice in a row, and not before; a ranking that moves starts the count again."""
     learner = one_shot(

@@ -107,6 +107,7 @@ def test_training_mode_updates_only_statistics():
     np.testing.assert_allclose(stats["var"], 0.5 + 0.5 * fresh["batch_stats"]["layer0"]["var"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_epsilon_and_dtype():
     chain = planned(conv([]), conv([0]))
     x = jax.random.normal(jax.random.key(0), (4, 6, 6, 2))

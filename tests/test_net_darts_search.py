@@ -53,10 +53,11 @@ def chosen(pairs, operators):
     return jnp.asarray(weights), edges
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "count"),
     [
-        pytest.param({}, 1_930_618, marks=pytest.mark.slow),  # the last one's parts, more of them
+        ({}, 1_930_618),
         ({"partial": 4}, 299_578),
         ({"operators": OPERATORS[4:]}, 1_889_658),
         ({"layers": 5}, 1_275_834),

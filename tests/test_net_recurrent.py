@@ -123,6 +123,7 @@ def test_a_gru_is_that_of_flax_as_a_reference_and_as_a_tree():
     np.testing.assert_allclose(state[0], h, atol=2e-6)  # c is h
 
 
+@pytest.mark.slow
 def test_a_plain_recurrent_network():
     x = jax.random.normal(jax.random.key(0), (B, 5, 4))
     weights = {name: 0.3 * jax.random.normal(jax.random.key(1), (n, 6)) for name, n in KERNELS}
@@ -138,6 +139,7 @@ def test_a_plain_recurrent_network():
 KERNELS = (("kernel", 4), ("recurrent_kernel", 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["NASCELL", "LSTM"])
 def test_found_cells_are_cells_of_flax(name):
     x = jax.random.normal(jax.random.key(0), (B, 5, 4))

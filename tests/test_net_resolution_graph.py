@@ -255,6 +255,7 @@ def test_initial_values_depend_on_the_key_alone(every):
     assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, first)
 
 
+@pytest.mark.slow
 def test_sides_that_cannot_be_halved_are_padded_and_cropped(every):
     x = every.x[:, :7, :6]
     padded = jnp.pad(x, [(0, 0), (0, 1), (0, 2), (0, 0)], mode="edge")
@@ -364,6 +365,7 @@ def copied(child, parent, graph, old):
     return {"params": params, "batch_stats": stats}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("only", [Mutations(0, 1, 0, 0, 0, 0, 0), Mutations(1, 0, 0, 0, 0, 0, 0)], ids=["node", "edge"])
 def test_a_pure_addition_with_zero_kernels_computes_what_its_parent_does(only, every):
     """And after one step of training the kernels into and out of a new node are not zero: it is not dead."""

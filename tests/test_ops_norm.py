@@ -88,6 +88,7 @@ def test_contrast_norm_equals_the_definition(size, sigma):
     np.testing.assert_allclose(y, contrast_by_definition(x, size, sigma), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_contrast_norm_ignores_what_is_masked():
     x = draw(2, 7, 8, 3)
     dirty = np.full((2, 10, 9, 5), 9.0)

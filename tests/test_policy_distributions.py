@@ -66,6 +66,7 @@ def test_probabilities_sum_to_one_at_every_depth(enumerated):
     assert p.std() > 0.1 * p.mean()  # not the uniform case
 
 
+@pytest.mark.slow
 def test_expected_entropy_is_the_entropy(enumerated):
     """The chain rule: the steps' entropies along a sample have the sequence's entropy as their mean."""
     space, _, _, archs, p, entropy = enumerated
@@ -75,6 +76,7 @@ def test_expected_entropy_is_the_entropy(enumerated):
         assert (q * entropy[depth == d]).sum() == pytest.approx(-(q * np.log(q)).sum(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_samples_have_the_frequencies_that_log_prob_says(enumerated):
     space, policy, params, archs, p, _ = enumerated
     n = 20_000

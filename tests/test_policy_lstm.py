@@ -69,6 +69,7 @@ def test_log_prob_equals_a_plain_loop():
     assert float(jax.jit(policy.log_prob)(p, arch)[0]) == pytest.approx(float(total), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_sites_of_one_choice_cost_nothing_and_a_saturated_head_is_certain():
     space = ConvChain(2, 2, filter_heights=(1, 3), filter_widths=(1,), filter_counts=(4, 8), skips=False)
     policy = lstm_policy(space, hidden=4, embedding=4)

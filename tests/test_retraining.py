@@ -208,6 +208,7 @@ def test_the_grid_takes_the_best_validation_accuracy(tmp_path):
     assert result["recipe"]["epochs"] == 3
 
 
+@pytest.mark.slow
 def test_nan_says_what_to_change(tmp_path):
     wild = dataclasses.replace(config().retrain_recipe, learning_rate=1e30)
     with pytest.raises(RunError, match="NaN in epoch 1; try a smaller rate"):

@@ -193,6 +193,7 @@ def test_simulated_workers():
     assert crowd.live() >= set(done[-P:])
 
 
+@pytest.mark.slow
 def test_children_are_bred_before_the_last_random_ones_are_back():
     search = Search()
     first = search.ask(P)
@@ -218,6 +219,7 @@ def test_live_keeps_the_parents_of_what_runs():
     assert search.live() == set(search.members())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ages", [True, False])
 def test_more_trials_at_a_time_than_slots_for_them(ages):
     search = Search(ages=ages, in_flight=2)

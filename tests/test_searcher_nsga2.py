@@ -132,6 +132,7 @@ def test_failures_are_never_parents():
     assert ((~crossed).sum(1) <= 1).all()  # each is a child of the two, with one gene changed
 
 
+@pytest.mark.slow
 def test_a_round_that_failed_as_a_whole_is_told_like_any_other():
     _, state, second = second_generation(np.full(6, np.nan))
     assert (np.array(state.members) == -1).all() and not front(state).any()

@@ -87,6 +87,7 @@ def test_the_second_update_uses_the_baseline_from_before_its_batch(asked):
     assert float(better.baseline) == pytest.approx(0.95 * 0.45 + 0.05 * 0.9)
 
 
+@pytest.mark.slow
 def test_results_of_one_tell_may_come_in_any_order_and_number(asked):
     _, tell, state, proposal = asked
     at_once = tell(state, proposal, evaluation(FITNESS))

@@ -139,6 +139,7 @@ def test_mutants_then_crossovers_of_the_best_k_then_random():
     assert not crossed[9:].any() and (distance[9:] > 1).any()
 
 
+@pytest.mark.slow
 def test_parents_are_the_best_of_all_generations():
     """The second generation is told to be bad: the third has the first's parents; one good late-comer joins them."""
     good = lambda i: (jnp.where((i == 3) | (i == 8), 1.0, 0.1),)  # noqa: E731

@@ -43,6 +43,7 @@ def test_samples_are_uniform_over_pairs_of_sources():
         assert len(counts) == 1 or abs((archs[:, :, n, 0, 1] > archs[:, :, n, 1, 1]).mean() - 0.5) < 0.03
 
 
+@pytest.mark.slow
 def test_mutants_differ_in_one_operator_or_one_source():
     arch = SPACE.decode(named("DARTS_V2"))
     mutants = np.asarray(jax.vmap(SPACE.mutate, (0, None))(jax.random.split(jax.random.key(1), 2000), arch))

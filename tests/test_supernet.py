@@ -310,6 +310,7 @@ def test_scores_are_mean_sizes_of_the_last_scales():
     assert table[1, 1] == pytest.approx(1.2) and table[3, 1] == 1.0 and table[0, 1] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "last_norms"), [(tiny(), "main"), (tiny_shuffle(), "main"), (tiny_shuffle(), "both"), (tiny(), "both")]
 )

@@ -129,6 +129,7 @@ def test_streams_are_for_texts():
             override(commands.configure("random"), f"{name}.eval_streams=2")
 
 
+@pytest.mark.slow
 def test_state_travels_between_windows_and_starts_anew_with_every_epoch(dataset):
     """With a rate of 0 the weights stay, so the loss of an epoch is that of one pass over each stream."""
     data, network = resident(dataset), toy_tasks.recurrent()
@@ -202,6 +203,7 @@ def test_a_population_trains_as_each_child_alone(dataset):
     assert (found[0].fitness < -1).all() and found[0].fitness[0] != found[0].fitness[1]
 
 
+@pytest.mark.slow
 def test_a_child_that_diverges_fails_alone(dataset):
     """A perplexity beyond float32 is a failure, not a number."""
     network = toy_tasks.table()
