@@ -17,7 +17,6 @@ import numpy as np
 from jax.extend import core
 
 from nasjax.ops.parts import part_of, through, whole
-from nasjax.train.compiling import jit
 from nasjax.types import Array, Evaluation, Evaluator, Key, Network, Part, Proposal, PyTree, Status, one_line
 
 _EXACT = 2**23  # codes per product: sums of so many ones are exact in float32
@@ -139,7 +138,7 @@ def naswot(build: Callable[[np.ndarray], tuple[Network, Any]], images: Array) ->
 def _program(apply: Callable[..., Any]) -> Callable[..., tuple[PyTree, jax.Array | None]]:
     """(variables, choice, inputs) -> outputs, K or None where there is no ReLU."""
 
-    @jit
+    @jax.jit  # also inside a user's program
     def program(variables: PyTree, choice: Any, inputs: PyTree) -> tuple[PyTree, jax.Array | None]:
         def run(variables: PyTree, choice: Any, inputs: PyTree) -> PyTree:
             return apply(variables, choice, inputs, train=True)[0]
