@@ -10,6 +10,7 @@ from tools.toy_search_network import toy_conv_network, toy_layout, toy_network
 
 import nasjax
 from nasjax import commands, launch
+from nasjax.building.problem import Problem
 from nasjax.experiments import msr_darts
 from nasjax.settings import override
 from nasjax.spaces.darts_cell import CELLS, EDGES
@@ -132,7 +133,7 @@ def test_a_subset_of_operators_reaches_the_network_of_msr_darts(monkeypatch, cha
     monkeypatch.setattr(msr_darts, "darts_search", seen)
     config = override(commands.configure("msr_darts"), *(change.removeprefix("--set=") for change in changes))
     with pytest.raises(Built) as found:
-        msr_darts.make(config)
+        msr_darts.make(Problem(config)).facts()
     assert found.value.args[0] == operators
 
 
