@@ -91,7 +91,7 @@ COUNTS = {"S1": 2, "S2": 2, "S3": 3, "S4": 2, "own": 3}
     ],
 )
 def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path, monkeypatch, method, subset):
-    maker = importlib.import_module(f"nasjax.experiments.{'p_darts' if method == 'p_darts' else 'families.mixtures'}")
+    maker = importlib.import_module(f"nasjax.{'experiments.p_darts' if method == 'p_darts' else 'building.darts_cell'}")
     seen, count = [], COUNTS[subset]
     allowed = ROBUST.get(subset) or dict.fromkeys(CELLS, [("skip_connect", "sep_conv_3x3", "dil_conv_5x5")] * 14)
 

@@ -34,7 +34,7 @@ ALLOWED = {
     "train": {"types", "ops"},
     "store": {"types", "settings", "__init__"},
     "tasks": {"types", "data", "train"},
-    "building": {"types", "catalog", "spaces", "nets", "data", "train"},
+    "building": {"types", "catalog", "spaces", "nets", "learners", "data", "train"},
     "learners": {"types", "spaces", "ops", "train"},
     "evaluators": {"types", "ops", "spaces", "data", "train"},
     "drive": {"types", "settings", "store", "train"},

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from nasjax import catalog
@@ -110,6 +111,12 @@ class Problem:
         other = Problem(dataclasses.replace(self.config, form=dataclasses.replace(form, **changes)), self._told)
         other.__dict__.update({name: self.__dict__[name] for name in ("data", "signature") if name in self.__dict__})
         return other
+
+    def example(self) -> dict[str, Any]:
+        """An architecture of the space, as JSON."""
+        if self.builder.example is not None:
+            return self.builder.example(self.space)
+        return dict(self.space.encode(np.asarray(self.space.sample(jax.random.key(0)))))
 
     def named(self, arch: np.ndarray) -> dict[str, Any]:
         """What is known of an Arch without its network: its JSON form and identity."""

@@ -15,7 +15,6 @@ from nasjax.building.problem import Problem
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
-from nasjax.experiments.families.mixtures import mixture
 from nasjax.learners import architecture_gradient, darts
 from nasjax.learners.descent import Sgd
 from nasjax.learners.stopping import Stopping
@@ -64,7 +63,7 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
 
 def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return base.counts(mixture(problem.config, problem.signature))
+    return base.counts(base.mixture(problem))
 
 
 def published(config: LearnConfig) -> dict[str, Any] | None:
@@ -80,7 +79,7 @@ def make(problem: Problem) -> Experiment:
 def parts(problem: Problem) -> Learning:
     """Its parts, for those who want the state that a search ends in."""
     search, data = problem.config.search, base.data_of(problem)
-    found = mixture(problem.config, problem.signature)
+    found = base.mixture(problem)
 
     def learner(network: Network) -> Learner:
         return darts.darts(

@@ -17,7 +17,6 @@ from nasjax.building.problem import Problem
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
-from nasjax.experiments.families.mixtures import mixture
 from nasjax.learners import pc_darts
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.stopping import Stopping
@@ -82,7 +81,7 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
 
 def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return base.counts(mixture(problem.config, problem.signature, problem.config.search.partial))
+    return base.counts(base.mixture(problem, problem.config.search.partial))
 
 
 def published(config: LearnConfig) -> dict[str, Any] | None:
@@ -98,7 +97,7 @@ def make(problem: Problem) -> Experiment:
 def parts(problem: Problem) -> Learning:
     """Its parts, for those who want the state that a search ends in."""
     search, data = problem.config.search, base.data_of(problem)
-    found = mixture(problem.config, problem.signature, search.partial)
+    found = base.mixture(problem, search.partial)
 
     def learner(network: Network) -> Learner:
         return pc_darts.pc_darts(

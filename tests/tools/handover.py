@@ -34,7 +34,7 @@ from nasjax.settings import as_json
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.types import Evaluation, Evaluator, Network, Status, Watch
 
-CALLERS = ("nasjax.experiments", "nasjax.commands", "nasjax.building.problem")
+CALLERS = ("nasjax.experiments", "nasjax.commands", "nasjax.building")
 ROOMS = ("data", "learners", "searchers", "evaluators", "nets", "drive", "train", "runtime", "building")
 METHODS_OWN = ("search", "supernet", "table")  # fields of a config whose values are the experiments' own records
 ROW = {"id": 0, "parent": -1, "fitness": 0.5, "params": 9, "macs": 9, "cost_s": 1.0, "status": "ok", "error": None}

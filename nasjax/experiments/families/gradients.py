@@ -12,20 +12,20 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.darts_cell import SMALL, EvalConfig, evaluation_recipe
+from nasjax.building.darts_cell import SMALL, EvalConfig, evaluation_recipe, skips
 from nasjax.building.problem import Problem
 from nasjax.building.tabular_cell import BENCHMARK
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
-from nasjax.experiments.families.mixtures import Mixture, skips
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners.bilevel import Relaxation
 from nasjax.learners.curvature import hessian_product, largest_eigenvalue
 from nasjax.learners.derivation import Names, discrete_choice
 from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.mixture import Mixture
 from nasjax.learners.stopping import Stopping
-from nasjax.spaces.darts_cell import CELLS, NODES, DartsCell
+from nasjax.spaces.darts_cell import DartsCell
 from nasjax.spaces.darts_notation import written
 from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.spaces.tabular_cell import TabularCell
@@ -144,7 +144,7 @@ def data_of(problem: Problem) -> SearchData:
     config: LearnConfig = problem.config
     task, data = problem.task, problem.data
     require_suited(config.augment, data.train.x.shape[1:], "augment")
-    problem.built(_some(config.space))  # rather than after the search
+    problem.built(problem.example())  # rather than after the search
     with_truth(config, config.space.encode)
     devices = device_count()
     batches = paired(resident(data), task, batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
@@ -152,12 +152,14 @@ def data_of(problem: Problem) -> SearchData:
     return SearchData(batches, problem, facts)
 
 
-def _some(space: Any) -> dict[str, Any]:
-    """An architecture of the space, as JSON. RobustDARTS's S1 draws none."""
-    if not isinstance(space, DartsCell):
-        return dict(space.encode(np.asarray(space.sample(jax.random.key(0)))))
-    pairs = [[space.choices[0], i % 2] for i in range(2 * len(NODES))]
-    return {"space": space.name, **dict.fromkeys(CELLS, pairs)}
+def mixture(problem: Problem, partial: int = 1) -> Mixture:
+    """The search network of a problem. Raises ValueError where its space has none."""
+    if problem.builder.mixed is None:
+        raise ValueError(f"--space={problem.space.name} has no search network; choose another method or space")
+    found: Mixture = problem.builder.mixed(
+        problem.space, problem.form, problem.config.search, problem.signature, partial
+    )
+    return found
 
 
 def search_plan(config: LearnConfig, signature: Signature, **changes: Any) -> SearchPlan:
