@@ -84,7 +84,7 @@ def images(draw: random.Random, rng: np.random.Generator, file: Path) -> bool:
         lambda: whole.update(x=np.full((count, *shape), np.nan)),
         lambda: whole.update(x=np.array([None] * count)),
         lambda: whole.update(x=whole["x"].astype(complex)),
-        lambda: whole.update(x_test=rng.random((5, size + 1, size)), y_test=whole["y"][:5]),
+        lambda: whole.update(x_valid=rng.random((5, size + 1, size)), y_valid=whole["y"][:5]),
         lambda: whole.pop("y"),
         lambda: whole.update(class_names=np.array(["one"])),
     ]

@@ -7,7 +7,8 @@
 #   msr_darts  Machida et al. 2021 (JSAI), Table 1  2.84 % (1.63M, 8 cells)   0.3 GPU-days (TITAN RTX)  4e15
 # Counted: multiply-adds of --mode=inspect, x 6 x images x epochs x passes of a step. The 600 epochs: 1e17 for
 # DARTS_V2; what they cost the papers do not say. Nobody has run these lengths here. On two CPU cores a second-order
-# step of 16 images took 7.8 s (BUILD_NOTES.md): darts' 50 epochs of batches of 64 are then a week.
+# step of 16 images took 7.8 s (benchmarks/results/darts_supernet.md): darts' 50 epochs of batches of 64 are then a
+# week.
 # Reduce: --set search.epochs=20 --set retrain_recipe.epochs=50 --dtype=bfloat16, and of darts --set search.order=first
 # One run is one seed; the paper's DARTS is the best of four (--seed=1 and so on) by a short training.
 # Usage: launch/darts_cifar10.sh METHOD DATA_DIR WORKDIR [more flags of the search]

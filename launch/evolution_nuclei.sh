@@ -7,8 +7,7 @@
 # of K40).
 # Cost: not published, neither hardware nor the number of graphs; 12,800 is our budget. Counted: UNet++'s 4.85G
 # multiply-adds (--mode=inspect) x 6 x 402 images x 100 epochs are 1.2e15 FLOP a graph of its size. On two CPU cores
-# 350 to 500 graphs of 0.06M parameters an hour at 48x48 (benchmarks/graphs.py, BUILD_NOTES.md); this size was not run
-# here.
+# 528 to 533 graphs of 0.06M parameters an hour at 48x48 (benchmarks/results/graphs.md); this size was not run here.
 # Reduce: --trials=500 --set recipe.epochs=10 --set space.min_params=20000 --set space.max_params=1000000
 # Many machines: --runtime=ray --ray_address=auto --workers=32 (docs/ray.md)
 # Usage: launch/evolution_nuclei.sh DATA_DIR WORKDIR [more flags of the search]

@@ -4,7 +4,8 @@
 # Afterwards 20 random paths are trained alone: Kendall's tau between their accuracies and the search's scores, the
 # direct evidence that a supernet ranks paths.
 # Cost: counted from --mode=inspect (x 6 x 45,000 images) spos' supernet 1.3e14 FLOP, fairnas' 1.3e16; the paths alone
-# are 20 retrainings. Not run here at this length; 5 layers, 16x16 images and 12 epochs are in BUILD_NOTES.md.
+# are 20 retrainings. Not run here at this length; 5 layers, 16x16 images and 12 epochs are in
+# benchmarks/results/one_shot_on_cifar10.md.
 # Reduce: --set supernet.epochs=12 --trials=320 --set retrain_recipe.epochs=8
 # Usage: launch/one_shot_cifar10.sh METHOD DATA_DIR WORKDIR [more flags of the search]
 set -euo pipefail

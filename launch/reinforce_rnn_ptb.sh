@@ -7,7 +7,7 @@
 # TFLOP/s. Not run here. Beside the epochs the paper tells neither the children's recipe nor the grid's values; the
 # recipe is Zaremba et al.'s (docs/methods/reinforce_rnn.md).
 # Reduce: --trials=200 --set search.learning_rate=2e-2 --set recipe.epochs=5 --set form.hidden=64 (at the paper's rate
-# 200 cells teach the controller nothing: BUILD_NOTES.md)
+# 200 cells teach the controller nothing: benchmarks/results/planted_cells.md)
 # Many machines: --runtime=ray --ray_address=auto --workers=32 (docs/ray.md)
 # Usage: launch/reinforce_rnn_ptb.sh DATA_DIR WORKDIR [more flags of the search]
 set -euo pipefail

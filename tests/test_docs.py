@@ -15,7 +15,9 @@ LANGUAGES = {"sh", "python", "json"}
 OTHERS = {"mine.py", "plugin.py", "FILE.py"}  # files of users and of a workdir
 FILE = re.compile(r"\.(py|json|jsonl|html|npz|jax|sh)$")
 RECORDS = {"A new family": nasjax.Experiment, "A task": nasjax.Task}  # tables of docs/extend.md, by their headings
-TABLES = [*PAGES, *(Page(ROOT / name) for name in ("BUILD_NOTES.md", "CHANGELOG.md"))]
+RESULTS = [Page(path) for path in sorted((ROOT / "benchmarks" / "results").glob("*.md"))]
+LINKED = [*PAGES, *RESULTS, Page(ROOT / "BUILD_NOTES.md")]
+TABLES = [*LINKED, Page(ROOT / "CHANGELOG.md"), Page(ROOT / "benchmarks" / "mutation" / "caught.md")]
 WEB_FREE = [page for page in PAGES if page.name != "docs/deviations.md"]  # that one names files of other people's code
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -54,7 +56,7 @@ def test_tables_have_a_head_and_equal_rows(page):
             assert len(row) == len(rows[0]), f"{page.name}:{line + n}: {len(row)} cells, its head has {len(rows[0])}"
 
 
-@every_page
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for line, target in page.links:
         name, _, anchor = target.partition("#")
@@ -62,6 +64,37 @@ def test_links_lead_somewhere(page):
         assert path.exists() and path.is_relative_to(ROOT), f"{page.name}:{line}: {target}"
         if anchor:
             assert anchor in Page(path).anchors, f"{page.name}:{line}: no heading #{anchor}"
+
+
+@pytest.mark.parametrize("page", RESULTS, ids=lambda page: page.path.stem)
+def test_results_are_those_of_a_script(page):
+    """benchmarks/results/SCRIPT.md begins with its command; other.md has what belongs to none."""
+    if page.path.stem == "other":
+        return
+    (script,) = (ROOT / "benchmarks").rglob(f"{page.path.stem}.py")
+    commands = " ".join(block.text for block in page.blocks).replace("\\\n", " ").split("python ")[1:]
+    assert commands and {command.split()[0] for command in commands} == {str(script.relative_to(ROOT))}
+    text = script.read_text()
+    if "from miniature import" in text:  # their arguments
+        text += (script.parent / "miniature.py").read_text()
+    for flag in re.findall(r"--\w+", " ".join(commands)):
+        assert f'"{flag}"' in text, f"{page.name}: no {flag}"
+
+
+def test_the_notes_list_every_page_of_results():
+    (notes,) = [page for page in LINKED if page.name == "BUILD_NOTES.md"]
+    assert len(notes.path.read_text().splitlines()) <= 120
+    linked = {(notes.path.parent / target).resolve() for _, target in notes.links}
+    assert {page.path for page in RESULTS} <= linked
+
+
+def test_a_decision_is_a_heading_four_sentences_and_a_link_into_the_code():
+    (page,) = [page for page in PAGES if page.name == "docs/design.md"]
+    for part in re.split(r"^## ", page.path.read_text(), flags=re.M)[1:]:
+        heading, _, body = part.partition("\n")
+        text, _, code = body.partition("\nCode: ")
+        assert 1 <= len(re.findall(r"[.!?](?=\s)", text)) <= 4, heading
+        assert re.search(r"\]\(\.\./(nasjax|tests)/", code), heading
 
 
 def test_every_page_is_reached_from_the_readme():
