@@ -5,6 +5,7 @@ is compiled in the quickest way, and each worker keeps what it compiled, for its
 until the session ends. Workers do not share: JAX writes an entry in place, and another could read half of it.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -38,6 +39,17 @@ from nasjax.train import compiling  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 compiling._QUICK["xla_backend_optimization_level"] = 0  # the library's own programs as well
 compiling._THOROUGH |= compiling._QUICK
+
+_MAPS, _MANY = Path("/proc/self/maps"), 20_000  # Linux ends a process that asks for more than 65,530
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Programs of earlier files go before their mappings of memory are too many (jax 0.12 makes most of them)."""
+    if (nextitem is None or nextitem.path != item.path) and _MAPS.exists():
+        with _MAPS.open() as lines:
+            if sum(1 for _ in lines) > _MANY:
+                jax.clear_caches()
+                gc.collect()
 
 
 def pytest_unconfigure():

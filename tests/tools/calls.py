@@ -55,8 +55,11 @@ class Checked(ast.NodeVisitor):
             k.arg is None for k in node.keywords
         )
         if callable(called):
+            try:
+                signature = inspect.signature(called)
+            except ValueError:  # a builtin that tells none, as in older versions of NumPy
+                return self.generic_visit(node)
             self.calls += 1
-            signature = inspect.signature(called)
             bind = signature.bind_partial if elided else signature.bind
             args = [a for a in node.args if not isinstance(a, ast.Starred) and not is_dots(a)]
             try:
