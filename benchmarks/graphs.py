@@ -31,7 +31,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from nasjax.building.built import builds
+from nasjax.building.problem import builds
 from nasjax.building.resolution_graph import BUILDER, RECIPE
 from nasjax.data.dataset import DataConfig, Dataset, load
 from nasjax.data.sources import Split

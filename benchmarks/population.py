@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from nasjax import catalog
-from nasjax.building.built import builds
+from nasjax.building.problem import builds
 from nasjax.data.dataset import DataConfig, Dataset, load, resize
 from nasjax.data.sources import Split
 from nasjax.evaluators.child import child

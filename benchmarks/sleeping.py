@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nasjax import catalog
+from nasjax.building.problem import Problem
 from nasjax.experiments import evolution
 from nasjax.types import Evaluation, Evaluator, Experiment, Key, Proposal
 
@@ -22,9 +23,9 @@ def configure(name: str, dataset: str | None, space: str | None) -> Any:
     return dataclasses.replace(evolution.configure(name, dataset, space), method="sleeping")
 
 
-def make(config: Any) -> Experiment:
+def make(problem: Problem) -> Experiment:
     """Evolution's experiment, whose workers take as long as the table says."""
-    experiment = evolution.make(config)
+    experiment = evolution.make(problem)
     looked_up = experiment.evaluator
 
     def asleep() -> Evaluator:

@@ -273,6 +273,10 @@ class Builder(NamedTuple):
     parse: Callable[[Any, str], dict[str, Any] | None] = lambda space, text: None
     # (space, form, signature) -> `nets.supernet.Shared`, where one network of shared weights holds all architectures
     shared: Callable[[Any, Any, Signature], Any] | None = None
+    # (space, form, a method's settings, signature, partial) -> `learners.mixture.Mixture`: a search network, in which
+    # one channel in `partial` goes through the operators
+    mixed: Callable[[Any, Any, Any, Signature, int], Any] | None = None
+    example: Callable[[Any], dict[str, Any]] | None = None  # an architecture as JSON, where the space samples none
     recipe: Any = None  # the `Recipe` that its networks are trained by, where it is not that of image classifiers
 
 

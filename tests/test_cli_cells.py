@@ -10,6 +10,7 @@ from tools.toy_search_network import toy_conv_network, toy_layout, toy_network
 
 import nasjax
 from nasjax import commands, launch
+from nasjax.building.problem import Problem
 from nasjax.experiments import msr_darts
 from nasjax.settings import override
 from nasjax.spaces.darts_cell import CELLS, EDGES
@@ -90,7 +91,7 @@ COUNTS = {"S1": 2, "S2": 2, "S3": 3, "S4": 2, "own": 3}
     ],
 )
 def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path, monkeypatch, method, subset):
-    maker = importlib.import_module(f"nasjax.experiments.{'p_darts' if method == 'p_darts' else 'families.mixtures'}")
+    maker = importlib.import_module(f"nasjax.{'experiments.p_darts' if method == 'p_darts' else 'building.darts_cell'}")
     seen, count = [], COUNTS[subset]
     allowed = ROBUST.get(subset) or dict.fromkeys(CELLS, [("skip_connect", "sep_conv_3x3", "dil_conv_5x5")] * 14)
 
@@ -132,7 +133,7 @@ def test_a_subset_of_operators_reaches_the_network_of_msr_darts(monkeypatch, cha
     monkeypatch.setattr(msr_darts, "darts_search", seen)
     config = override(commands.configure("msr_darts"), *(change.removeprefix("--set=") for change in changes))
     with pytest.raises(Built) as found:
-        msr_darts.make(config)
+        msr_darts.make(Problem(config)).facts()
     assert found.value.args[0] == operators
 
 

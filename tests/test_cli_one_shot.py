@@ -11,6 +11,7 @@ from tools.commands import here, killed
 
 import nasjax
 from nasjax import commands, launch
+from nasjax.building.problem import Problem
 from nasjax.experiments.families import supernets
 from nasjax.settings import override
 from nasjax.types import Proposal
@@ -157,11 +158,11 @@ def test_named_options_reach_the_supernet_and_the_search():
     spos = override(commands.configure("spos"), *sizes, "supernet.affine=true", "search.score=indicator")
     projection = ("group0", "shuffle_k3", "branch1", "gamma")
     for last_norms, counts in (("main", False), ("both", True)):
-        built = supernets.parts(override(spos, f"supernet.last_norms={last_norms}"))
+        built = supernets.parts(Problem(override(spos, f"supernet.last_norms={last_norms}")))
         assert built.supernet.last_norm(projection) == counts
     fairnas = override(commands.configure("fairnas"), *sizes, "space.first=0", "search.score=indicator")
     for prefer, sign in (("fewer", -1), ("more", 1)):
-        built = supernets.parts(override(fairnas, f"search.prefer_params={prefer}"))
+        built = supernets.parts(Problem(override(fairnas, f"search.prefer_params={prefer}")))
         state = SimpleNamespace(scores=np.ones((2, 7), np.float32))
         arch = np.array([[0, 5]], np.int32)
         proposal = Proposal(np.array([0]), arch, np.array([-1]))

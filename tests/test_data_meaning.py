@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nasjax import catalog, commands, register
+from nasjax.building.problem import Problem
 from nasjax.data.dataset import DataConfig, load, load_test
 from nasjax.data.npz import images
 from nasjax.data.units import names, other_form, other_units
@@ -280,7 +281,7 @@ def test_every_family_refuses_it_before_training(method):
     else:
         config = dataclasses.replace(config, augment=Augment("pad", 5))
     with pytest.raises(ValueError, match=r"augment\.crop_size=5 pads images of 8x8"):
-        catalog.method(method).make(config).facts()
+        catalog.method(method).make(Problem(config)).facts()
 
 
 def test_the_test_part_is_not_trained_on(tmp_path):

@@ -12,12 +12,13 @@ from tools.commands import here, rows
 from tools.tabular_reference import alone, reference
 from tools.tiny_choice_chains import quick
 
+from nasjax.building.tabular_cell import BUILDER
 from nasjax.experiments.families import true_results
-from nasjax.experiments.families.mixtures import mixture
 from nasjax.nets.tabular_cell import tabular_supernet
 from nasjax.nets.tabular_mixed import tabular_mixed
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
+from nasjax.types import Signature
 
 SPACE = TabularCell()
 PLAN = TabularPlan(SPACE, TabularForm(channels=4, cells=2), (8, 4, 3), 3)
@@ -69,13 +70,8 @@ def test_partial_channels_pass_by_and_edges_are_weighted():
 
 @pytest.mark.slow
 def test_the_choice_of_a_cell_alone_computes_the_supernet_s_path():
-    class Config:
-        space, form = SPACE, PLAN.form
-
-    class Signature:
-        inputs, outputs = jax.ShapeDtypeStruct(PLAN.image, jnp.float32), 3
-
-    found = mixture(Config, Signature)
+    signature = Signature(jax.ShapeDtypeStruct(PLAN.image, jnp.float32), 3)
+    found = BUILDER.mixed(SPACE, PLAN.form, None, signature, 1)
     tree = found.derive({"cell": weights(5, 6, 5)})
     like = {"cell": np.zeros((6, 5)), "cell_edges": np.zeros(6)}
     choice = found.discrete(tree, found.names, like)

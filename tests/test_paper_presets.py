@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nasjax import catalog, commands
+from nasjax.building.problem import Problem
 from nasjax.commands import retraining
 from nasjax.data.dataset import DataConfig, joined, load
 from nasjax.drive.retrain import RetrainConfig
@@ -68,7 +69,7 @@ def test_the_controller_of_recurrent_cells_waits_for_ten_gradients():
     """Zoph & Le 2017, section 4.2: rate 5e-4, one child per replica, gradients of 10 replicas in one update."""
     search = commands.configure("reinforce_rnn", "paper").search
     assert (search.learning_rate, search.samples_per_update, search.accumulate) == (5e-4, 1, 10)
-    state = reinforce.searcher(commands.configure("reinforce_rnn", "paper")).init(jax.random.key(0))
+    state = reinforce.searcher(Problem(commands.configure("reinforce_rnn", "paper"))).init(jax.random.key(0))
     assert "MultiStepsState" in str(jax.tree.structure(state.optimizer))
     with pytest.raises(ValueError, match="accumulate at least 1"):
         dataclasses.replace(search, accumulate=0)

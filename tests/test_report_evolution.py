@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from nasjax.building.built import describer
+from nasjax.building.problem import builds, counts
 from nasjax.building.resolution_graph import BUILDER, SMALL
 from nasjax.report import correlation, ledger, lineage, random_phase, timeline, top_k, write_report
 from nasjax.report.inheritance import gains
@@ -34,7 +34,12 @@ EVENTS = [
 def workdir(tmp_path_factory):
     """Six random graphs, then a line of six mutants, each a little better; trial 4 failed."""
     folder = tmp_path_factory.mktemp("evolution")
-    describe = describer(BUILDER, SMALL, None, Signature(jax.ShapeDtypeStruct((16, 16, 1), np.float32), 1))
+    build = builds(BUILDER, SMALL, None, Signature(jax.ShapeDtypeStruct((16, 16, 1), np.float32), 1))
+
+    def describe(arch):
+        built = build(arch)
+        return {"arch": built.arch, "hash": SMALL.identity(arch), **counts(built)}
+
     arch, trials = None, []
     for n in range(12):
         arch = SMALL.sample(jax.random.key(n)) if n < 6 else SMALL.mutate(jax.random.key(n), arch)

@@ -11,6 +11,7 @@ import pytest
 from tools.networks import built as build
 
 from nasjax import commands
+from nasjax.building.problem import Problem
 from nasjax.commands.retraining import _to_train
 from nasjax.data import dataset as datasets
 from nasjax.drive import retrain as retraining
@@ -98,7 +99,7 @@ def test_an_architecture_tried_twice_counts_by_its_better_trial(tmp_path):
     checkpoint.append_lines(tmp_path / "trials.jsonl", rows)
     checkpoint.write_json(tmp_path / "best.json", rows[0])
     wanted = config(retrain=RetrainConfig(top_k=2))
-    assert _to_train(wanted, tmp_path, None) == ["a", "b"]
+    assert _to_train(Problem(wanted), tmp_path, None) == ["a", "b"]
 
 
 @pytest.fixture

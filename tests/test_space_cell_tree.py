@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from nasjax.building.built import read_arch
+from nasjax.building.arch_text import read_arch
 from nasjax.building.cell_tree import BUILDER
 from nasjax.report.drawings.cell_tree import equations
 from nasjax.spaces.cell_tree import ACTIVATIONS, COMBINATIONS, Cell, CellTree, from_json, to_json, widen

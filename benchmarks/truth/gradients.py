@@ -24,6 +24,7 @@ import numpy as np
 from miniature import agreement, arguments, bars, folder, settings, sizes
 
 from nasjax import commands
+from nasjax.building.problem import Problem
 from nasjax.evaluators.table import load_table
 from nasjax.experiments import darts, pc_darts
 from nasjax.experiments.families import gradients_run
@@ -65,7 +66,7 @@ def searched(name: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     archs = np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(seed), args.cells)))
     truths = load_table(args.table, space).result[np.asarray(space.index(jnp.asarray(archs)))]
     scores = np.log(np.array(lines[-1]["weights"]["cell"]))[np.arange(space.edges), archs].sum(1)
-    parts = (darts if kind == "darts" else pc_darts).parts(config)
+    parts = (darts if kind == "darts" else pc_darts).parts(Problem(config))
     trees = [space.encode(arch) for arch in archs]
     accuracies = gradients_run.accuracies(
         parts, gradients_run.learned(parts, path, Watch()), trees, most=64 * args.batches

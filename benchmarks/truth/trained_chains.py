@@ -25,6 +25,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from nasjax import catalog, commands
+from nasjax.building.problem import Problem
 from nasjax.drive.scan import scan
 from nasjax.searchers import random_search, reinforce
 from nasjax.settings import override
@@ -69,7 +70,7 @@ def trained(args: argparse.Namespace) -> np.ndarray:
         "data.valid_limit=2000",
         f"recipe.epochs={args.epochs}",
     )
-    make = catalog.method("random").make(config).evaluator
+    make = catalog.method("random").make(Problem(config)).evaluator
     evaluator = make() if not done.all() else None
     for seed in range(2 * args.repeats):
         for first in range(0, len(chains), AT_A_TIME):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nasjax.learners.derivation import DARTS_EDGES, architecture, discrete_choice, kept_pairs
+from nasjax.learners.mixture import Mixture, Scores
 from nasjax.nets.darts_eval import darts_eval
-from nasjax.spaces.darts_cell import DartsCell, genotype
-from nasjax.spaces.darts_notation import parsed
-from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.nets.darts_search import darts_search
+from nasjax.spaces.darts_cell import CELLS, NODES, DartsCell, genotype
+from nasjax.spaces.darts_notation import parsed, written
+from nasjax.spaces.darts_plan import DartsPlan, SearchPlan
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
-from nasjax.types import Builder, Built, Signature
+from nasjax.types import Builder, Built, Network, Signature
 
 # Normal and reduction cell, as listed in the authors' code: operator and source, two per node.
 _DARTS_CELLS = {
@@ -82,6 +86,42 @@ def _build(space: DartsCell, form: EvalConfig, tree: dict[str, Any], signature: 
     )
 
 
+def skips(tree: Mapping[str, Any]) -> int:
+    """Skip connections in the normal cell of a `darts_cell`."""
+    return sum(operator == "skip_connect" for operator, _ in tree["normal"])
+
+
+def _mixed(space: DartsCell, form: EvalConfig, search: Any, signature: Signature, partial: int) -> Mixture:
+    """With the channels and layers of `search`."""
+    names = space.searched
+
+    def network(dtype: str) -> Network:
+        return darts_search(
+            channels=search.channels,
+            layers=search.layers,
+            classes=signature.outputs,
+            operators=names,
+            partial=partial,
+            dtype=dtype,
+        )
+
+    def derive(scores: Scores) -> dict[str, Any]:
+        return architecture({cell: kept_pairs(values, names[cell]) for cell, values in scores.items()}, names)
+
+    plan = SearchPlan(
+        search.channels, search.layers, signature.outputs, names, partial=partial, image=signature.inputs.shape
+    )
+    return Mixture(
+        network, DARTS_EDGES, names, derive, discrete_choice, written, skips, params=plan.params, macs=plan.macs
+    )
+
+
+def _example(space: DartsCell) -> dict[str, Any]:
+    """RobustDARTS's S1 draws none, so it is the first operator everywhere."""
+    pairs = [[space.choices[0], i % 2] for i in range(2 * len(NODES))]
+    return {"space": space.name, **dict.fromkeys(CELLS, pairs)}
+
+
 def _pairs(text: str) -> list[list[Any]]:
     words = text.split()
     return [[_OPERATORS[operator], int(source)] for operator, source in zip(words[::2], words[1::2], strict=True)]
@@ -100,4 +140,6 @@ BUILDER = Builder(
     named=NAMED,
     small=(DartsCell(), SMALL),
     parse=parsed,
+    mixed=_mixed,
+    example=_example,
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from nasjax.learners.mixture import Mixture, Scores
 from nasjax.nets.supernet import Shared
 from nasjax.nets.tabular_cell import tabular_supernet
+from nasjax.nets.tabular_mixed import tabular_mixed
 from nasjax.nets.tabular_parts import own, tabular_cell
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.spaces.tabular_plan import STAGES, TabularForm, TabularPlan
@@ -32,6 +35,31 @@ def _build(space: TabularCell, form: TabularForm, tree: dict[str, Any], signatur
         plan=(cells, tuple(arch.tolist())),
         network=lambda *, bn_eps, dtype: tabular_cell(cells, arch, bn_eps=bn_eps, dtype=dtype),
         layers=STAGES * form.cells * (space.nodes - 1),
+    )
+
+
+def _mixed(space: TabularCell, form: TabularForm, search: Any, signature: Signature, partial: int) -> Mixture:
+    """The cell keeps the likeliest operation of every edge; `none` may win, as in the benchmark's code."""
+    cells = plan(space, form, signature)
+
+    def derive(scores: Scores) -> dict[str, Any]:
+        return space.encode(np.argmax(scores["cell"], axis=1).astype(np.int32))
+
+    def discrete(tree: Mapping[str, Any], names: Mapping[str, Any], like: PyTree) -> PyTree:
+        kept = {"cell": np.eye(len(space.ops), dtype=np.float32)[space.decode(tree)]}
+        return kept | {name: np.ones_like(values) for name, values in like.items() if name != "cell"}
+
+    params, macs = cells.mixed(partial)
+    return Mixture(
+        lambda dtype: tabular_mixed(cells, partial=partial, dtype=dtype),
+        {"cell": cells.pairs},
+        {"cell": [list(space.ops)] * space.edges},
+        derive,
+        discrete,
+        lambda tree: space.format(space.decode(tree)),
+        lambda tree: sum(op == "skip_connect" for op in tree["ops"]),
+        params,
+        macs,
     )
 
 
@@ -87,4 +115,5 @@ BUILDER = Builder(
     shared=_shared,
     small=(TabularCell(), TabularForm(channels=8, cells=1)),
     parse=_parsed,
+    mixed=_mixed,
 )

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nasjax import catalog
+from nasjax.building.problem import Problem
 from nasjax.commands.configuration import defaults_of, environment, record_of
-from nasjax.commands.inspection import arch_of, built_of
 from nasjax.commands.searching import Record, report, watch_of
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json
 from nasjax.store import checkpoint, plugin, workdir
-from nasjax.types import Built, Metric, Task, Watch
+from nasjax.types import Built, Metric, Watch
 
 
 class Retrained(NamedTuple):
@@ -47,15 +47,15 @@ def retrain(
 
     Raises ValueError where there is nothing to train, RunError where training fails.
     """
-    from nasjax.building.built import task_of
-    from nasjax.data.dataset import joined, load, load_test
+    from nasjax.data.dataset import joined, load_test
     from nasjax.drive.retrain import Job, finished
     from nasjax.drive.retrain import retrain as train
 
     jax_settings.check()
     path, watch = Path(path), watch_of(progress, on_record)
     method = catalog.method(config.method)
-    if config.looked_up:
+    problem = Problem(config, watch.say)
+    if problem.looked_up:
         raise ValueError(
             "a search of a table trains nothing; train its cell in another workdir: --mode=retrain --method=random "
             f"--space={config.space.name} --dataset=cifar10 --arch={path}/best.json --workdir=OTHER"
@@ -65,9 +65,9 @@ def retrain(
             "retrain.part=all trains on the validation part, which data.seed_protocol tests on; write "
             "--set retrain.part=train"
         )
-    task = task_of(config, catalog.builder(config.space.name))
-    trees = _to_train(config, path, arch)
-    before = method.make(config).before_retrain if config.retrain.sample else None
+    task = problem.task
+    trees = _to_train(problem, path, arch)
+    before = method.make(problem).before_retrain if config.retrain.sample else None
     if config.retrain.sample and before is None:
         raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
     if (path / "config.json").exists():  # the search's record stays, but for the plugin
@@ -86,16 +86,15 @@ def retrain(
         keep_freed_memory()
         if before is not None:
             before(path, watch)
-        data = load(config.data, watch.say)
+        data = problem.data
         hosts.agree("the samples", data.sha256)
-        form = task.signature(data)
-        builts = [built_of(config, tree, form) for tree in trees]
+        builts = [problem.built(tree) for tree in trees]
         facts = {"data": as_json(config.data), "plugin": config.plugin}
         if unusual := jax_settings.unusual():
             facts["jax"] = unusual
 
         def formed(tree: dict[str, Any], changes: dict[str, Any]) -> Built:
-            return built_of(config.formed(changes), tree, form)
+            return problem.formed(changes).built(tree)
 
         job = Job(
             builts=builts,
@@ -119,7 +118,7 @@ def retrain(
                 "published": method.published(config),
                 **environment(),
             }
-            _save(config, task, job.final, winner, folder, path, result, watch)
+            _save(problem, job.final, winner, folder, path, result, watch)
         report([path])
     metric = Metric(**result["metric"])
     test, valid = (result[f"{part}_{metric.name}"] for part in ("test", "valid"))
@@ -127,13 +126,14 @@ def retrain(
     return Retrained(metric, test, valid, result["params"], result["arch"], result, tuple(lines))
 
 
-def _to_train(config: Any, path: Path, arch: str | None) -> list[dict[str, Any]]:
+def _to_train(problem: Problem, path: Path, arch: str | None) -> list[dict[str, Any]]:
     if arch is not None:
-        return [arch_of(config, arch)]
+        return [problem.read(arch)]
     if not (path / "best.json").is_file():
         raise ValueError(f"{path} has no best.json; run --mode=search first, or give --arch=NAME|JSON|FILE")
-    if config.retrain.top_k == 1:
-        return [arch_of(config, str(path / "best.json"))]
+    top_k = problem.config.retrain.top_k
+    if top_k == 1:
+        return [problem.read(str(path / "best.json"))]
     from nasjax.drive.rows import scalar_fitness
 
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"]
@@ -141,16 +141,17 @@ def _to_train(config: Any, path: Path, arch: str | None) -> list[dict[str, Any]]
     best: dict[str, Any] = {}
     for row in rows:
         best.setdefault(row["hash"], row["arch"])  # an architecture that was tried twice counts by its better trial
-    return list(best.values())[: config.retrain.top_k]
+    return list(best.values())[:top_k]
 
 
 def _save(
-    config: Any, task: Task, data: Any, winner: Any, folder: Path, path: Path, result: dict[str, Any], watch: Watch
+    problem: Problem, data: Any, winner: Any, folder: Path, path: Path, result: dict[str, Any], watch: Watch
 ) -> None:
     """Writes the trained network and result.json into the job's folder, and into the workdir."""
     from nasjax import model
 
-    description = model.describe(config.formed(winner.form), task.name, winner.built.arch, data, winner.recipe.bn_eps)
+    task, config = problem.task, problem.formed(winner.form).config
+    description = model.describe(config, task.name, winner.built.arch, data, winner.recipe.bn_eps)
     for place in (folder, path):
         model.save(place, winner.variables, description)
     if task.sample is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
+from nasjax.building.problem import Problem
 from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
@@ -47,7 +48,7 @@ def search(
     """
     jax_settings.check()
     path, watch = Path(path), watch_of(progress, on_record)
-    experiment = catalog.method(config.method).make(config)
+    experiment = catalog.method(config.method).make(Problem(config))
     with _workers(config, path, experiment, watch.say) as (runtime, facts), ExitStack() as held:
         record = record_of(config, {"command": command, **facts})
         path = held.enter_context(hosts.own_workdir(path, record))
@@ -113,7 +114,7 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
             f"{source} is not the file that the driver has run; give all machines the same, and start again"
         )
     config = from_tree(tree)
-    experiment = catalog.method(config.method).make(config)
+    experiment = catalog.method(config.method).make(Problem(config))
     assert experiment.evaluator is not None
     facts = {**experiment.facts(), **environment()}
     work = worker(experiment.evaluator(), Path(path), experiment.describe(), experiment.refuse)

@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nasjax.building.problem import Problem
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
-from nasjax.experiments.families.mixtures import mixture
 from nasjax.learners import architecture_gradient, darts
 from nasjax.learners.descent import Sgd
 from nasjax.learners.stopping import Stopping
-from nasjax.types import Experiment, Learner, Network, Signature
+from nasjax.types import Experiment, Learner, Network
 
 ORDERS = {
     "first": architecture_gradient.first_order,
@@ -61,9 +61,9 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
     return base.preset("darts", name, dataset, space, {"demo": demo, "paper": DartsConfig()}, tabular=tabular)
 
 
-def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
+def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return base.counts(mixture(config, signature))
+    return base.counts(base.mixture(problem))
 
 
 def published(config: LearnConfig) -> dict[str, Any] | None:
@@ -71,16 +71,15 @@ def published(config: LearnConfig) -> dict[str, Any] | None:
     return PUBLISHED if config.form is None else None
 
 
-def make(config: LearnConfig) -> Experiment:
-    """DARTS on the data of `config`."""
-    return experiment(parts(config))
+def make(problem: Problem) -> Experiment:
+    """DARTS on a problem."""
+    return experiment(problem, parts)
 
 
-def parts(config: LearnConfig) -> Learning:
+def parts(problem: Problem) -> Learning:
     """Its parts, for those who want the state that a search ends in."""
-    search: DartsConfig | DartsOnTabular = config.search
-    data = base.data_of(config)
-    found = mixture(config, data.signature)
+    search, data = problem.config.search, base.data_of(problem)
+    found = base.mixture(problem)
 
     def learner(network: Network) -> Learner:
         return darts.darts(
@@ -94,4 +93,4 @@ def parts(config: LearnConfig) -> Learning:
         )
 
     relaxation = darts.softmax_relaxation(found.operators, found.edges)
-    return base.mixed(config, data, found, learner, relaxation, darts.probabilities, darts.probabilities)
+    return base.mixed(data, found, learner, relaxation, darts.probabilities, darts.probabilities)

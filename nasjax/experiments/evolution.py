@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from nasjax import catalog
+from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
@@ -24,7 +25,7 @@ from nasjax.experiments.families.prefilter import best_random, require_images
 from nasjax.runtime.inline import within
 from nasjax.searchers.aging import aging
 from nasjax.store.checkpoint import RunError
-from nasjax.types import Experiment, Outcome, Runtime, Signature, Watch
+from nasjax.types import Experiment, Outcome, Runtime, Watch
 
 published = base.published
 
@@ -60,24 +61,24 @@ def configure(name: str, dataset: str | None, space: str | None) -> CandidateCon
     return dataclasses.replace(config, width=1, inherit=catalog.builder(config.space.name).inherit is not None)
 
 
-def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, Any]:
+def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect shows without --arch: evolution has no network of its own."""
     return {"describes": "no controller", "params": 0, "macs": 0}
 
 
-def make(config: CandidateConfig) -> Experiment:
-    """The evolution on the problem of `config`."""
-    search: EvolutionConfig = config.search
+def make(problem: Problem) -> Experiment:
+    """The evolution on a problem."""
+    config, search = problem.config, problem.config.search
 
     def evolution(first: np.ndarray | None = None) -> Experiment:
         searcher = aging(
             config.space, population=search.population, sample_size=search.sample_size, ages=search.ages, first=first
         )
-        return experiment(config, searcher, kept=search.population)
+        return experiment(problem, searcher, kept=search.population)
 
     def filtered(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
         try:
-            chosen = functools.partial(best_random, config, search.prefilter, search.population, path, watch)
+            chosen = functools.partial(best_random, problem, search.prefilter, search.population, path, watch)
             first = within(config.wall_s, chosen)
         except TimeoutError as error:
             raise RunError(f"scoring random candidates {error} (wall_s); one may hang while it is built") from error
@@ -85,5 +86,5 @@ def make(config: CandidateConfig) -> Experiment:
 
     if not search.prefilter:
         return evolution()
-    require_images(config)
+    require_images(problem)
     return evolution()._replace(run=filtered)

@@ -13,6 +13,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from nasjax.building.problem import Problem
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
 from nasjax.experiments.families.gradients_run import experiment
@@ -78,9 +79,9 @@ def operators_of(space: DartsCell) -> tuple[str, ...]:
     return found
 
 
-def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
+def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return base.counts(supernet(config, signature))
+    return base.counts(supernet(problem.config, problem.signature))
 
 
 def published(config: LearnConfig) -> dict[str, Any]:
@@ -88,12 +89,16 @@ def published(config: LearnConfig) -> dict[str, Any]:
     return PUBLISHED
 
 
-def make(config: LearnConfig) -> Experiment:
-    """MSR-DARTS on the data of `config`."""
-    search: MsrDartsConfig = config.search
-    data = base.data_of(config)
-    classes, operators = data.signature.outputs, operators_of(config.space)
-    layout = search_layout(supernet(config, data.signature))
+def make(problem: Problem) -> Experiment:
+    """MSR-DARTS on a problem."""
+    return experiment(problem, parts)
+
+
+def parts(problem: Problem) -> Learning:
+    """Its parts, for those who want the state that a search ends in."""
+    search, data = problem.config.search, base.data_of(problem)
+    classes, operators = problem.signature.outputs, operators_of(problem.space)
+    layout = search_layout(supernet(problem.config, problem.signature))
     network = darts_search(
         channels=search.channels,
         layers=search.layers,
@@ -113,18 +118,14 @@ def make(config: LearnConfig) -> Experiment:
             score=search.score,
         )
 
-    return experiment(
-        Learning(
-            config=config,
-            task=data.task,
-            signature=data.signature,
-            stages=base.one_stage(learner, every_edge(operators)),
-            batches=data.batches,
-            networks=lambda stage, facts: network,
-            weights=lambda state: msr_darts.stable_ranks(state.params, layout, search.score),
-            choice=lambda state: state.choice,
-            derive=lambda stage, facts, state: msr_darts.derive(state, layout, search.score),
-            inherit=lambda state: state.best_params,
-            facts=data.facts,
-        )
+    return Learning(
+        problem=problem,
+        stages=base.one_stage(learner, every_edge(operators)),
+        batches=data.batches,
+        networks=lambda stage, facts: network,
+        weights=lambda state: msr_darts.stable_ranks(state.params, layout, search.score),
+        choice=lambda state: state.choice,
+        derive=lambda stage, facts, state: msr_darts.derive(state, layout, search.score),
+        inherit=lambda state: state.best_params,
+        facts=data.facts,
     )

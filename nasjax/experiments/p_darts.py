@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasjax.building.darts_cell import evaluation_recipe
+from nasjax.building.problem import Problem
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
 from nasjax.experiments.families.gradients_run import experiment
@@ -94,9 +95,9 @@ def supernet(config: LearnConfig, signature: Signature) -> SearchPlan:
     return base.search_plan(config, signature, layers=config.search.depths[0])
 
 
-def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
+def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return base.counts(supernet(config, signature))
+    return base.counts(supernet(problem.config, problem.signature))
 
 
 def published(config: LearnConfig) -> dict[str, Any]:
@@ -104,11 +105,15 @@ def published(config: LearnConfig) -> dict[str, Any]:
     return PUBLISHED
 
 
-def make(config: LearnConfig) -> Experiment:
-    """P-DARTS on the data of `config`."""
-    search: PDartsConfig = config.search
-    data = base.data_of(config)
-    classes = data.signature.outputs
+def make(problem: Problem) -> Experiment:
+    """P-DARTS on a problem."""
+    return experiment(problem, parts)
+
+
+def parts(problem: Problem) -> Learning:
+    """Its parts, for those who want the state that a search ends in."""
+    search, data = problem.config.search, base.data_of(problem)
+    classes = problem.signature.outputs
 
     def network(depth: int, operators: Any) -> Network:
         return darts_search(
@@ -119,18 +124,14 @@ def make(config: LearnConfig) -> Experiment:
             dtype=search.dtype,
         )
 
-    return experiment(
-        Learning(
-            config=config,
-            task=data.task,
-            signature=data.signature,
-            stages=stages(search, network, config.space.searched),
-            batches=data.batches,
-            networks=lambda stage, facts: network(search.depths[stage], p_darts.edge_operators(facts)),
-            weights=p_darts.probabilities,
-            choice=p_darts.probabilities,
-            derive=lambda stage, facts, state: p_darts.derive(state, facts, max_skips=search.max_skips),
-            inherit=lambda state: state.params,
-            facts=data.facts,
-        )
+    return Learning(
+        problem=problem,
+        stages=stages(search, network, problem.space.searched),
+        batches=data.batches,
+        networks=lambda stage, facts: network(search.depths[stage], p_darts.edge_operators(facts)),
+        weights=p_darts.probabilities,
+        choice=p_darts.probabilities,
+        derive=lambda stage, facts, state: p_darts.derive(state, facts, max_skips=search.max_skips),
+        inherit=lambda state: state.params,
+        facts=data.facts,
     )

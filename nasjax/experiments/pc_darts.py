@@ -13,15 +13,15 @@ from functools import partial
 from typing import Any
 
 from nasjax.building.darts_cell import evaluation_recipe
+from nasjax.building.problem import Problem
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
-from nasjax.experiments.families.mixtures import mixture
 from nasjax.learners import pc_darts
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.stopping import Stopping
 from nasjax.spaces.darts_plan import SearchPlan
-from nasjax.types import Experiment, Learner, Network, Signature
+from nasjax.types import Experiment, Learner, Network
 
 PUBLISHED = {
     "dataset": "cifar10",
@@ -79,9 +79,9 @@ def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
     )
 
 
-def describe(config: LearnConfig, signature: Signature) -> dict[str, Any]:
+def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return base.counts(mixture(config, signature, config.search.partial))
+    return base.counts(base.mixture(problem, problem.config.search.partial))
 
 
 def published(config: LearnConfig) -> dict[str, Any] | None:
@@ -89,16 +89,15 @@ def published(config: LearnConfig) -> dict[str, Any] | None:
     return PUBLISHED if config.form is None else None
 
 
-def make(config: LearnConfig) -> Experiment:
-    """PC-DARTS on the data of `config`."""
-    return experiment(parts(config))
+def make(problem: Problem) -> Experiment:
+    """PC-DARTS on a problem."""
+    return experiment(problem, parts)
 
 
-def parts(config: LearnConfig) -> Learning:
+def parts(problem: Problem) -> Learning:
     """Its parts, for those who want the state that a search ends in."""
-    search: PcDartsTraining = config.search
-    data = base.data_of(config)
-    found = mixture(config, data.signature, search.partial)
+    search, data = problem.config.search, base.data_of(problem)
+    found = base.mixture(problem, search.partial)
 
     def learner(network: Network) -> Learner:
         return pc_darts.pc_darts(
@@ -113,4 +112,4 @@ def parts(config: LearnConfig) -> Learning:
 
     weights, scores = (partial(of, edges=found.edges) for of in (pc_darts.probabilities, pc_darts.scores))
     relaxation = pc_darts.edge_relaxation(found.operators, found.edges)
-    return base.mixed(config, data, found, learner, relaxation, weights, scores)
+    return base.mixed(data, found, learner, relaxation, weights, scores)

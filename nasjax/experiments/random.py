@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
 from nasjax.searchers.policy import depth_column
 from nasjax.searchers.random import random_search
-from nasjax.types import Experiment, Signature
+from nasjax.types import Experiment
 
 published = base.published
 
@@ -34,13 +35,14 @@ def configure(name: str, dataset: str | None, space: str | None) -> CandidateCon
     return base.preset("random", name, dataset, space, {"demo": RandomConfig(), "paper": RandomConfig(6)})
 
 
-def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, Any]:
+def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect shows without --arch: random search has no network of its own."""
     return {"describes": "no controller", "params": 0, "macs": 0}
 
 
-def make(config: CandidateConfig) -> Experiment:
-    """Random search on the problem of `config`."""
+def make(problem: Problem) -> Experiment:
+    """Random search on a problem."""
+    config = problem.config
     has_depth = depth_column(config.space) is not None
     depth = base.scheduled(config.space, config.search) if config.search.depth_first and has_depth else None
-    return experiment(config, random_search(config.space, depth_schedule=depth))
+    return experiment(problem, random_search(config.space, depth_schedule=depth))

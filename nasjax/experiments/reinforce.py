@@ -18,7 +18,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from nasjax import catalog
+from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
@@ -26,7 +26,7 @@ from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.reinforce import cube, inverse_square_perplexity, metrics, reinforce
 from nasjax.spaces.conv_chain import ConvChain
-from nasjax.types import Experiment, Searcher, Signature, Space, arch_size
+from nasjax.types import Experiment, Searcher, Space, arch_size
 
 published = base.published
 
@@ -65,9 +65,10 @@ def configure(name: str, dataset: str | None, space: str | None) -> CandidateCon
     return config
 
 
-def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, Any]:
+def describe(problem: Problem) -> dict[str, Any]:
     """Size of the policy: its parameters, and the multiply-adds of emitting one architecture of the largest depth."""
-    space, lstm = config.space, config.search.policy == "lstm"
+    space, kind = problem.space, problem.config.search.policy
+    lstm = kind == "lstm"
     _emittable(space)
     policy = lstm_policy(space) if lstm else independent_policy(space)
     params = jax.eval_shape(policy.init, jax.random.key(0))
@@ -80,7 +81,7 @@ def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, 
         macs = (len(heads) + anchors) * 2 * 4 * hidden * 2 * hidden + hidden * sum(heads)
         macs += 2 * anchors * hidden**2 + hidden * len(readers)  # W_prev and W_curr of every layer, v of every pair
     return {
-        "describes": f"controller ({config.search.policy})",
+        "describes": f"controller ({kind})",
         "params": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
         "macs": macs,
     }
@@ -96,20 +97,17 @@ def _emittable(space: Space) -> None:
         raise ValueError(f"{space.name} has identifiers that a policy cannot emit; use evolution, topk or random")
 
 
-def reward_of(config: CandidateConfig) -> Callable[[jax.Array], jax.Array]:
-    """The paper's reward for the metric of the configured data: cubed accuracy, c / perplexity^2, else the fitness."""
-    kind = config.search.reward
-    if config.looked_up:  # a table's results, whatever the data set is called
-        kind = "cube" if kind == "auto" else kind
+def reward_of(problem: Problem) -> Callable[[jax.Array], jax.Array]:
+    """The paper's reward for the metric of the problem: cubed accuracy, c / perplexity^2, else the fitness."""
+    kind, metric = problem.config.search.reward, problem.metric
     if kind == "auto":
-        metric = catalog.task(catalog.source(config.data.name).task).metric
         kind = "cube" if metric.unit == "fraction" else "perplexity" if metric.name == "perplexity" else "fitness"
     return {"cube": cube, "perplexity": inverse_square_perplexity(), "fitness": _plain}[kind]
 
 
-def searcher(config: CandidateConfig) -> Searcher:
-    """The controller that `config` describes."""
-    search: ReinforceConfig = config.search
+def searcher(problem: Problem) -> Searcher:
+    """The controller that the settings of a problem describe."""
+    config, search = problem.config, problem.config.search
     _emittable(config.space)
     return reinforce(
         config.space,
@@ -119,11 +117,11 @@ def searcher(config: CandidateConfig) -> Searcher:
         accumulate=search.accumulate,
         baseline_decay=search.baseline_decay,
         entropy_weight=search.entropy_weight,
-        reward=reward_of(config),
+        reward=reward_of(problem),
         depth_schedule=base.scheduled(config.space, search),
     )
 
 
-def make(config: CandidateConfig) -> Experiment:
-    """REINFORCE on the problem of `config`."""
-    return experiment(config, searcher(config), metrics)
+def make(problem: Problem) -> Experiment:
+    """REINFORCE on a problem."""
+    return experiment(problem, searcher(problem), metrics)

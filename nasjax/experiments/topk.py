@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
 from nasjax.searchers.topk import topk_evolution
-from nasjax.types import Experiment, Signature
+from nasjax.types import Experiment
 
 published = base.published
 
@@ -43,14 +44,14 @@ def configure(name: str, dataset: str | None, space: str | None) -> CandidateCon
     return base.preset("topk", name, dataset, space, {"demo": demo, "paper": TopkConfig()})
 
 
-def describe(config: CandidateConfig, signature: Signature | None) -> dict[str, Any]:
+def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect shows without --arch: evolution has no network of its own."""
     return {"describes": "no controller", "params": 0, "macs": 0}
 
 
-def make(config: CandidateConfig) -> Experiment:
-    """The evolution on the problem of `config`."""
-    search: TopkConfig = config.search
+def make(problem: Problem) -> Experiment:
+    """The evolution on a problem."""
+    config, search = problem.config, problem.config.search
     capacity = max(search.population, config.trials or 0, 10_000)  # not the budget itself, which a resume may change
     searcher = topk_evolution(
         config.space,
@@ -62,4 +63,4 @@ def make(config: CandidateConfig) -> Experiment:
         capacity=capacity,
         fill_tries=1000,
     )
-    return experiment(config, searcher, most=capacity)
+    return experiment(problem, searcher, most=capacity)

@@ -16,6 +16,7 @@ import numpy as np
 from nasjax import catalog
 from nasjax.building.meaning import of_functions
 from nasjax.building.own import own_builder
+from nasjax.building.problem import Problem
 from nasjax.data.npz import arrays_source, images
 from nasjax.data.sources import DataSource, Source, Split
 from nasjax.data.targets import meant
@@ -220,16 +221,17 @@ def _method(name: str, make: Callable[..., Any], settings: Any) -> Any:
     def configure(preset: str, dataset: str | None, space: str | None) -> Any:
         return candidates.preset(name, preset, dataset, space, {"demo": settings, "paper": settings})
 
-    def experiment(config: Any) -> Any:
+    def experiment(problem: Problem) -> Any:
+        config = problem.config
         options = {field.name: getattr(config.search, field.name) for field in dataclasses.fields(config.search)}
         found = _guard(make)(config.space, **options)
         if not isinstance(found, Searcher):
             raise ValueError(f"--method={name}: make must return a nasjax.Searcher, got {type(found).__name__}")
         found = Searcher(*[_guard(function) for function in found])
         jax.eval_shape(lambda key: found.ask(key, found.init(key), 2), jax.random.key(0))  # now rather than in the run
-        return candidates_run.experiment(config, found)
+        return candidates_run.experiment(problem, found)
 
-    def describe(config: Any, signature: Any) -> dict[str, Any]:
+    def describe(problem: Problem) -> dict[str, Any]:
         return {"describes": f"searcher {name}", "params": 0, "macs": 0}
 
     return types.SimpleNamespace(

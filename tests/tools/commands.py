@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from nasjax import catalog, commands, launch
+from nasjax.building.problem import Problem
 from nasjax.commands import searching
 from nasjax.commands.configuration import record_of
 from nasjax.drive.recorded import Recorded
@@ -130,5 +131,5 @@ def rows(path):
 def replayed(path):
     """The state of a searcher by REINFORCE as the ledger gives it, {name: array}."""
     config = commands.config_of(path)
-    tree = Recorded(jax.random.key(config.seed), reinforce.searcher(config), path, lambda: 0.0).summary().state
+    tree = Recorded(jax.random.key(config.seed), reinforce.searcher(Problem(config)), path, lambda: 0.0).summary().state
     return {jax.tree_util.keystr(where): np.asarray(leaf) for where, leaf in jax.tree_util.tree_leaves_with_path(tree)}

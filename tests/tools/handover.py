@@ -24,6 +24,7 @@ import numpy as np
 
 import nasjax
 from nasjax import catalog, commands
+from nasjax.building.problem import Problem
 from nasjax.drive.learn import Progress
 from nasjax.drive.recorded import Summary
 from nasjax.evaluators.table import Table
@@ -33,7 +34,7 @@ from nasjax.settings import as_json
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.types import Evaluation, Evaluator, Network, Status, Watch
 
-CALLERS = ("nasjax.experiments", "nasjax.commands")
+CALLERS = ("nasjax.experiments", "nasjax.commands", "nasjax.building")
 ROOMS = ("data", "learners", "searchers", "evaluators", "nets", "drive", "train", "runtime", "building")
 METHODS_OWN = ("search", "supernet", "table")  # fields of a config whose values are the experiments' own records
 ROW = {"id": 0, "parent": -1, "fitness": 0.5, "params": 9, "macs": 9, "cost_s": 1.0, "status": "ok", "error": None}
@@ -122,7 +123,7 @@ class Handover:
 
     def _make(self):
         true_results._table.cache_clear()  # another run may have read the table
-        self.experiment = catalog.method(self.config.method).make(self.config)
+        self.experiment = catalog.method(self.config.method).make(Problem(self.config))
         self.saw("experiment", {"run": self.experiment.run})
 
     def _facts(self):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.built import builds
+from nasjax.building.problem import builds
 from nasjax.evaluators.child import child
 from nasjax.tasks.classification import TASK
 from nasjax.types import Signature

@@ -12,15 +12,14 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.built import builds, describer, signature, task_of
 from nasjax.building.meaning import of_networks
-from nasjax.data.dataset import load
+from nasjax.building.problem import Problem
 from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
 from nasjax.drive.recorded import Summary
 from nasjax.drive.search import search
 from nasjax.drive.streams import streams
-from nasjax.drive.work import Describe, worker
+from nasjax.drive.work import worker
 from nasjax.evaluators.child import child
 from nasjax.evaluators.cost_model import choose_strategy, chunk_size, usable_bytes
 from nasjax.evaluators.table import check_accuracies, load_table, table
@@ -28,7 +27,6 @@ from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.config import closing, dataset_facts, nothing_left, refusal
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.runtime.inline import inline, within
-from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.store import artifacts, workdir
 from nasjax.train.augment import require_suited
 from nasjax.train.by_parts import unsuited
@@ -38,7 +36,6 @@ from nasjax.types import (
     Built,
     Evaluator,
     Experiment,
-    Metric,
     Outcome,
     PyTree,
     Runtime,
@@ -52,24 +49,24 @@ _FILE_BYTES = 2**18  # of the names and headers in a file of weights, at most
 _SAMPLES = 16  # architectures whose mean stands for the space in the estimate of time and memory
 
 
-class Problem(NamedTuple):
-    """A space and how its candidates are judged."""
+class Judged(NamedTuple):
+    """How the candidates of a space are judged."""
 
     evaluator: Evaluator
     facts: dict[str, Any]  # for config.json: data, metric, chosen strategy, estimates
 
 
 def experiment(
-    config: CandidateConfig,
+    problem: Problem,
     searcher: Searcher,
     metrics: Callable[[PyTree], dict[str, Any]] | None = None,
     kept: int | None = None,
     most: int | None = None,
 ) -> Experiment:
-    """A searcher on the problem of `config`.
+    """A searcher on a problem.
 
     Args:
-      config: the settings.
+      problem: what is searched, and how candidates are trained.
       searcher: what to try next.
       metrics: its state -> scalars for metrics.jsonl.
       kept: how many finished trials the searcher may still inherit from, beside the parents of those at work and the
@@ -78,11 +75,13 @@ def experiment(
 
     Raises ValueError or FileNotFoundError that says what to write instead.
     """
+    config: CandidateConfig = problem.config
     budget = Budget(config.trials, config.wall_s, config.cost_s)
-    found, refuse = functools.cache(lambda: problem(config, kept)), refusal(config)
+    found, refuse = functools.cache(lambda: judged(problem, kept)), refusal(config)
+    describe = None if problem.looked_up else problem.describe
 
     def run(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
-        metric = metric_of(config)
+        metric = problem.metric
         # Children of one program train side by side; others wait for none.
         width = config.width if runtime is None or workdir.read(path)["strategy"] == "vmap" else 1
         so_far: Summary | None = None
@@ -94,16 +93,16 @@ def experiment(
 
         def shown() -> None:  # also of a search that was interrupted
             if so_far is not None and so_far.weights is not None:
-                _show_best(config, path, so_far)
+                _show_best(problem, path, so_far)
 
         with afterwards(shown), progress(budget, metric, watch) as show:
             so_far = search(
                 streams(config.seed).search,
                 searcher,
-                runtime or inline(worker(found().evaluator, path, described(config), refuse)),
+                runtime or inline(worker(found().evaluator, path, describe, refuse)),
                 workdir=path,
                 budget=budget,
-                describe=named(config),
+                describe=with_truth(config, problem.named),
                 width=width,
                 nothing_left=nothing_left(config, most),
                 metrics=metrics,
@@ -111,64 +110,40 @@ def experiment(
                 on_told=told,
                 record=watch.record,
             )
-        return closing(config, path, so_far, metric, not config.looked_up)
+        return closing(config, path, so_far, metric, not problem.looked_up)
 
     return Experiment(
         config,
         facts=lambda: found().facts,
         run=run,
         evaluator=lambda: found().evaluator,
-        describe=lambda: described(config),
+        describe=lambda: describe,
         refuse=refuse,
     )
 
 
-def _show_best(config: CandidateConfig, path: Path, summary: Summary) -> None:
+def _show_best(problem: Problem, path: Path, summary: Summary) -> None:
     """What the best trial, with the weights that it ended with, makes of some validation samples."""
-    builder = catalog.builder(config.space.name)
-    task, data = task_of(config, builder), load(config.data)
     assert summary.best is not None and summary.weights is not None
-    built = builder.build(config.space, config.form, summary.best["arch"], task.signature(data))
+    built, data = problem.built(summary.best["arch"]), problem.data
     variables = artifacts.load(path, summary.weights)["variables"]
     title = f"The best of the search, trial {summary.best['id']}"
-    take(path / "pictures" / "best.npz", task, built, config.recipe, variables, data.valid, data, title)
+    take(path / "pictures" / "best.npz", problem.task, built, problem.config.recipe, variables, data.valid, data, title)
 
 
-def named(config: CandidateConfig) -> Describe:
-    """Arch -> arch (JSON) and hash, and its truth where there is one: what is known without its network."""
-    space = config.space
-    counts = {"params": None, "macs": None}
-    return with_truth(config, lambda arch: {"arch": space.encode(arch), "hash": space.identity(arch), **counts})
-
-
-def described(config: CandidateConfig) -> Describe | None:
-    """Arch -> params, macs and what else its network tells before training; None where nothing is built."""
-    if config.looked_up:
-        return None
-    return describer(catalog.builder(config.space.name), config.space, config.form, signature(config))
-
-
-def metric_of(config: CandidateConfig) -> Metric:
-    """What a fitness stands for."""
-    return Metric("accuracy") if config.looked_up else task_of(config, catalog.builder(config.space.name)).metric
-
-
-def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
-    """Loads the data or the table that `config` names. Raises ValueError or FileNotFoundError with what to write.
+def judged(problem: Problem, kept: int | None = None) -> Judged:
+    """Loads the data or the table that a problem names. Raises ValueError or FileNotFoundError with what to write.
 
     `kept` as of `experiment`.
     """
-    space, builder = config.space, catalog.builder(config.space.name)
+    config, space, builder = problem.config, problem.space, problem.builder
     with_truth(config, space.encode)  # refuses a table that cannot be read
-    if config.looked_up:
-        return _tabular(config, space)
-    task = task_of(config, builder)
-    data = load(config.data)
+    if problem.looked_up:
+        return _tabular(problem)
+    task, data = problem.task, problem.data
     require_suited(config.recipe.augment, data.train.x.shape[1:], "recipe.augment")
-    form = task.signature(data)
-    masked = builder.masked(space, config.form, form) if builder.masked else None
-    build = builds(builder, space, config.form, form)
-    builts = _sample(config, build)
+    masked = builder.masked(space, problem.form, problem.signature) if builder.masked else None
+    builts = _sample(problem)
     size = len(data.train.y)
     chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend())
     if config.strategy != "auto":
@@ -191,7 +166,7 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
     if chosen == "vmap":
         chunk = min(config.width, chunk_size(room)) if (room := estimates["bytes"].get("vmap")) else config.width
     evaluator = child(
-        build,
+        problem.build,
         data,
         task,
         recipe=config.recipe,
@@ -207,8 +182,9 @@ def problem(config: CandidateConfig, kept: int | None = None) -> Problem:
         estimates["disk"] = _disk(config, builts, kept)
     facts = {**dataset_facts(data, task), "strategy": chosen, "chunk": chunk, "estimates": estimates}
     if catalog.is_own("space", space.name):
-        facts["networks"] = of_networks(builts, form, bn_eps=config.recipe.bn_eps, dtype=config.recipe.dtype)
-    return Problem(evaluator, facts)
+        settings = {"bn_eps": config.recipe.bn_eps, "dtype": config.recipe.dtype}
+        facts["networks"] = of_networks(builts, problem.signature, **settings)
+    return Judged(evaluator, facts)
 
 
 def longest(config: CandidateConfig) -> float | None:
@@ -225,18 +201,19 @@ def _disk(config: CandidateConfig, builts: Sequence[Built], kept: int) -> int:
     return (kept + 1 + at_work) * (params * _WEIGHT_BYTES + _FILE_BYTES)
 
 
-def _sample(config: CandidateConfig, build: Callable[[np.ndarray], Built]) -> list[Built]:
+def _sample(problem: Problem) -> list[Built]:
     """Some networks of the space. Raises ValueError where none fits the data.
 
     One that is not built within the limits of time (it may hang) is left out, and after two of them all that follow.
     """
 
+    config: CandidateConfig = problem.config
     builts, reason, hung = [], "", set[bytes]()
     for arch in np.asarray(jit(jax.vmap(config.space.sample))(jax.random.split(jax.random.key(0), _SAMPLES))):
         if len(hung) == 2 or arch.tobytes() in hung:
             continue
         try:
-            builts.append(within(longest(config), functools.partial(build, arch)))
+            builts.append(within(longest(config), functools.partial(problem.build, arch)))
         except ValueError as error:  # this one fails in training too
             reason = str(error)
         except TimeoutError as error:
@@ -247,11 +224,11 @@ def _sample(config: CandidateConfig, build: Callable[[np.ndarray], Built]) -> li
     return builts
 
 
-def _tabular(config: CandidateConfig, space: TabularCell) -> Problem:
-    names = config.table
+def _tabular(problem: Problem) -> Judged:
+    names = problem.config.table
     rows = load_table(
         names.path,
-        space,
+        problem.space,
         fitness=names.fitness,
         cost=names.cost,
         result=names.result,
@@ -262,7 +239,7 @@ def _tabular(config: CandidateConfig, space: TabularCell) -> Problem:
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in rows)).hexdigest()
     facts = {
         "dataset": {"name": "table", "path": names.path, "sha256": digest},
-        "metric": metric_of(config)._asdict(),
+        "metric": problem.metric._asdict(),
         "strategy": "table",
     }
-    return Problem(table(space, rows), facts)
+    return Judged(table(problem.space, rows), facts)

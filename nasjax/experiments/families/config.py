@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from nasjax import catalog
 from nasjax.data.dataset import DataConfig, Dataset
@@ -71,21 +70,6 @@ class Config:
     def network_form(self) -> Any:
         """The settings of an architecture's network beside the space, as its Builder takes them."""
         return catalog.builder(self.space.name).form
-
-    def formed(self, changes: dict[str, Any]) -> Self:
-        """The same with other settings of the network's form, for example {"dropout": 0.3}.
-
-        Raises ValueError where it has none of that name.
-        """
-        form: Any = getattr(self, "form", None)
-        known = () if form is None else [field.name for field in dataclasses.fields(form)]
-        if missing := [name for name in changes if name not in known]:
-            raise ValueError(
-                f"networks of --space={self.space.name} have no {' and '.join(missing)} for a grid to try; write "
-                + " ".join(f"--set 'retrain.grid_{name}s=()'" for name in missing)
-            )
-        new: dict[str, Any] = {"form": dataclasses.replace(form, **changes)} if changes else {}
-        return dataclasses.replace(self, **new)
 
 
 def dataset_facts(data: Dataset, task: Task) -> dict[str, Any]:

@@ -12,20 +12,20 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.built import task_of
-from nasjax.building.darts_cell import SMALL, EvalConfig, evaluation_recipe
+from nasjax.building.darts_cell import SMALL, EvalConfig, evaluation_recipe, skips
+from nasjax.building.problem import Problem
 from nasjax.building.tabular_cell import BENCHMARK
-from nasjax.data.dataset import DataConfig, load
+from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
-from nasjax.experiments.families.mixtures import Mixture, skips
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners.bilevel import Relaxation
 from nasjax.learners.curvature import hessian_product, largest_eigenvalue
 from nasjax.learners.derivation import Names, discrete_choice
 from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.mixture import Mixture
 from nasjax.learners.stopping import Stopping
-from nasjax.spaces.darts_cell import CELLS, NODES, DartsCell
+from nasjax.spaces.darts_cell import DartsCell
 from nasjax.spaces.darts_notation import written
 from nasjax.spaces.darts_plan import SearchPlan
 from nasjax.spaces.tabular_cell import TabularCell
@@ -35,7 +35,7 @@ from nasjax.train.batches import Batches, paired
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe
-from nasjax.types import Learner, Network, PyTree, Signature, Stages, Task
+from nasjax.types import Learner, Network, PyTree, Signature, Stages
 
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what the learners' steps return
 
@@ -104,9 +104,7 @@ class LearnConfig(Config):
 class Learning(NamedTuple):
     """The parts of a search by gradients, ready for `drive.learn`."""
 
-    config: LearnConfig
-    task: Task
-    signature: Signature
+    problem: Problem
     stages: Stages
     batches: Batches
     networks: Callable[[int, Any], Network]  # (stage, facts) -> the search network
@@ -133,35 +131,35 @@ class SearchData(NamedTuple):
     """What a search by gradients reads."""
 
     batches: Batches
-    task: Task
-    signature: Signature
+    problem: Problem
     facts: dict[str, Any]  # for config.json
 
 
-def data_of(config: LearnConfig) -> SearchData:
+def data_of(problem: Problem) -> SearchData:
     """The data of a search, and what config.json says of them.
 
     Raises:
       ValueError: the data do not fit the search, or the network in which the found cell will be evaluated.
     """
-    builder = catalog.builder(config.space.name)
-    task, data = task_of(config, builder), load(config.data)
+    config: LearnConfig = problem.config
+    task, data = problem.task, problem.data
     require_suited(config.augment, data.train.x.shape[1:], "augment")
-    signature = task.signature(data)
-    builder.build(config.space, config.network_form, _some(config.space), signature)  # rather than after the search
+    problem.built(problem.example())  # rather than after the search
     with_truth(config, config.space.encode)
     devices = device_count()
     batches = paired(resident(data), task, batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
     facts = {**dataset_facts(data, task), "strategy": f"one supernet on {devices} device(s)"}
-    return SearchData(batches, task, signature, facts)
+    return SearchData(batches, problem, facts)
 
 
-def _some(space: Any) -> dict[str, Any]:
-    """An architecture of the space, as JSON. RobustDARTS's S1 draws none."""
-    if not isinstance(space, DartsCell):
-        return dict(space.encode(np.asarray(space.sample(jax.random.key(0)))))
-    pairs = [[space.choices[0], i % 2] for i in range(2 * len(NODES))]
-    return {"space": space.name, **dict.fromkeys(CELLS, pairs)}
+def mixture(problem: Problem, partial: int = 1) -> Mixture:
+    """The search network of a problem. Raises ValueError where its space has none."""
+    if problem.builder.mixed is None:
+        raise ValueError(f"--space={problem.space.name} has no search network; choose another method or space")
+    found: Mixture = problem.builder.mixed(
+        problem.space, problem.form, problem.config.search, problem.signature, partial
+    )
+    return found
 
 
 def search_plan(config: LearnConfig, signature: Signature, **changes: Any) -> SearchPlan:
@@ -178,7 +176,6 @@ def counts(network: SearchPlan | Mixture) -> dict[str, Any]:
 
 
 def mixed(
-    config: LearnConfig,
     data: SearchData,
     found: Mixture,
     learner: Callable[[Network], Learner],
@@ -189,7 +186,6 @@ def mixed(
     """The parts of a method of one stage whose cells are derived from scores of operators.
 
     Args:
-      config: of the search.
       data: of the search.
       found: the search network.
       learner: of a network.
@@ -197,7 +193,8 @@ def mixed(
       weights: state -> the network's mixing weights.
       scores: state -> what the cells are derived from.
     """
-    network, stopping = found.network(config.search.dtype), config.search.stopping
+    search = data.problem.config.search
+    network, stopping = found.network(search.dtype), search.stopping
     product = hessian_product(network, relaxation)
 
     def curvature(state: PyTree) -> float:
@@ -208,9 +205,7 @@ def mixed(
         return largest_eigenvalue(times, size, stopping.lanczos_steps, jax.random.key(0))
 
     return Learning(
-        config=config,
-        task=data.task,
-        signature=data.signature,
+        problem=data.problem,
         stages=one_stage(lambda: learner(network), found.names),
         batches=data.batches,
         networks=lambda stage, facts: network,

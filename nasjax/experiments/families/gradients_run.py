@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nasjax import catalog
+from nasjax.building.problem import Problem
 from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import ticking
 from nasjax.drive.streams import streams
@@ -25,16 +26,17 @@ from nasjax.types import Experiment, Outcome, PyTree, Runtime, Watch
 _TOGETHER = 32  # validation samples whose statistics a derived cell's batch norms use; a demo's batch
 
 
-def experiment(parts: Learning) -> Experiment:
-    """The search that `parts` make up."""
+def experiment(problem: Problem, parts: Callable[[Problem], Learning]) -> Experiment:
+    """The search that `parts(problem)` make up; they are made, and the data read, when something is asked for."""
+    made = functools.cache(lambda: parts(problem))
 
     def run(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
         del runtime  # there are no candidates to evaluate
-        row = search(parts, path, watch)
+        row = search(made(), path, watch)
         failed = int(row["status"] != "ok")
-        return Outcome(row, parts.task.metric, 1, failed, row["cost_s"], tuple(_lines(parts, path, row)))
+        return Outcome(row, problem.metric, 1, failed, row["cost_s"], tuple(_lines(made(), path, row)))
 
-    return Experiment(parts.config, lambda: parts.facts, run)
+    return Experiment(problem.config, lambda: made().facts, run)
 
 
 def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
@@ -54,22 +56,11 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
     tree = experiment.derive(end.stage, end.facts, end.state) if taken is None else epochs[taken]["arch"]
     mixed = experiment.choice(end.state)
     whole, derived = _validated(experiment, end, [mixed, experiment.discrete(tree, end.facts, mixed)])
-    config = experiment.config
-
-    def describe(arch: np.ndarray) -> dict[str, Any]:
-        form, shown = config.network_form, config.space.encode(arch)
-        built = catalog.builder(config.space.name).build(config.space, form, shown, experiment.signature)
-        return {
-            "arch": built.arch,
-            "hash": config.space.identity(arch),
-            "params": built.params,
-            "macs": built.macs,
-        }
-
+    problem = experiment.problem
     row = {
         "id": 0,
         "parent": -1,
-        **with_truth(config, describe)(config.space.decode(tree)),
+        **with_truth(problem.config, problem.describe)(problem.space.decode(tree)),
         "fitness": derived,
         "cost_s": round(end.wall_s, 3),
         "status": "ok" if derived is not None else "failed",
@@ -92,18 +83,18 @@ def learned(experiment: Learning, path: Path, watch: Watch) -> Progress:
         weights = {name: _rounded(values) for name, values in experiment.weights(state).items()}
         scores = {name: _finite(getattr(state, name)) for name in ("valid_loss", "valid_accuracy")}
         found = {**scores, "skips": experiment.skips(tree), "arch": tree, "weights": weights}
-        if experiment.config.truth:  # what the cell of this epoch is truly worth
-            space = experiment.config.space
-            row = with_truth(experiment.config, lambda arch: {})(space.decode(tree))
+        if experiment.problem.config.truth:  # what the cell of this epoch is truly worth
+            space = experiment.problem.config.space
+            row = with_truth(experiment.problem.config, lambda arch: {})(space.decode(tree))
             found |= {"true_result": row["result"]} | order_by_weights(
-                experiment.config, experiment.weights(state)["cell"]
+                experiment.problem.config, experiment.weights(state)["cell"]
             )
         if experiment.curvature is not None:
             found |= {"eigenvalue": _finite(experiment.curvature(state))}
         return found
 
     return learn(
-        streams(experiment.config.seed).search,
+        streams(experiment.problem.config.seed).search,
         experiment.stages,
         experiment.batches,
         workdir=path,
@@ -118,7 +109,7 @@ def learned(experiment: Learning, path: Path, watch: Watch) -> Progress:
 
 def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
     """What to tell of the derived cell."""
-    config = experiment.config
+    config = experiment.problem.config
     told = [experiment.written(row["arch"])]
     if "stopped_after" in row:
         why = {"eigenvalue": "the dominant eigenvalue rose", "skips": "the cell has too many skip connections"}

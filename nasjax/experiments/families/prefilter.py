@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax import catalog
-from nasjax.building.built import builds, task_of
-from nasjax.data.dataset import load
+from nasjax.building.problem import Problem
 from nasjax.drive.streams import streams
 from nasjax.evaluators.children import network_of
 from nasjax.evaluators.zero_cost import naswot
@@ -26,7 +23,7 @@ IMAGES = 128  # of NASWOT's paper
 _BAND = 25  # candidates of like size that are compared with each other: scores grow with a network's ReLUs
 
 
-def best_random(config: Any, part: float, number: int, path: Path, watch: Watch) -> np.ndarray:
+def best_random(problem: Problem, part: float, number: int, path: Path, watch: Watch) -> np.ndarray:
     """Random architectures of a space, less the worst by their NASWOT scores.
 
     So many are drawn that `number` stay. They are compared with those of like parameters only, in bands of 25 or
@@ -34,7 +31,7 @@ def best_random(config: Any, part: float, number: int, path: Path, watch: Watch)
     `path`/prefilter.jsonl and read from there when a search goes on.
 
     Args:
-      config: a `CandidateConfig`; its space, data, recipe and seed count.
+      problem: of a `CandidateConfig`; its space, data, recipe and seed count.
       part: of all that are drawn, in (0, 1).
       number: how many to return.
       path: the workdir.
@@ -45,7 +42,7 @@ def best_random(config: Any, part: float, number: int, path: Path, watch: Watch)
     """
     file = path / NAME
     if not file.exists():
-        archs, params, scores = _scored(config, math.ceil(number / (1 - part)))
+        archs, params, scores = _scored(problem, math.ceil(number / (1 - part)))
         gone = set(dropped(params, scores, len(archs) - number))
         columns = enumerate(zip(archs.tolist(), params, scores, strict=True))
         lines = [{"genes": a, "params": p, "score": s, "kept": n not in gone} for n, (a, p, s) in columns]
@@ -57,11 +54,11 @@ def best_random(config: Any, part: float, number: int, path: Path, watch: Watch)
     return np.array([row["genes"] for row in rows if row["kept"]], np.int32)
 
 
-def require_images(config: Any) -> None:
+def require_images(problem: Problem) -> None:
     """Raises ValueError where nothing is trained, or networks do not read images."""
-    if config.looked_up or task_of(config, catalog.builder(config.space.name)).contiguous:
+    if problem.looked_up or problem.task.contiguous:
         raise ValueError(
-            f"search.prefilter scores networks on images; --space={config.space.name} has none: leave it 0"
+            f"search.prefilter scores networks on images; --space={problem.space.name} has none: leave it 0"
         )
 
 
@@ -79,22 +76,20 @@ def dropped(params: Sequence[int | None], scores: Sequence[float | None], number
     return sorted(sorted(place, key=lambda n: (place[n], n))[:number])
 
 
-def _scored(config: Any, number: int) -> tuple[np.ndarray, list[int | None], list[float | None]]:
+def _scored(problem: Problem, number: int) -> tuple[np.ndarray, list[int | None], list[float | None]]:
     """Random architectures, their parameters and scores; None where there are none."""
-    space, builder, data = config.space, catalog.builder(config.space.name), load(config.data)
-    task = task_of(config, builder)
-    build = builds(builder, space, config.form, task.signature(data))
+    config, data = problem.config, problem.data
     key, key_draw = jax.random.split(streams(config.seed).prefilter)
-    archs = jit(jax.vmap(space.sample))(jax.random.split(key_draw, number))
+    archs = jit(jax.vmap(problem.space.sample))(jax.random.split(key_draw, number))
 
     def params(arch: np.ndarray) -> int | None:
         try:
-            return build(arch).params
+            return problem.build(arch).params
         except ValueError:
             return None
 
-    images = task.inputs(data.train.x[:IMAGES], data.mean, data.std)
-    evaluator = naswot(lambda arch: (network_of(build(arch), config.recipe), None), images)
+    images = problem.task.inputs(data.train.x[:IMAGES], data.mean, data.std)
+    evaluator = naswot(lambda arch: (network_of(problem.build(arch), config.recipe), None), images)
     ids = jnp.arange(number)
     evaluation, _ = evaluator.evaluate(key, Proposal(ids, archs, jnp.full_like(ids, -1)), None)
     scores = [float(score) if np.isfinite(score) else None for score in np.asarray(evaluation.fitness)]

@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.built import task_of
 from nasjax.building.choice_chain import PathConfig
+from nasjax.building.problem import Problem
 from nasjax.building.tabular_cell import BENCHMARK
-from nasjax.data.dataset import DataConfig, Dataset, load
+from nasjax.data.dataset import DataConfig, Dataset
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
@@ -32,7 +32,7 @@ from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe
-from nasjax.types import Evaluator, Metric, PyTree, Searcher, Signature, Stages, Task
+from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages, Task
 
 METRICS = ("train_loss", "train_accuracy")
 
@@ -187,15 +187,15 @@ class OneShot(NamedTuple):
     facts: dict[str, Any]  # for config.json
 
 
-def parts(config: OneShotConfig) -> OneShot:
-    """The parts of the search that `config` describes.
+def parts(problem: Problem) -> OneShot:
+    """The parts of the search that the settings of a problem describe.
 
     Raises ValueError where they do not fit each other or the data, FileNotFoundError where there is no data.
     """
-    task, data = task_of(config, catalog.builder(config.space.name)), load(config.data)
+    config: OneShotConfig = problem.config
+    task, data = problem.task, problem.data
     require_suited(config.augment, data.train.x.shape[1:], "augment")
-    signature = task.signature(data)
-    shared = shared_of(config, signature)
+    shared = shared_of(problem)
     space, settings, devices = config.space, config.supernet, device_count()
     if settings.fresh_batches and settings.batch_size % (len(space.operators) * devices):
         raise ValueError(
@@ -252,11 +252,10 @@ def parts(config: OneShotConfig) -> OneShot:
     return OneShot(config, task, data, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts)
 
 
-def shared_of(config: OneShotConfig, signature: Signature) -> Shared:
-    """The supernet of the configured space. Raises ValueError where it does not fit the data."""
-    builder = catalog.builder(config.space.name)
-    assert builder.shared is not None
-    shared: Shared = builder.shared(config.space, config.network_form, signature)
+def shared_of(problem: Problem) -> Shared:
+    """The supernet of the problem's space. Raises ValueError where it does not fit the data."""
+    assert problem.builder.shared is not None
+    shared: Shared = problem.builder.shared(problem.space, problem.form, problem.signature)
     return shared
 
 
@@ -326,12 +325,12 @@ def searcher_of(config: OneShotConfig, shared: Shared) -> Searcher:
     )
 
 
-def describe(config: OneShotConfig, signature: Signature) -> dict[str, Any]:
+def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says of the supernet; a path's multiply-adds lie between the two given."""
-    shared = shared_of(config, signature)
+    shared = shared_of(problem)
     return {
         "describes": "supernet",
-        "params": shared.params(config.supernet.affine),
+        "params": shared.params(problem.config.supernet.affine),
         "macs": shared.largest_macs,
         "macs_of_smallest_path": shared.smallest[1],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.building.problem import Problem
 from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import progress, ticking
 from nasjax.drive.rows import scalar_fitness
@@ -19,7 +21,7 @@ from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.config import closing, nothing_left, refusal
-from nasjax.experiments.families.supernets import METRICS, OneShot, OneShotConfig, describe, parts
+from nasjax.experiments.families.supernets import METRICS, OneShot, describe, parts
 from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
 from nasjax.settings import as_json
@@ -31,14 +33,14 @@ from nasjax.types import Budget, Experiment, Outcome, Proposal, PyTree, Watch
 __all__ = ["describe", "make", "run", "standalone", "supernet"]
 
 
-def make(config: OneShotConfig) -> Experiment:
-    """The method that `config` describes. Raises ValueError or FileNotFoundError as `supernets.parts`."""
-    built = parts(config)
+def make(problem: Problem) -> Experiment:
+    """The method that a problem's settings describe; its functions raise as `supernets.parts`, which reads the data."""
+    built = functools.cache(lambda: parts(problem))
     return Experiment(
-        config,
-        lambda: built.facts,
-        run=lambda path, watch, runtime: run(built, path, watch),
-        before_retrain=lambda path, watch: standalone(built, path, config.retrain.sample, watch),
+        problem.config,
+        lambda: built().facts,
+        run=lambda path, watch, runtime: run(built(), path, watch),
+        before_retrain=lambda path, watch: standalone(built(), path, problem.config.retrain.sample, watch),
     )
 
 
