@@ -83,7 +83,7 @@ GRADIENTS = [
     Fault("the search is augmented as the retraining is", "experiments/families/gradients.py", "cfg=config.augment",
           "cfg=config.retrain_recipe.augment", wiring("darts")),
     Fault("PC-DARTS: all channels go through the operators", "experiments/pc_darts.py",
-          "found = base.mixture(problem, search.partial)", "found = mixture(config, data.signature, 1)",
+          "found = base.mixture(problem, search.partial)", "found = base.mixture(problem, 1)",
           wiring("pc_darts")),
     Fault("PC-DARTS: cells are derived without the weights of edges", "experiments/pc_darts.py",
           "for of in (pc_darts.probabilities, pc_darts.scores))",
