@@ -37,6 +37,17 @@ def test_an_architecture_is_built_once(unread):
     assert len(problem._built) == room._KEPT
 
 
+def test_networks_of_one_identity_keep_the_numbers_of_their_edges():
+    """By which weights are inherited."""
+    problem = Problem(commands.configure("evolution"))
+    tree = problem.example()
+    edges = [dict(edge) for edge in tree["edges"]]
+    edges[-1]["id"], edges[-2]["id"] = edges[-2]["id"], edges[-1]["id"]
+    one, other = (problem.space.decode(graph) for graph in (tree, {**tree, "edges": edges}))
+    assert problem.space.identity(one) == problem.space.identity(other) and one.tolist() != other.tolist()
+    assert problem.build(one).arch == problem.space.encode(one) != problem.build(other).arch
+
+
 def test_what_the_data_say_comes_before_what_is_known_of_their_name():
     problem = Problem(override(CHAIN, "data.train_limit=8", "data.valid_limit=4"))
     known = problem.signature
