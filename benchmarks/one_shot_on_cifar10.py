@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax import commands
+from nasjax.building.problem import Problem
 from nasjax.data.dataset import load
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.evaluators.supernet import score_sum
@@ -92,7 +93,7 @@ def measured(name: str, args: argparse.Namespace, archs: np.ndarray, step_s: flo
     config, path = configuration(name, args), folder(name, args)
     summary, result = commands.search(config, path), commands.retrain(config, path).result
     walls = [row["wall_s"] for row in checkpoint.read_lines(path / "supernet" / "metrics.jsonl")]
-    experiment = parts(config)
+    experiment = parts(Problem(config))
     steps = experiment.batches.epoch_steps
     if len(walls) > 1:
         step_s = float(np.median(np.diff(walls))) / steps

@@ -37,6 +37,7 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from nasjax import commands
+from nasjax.building.problem import Problem
 from nasjax.data.dataset import load_test
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.supernets import OneShot, parts, sampler_of
@@ -132,7 +133,7 @@ def built(args: argparse.Namespace, method: str, trainable: str = "all") -> OneS
         *([] if method == "bn_nas" else [f"supernet.descent.rate={rate}"]),  # BN-NAS keeps its release's 0.25
         "search.searcher=topk",  # so that a score is one number
     )
-    return parts(config)
+    return parts(Problem(config))
 
 
 def scored(experiment: OneShot, archs: np.ndarray, updates: int, seed: int) -> list[float]:

@@ -26,6 +26,7 @@ import numpy as np
 from miniature import agreement, arguments, bars, folder, settings, sizes
 
 from nasjax import commands
+from nasjax.building.problem import Problem
 from nasjax.evaluators.table import load_table
 from nasjax.experiments.families.supernets import parts
 from nasjax.settings import override
@@ -79,7 +80,7 @@ def searched(name: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
 def untrained(args: argparse.Namespace, seed: int) -> dict[str, float]:
     """A supernet's scores before its training."""
     config = configuration("spos", args, seed)
-    built = parts(config)
+    built = parts(Problem(config))
     key = jax.random.fold_in(jax.random.key(seed), 7)
     batches = built.batches
     state = built.stages.learner(0, {}).init(key, batches.batch(key, batches.shuffle(key, 0), 0))

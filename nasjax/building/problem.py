@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -34,7 +33,7 @@ class Problem:
         self.config, self.space = config, config.space
         self.looked_up: bool = config.looked_up
         self._told = told
-        self._built: collections.OrderedDict[bytes, Built] = collections.OrderedDict()
+        self._built: dict[bytes, Built] = {}
 
     @functools.cached_property
     def builder(self) -> Builder:
@@ -78,13 +77,13 @@ class Problem:
     def build(self, arch: np.ndarray) -> Built:
         """The network of an Arch. Raises ValueError where there is none."""
         name = np.asarray(arch).tobytes()  # an identity leaves out the numbers of edges, by which weights are inherited
-        if name in self._built:
-            self._built.move_to_end(name)
-        else:
-            self._built[name] = builds(self.builder, self.space, self.form, self.signature)(arch)
-            while len(self._built) > _KEPT:
-                self._built.popitem(last=False)
-        return self._built[name]
+        built = self._built.pop(name, None)
+        if built is None:
+            built = builds(self.builder, self.space, self.form, self.signature)(arch)
+        self._built[name] = built  # the last to go
+        if len(self._built) > _KEPT:
+            self._built.pop(next(iter(self._built)), None)
+        return built
 
     def built(self, tree: dict[str, Any]) -> Built:
         """The network of an architecture as JSON, which may lie outside the space (a baseline). Errors as `build`."""
