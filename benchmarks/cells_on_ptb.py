@@ -30,7 +30,7 @@ import jax
 import numpy as np
 
 from nasjax import commands
-from nasjax.data.dataset import load
+from nasjax.building.data import load
 from nasjax.settings import override
 from nasjax.spaces.cell_tree_plan import hidden_for
 

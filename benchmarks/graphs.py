@@ -31,9 +31,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from nasjax.building.data import load
 from nasjax.building.problem import builds
 from nasjax.building.resolution_graph import BUILDER, RECIPE
-from nasjax.data.dataset import DataConfig, Dataset, load
+from nasjax.data.dataset import DataConfig, Dataset
 from nasjax.data.sources import Split
 from nasjax.evaluators.child import child
 from nasjax.runtime.host_memory import keep_freed_memory

@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax import commands
+from nasjax.building.data import load
 from nasjax.building.problem import Problem
-from nasjax.data.dataset import load
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.evaluators.supernet import score_sum
 from nasjax.experiments.families import supernets_run as one_shot_search

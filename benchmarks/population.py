@@ -26,8 +26,9 @@ import numpy as np
 import torch
 
 from nasjax import catalog
+from nasjax.building.data import load
 from nasjax.building.problem import builds
-from nasjax.data.dataset import DataConfig, Dataset, load, resize
+from nasjax.data.dataset import DataConfig, Dataset, resize
 from nasjax.data.sources import Split
 from nasjax.evaluators.child import child
 from nasjax.evaluators.cost_model import choose_strategy

@@ -226,14 +226,16 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
 
 def _apply(given: flags.FlagValues, config: Any) -> Any:
     """The flags that change single settings, then every --set; flags that would do nothing are refused."""
-    from nasjax.settings import override
+    from nasjax import commands
+    from nasjax.building.problem import Problem
+    from nasjax.settings import names, override
 
-    tabled = catalog.builder(config.space.name).tabled and hasattr(config, "tabled")
-    if given.table is not None and tabled:
-        config = config.tabled(given.table)
+    if given.table is not None:
+        config = commands.with_table(config, given.table)
+    known = names(config)
     for name in ("truth", "seed", "trials", "max_params", "max_macs", "workers", "runtime", "trial_timeout"):
         if getattr(given, name) is not None:
-            if not hasattr(config, name):
+            if name not in known:
                 raise ValueError(f"--{name} has no effect with --method={config.method}; leave it out")
             config = dataclasses.replace(config, **{name: getattr(given, name)})
     if given.ray_address is not None:
@@ -243,9 +245,9 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     if given.data_dir is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=given.data_dir))
     if given.dtype is not None:
-        for field in ("recipe", "search", "supernet", "retrain_recipe"):
-            part: Any = getattr(config, field, None)
-            if hasattr(part, "dtype"):
+        for field in known & {"recipe", "search", "supernet", "retrain_recipe"}:
+            part: Any = getattr(config, field)
+            if "dtype" in names(part):
                 config = dataclasses.replace(config, **{field: dataclasses.replace(part, dtype=given.dtype)})
     for assignment in given.set:
         name = assignment.partition("=")[0].strip()
@@ -254,10 +256,10 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         if given.mode == "export" or (given.mode == "predict" and name != "data.same_units"):
             raise ValueError(f"--set {name} has no effect with --mode={given.mode}; leave it out")
     config = override(config, *given.set)
-    tabular = config.looked_up
+    problem = Problem(config)
+    tabular = problem.looked_up
     idle = {
-        "table": not tabled,
-        "data_dir": tabular or not catalog.source(config.data.name).folder,
+        "data_dir": tabular or not problem.source.folder,
         "max_params": tabular,
         "max_macs": tabular,
         "dataset": tabular,

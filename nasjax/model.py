@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax import catalog
+from nasjax.building.saved import network_of, space_and_form, updated, whitening
 from nasjax.data.units import names as names_of
-from nasjax.data.units import other_form, other_units, range_of
-from nasjax.settings import as_json, from_json
+from nasjax.data.units import other_form, other_units
 from nasjax.store import checkpoint, plugin
-from nasjax.train.step import example
-from nasjax.types import Network, PyTree, Signature, Task, carries_state
+from nasjax.types import PyTree, carries_state
 
 
 class Model(NamedTuple):
@@ -48,34 +47,6 @@ def save(path: Path, variables: PyTree, description: dict[str, Any]) -> None:
     checkpoint.write_json(path / "model" / "model.json", description)
 
 
-def describe(config: Any, task: str, arch: dict[str, Any], data: Any, bn_eps: float) -> dict[str, Any]:
-    """The JSON that `load` rebuilds a network from.
-
-    Args:
-      config: settings of the method.
-      task: its name.
-      arch: the architecture as JSON.
-      data: the `Dataset` that the network was trained on.
-      bn_eps: of its batch norms.
-    """
-    builder, x = catalog.builder(config.space.name), data.train.x
-    return {
-        "space": as_json(builder.widen(config.space, arch)),
-        "form": as_json(config.network_form),
-        "arch": arch,
-        "task": task,
-        "shape": list(x.shape[1:]),
-        "dtype": str(x.dtype),
-        "channels": data.channels,
-        "range": range_of(x) if x.ndim == 4 else None,
-        "names": list(names_of(data.class_names, "class_names")),
-        "mean": np.asarray(data.mean, float).tolist(),
-        "std": np.asarray(data.std, float).tolist(),
-        "bn_eps": bn_eps,
-        "plugin": config.plugin,
-    }
-
-
 def adopt(
     path: str | Path,
     variables: PyTree,
@@ -99,17 +70,15 @@ def adopt(
       shape, dtype: of one sample in the units of the data set; pixels uint8 are divided by 255, uint16 by 65535.
       names: of the outputs.
       mean, std: of the data by channel, after the division: what samples are whitened with.
-      form: settings of the network beside its architecture, as `eval` in a workdir's config.json; None = the space's.
+      form: settings of the network beside its architecture, as `form` in a workdir's config.json; None = the space's.
       bn_eps: epsilon of batch norm.
 
     Raises:
       ValueError: the architecture, the form or the variables do not fit each other.
     """
-    path, builder = Path(path), catalog.builder(arch["space"])
-    own = as_json(builder.form)
+    path = Path(path)
     description = {
-        "space": as_json(builder.widen(builder.default, arch)),
-        "form": own if form is None else as_json(from_json(builder.form, {**own, **form})),
+        **space_and_form(arch, form),
         "arch": arch,
         "task": task,
         "shape": list(shape),
@@ -120,7 +89,7 @@ def adopt(
         "bn_eps": bn_eps,
         "plugin": "",
     }
-    template = _built(description)[-1]
+    template = network_of(description)[-1]
     needed, given = (
         {"/".join(str(part.key) for part in where): list(leaf.shape) for where, leaf in leaves}
         for leaves in map(jax.tree.leaves_with_path, (template, variables))
@@ -154,7 +123,7 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
     if not file.is_file():
         raise ValueError(f"{path} holds no trained network; run --mode=retrain --workdir={path} first")
     try:
-        tree = _updated(json.loads(file.read_text()))
+        tree = updated(json.loads(file.read_text()))
         wanted = tree["plugin"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
@@ -170,8 +139,8 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
             f"it first (the command: --plugin={path}/plugin.py)"
         )
     try:
-        network, task, template = _built(tree)
-        mean, std = _whitening(tree)
+        network, task, template = network_of(tree)
+        mean, std = whitening(tree)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
     stateful = carries_state(network.carry)
@@ -202,32 +171,6 @@ def _required(x: Any, dtype: str, shape: tuple[int, ...], seen: tuple[float, flo
     if seen is not None and not isinstance(x, jax.core.Tracer) and (reason := other_units(np.asarray(x), *seen)):
         warnings.warn(f"x {reason}: is it in the same units?", stacklevel=3)
     return x
-
-
-def _whitening(tree: dict[str, Any]) -> list[jax.Array]:
-    return [jnp.asarray(tree[name], jnp.float32) for name in ("mean", "std")]
-
-
-def _built(tree: dict[str, Any]) -> tuple[Network, Task, PyTree]:
-    """The network that model.json describes, its task, and variables of its form."""
-    builder, task = catalog.builder(tree["space"]["name"]), catalog.task(tree["task"])
-    space, form = from_json(builder.default, tree["space"]), from_json(builder.form, tree["form"])
-    x = jax.ShapeDtypeStruct((1, *tree["shape"]), tree["dtype"])
-    x = jax.eval_shape(task.inputs, x, *_whitening(tree))
-    sample = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x)
-    signature = Signature(sample, len(tree["names"]))
-    network = builder.build(space, form, tree["arch"], signature).network(bn_eps=tree["bn_eps"], dtype="float32")
-    return network, task, network.init(jax.random.key(0), None, example(network, signature))
-
-
-def _updated(tree: dict[str, Any]) -> dict[str, Any]:
-    """model.json as this version writes it; before, images were all that there was."""
-    if "image" not in tree:
-        return tree
-    own = catalog.builder(tree["space"]["name"]).form
-    form = tree["eval"] if tree["eval"] is not None else as_json(own)
-    new = {"task": "classification", "shape": tree["image"], "names": tree["class_names"], "form": form, "plugin": ""}
-    return {**tree, **new}
 
 
 def _sized(two: jax.Array, three: jax.Array, size: Any) -> jax.ShapeDtypeStruct:

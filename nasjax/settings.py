@@ -10,6 +10,8 @@ import types
 import typing
 from typing import Any
 
+RESUMABLE: Any = types.MappingProxyType({"resumable": True})  # metadata of a field that a resumed search may alter
+
 
 def override(config: Any, *assignments: str) -> Any:
     """A copy of `config` with some fields changed, all at once: their order does not matter.
@@ -119,6 +121,23 @@ def as_json(config: Any) -> Any:
         sites = {site.name: {**site._asdict(), "choices": as_json(site.choices)} for site in config.sites}
         return {"name": config.name, "sites": sites, "order": list(sites)}
     return config
+
+
+def names(config: Any) -> set[str]:
+    """The names of a settings dataclass's fields."""
+    return {field.name for field in dataclasses.fields(config)}
+
+
+def resumable(config: Any, where: str = "") -> list[str]:
+    """The dotted names of the settings that a resumed search may alter: fields with the metadata RESUMABLE."""
+    found = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.metadata == RESUMABLE:
+            found.append(f"{where}{field.name}")
+        elif dataclasses.is_dataclass(value):
+            found += resumable(value, f"{where}{field.name}.")
+    return found
 
 
 def from_json(config: Any, tree: Any, where: str = "config") -> Any:

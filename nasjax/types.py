@@ -273,11 +273,15 @@ class Builder(NamedTuple):
     parse: Callable[[Any, str], dict[str, Any] | None] = lambda space, text: None
     # (space, form, signature) -> `nets.supernet.Shared`, where one network of shared weights holds all architectures
     shared: Callable[[Any, Any, Signature], Any] | None = None
-    # (space, form, a method's settings, signature, partial) -> `learners.mixture.Mixture`: a search network, in which
-    # one channel in `partial` goes through the operators
-    mixed: Callable[[Any, Any, Any, Signature, int], Any] | None = None
+    # (space, form, a method's settings, signature, partial=1, operators=None) -> `learners.mixture.Mixture`: a search
+    # network, in which one channel in `partial` goes through the operators; those of its edges, None = the space's
+    mixed: Callable[..., Any] | None = None
     example: Callable[[Any], dict[str, Any]] | None = None  # an architecture as JSON, where the space samples none
-    recipe: Any = None  # the `Recipe` that its networks are trained by, where it is not that of image classifiers
+    datasets: tuple[str, str] = ("digits", "cifar10")  # that a demo and a published setting are for
+    presets: Mapping[str, Any] = {}  # published variants of the space by preset; what is not named has the default
+    # augmentation that suits the data -> `train.recipe.Recipes`, None = those of image classifiers
+    recipes: Callable[[Any], Any] | None = None
+    published: Callable[[Any], dict[str, Any] | None] = lambda config: None  # settings -> the result to put beside ours
 
 
 class Watch(NamedTuple):

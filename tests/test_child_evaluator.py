@@ -8,7 +8,8 @@ import pytest
 from tools.networks import children
 
 from nasjax import commands
-from nasjax.data.dataset import DataConfig, load
+from nasjax.building.data import load
+from nasjax.data.dataset import DataConfig
 from nasjax.evaluators import child, child_exact, child_vmap
 from nasjax.evaluators.children import Curves, Outcome
 from nasjax.nets.conv_chain import conv_chain

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.data.dataset import DataConfig, load
+from nasjax.building.data import load
+from nasjax.data.dataset import DataConfig
 from nasjax.nets.conv_chain import conv_chain
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.spaces.conv_plan import plan

@@ -117,7 +117,8 @@ def test_retrain_load_export(searched):
     assert json.loads((path / "result.json").read_text()) == result
 
     import nasjax
-    from nasjax.data.dataset import DataConfig, load_test
+    from nasjax.building.data import load_test
+    from nasjax.data.dataset import DataConfig
 
     model = nasjax.load(path)
     test = load_test(DataConfig())
@@ -203,7 +204,7 @@ def test_every_published_variant_is_a_preset():
         (["--method=reinforc"], "did you mean reinforce"),
         ([], "--method is missing"),
         (["--method=random", "--dataset=cifar"], "did you mean cifar10"),
-        (["--method=random", "--preset=big"], "choose demo, paper, paper_v2, paper_v3"),
+        (["--method=random", "--preset=big"], "choose demo, paper, paper_v2 or paper_v3"),
         (["--method=random", "--space=cells"], "choose from conv_chain, tabular_cell, darts_cell, choice_chain"),
         (["--method=random", "--mode=serch"], "unknown mode"),
         (["--method=random", "--wokdir=x"], "Unknown command line flag"),

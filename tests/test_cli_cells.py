@@ -1,6 +1,5 @@
 """The DARTS family as a user meets it: search, inspect, retrain, export, and mistakes."""
 
-import importlib
 import json
 
 import numpy as np
@@ -10,6 +9,7 @@ from tools.toy_search_network import toy_conv_network, toy_layout, toy_network
 
 import nasjax
 from nasjax import commands, launch
+from nasjax.building import darts_cell
 from nasjax.building.problem import Problem
 from nasjax.experiments import msr_darts
 from nasjax.settings import override
@@ -23,8 +23,8 @@ TINY = [
     "--set=search.batch_size=16",
     "--set=data.train_limit=32",
     "--set=data.valid_limit=32",
-    "--set=eval.channels=4",
-    "--set=eval.layers=3",
+    "--set=form.channels=4",
+    "--set=form.layers=3",
     "--set=retrain_recipe.epochs=1",
 ]
 
@@ -35,7 +35,7 @@ def searched(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("cells") / "run"
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "toy":
-            patch.setattr(msr_darts, "darts_search", lambda *, classes, **form: toy_conv_network(classes=classes))
+            patch.setattr(darts_cell, "darts_search", lambda *, classes, **form: toy_conv_network(classes=classes))
             patch.setattr(msr_darts, "search_layout", lambda plan: toy_layout())
         code, out, err = here("--method=msr_darts", f"--workdir={path}", *TINY)
         assert code == 0, err
@@ -91,7 +91,6 @@ COUNTS = {"S1": 2, "S2": 2, "S3": 3, "S4": 2, "own": 3}
     ],
 )
 def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path, monkeypatch, method, subset):
-    maker = importlib.import_module(f"nasjax.{'experiments.p_darts' if method == 'p_darts' else 'building.darts_cell'}")
     seen, count = [], COUNTS[subset]
     allowed = ROBUST.get(subset) or dict.fromkeys(CELLS, [("skip_connect", "sep_conv_3x3", "dil_conv_5x5")] * 14)
 
@@ -99,7 +98,7 @@ def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path,
         seen.append(operators)
         return toy_network(classes=classes, operators=len(operators["normal"][0]), edges=method == "pc_darts")
 
-    monkeypatch.setattr(maker, "darts_search", toy)
+    monkeypatch.setattr(darts_cell, "darts_search", toy)
     more = ["--set=search.operators=3,2,2", "--set=search.frozen_epochs=0"] if method == "p_darts" else []
     if method == "pc_darts":
         more = ["--set=search.frozen_epochs=0", "--set=search.partial=2"]
@@ -128,13 +127,13 @@ def test_a_subset_of_operators_reaches_the_network_of_msr_darts(monkeypatch, cha
         pass
 
     def seen(**form):
-        raise Built(form["operators"])
+        raise Built({tuple(names) for edges in form["operators"].values() for names in edges})
 
-    monkeypatch.setattr(msr_darts, "darts_search", seen)
+    monkeypatch.setattr(darts_cell, "darts_search", seen)
     config = override(commands.configure("msr_darts"), *(change.removeprefix("--set=") for change in changes))
     with pytest.raises(Built) as found:
         msr_darts.make(Problem(config)).facts()
-    assert found.value.args[0] == operators
+    assert found.value.args[0] == {operators}  # on every edge of both cells
 
 
 def inspected(capsys, *args):
@@ -146,7 +145,7 @@ def inspected(capsys, *args):
     ("args", "params"),
     [
         (["--method=darts", "--arch=DARTS_V2"], 3_349_342),
-        (["--method=darts", "--arch=DARTS_V2", "--set=eval.layers=8"], 1_154_926),
+        (["--method=darts", "--arch=DARTS_V2", "--set=form.layers=8"], 1_154_926),
         (["--method=darts", "--arch=DARTS_V2", "--dataset=imagenet"], 4_718_752),
         (["--method=pc_darts", "--arch=PC_DARTS_cifar"], 3_634_678),
         (["--method=p_darts", "--arch=PDARTS", "--dataset=imagenet"], 4_944_352),
@@ -181,7 +180,7 @@ def test_inspect_gives_published_counts(capsys, args, params):
         (["--method=p_darts", "--set=search.depths=3,4"], "stage"),
         (["--method=msr_darts", "--set=search.layers=2"], "layers must be at least 3"),
         (["--method=p_darts", "--set=search.depths=3,3,2"], "depths must be at least 3"),
-        (["--method=darts", "--preset=paper", "--dataset=digits"], "--set eval.auxiliary=false"),
+        (["--method=darts", "--preset=paper", "--dataset=digits"], "--set form.auxiliary=false"),
         (["--method=msr_darts", "--set=search.score.compat=true"], "compat"),
         (["--method=darts", "--mode=inspect", "--arch=DARTS_V9"], "DARTS_V2"),
         (["--method=dart"], "darts"),

@@ -9,7 +9,6 @@ from tools.commands import here, killed, replayed, rows
 
 import nasjax
 from nasjax import commands
-from nasjax.experiments import reinforce_rnn
 from nasjax.settings import override
 
 PROBLEM = [
@@ -110,10 +109,10 @@ def test_published_sizes_by_inspect_and_the_figures_beside_them(settings, params
     assert code == 0, err
     assert json.loads(out)["params"] == params
     config = override(commands.configure("reinforce_rnn", "paper"), *(f"form.{setting}" for setting in settings))
-    found = reinforce_rnn.published(config)
+    found = commands.published(config)
     assert found["test_perplexity"] == perplexity and abs(found["params"] - params) < 1e6
     for other in ("data.level=char", "data.max_words=2000", "data.min_count=2"):
-        assert reinforce_rnn.published(override(config, other)) is None
+        assert commands.published(override(config, other)) is None
 
 
 def test_a_grid_over_what_a_network_has_not_is_one_line(tmp_path):

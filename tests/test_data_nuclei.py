@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from nasjax import catalog
-from nasjax.data.dataset import DataConfig, known_signature, load, load_test
+from nasjax.building.data import load, load_test
+from nasjax.building.given import augmentation
+from nasjax.data.dataset import DataConfig, known_form
 from nasjax.data.nuclei import picture
-from nasjax.experiments.families.config import default_augment
 from nasjax.train.augment import Augment
 
 
@@ -37,14 +38,14 @@ def test_the_parts_of_the_generated_nuclei_are_disjoint():
 
 
 def test_what_is_known_without_reading():
-    assert known_signature(DataConfig("nuclei")).inputs.shape == (48, 48, 3)
+    assert known_form(DataConfig("nuclei"), catalog.source("nuclei")) == ((48, 48, 3), 1)
     for config, side in ((DataConfig("nuclei_folder"), 96), (DataConfig("nuclei_folder", resize=64), 64)):
-        signature = known_signature(config)
-        assert (signature.inputs.shape, signature.outputs) == ((side, side, 3), 1)
+        assert known_form(config, catalog.source(config.name)) == ((side, side, 3), 1)
     for name in ("nuclei", "nuclei_folder"):
         assert catalog.source(name).task == "segmentation"
-        assert default_augment(name) == Augment("none", flip=True, rotate=True, colour=0.2)
-    assert default_augment("digits") == Augment("pad", flip=False) and default_augment("cifar10") == Augment()
+        assert augmentation(catalog.source(name)) == Augment("none", flip=True, rotate=True, colour=0.2)
+    assert augmentation(catalog.source("digits")) == Augment("pad", flip=False)
+    assert augmentation(catalog.source("cifar10")) == Augment()
 
 
 def save(path, pixels, mode=None):

@@ -5,7 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from nasjax.data.dataset import DataConfig, load, load_test, resize
+from nasjax.building.data import load, load_test
+from nasjax.data.dataset import DataConfig, resize
 
 
 def numbered(n):
@@ -202,11 +203,11 @@ def test_files_that_are_not_there_or_not_npz(tmp_path):
 
 def test_wrong_config_says_what_to_write(hundred):
     with pytest.raises(ValueError, match=r"unknown dataset 'digit'; did you mean digits\?"):
-        DataConfig("digit")
+        load(DataConfig("digit"))
     with pytest.raises(
         ValueError, match=r"choose from digits, cifar10, imagenet, .*nuclei_folder or the path of an .npz"
     ):
-        DataConfig("faces")
+        load(DataConfig("faces"))
     with pytest.raises(ValueError, match="imagenet has no loader here: use --mode=inspect"):
         load(DataConfig("imagenet"))
     for field in ("valid_size", "train_limit", "valid_limit", "resize"):

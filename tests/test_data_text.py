@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nasjax.data.dataset import DataConfig, known_signature, load, load_test
+from nasjax import catalog
+from nasjax.building.data import load, load_test
+from nasjax.data.dataset import DataConfig, known_form
 from nasjax.data.text import EOS, UNK, TextConfig, Vocabulary, load_test_text, load_text, tokens_of, windows
 
 PTB = Path(os.environ.get("NASJAX_DATA", Path(__file__).parents[2] / "shared" / "data")) / "ptb"
@@ -81,7 +83,7 @@ def test_rare_words_become_unknown_and_are_counted(folder):
     assert text.unknown == {"train": 2, "valid": 4}
     data, notes = DataConfig("text_folder", str(folder), window=3, min_count=2), []
     loaded = load(data, notes.append)
-    assert loaded.class_names == text.vocabulary.words and known_signature(data) is None
+    assert loaded.class_names == text.vocabulary.words and known_form(data, catalog.source(data.name)) is None
     assert load_test(data, notes.append).x.max() == 3  # "on the cat": the first is unknown
     unknown = "{} of its tokens are not in the vocabulary and count as <unk>"
     assert notes == [

@@ -213,10 +213,13 @@ def test_a_method_as_the_page_for_contributors_shows_it():
     functions = [
         node for node in ast.parse(PROGRAMS["docs/extend.md"][1].text).body if isinstance(node, ast.FunctionDef)
     ]
-    assert len(functions) == 4
+    assert len(functions) == 3
     for method in catalog.METHODS:
         module = catalog.method(method)
         for function in functions:
             code = getattr(module, function.name).__code__
             assert code.co_varnames[: code.co_argcount] == tuple(arg.arg for arg in function.args.args), method
             assert shown[function.name].__doc__
+        assert module.SPACE in catalog.SPACES and set(getattr(module, "PUBLISHED", {})) <= {module.SPACE}
+    (row,) = shown["PUBLISHED"].values()
+    assert set(row) <= set(catalog.method("darts").PUBLISHED["darts_cell"])

@@ -112,6 +112,23 @@ def test_what_cannot_be_joined_is_one_line(given, told):
     assert code == 2 and not out and told in errors and errors.count("\n") == 1
 
 
+def test_a_machine_whose_name_has_no_address_is_one_line(monkeypatch):
+    def unable():
+        raise RuntimeError("Unable to initialize backend 'cpu': [enforce fail at gloo/transport/tcp/device.cc:99]")
+
+    def unknown(*name):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given, **options: None)
+    monkeypatch.setattr(jax, "process_index", unable)
+    with pytest.raises(RuntimeError, match="gloo"):  # of another reason
+        hosts.join("localhost:1", 2, 0)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(ValueError, match=r"has no address.*/etc/hosts: 127\.0\.1\.1 "):
+        hosts.join("localhost:1", 2, 0)
+    jax.config.update("jax_enable_preemption_service", True)
+
+
 def test_candidates_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
     with pytest.raises(ValueError, match="random tries candidates one by one"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tools.four_devices import on_four_devices
 
-from nasjax.experiments.families.gradients import discrete_choice
+from nasjax.learners.derivation import discrete_choice
 from nasjax.nets.darts_eval import darts_eval
 from nasjax.nets.darts_search import darts_search, operator_edges, shuffle_channels
 from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, DartsCell, Genotype

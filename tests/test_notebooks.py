@@ -13,19 +13,20 @@ from tools.programs import run, runs
 
 import nasjax
 from nasjax import commands
-from nasjax.data.dataset import DataConfig, load
+from nasjax.building.data import load
+from nasjax.data.dataset import DataConfig
 from nasjax.settings import override
 
 FOLDER = Path(__file__).parents[1] / "launch" / "colab"
 DATA = ("data.train_limit=64", "data.valid_limit=32", "retrain_recipe.epochs=1", "retrain_recipe.batch_size=32")
 SHAPE = ("space.filter_heights=3", "space.filter_widths=3", "space.filter_counts=2")  # one for all: one program
 CHAIN = (*SHAPE, "space.min_layers=1", "space.max_layers=1", "recipe.epochs=1", "width=2", "search.policy=independent")
-CELL = ("search.channels=4", "search.layers=3", "search.epochs=1", "search.batch_size=32", "eval.channels=4")
+CELL = ("search.channels=4", "search.layers=3", "search.epochs=1", "search.batch_size=32", "form.channels=4")
 PATH = ("supernet.epochs=1", "supernet.batch_size=32", "trials=4", "search.population=4", "search.top_k=2")
 EVOLUTION = ("search.mutants=2", "search.crossovers=2", "search.calibration_batches=1")
 TINY = {
     "reinforce": (*CHAIN, "trials=2"),
-    "darts": (*CELL, "eval.layers=3"),
+    "darts": (*CELL, "form.layers=3"),
     "one_shot": (*PATH, *EVOLUTION),
 }
 

@@ -41,7 +41,7 @@ def test_the_direct_form_takes_columns_where_they_pay(monkeypatch):
 
     def run(kernel, c_in, c_out, side=4):
         called.clear()
-        x, w = jax.ShapeDtypeStruct((1, side, side, c_in), float), jax.ShapeDtypeStruct((*kernel, c_in, c_out), float)
+        x, w = (jax.ShapeDtypeStruct(shape, np.float32) for shape in ((1, side, side, c_in), (*kernel, c_in, c_out)))
         jax.make_jaxpr(jax.grad(lambda w, x: conv._direct(x, w, (1, 1), None).sum()))(w, x)
         return len(called)
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from nasjax import catalog, commands
+from nasjax.building.data import load
 from nasjax.building.problem import Problem
 from nasjax.commands import retraining
-from nasjax.data.dataset import DataConfig, joined, load
+from nasjax.data.dataset import DataConfig, joined
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments import reinforce
 from nasjax.settings import override
@@ -36,7 +37,7 @@ def test_the_last_training_is_on_all_images_of_the_training_set(method, space):
 def test_a_published_figure_says_how_many_images_it_was_trained_on(method):
     """So that a smaller training set is told beside it; where the source says (ImageNet's methods: not run here)."""
     config = commands.configure(method, "paper")
-    published = catalog.method(method).published(config)
+    published = commands.published(config)
     if published is None or published["dataset"] == "imagenet":
         return
     whole = {"cifar10": 50_000 if config.retrain.part == "all" else 45_000}.get(published["dataset"])
@@ -117,7 +118,7 @@ def test_all_samples_leave_none_to_choose_by():
 def test_msr_darts_on_imagenet():
     """The article's 300 epochs and cosine are the evaluation's; the search keeps the release's 50."""
     config = commands.configure("msr_darts", "paper", "imagenet")
-    assert (config.search.epochs, config.search.layers, config.eval.layers) == (50, 14, 14)
+    assert (config.search.epochs, config.search.layers, config.form.layers) == (50, 14, 14)
     recipe = config.retrain_recipe
     assert (recipe.epochs, recipe.schedule, recipe.warmup_epochs) == (300, "cosine", 10)
     darts = commands.configure("darts", "paper", "imagenet").retrain_recipe

@@ -71,7 +71,7 @@ def pinned(case):
     tree = dict(PINNED[case])
     known = pinned(tree.pop("as")) if "as" in tree else {}
     if "@" in case:
-        known = {name: value for name, value in known.items() if name.split(".")[0] not in ("space", "form", "eval")}
+        known = {name: value for name, value in known.items() if name.split(".")[0] not in ("space", "form")}
         known = {name: value for name, value in known.items() if name not in ("search.channels", "search.layers")}
     own = {}
     for source, values in tree.items():

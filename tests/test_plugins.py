@@ -18,7 +18,8 @@ from tools.commands import forget_own, rows
 
 import nasjax
 from nasjax import catalog, commands, launch
-from nasjax.data.dataset import DataConfig, load, load_test
+from nasjax.building.data import load, load_test
+from nasjax.data.dataset import DataConfig
 from nasjax.store import plugin
 from nasjax.types import Space
 

@@ -1,6 +1,7 @@
 """--mode=predict for classification: a file, a folder, arrays; and one clear line for everything else."""
 
 import csv
+import dataclasses
 import json
 import types
 
@@ -11,8 +12,11 @@ from PIL import Image
 
 from nasjax import commands, launch, model
 from nasjax.building.conv_chain import BUILDER
-from nasjax.commands.configuration import record_of
-from nasjax.data.dataset import DataConfig, load, resize
+from nasjax.building.data import load
+from nasjax.building.problem import Problem
+from nasjax.building.saved import described
+from nasjax.commands.configuration import configure, record_of
+from nasjax.data.dataset import DataConfig, resize
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.tasks.classification import TASK
 from nasjax.tasks.images import read_images
@@ -30,11 +34,9 @@ def trained(path, data):
     logits = network.apply(variables, None, x)[0]
     variables["params"]["head"]["bias"] = -np.asarray(logits.mean(0))  # so that classes differ
 
-    class Config:
-        space, network_form, plugin = SPACE, BUILDER.form, ""
-
+    config = dataclasses.replace(configure("random"), space=SPACE)
     path.mkdir()
-    model.save(path, variables, model.describe(Config, "classification", tree, data, 1e-5))
+    model.save(path, variables, described(Problem(config), tree, data, 1e-5))
     return path
 
 

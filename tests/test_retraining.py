@@ -11,13 +11,15 @@ import pytest
 from tools.networks import built as build
 
 from nasjax import commands
+from nasjax.building import problem as problems
+from nasjax.building.choice_chain import PathConfig
 from nasjax.building.problem import Problem
 from nasjax.commands.retraining import _to_train
-from nasjax.data import dataset as datasets
 from nasjax.drive import retrain as retraining
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families import supernets_run as one_shot_search
-from nasjax.experiments.families.supernets import RELEASED
+from nasjax.experiments.families.supernets import shared_of
+from nasjax.experiments.spos import PRESETS
 from nasjax.settings import as_json
 from nasjax.spaces.conv_chain import ConvChain
 from nasjax.store import checkpoint
@@ -111,8 +113,10 @@ def path_config():
         base,
         space=space,
         data=dataclasses.replace(base.data, train_limit=64, valid_limit=32),
-        retrain_recipe=dataclasses.replace(RELEASED, epochs=1, batch_size=32, augment=Augment("pad", 1, False)),
-        retrain_dropout=0.5,
+        retrain_recipe=dataclasses.replace(
+            PRESETS["paper"].recipe, epochs=1, batch_size=32, augment=Augment("pad", 1, False)
+        ),
+        form=PathConfig(dropout=0.5),
     )
     return config, {"space": "choice_chain", "path": [1]}
 
@@ -144,8 +148,7 @@ def test_dropout_reaches_the_path(path_config):
     settings, tree = path_config
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     for rate in (0.0, 0.5):
-        form = dataclasses.replace(settings, retrain_dropout=rate).network_form
-        built = build(settings.space, tree, (8, 8, 1), 10, form)
+        built = build(settings.space, tree, (8, 8, 1), 10, PathConfig(rate))
         network = built.network(bn_eps=1e-5, dtype="float32")
         variables = network.init(jax.random.key(1), None, x)
         apply = jax.jit(
@@ -153,8 +156,8 @@ def test_dropout_reaches_the_path(path_config):
         )
         same = np.array_equal(*(apply(jax.random.key(n)) for n in range(2)))
         assert same == (rate == 0.0) and f"{rate})" in repr(built.plan)
-    with pytest.raises(ValueError, match=r"retrain_dropout must be in \[0, 1\)"):
-        dataclasses.replace(settings, retrain_dropout=1.0)
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\)"):
+        PathConfig(dropout=1.0)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,7 @@ def test_published_recipes_of_paths(method, dropout, changes):
     )
     for dataset in (None, "cifar10"):
         found = commands.configure(method, "paper", dataset)
-        assert found.retrain_dropout == dropout
+        assert found.form.dropout == dropout
         assert found.retrain_recipe == dataclasses.replace(published, **changes, augment=found.retrain_recipe.augment)
 
 
@@ -221,7 +224,7 @@ def test_nan_says_what_to_change(tmp_path):
 def test_of_several_the_best_by_validation_is_tested_once(tmp_path, monkeypatch):
     other = SPACE.encode(np.asarray(SPACE.sample(jax.random.key(5))))
     opened = []
-    load_test, train = datasets.load_test, retraining._train
+    load_test, train = problems.load_test, retraining._train
 
     def lucky(key, built, *rest):
         variables, history = train(key, built, *rest)
@@ -229,7 +232,7 @@ def test_of_several_the_best_by_validation_is_tested_once(tmp_path, monkeypatch)
         return variables, {**history, "valid_accuracy": [*history["valid_accuracy"][:-1], found]}
 
     monkeypatch.setattr(retraining, "_train", lucky)
-    monkeypatch.setattr(datasets, "load_test", lambda data, told: opened.append(data) or load_test(data))
+    monkeypatch.setattr(problems, "load_test", lambda data, told: opened.append(data) or load_test(data))
     result = retrain(config(), [TREE, other], tmp_path)
     assert len(opened) == 1
     assert [candidate["arch"] for candidate in result["candidates"]] == [TREE, other]
@@ -243,12 +246,14 @@ def test_paths_of_the_ranking_are_trained_with_the_same_dropout(path_config, tmp
     asked = []
 
     def supernet(**options):
-        asked.append(options["dropout"])
+        asked.append(options)
         raise KeyboardInterrupt
 
+    own = shared_of(Problem(settings)).network  # of the space, which knows the form
+    assert own.keywords["dropout"] == 0.5 != settings.supernet.dropout
     shared = types.SimpleNamespace(network=supernet)
     with pytest.raises(KeyboardInterrupt):
         one_shot_search.standalone(
             types.SimpleNamespace(config=settings, shared=shared, task=TASK), tmp_path, 1, Watch()
         )
-    assert asked == [0.5] != [settings.supernet.dropout]
+    assert len(asked) == 1 and "dropout" not in asked[0]

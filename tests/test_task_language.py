@@ -10,6 +10,7 @@ import pytest
 from tools import toy_tasks
 
 from nasjax import catalog, commands
+from nasjax.building.problem import Problem
 from nasjax.data.dataset import Dataset
 from nasjax.data.sources import Split
 from nasjax.drive import retrain as retraining
@@ -122,11 +123,11 @@ def test_a_network_without_state_is_measured_in_pieces_of_no_matter(dataset, mon
 
 def test_streams_are_for_texts():
     for name in ("recipe", "retrain_recipe"):
-        assert override(commands.configure("reinforce_rnn"), f"{name}.eval_streams=2")
+        Problem(override(commands.configure("reinforce_rnn"), f"{name}.eval_streams=2"))
         with pytest.raises(
             ValueError, match=f"{name}.eval_streams has no effect on --dataset=digits, which is no text"
         ):
-            override(commands.configure("random"), f"{name}.eval_streams=2")
+            Problem(override(commands.configure("random"), f"{name}.eval_streams=2"))
 
 
 @pytest.mark.slow

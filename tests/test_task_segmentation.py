@@ -11,9 +11,10 @@ from PIL import Image
 from tools import toy_tasks
 
 from nasjax import catalog
-from nasjax.data.dataset import DataConfig, load
+from nasjax.building.data import load
+from nasjax.building.given import augmentation
+from nasjax.data.dataset import DataConfig
 from nasjax.evaluators.child import child
-from nasjax.experiments.families.config import default_augment
 from nasjax.model import Model
 from nasjax.tasks.segmentation import TASK, mask_names, overlap, predict, prediction, segmentation
 from nasjax.train import augment as augmenting
@@ -25,7 +26,12 @@ from nasjax.types import Proposal, Status, no_carry
 
 PLAIN = Recipe()
 RECIPE = Recipe(
-    epochs=6, batch_size=16, optimizer="adam", learning_rate=0.03, weight_decay=0.0, augment=default_augment("nuclei")
+    epochs=6,
+    batch_size=16,
+    optimizer="adam",
+    learning_rate=0.03,
+    weight_decay=0.0,
+    augment=augmentation(catalog.source("nuclei")),
 )
 
 

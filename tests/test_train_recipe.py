@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from nasjax.experiments.families.gradients import fast_imagenet_recipe
+from nasjax.experiments import pc_darts
 from nasjax.tasks.classification import TASK
 from nasjax.train import augment as module
 from nasjax.train import losses, schedules, step
@@ -84,7 +84,7 @@ def test_the_other_schedules():
 
 def test_the_released_imagenet_rate():
     """250 epochs from 0.5: a line to 0 at epoch 245 with its own end, and 5 epochs of warm-up of the base rate."""
-    recipe = fast_imagenet_recipe()
+    recipe = pc_darts.IMAGENET
 
     def rates(*epochs):
         return [float(rate_now(recipe, jnp.float32(0.5), epoch / 250, jnp.int32(epoch))) for epoch in epochs]

@@ -45,7 +45,7 @@ SILENT = {
 # Settings whose other values cannot be tried here: they reach what says so.
 REFUSED = {
     "*: inherit": "inherits no weights",
-    "*: eval.auxiliary": "the auxiliary head needs maps of 8x8",
+    "*: form.auxiliary": "the auxiliary head needs maps of 8x8",
     "[!s]*: supernet.last_norms": "is for shuffle blocks",
     "p_darts: space*": "operators must fall from the space's",
     "msr_darts: space.robust": "every edge needs two of",
@@ -54,8 +54,8 @@ REFUSED = {
 # What a setting needs beside it to have an effect: what is set in both runs, and the value in one of them.
 WITH = {
     "*: data": ((), "data.split_seed=3"),
-    "*: eval": ((), "eval.channels=10"),
-    "*: eval.channels": ((), "10"),
+    **{f"{method}: form": ((), "form.channels=10") for method in ("darts", "pc_darts", "p_darts", "msr_darts")},
+    "*: form.channels": ((), "10"),
     "*: *dtype": ((), "bfloat16"),
     "*: strategy": ((), "exact"),
     "*: runtime": (("workers=1",), "ray"),
@@ -239,7 +239,7 @@ SEVERAL = {
     "spos: max_macs=50000": "searchers.topk.topk_evolution.feasible refused.why",
     "spos: max_params=8000": "searchers.topk.topk_evolution.feasible refused.why",
     "bn_nas: max_macs=500000": "searchers.topk.topk_evolution.feasible refused.why searchers.additive.best_path.limit",
-    "spos: retrain.sample=1 retrain_dropout=0.5": (
+    "spos: retrain.sample=1 form.dropout=0.5": (
         "evaluators.path_training.trained_alone.supernet drive.retrain.retrain.job"
     ),
     "spos: retrain.sample=1 retrain_recipe.epochs=7": (

@@ -191,7 +191,7 @@ SUPERNETS = [
           "inline(worker(experiment.evaluator(state._replace(params=jax.tree.map(jnp.zeros_like, state.params))), "
           "path)),", SEVERAL),
     Fault("paths alone are trained by the supernet's dropout", "experiments/families/supernets_run.py",
-          "network(dropout=config.retrain_dropout,", "network(dropout=config.supernet.dropout,",
+          "network(dtype=config.retrain_recipe.dtype)", "network(dropout=0.0, dtype=config.retrain_recipe.dtype)",
           "tests/test_retraining.py -k ranking"),
     Fault("paths alone are trained by another recipe", "experiments/families/supernets_run.py",
           "trained_alone(network, resident(experiment.data), task, recipe=config.retrain_recipe)",

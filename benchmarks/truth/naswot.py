@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
-from nasjax.data.dataset import DataConfig, load
+from nasjax.building.data import load
+from nasjax.data.dataset import DataConfig
 from nasjax.evaluators.table import load_table
 from nasjax.evaluators.zero_cost import naswot
 from nasjax.nets.tabular_parts import tabular_cell

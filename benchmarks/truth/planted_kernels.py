@@ -37,8 +37,8 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from nasjax import commands
+from nasjax.building.data import load_test
 from nasjax.building.problem import Problem
-from nasjax.data.dataset import load_test
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.supernets import OneShot, parts, sampler_of
 from nasjax.learners.one_shot import one_shot

@@ -34,7 +34,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.data.dataset import DataConfig, load
+from nasjax.building.data import load
+from nasjax.data.dataset import DataConfig
 from nasjax.learners.architecture_gradient import mixed_difference
 from nasjax.learners.bilevel import BilevelState
 from nasjax.learners.darts import darts, softmax_relaxation

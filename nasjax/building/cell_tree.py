@@ -12,7 +12,7 @@ from nasjax.spaces.cell_tree import CellTree, widen
 from nasjax.spaces.cell_tree_named import NAMED, OUTSIDE, program
 from nasjax.spaces.cell_tree_plan import RecurrentForm, plan, training_bytes
 from nasjax.train.augment import Augment
-from nasjax.train.recipe import Recipe
+from nasjax.train.recipe import Recipe, Recipes
 from nasjax.types import Builder, Built, Masked, MaskedCost, Network, PyTree, Signature
 
 
@@ -77,6 +77,26 @@ RECIPE = Recipe(
 MEDIUM = dataclasses.replace(
     RECIPE, learning_rate=35.0, clip=1 / 7, drops=tuple(epoch / 35 for epoch in range(6, 35)), drop_factor=1 / 1.2
 )
+# Zoph & Le 2017, Table 2: parameters and test perplexity of the found cell, base 8, over 10,000 words.
+_SEPARATE, _SHARED = (32_000_000, 67.9), ((25_000_000, 64.0), (54_000_000, 62.4))
+
+
+def _published(config: Any) -> dict[str, Any] | None:
+    """The result of the found cell, by the embeddings and the size of our network; None for other tokens."""
+    data, form = config.data, config.form
+    if data.level != "word" or data.max_words is not None or data.min_count not in (None, 1):
+        return None
+    params, perplexity = _SHARED[form.hidden > 946] if form.tied else _SEPARATE  # half way from 740 to 1,152 units
+    return {
+        "dataset": "ptb",
+        "model": f"found cell, base 8, {'shared' if form.tied else 'separate'} embeddings",
+        "params": params,
+        "test_perplexity": perplexity,
+        "train": 929_588 // data.window,  # windows
+        "source": "Zoph & Le 2017, Table 2",
+    }
+
+
 BUILDER = Builder(
     CellTree(),
     _build,
@@ -88,5 +108,7 @@ BUILDER = Builder(
     masked=_masked,
     parse=_notation,
     small=(CellTree(base=4), RecurrentForm(hidden=32)),
-    recipe=RECIPE,
+    datasets=("pydoc", "ptb"),
+    recipes=lambda augment: Recipes(search=MEDIUM, last=MEDIUM, demo=RECIPE),
+    published=_published,
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nasjax.nets.choice_chain import choice_chain
 from nasjax.nets.choice_supernet import choice_supernet
 from nasjax.nets.supernet import Shared
+from nasjax.settings import RESUMABLE
 from nasjax.spaces.choice_chain import ChoiceChain, variant
 from nasjax.spaces.choice_plan import ChoicePlan, counter
 from nasjax.types import Builder, Built, Signature
@@ -24,7 +25,11 @@ _PATHS = {
 class PathConfig:
     """What a path's own network has beside its operators: dropout before the classifier."""
 
-    dropout: float = 0.0
+    dropout: float = field(default=0.0, metadata=RESUMABLE)  # only of the last training
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 
 
 def _build(space: ChoiceChain, form: PathConfig, tree: dict[str, Any], signature: Signature) -> Built:
@@ -44,7 +49,7 @@ def _build(space: ChoiceChain, form: PathConfig, tree: dict[str, Any], signature
 def _shared(space: ChoiceChain, form: PathConfig, signature: Signature) -> Shared:
     plan = ChoicePlan(space, signature.inputs.shape, signature.outputs)
     return Shared(
-        functools.partial(choice_supernet, plan),
+        functools.partial(choice_supernet, plan, dropout=form.dropout),
         plan.count,
         functools.partial(counter, plan),
         plan.supernet_params,

@@ -12,7 +12,7 @@ from nasjax.nets.conv_chain_cost import exact_bytes, masked_bytes, masked_macs
 from nasjax.nets.conv_chain_layout import layout
 from nasjax.nets.conv_chain_masked import conv_chain_masked
 from nasjax.nets.conv_chain_pack import pack
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_chain import ConvChain, variant
 from nasjax.spaces.conv_plan import plan
 from nasjax.types import Builder, Built, Masked, MaskedCost, Network, PyTree, Signature
 
@@ -85,6 +85,25 @@ def _named() -> dict[str, dict[str, Any]]:
     return {"NAS_RL_V1": {"space": "conv_chain", "layers": layers}}  # 4,201,630 parameters at 32x32x3
 
 
+# Zoph & Le 2017, Table 1
+_RESULTS = {
+    "v1": {"model": "v1, no stride or pooling, 15 layers", "params": 4_200_000, "test_error": 0.0550},
+    "v2": {"model": "v2, predicting strides, 20 layers", "params": 2_500_000, "test_error": 0.0601},
+    "v3": {"model": "v3, max pooling, 39 layers", "params": 7_100_000, "test_error": 0.0447},
+    "v3+": {"model": "v3 with 40 more filters, 39 layers", "params": 37_400_000, "test_error": 0.0365},
+}
+
+
+def _published(config: Any) -> dict[str, Any]:
+    """The result of the variant that is nearest to the space of a run."""
+    space = config.space
+    if space.block_layers > 1:
+        name = "v3+" if space.extra_filters else "v3"
+    else:
+        name = "v2" if space.strides else "v1"
+    return {"dataset": "cifar10", "train": 45_000, **_RESULTS[name], "source": "Zoph & Le 2017, Table 1"}
+
+
 BUILDER = Builder(
     ConvChain(),
     _build,
@@ -93,4 +112,6 @@ BUILDER = Builder(
     named=_named(),
     masked=_masked,
     small=(ConvChain(4, 4, filter_counts=(6, 12, 24, 36)), None),
+    presets={"paper": variant("v1"), "paper_v2": variant("v2"), "paper_v3": variant("v3")},
+    published=_published,
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nasjax.learners.derivation import DARTS_EDGES, architecture, discrete_choice, kept_pairs
+from nasjax.learners.derivation import DARTS_EDGES, Names, architecture, discrete_choice, kept_pairs
 from nasjax.learners.mixture import Mixture, Scores
 from nasjax.nets.darts_eval import darts_eval
 from nasjax.nets.darts_search import darts_search
@@ -14,7 +15,7 @@ from nasjax.spaces.darts_cell import CELLS, NODES, DartsCell, genotype
 from nasjax.spaces.darts_notation import parsed, written
 from nasjax.spaces.darts_plan import DartsPlan, SearchPlan
 from nasjax.train.augment import Augment
-from nasjax.train.recipe import Recipe
+from nasjax.train.recipe import Recipe, Recipes, image_recipes
 from nasjax.types import Builder, Built, Network, Signature
 
 # Normal and reduction cell, as listed in the authors' code: operator and source, two per node.
@@ -47,22 +48,25 @@ class EvalConfig:
     stem: Literal["cifar", "imagenet"] = "cifar"
 
 
-def evaluation_recipe(
-    *, epochs: int = 600, batch_size: int = 96, cutout: int = 16, drop_path: float = 0.2, auxiliary: bool = True
-) -> Recipe:
-    """Training a CIFAR network of cells from scratch (Liu et al. 2019, appendix A.2); crops are the data set's."""
-    return Recipe(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=0.025,
-        nesterov=False,
-        weight_decay=3e-4,
-        schedule="cosine",
-        clip=5.0,
-        drop_path=drop_path,
-        auxiliary_weight=0.4 if auxiliary else 0.0,
-        augment=Augment(cutout=cutout),
-    )
+# How a CIFAR network of cells is trained from scratch (Liu et al. 2019, appendix A.2).
+EVALUATION = Recipe(
+    epochs=600,
+    batch_size=96,
+    learning_rate=0.025,
+    nesterov=False,
+    weight_decay=3e-4,
+    schedule="cosine",
+    clip=5.0,
+    drop_path=0.2,
+    auxiliary_weight=0.4,
+    augment=Augment(crop="pad", cutout=16),
+)
+
+
+def _recipes(augment: Augment) -> Recipes:
+    """Candidates for 100 epochs, as the authors' random search (Table 1), the best for 600 on all images."""
+    last = dataclasses.replace(EVALUATION, augment=dataclasses.replace(augment, crop="pad", cutout=16))
+    return Recipes(dataclasses.replace(last, epochs=100), last, image_recipes(augment).demo, "all")
 
 
 def _build(space: DartsCell, form: EvalConfig, tree: dict[str, Any], signature: Signature) -> Built:
@@ -91,9 +95,16 @@ def skips(tree: Mapping[str, Any]) -> int:
     return sum(operator == "skip_connect" for operator, _ in tree["normal"])
 
 
-def _mixed(space: DartsCell, form: EvalConfig, search: Any, signature: Signature, partial: int) -> Mixture:
+def _mixed(
+    space: DartsCell,
+    form: EvalConfig,
+    search: Any,
+    signature: Signature,
+    partial: int = 1,
+    operators: Mapping[str, Names] | None = None,
+) -> Mixture:
     """With the channels and layers of `search`."""
-    names = space.searched
+    names = operators or space.searched
 
     def network(dtype: str) -> Network:
         return darts_search(
@@ -111,9 +122,7 @@ def _mixed(space: DartsCell, form: EvalConfig, search: Any, signature: Signature
     plan = SearchPlan(
         search.channels, search.layers, signature.outputs, names, partial=partial, image=signature.inputs.shape
     )
-    return Mixture(
-        network, DARTS_EDGES, names, derive, discrete_choice, written, skips, params=plan.params, macs=plan.macs
-    )
+    return Mixture(network, DARTS_EDGES, names, derive, discrete_choice, written, skips, plan.params, plan.macs, plan)
 
 
 def _example(space: DartsCell) -> dict[str, Any]:
@@ -142,4 +151,5 @@ BUILDER = Builder(
     parse=parsed,
     mixed=_mixed,
     example=_example,
+    recipes=_recipes,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -12,28 +13,37 @@ import numpy as np
 
 from nasjax import catalog
 from nasjax.building.arch_text import read_arch
-from nasjax.data.dataset import Dataset, known_signature, load
+from nasjax.building.data import load, load_test
+from nasjax.data.dataset import Dataset, known_form
+from nasjax.data.sources import DataSource, Split
 from nasjax.types import Builder, Built, Metric, Signature, Task
 
 _KEPT = 16  # networks that were built last: a trial's is asked for by what describes it and by what trains it
 
 
 class Problem:
-    """The problem of a configuration. Nothing is read or looked up before it is asked for.
+    """The problem of a configuration. No data are read before they are asked for.
 
     Attributes:
       config: the settings of a run.
       space: where it searches.
       looked_up: whether results come from a table, and nothing is built or trained.
 
-    `told` hears what is to be said of the data when they are read.
+    `told` hears what is to be said of the data when they are read. Raises ValueError for an unknown name, and for a
+    setting that does not fit the space or the data set.
     """
 
     def __init__(self, config: Any, told: Callable[[str], None] | None = None) -> None:
         self.config, self.space = config, config.space
-        self.looked_up: bool = config.looked_up
+        self.looked_up: bool = config.table is not None and bool(config.table.path)
         self._told = told
         self._built: dict[bytes, Built] = {}
+        if config.truth and not self.builder.tabled:
+            raise ValueError(f"truth is a table of all architectures; none holds those of --space={self.space.name}")
+        for name in ("recipe", "retrain_recipe"):
+            streams = getattr(getattr(config, name, None), "eval_streams", 1)
+            if streams > 1 and not catalog.task(self.source.task).contiguous:
+                raise ValueError(f"{name}.eval_streams has no effect on --dataset={config.data.name}, which is no text")
 
     @functools.cached_property
     def builder(self) -> Builder:
@@ -43,12 +53,18 @@ class Problem:
     @property
     def form(self) -> Any:
         """What a network has beside its architecture."""
-        return self.config.network_form
+        return self.builder.form if self.config.form is None else self.config.form
+
+    @functools.cached_property
+    def source(self) -> DataSource:
+        """The data set by its name."""
+        source: DataSource = catalog.source(self.config.data.name)
+        return source
 
     @functools.cached_property
     def task(self) -> Task:
         """Of the data. Raises ValueError where the space's networks do not serve it."""
-        task: Task = catalog.task(catalog.source(self.config.data.name).task)
+        task: Task = catalog.task(self.source.task)
         if task.name not in self.builder.tasks:
             raise ValueError(
                 f"--space={self.space.name} is for {' and '.join(self.builder.tasks)}, "
@@ -66,13 +82,18 @@ class Problem:
         """Training and validation part, read when first asked for. Raises ValueError or FileNotFoundError."""
         return load(self.config.data, self._told)
 
+    def test(self) -> Split:
+        """The test part, for retraining, once. Raises as `data`."""
+        return load_test(self.config.data, self._told)
+
     @functools.cached_property
     def signature(self) -> Signature:
         """What networks read and write; the data are read only where nothing else tells."""
-        task = self.task
-        if "data" not in self.__dict__ and (known := known_signature(self.config.data)) is not None:
-            return known
-        return task.signature(self.data)
+        if "data" not in self.__dict__ and (known := known_form(self.config.data, self.source)) is not None:
+            shape, outputs = known
+            x = np.broadcast_to(np.uint8(0), (1, *shape))  # no memory
+            return self.task.signature(types.SimpleNamespace(train=Split(x, x), classes=outputs))
+        return self.task.signature(self.data)
 
     def build(self, arch: np.ndarray) -> Built:
         """The network of an Arch. Raises ValueError where there is none."""
@@ -98,7 +119,7 @@ class Problem:
 
         Raises ValueError where it has none of that name.
         """
-        form: Any = getattr(self.config, "form", None)
+        form = self.form
         known = () if form is None else [field.name for field in dataclasses.fields(form)]
         if missing := [name for name in changes if name not in known]:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,7 @@ from nasjax.nets.tabular_parts import own, tabular_cell
 from nasjax.spaces.tabular_cell import TabularCell
 from nasjax.spaces.tabular_plan import STAGES, TabularForm, TabularPlan
 from nasjax.train.augment import Augment
-from nasjax.train.recipe import Recipe
+from nasjax.train.recipe import Recipe, Recipes, image_recipes
 from nasjax.types import Builder, Built, Masked, Network, PyTree, Signature
 
 
@@ -38,7 +39,7 @@ def _build(space: TabularCell, form: TabularForm, tree: dict[str, Any], signatur
     )
 
 
-def _mixed(space: TabularCell, form: TabularForm, search: Any, signature: Signature, partial: int) -> Mixture:
+def _mixed(space: TabularCell, form: TabularForm, search: Any, signature: Signature, partial: int = 1) -> Mixture:
     """The cell keeps the likeliest operation of every edge; `none` may win, as in the benchmark's code."""
     cells = plan(space, form, signature)
 
@@ -105,6 +106,14 @@ BENCHMARK = Recipe(
     schedule="cosine",  # once an epoch, as in the benchmark's code
     augment=Augment(crop="pad"),  # by 4 of 32 pixels
 )
+
+
+def _recipes(augment: Augment) -> Recipes:
+    """The benchmark's, with what suits the data beside its shifts; in the end on all images."""
+    recipe = dataclasses.replace(BENCHMARK, augment=dataclasses.replace(augment, crop="pad"))
+    return Recipes(search=recipe, last=recipe, demo=image_recipes(augment).demo, part="all")
+
+
 BUILDER = Builder(
     TabularCell(),
     _build,
@@ -116,4 +125,5 @@ BUILDER = Builder(
     small=(TabularCell(), TabularForm(channels=8, cells=1)),
     parse=_parsed,
     mixed=_mixed,
+    recipes=_recipes,
 )

@@ -1,6 +1,6 @@
 """What the command can do, as functions: the same door for notebooks and other programs. Nothing is printed here."""
 
-from nasjax.commands.configuration import config_of, configure, default_workdir
+from nasjax.commands.configuration import config_of, configure, default_workdir, published, with_table
 from nasjax.commands.inspection import inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
@@ -14,7 +14,9 @@ __all__ = [
     "export",
     "inspect",
     "predict",
+    "published",
     "report",
     "retrain",
     "search",
+    "with_table",
 ]

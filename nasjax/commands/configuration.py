@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
+from nasjax.building.given import Given
+from nasjax.building.problem import Problem
 from nasjax.runtime import jax_settings
 from nasjax.settings import as_json, from_json
 from nasjax.store import plugin, workdir
 
-FORMAT = 4  # of config.json; raised where the same settings come to other numbers, so that no search mixes the two
-READ = (3, FORMAT)  # formats of workdirs whose results can be read: a perplexity of 3 was that of the batch's streams
+FORMAT = 5  # of config.json; raised where the same settings come to other numbers, so that no search mixes the two
+# Formats of workdirs whose results can be read: a perplexity of 3 was that of the batch's streams, and until 4 a
+# network's form had other names.
+READ = (3, 4, FORMAT)
 
 
 def configure(name: str | None, preset: str | None = None, dataset: str | None = None, space: str | None = None) -> Any:
@@ -20,9 +25,32 @@ def configure(name: str | None, preset: str | None = None, dataset: str | None =
 
     Raises ValueError for unknown names.
     """
-    if space is not None:
-        catalog.builder(space)
-    return catalog.method(name).configure(preset or "demo", dataset, space)
+    method = catalog.method(name)
+    return method.configure(Given(preset or "demo", catalog.builder(space or method.SPACE), dataset))
+
+
+def published(config: Any) -> dict[str, Any] | None:
+    """The result to put beside ours: the method's own in this space, or the space's; None where there is none."""
+    own: dict[str, dict[str, Any]] | None = getattr(catalog.method(config.method), "PUBLISHED", None)
+    if own is not None:
+        return own.get(config.space.name)
+    found: dict[str, Any] | None = catalog.builder(config.space.name).published(config)
+    return found
+
+
+def with_table(config: Any, path: str) -> Any:
+    """The same with results from the table `path`, and the budget of its benchmark: 12,000 simulated seconds.
+
+    Raises ValueError where no table holds results of the method in its space.
+    """
+    if config.table is None or not catalog.builder(config.space.name).tabled:
+        raise ValueError(
+            f"--table has no effect with --method={config.method} --space={config.space.name}; leave it out"
+        )
+    table = dataclasses.replace(config.table, path=path)
+    if config.table.path:
+        return dataclasses.replace(config, table=table)
+    return dataclasses.replace(config, table=table, trials=110 if config.preset == "demo" else None, cost_s=12_000.0)
 
 
 def config_of(path: Path, *, changed_plugin: bool = False) -> Any:
@@ -51,7 +79,19 @@ def without_sites(space: dict[str, Any]) -> dict[str, Any]:
 
 def from_tree(tree: dict[str, Any]) -> Any:
     """The settings that were written as `tree`."""
+    tree = _renamed(tree)
     return from_json(configure(tree["method"], tree["preset"], tree["data"]["name"], tree["space"]["name"]), tree)
+
+
+def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
+    """Settings as this version names them: until format 4 a network's form was "eval", or "retrain_dropout"."""
+    tree = dict(tree)
+    evaluation, dropout = tree.pop("eval", None), tree.pop("retrain_dropout", None)
+    if tree.get("form") is None and evaluation is not None:
+        tree["form"] = evaluation
+    elif tree.get("form") is None and dropout is not None:
+        tree["form"] = {"dropout": dropout}
+    return tree
 
 
 def defaults_of(config: Any) -> dict[str, Any]:
@@ -81,13 +121,14 @@ def environment() -> dict[str, Any]:
 
 def default_workdir(config: Any) -> Path:
     """runs/METHOD-SPACE-DATASET-sSEED."""
-    data = "table" if config.looked_up else Path(config.data.name).stem
+    data = "table" if Problem(config).looked_up else Path(config.data.name).stem
     return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
 
 
 def _registered(config: Any) -> dict[str, str]:
     """The digests of a user's own searcher and task that a configuration names; empty where it names none."""
     found = {"method": catalog.meaning("method", config.method)}
-    if not getattr(config, "looked_up", False):
-        found["task"] = catalog.meaning("task", catalog.source(config.data.name).task)
+    problem = Problem(config)
+    if not problem.looked_up:
+        found["task"] = catalog.meaning("task", problem.source.task)
     return {kind: digest for kind, digest in found.items() if digest}

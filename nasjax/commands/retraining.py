@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from nasjax import catalog
 from nasjax.building.problem import Problem
-from nasjax.commands.configuration import defaults_of, environment, record_of
+from nasjax.building.saved import described
+from nasjax.commands.configuration import defaults_of, environment, published, record_of
 from nasjax.commands.searching import Record, report, watch_of
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
-from nasjax.settings import as_json
+from nasjax.settings import as_json, resumable
 from nasjax.store import checkpoint, plugin, workdir
 from nasjax.types import Built, Metric, Watch
 
@@ -47,7 +48,7 @@ def retrain(
 
     Raises ValueError where there is nothing to train, RunError where training fails.
     """
-    from nasjax.data.dataset import joined, load_test
+    from nasjax.data.dataset import joined
     from nasjax.drive.retrain import Job, finished
     from nasjax.drive.retrain import retrain as train
 
@@ -81,7 +82,15 @@ def retrain(
         record = record_of(config, {})
     with ExitStack() as held:
         path = held.enter_context(hosts.own_workdir(path, record))
-        held.enter_context(workdir.opened(path, record, defaults=defaults_of(config), changed_plugin=changed_plugin))
+        held.enter_context(
+            workdir.opened(
+                path,
+                record,
+                defaults=defaults_of(config),
+                may_change=resumable(config),
+                changed_plugin=changed_plugin,
+            )
+        )
         plugin.keep(path, config.plugin)
         keep_freed_memory()
         if before is not None:
@@ -100,7 +109,7 @@ def retrain(
             builts=builts,
             data=data,
             final=joined(data) if config.retrain.part == "all" else data,
-            test=lambda: load_test(config.data, watch.say),
+            test=problem.test,
             task=task,
             recipe=config.retrain_recipe,
             settings=config.retrain,
@@ -115,7 +124,7 @@ def retrain(
             folder, result, winner = train(job, path, watch)
             result |= {
                 "dataset": {"name": data.name, "train": len(job.final.train.y), "sha256": data.sha256},
-                "published": method.published(config),
+                "published": published(config),
                 **environment(),
             }
             _save(problem, job.final, winner, folder, path, result, watch)
@@ -150,8 +159,8 @@ def _save(
     """Writes the trained network and result.json into the job's folder, and into the workdir."""
     from nasjax import model
 
-    task, config = problem.task, problem.formed(winner.form).config
-    description = model.describe(config, task.name, winner.built.arch, data, winner.recipe.bn_eps)
+    task = problem.task
+    description = described(problem.formed(winner.form), winner.built.arch, data, winner.recipe.bn_eps)
     for place in (folder, path):
         model.save(place, winner.variables, description)
     if task.sample is not None:
@@ -188,28 +197,27 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
         f"Test {metric.name} {value} on {result['test_samples']} samples of {result['dataset']['name']}, "
         f"{result['params']:,} parameters."
     )
-    if published := result["published"]:
-        data = published["dataset"]
+    if row := result["published"]:
         yield (
-            f"Published on {data}, {published['model']}: {_figure(published, metric)} with "
-            f"{published['params'] / 1e6:.1f}M parameters ({published['source']}){_unlike(config, result, published)}."
+            f"Published on {row['dataset']}, {row['model']}: {_figure(row, metric)} with "
+            f"{row['params'] / 1e6:.1f}M parameters ({row['source']}){_unlike(config, result, row)}."
         )
     argument = ", run_plugin=True" if config.plugin else ""
     yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
     yield f"Next: {plugin.command(path, config.plugin, 'export')}, or nasjax.load({str(path)!r}{argument})"
 
 
-def _unlike(config: Any, result: dict[str, Any], published: dict[str, Any]) -> str:
+def _unlike(config: Any, result: dict[str, Any], row: dict[str, Any]) -> str:
     """Why a published figure is not comparable with ours, if it is not."""
-    if config.data.name != published["dataset"]:
+    if config.data.name != row["dataset"]:
         return "; other data, not comparable"
-    whole, ours = published.get("train"), result["dataset"]["train"]
+    whole, ours = row.get("train"), result["dataset"]["train"]
     if whole is None or whole == ours:
         return ""
     return f"; trained on {whole:,} samples, ours on {ours:,}: not comparable"
 
 
-def _figure(published: dict[str, Any], metric: Metric) -> str:
+def _figure(row: dict[str, Any], metric: Metric) -> str:
     """A published result in the metric's unit; of classifiers it is an error."""
-    value = 1 - published["test_error"] if "test_error" in published else published[f"test_{metric.name}"]
+    value = 1 - row["test_error"] if "test_error" in row else row[f"test_{metric.name}"]
     return metric.text(metric.value(value))

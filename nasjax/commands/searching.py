@@ -13,7 +13,8 @@ from nasjax.building.problem import Problem
 from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
-from nasjax.settings import as_json
+from nasjax.settings import as_json, resumable
+from nasjax.settings import names as names_of
 from nasjax.store import plugin, workdir
 from nasjax.types import Experiment, Outcome, Runtime, Watch, afterwards
 
@@ -52,7 +53,12 @@ def search(
     with _workers(config, path, experiment, watch.say) as (runtime, facts), ExitStack() as held:
         record = record_of(config, {"command": command, **facts})
         path = held.enter_context(hosts.own_workdir(path, record))
-        with workdir.opened(path, record, defaults=defaults_of(config), changed_plugin=changed_plugin), _reported(path):
+        own: dict[str, Any] = {
+            "defaults": defaults_of(config),
+            "may_change": resumable(config),
+            "changed_plugin": changed_plugin,
+        }
+        with workdir.opened(path, record, **own), _reported(path):
             plugin.keep(path, config.plugin)
             watch.say(_opening(config, path, record))
             return experiment.run(path, watch, runtime)
@@ -65,7 +71,7 @@ def _workers(
     """The runtime of config.workers, and the facts of the first one; without any, those of this process."""
     import jax
 
-    if jax.distributed.is_initialized() and hasattr(config, "workers"):
+    if jax.distributed.is_initialized() and "workers" in names_of(config):
         raise ValueError(
             f"{config.method} tries candidates one by one, which --coordinator does not divide: give --runtime=ray "
             "--workers=N instead"

@@ -10,13 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import jax
 import numpy as np
 
-from nasjax import catalog
 from nasjax.data.sources import DataSource, Source, Split
 from nasjax.data.units import names, other_form, other_units, range_of
-from nasjax.types import Signature
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,6 @@ class DataConfig:
     seed_protocol: bool = False
 
     def __post_init__(self) -> None:
-        catalog.source(self.name)  # refuses an unknown name
         least = dict.fromkeys(("valid_size", "train_limit", "valid_limit", "resize", "window", "min_count"), 1)
         for field, smallest in {**least, "max_words": 4}.items():  # <eos>, <unk> and two words
             value = getattr(self, field)
@@ -85,21 +81,20 @@ class Dataset(NamedTuple):
     channels: str = "last"  # where the user's own arrays have them; here they always stand last
 
 
-def load(config: DataConfig, told: Callable[[str], None] | None = None) -> Dataset:
+def load(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | None = None) -> Dataset:
     """Reads the training and validation parts; a test set kept apart by its source is not opened.
 
-    `told` is given what a user should know of what was read, a line each.
-
-    Example:
-      >>> load(DataConfig()).train.x.shape
-      (1200, 8, 8, 1)
+    Args:
+      config: which samples.
+      by_name: the data set that `config.name` names.
+      told: is given what a user should know of what was read, a line each.
 
     Raises:
       ValueError, FileNotFoundError: in one line, what is wrong and what to do.
     """
-    source = _open(config)
+    source = _open(config, by_name)
     pool = source.pool()
-    _refuse_idle(config, pool.x.ndim == 4, source)
+    _refuse_idle(config, pool.x.ndim == 4, source, by_name.arrays)
     if not source.test:
         _require_test(config, pool, source.test_size)
     order = _order(config, len(pool.y))
@@ -146,45 +141,45 @@ def joined(data: Dataset) -> Dataset:
     return data._replace(train=Split(x, y), mean=mean, std=std)
 
 
-def known_signature(config: DataConfig) -> Signature | None:
-    """What networks read and write on these data, where that is known without reading them."""
-    source: DataSource = catalog.source(config.name)
+def known_form(config: DataConfig, source: DataSource) -> tuple[tuple[int, ...], int] | None:
+    """The shape of a sample and the number of outputs, where they are known without reading the data."""
     plain = DataConfig()
     other = any(getattr(config, field) != getattr(plain, field) for field in ("level", "min_count", "max_words"))
     if source.shape is None or source.outputs is None or (len(source.shape) == 1 and other):
         return None
-    shape, size, images = source.shape, config.resize, len(source.shape) == 3
-    if images:
-        shape = (size, size, shape[2]) if size else shape
-    else:
-        shape = (config.window,)
-    return Signature(jax.ShapeDtypeStruct(shape, np.float32 if images else np.int32), source.outputs)
+    if len(source.shape) == 1:
+        return (config.window,), source.outputs
+    size = config.resize
+    return (size, size, source.shape[2]) if size else source.shape, source.outputs
 
 
-def _refuse_idle(config: DataConfig, images: bool, source: Source) -> None:
+def _refuse_idle(config: DataConfig, images: bool, source: Source, arrays: bool) -> None:
     """Raises ValueError for a setting that would do nothing with these data."""
     plain = DataConfig()
     of_texts, of_images = ("window", "level", "min_count", "max_words"), ("resize",)
     idle = [*(of_texts if images else of_images)]
     if source.valid is not None:
         idle += ["valid_size", *(["split_seed"] if source.test else [])]
-    if not catalog.source(config.name).arrays:
+    if not arrays:
         idle += ["channels", "same_units"]
     for name in idle:
         if getattr(config, name) != getattr(plain, name):
             raise ValueError(f"data.{name} has no effect on {config.name}; leave it out")
 
 
-def load_test(config: DataConfig, told: Callable[[str], None] | None = None) -> Split:
-    """Reads the test part: the same images whatever valid_size and the limits are. For retraining, once."""
-    source = _open(config)
+def load_test(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | None = None) -> Split:
+    """Reads the test part: the same images whatever valid_size and the limits are. For retraining, once.
+
+    Arguments and errors as of `load`.
+    """
+    source = _open(config, by_name)
     if source.test:
         before = len(source.notes)
         part = source.test()
         _tell(source, told, before)
         if not len(part.y):
             raise ValueError(f"{config.name}: its test part is empty; give x_test and y_test, or neither")
-        if catalog.source(config.name).arrays:
+        if by_name.arrays:
             _require_alike(config, source.pool(), part, "x_test")
         return _take(config, part, np.arange(len(part.y)))
     pool, size = source.pool(), source.test_size + (source.valid_size if config.seed_protocol else 0)
@@ -231,8 +226,8 @@ def _tell_of_masks(name: str, part: Split, told: Callable[[str], None] | None) -
         told(f"{name} part: all its masks are {'foreground' if part.y.any() else 'background'}")
 
 
-def _open(config: DataConfig) -> Source:
-    source: Source = catalog.source(config.name).open(config)
+def _open(config: DataConfig, by_name: DataSource) -> Source:
+    source = by_name.open(config)
     if config.seed_protocol and (source.test or source.valid or config.valid_size is not None):
         raise ValueError(
             "seed_protocol draws a test part that validates, too: leave out valid_size, and use data without parts of "

@@ -10,54 +10,71 @@ demo shows the machine, not learning.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
+from nasjax.building.choice_chain import PathConfig
+from nasjax.building.given import Given
 from nasjax.experiments.families import supernets as base
 from nasjax.experiments.families import supernets_run
-from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, SupernetConfig
+from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, Preset, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
-from nasjax.spaces.choice_chain import ChoiceChain
-
-# The release counts (2 * 1728 - 1) * 1000 multiply-adds for the classifier, we 1728 * 1000: its 475M in our convention.
-_LIMIT = 475_000_000 - 1_727_000
+from nasjax.spaces.choice_chain import variant
+from nasjax.train.recipe import Recipe
 
 make = supernets_run.make
 describe = base.describe
 
-
-def published(config: OneShotConfig) -> dict[str, Any] | None:
-    """The figure to put beside our own; ImageNet."""
-    if not isinstance(config.space, ChoiceChain):
-        return None
-    return {
+SPACE = "choice_chain"
+PUBLISHED = {
+    SPACE: {
         "dataset": "imagenet",
         "model": "BN-NAS",
         "params": 5_228_536,
         "test_error": 0.24536,
         "source": "the authors' released run",
     }
+}
+# All batch norms are trained, as the paper says; --set supernet.trainable=last_bn is what the release does.
+SUPERNET = SupernetConfig(
+    epochs=10,
+    batch_size=512,
+    descent=Descent(rate=0.25, final_rate=5e-4, weight_decay=4e-5, clip_value=5.0, label_smoothing=0.1),
+    trainable="all_bn",
+    affine=True,
+    early_bird=0.95,
+    dropout=0.0,
+)
+SEARCH = EvolutionConfig(score="indicator", population=50, top_k=10, mutants=25, crossovers=25)
+PRESETS = {
+    "demo": Preset(
+        dataclasses.replace(SUPERNET, batch_size=64), SEARCH, base.DEMO_RECIPE, PathConfig(dropout=0.0), trials=320
+    ),
+    # The path is trained by SPOS's recipe, but the gradient is clipped, the classifier's bias decays and nothing is
+    # refreshed at the end (the release's train_from_scratch.py: convolutions, the classifier's weight and bias).
+    "paper": Preset(
+        SUPERNET,
+        SEARCH,
+        Recipe(
+            epochs=240,
+            batch_size=1024,
+            learning_rate=0.5,
+            nesterov=False,
+            weight_decay=4e-5,
+            decay_on="kernels_and_biases",
+            schedule="linear",
+            rate_per_step=True,
+            clip=5.0,
+            label_smoothing=0.1,
+        ),
+        PathConfig(dropout=0.2),
+        trials=1050,
+        dataset="imagenet",
+        # The release's 475M; it counts (2 * 1728 - 1) * 1000 multiply-adds for the classifier, we 1728 * 1000.
+        max_macs=475_000_000 - 1_727_000,
+    ),
+}
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> OneShotConfig:
-    """The preset `name` for a data set and a space.
-
-    All batch norms are trained, as the paper says; --set supernet.trainable=last_bn is what the release does.
-    """
-    descent = Descent(rate=0.25, final_rate=5e-4, clip_value=5.0)
-    paper = SupernetConfig(
-        epochs=10,
-        batch_size=512,
-        descent=descent,
-        trainable="all_bn",
-        affine=True,
-        early_bird=0.95,
-        dropout=0.0,
-    )
-    demo = dataclasses.replace(paper, batch_size=64)
-    search = EvolutionConfig(score="indicator")
-    # SPOS's recipe, but the gradient is clipped, the classifier's bias decays and nothing is refreshed at the end (its
-    # release: train_from_scratch.py lists convolutions and the classifier's weight and bias).
-    recipe = dataclasses.replace(base.RELEASED, clip=5.0, refresh_epochs=0, decay_on="kernels_and_biases")
-    supernets, searches = {"demo": demo, "paper": paper}, {"demo": search, "paper": search}
-    config = base.preset("bn_nas", name, dataset, space, supernets, searches, recipe=recipe, dropout=0.2)
-    return base.limited(config, _LIMIT) if name == "paper" and dataset in (None, "imagenet") else config
+def configure(given: Given) -> OneShotConfig:
+    """A preset for a space and a data set."""
+    chains = {"imagenet": "bn_nas", "digits": "bn_nas_digits"}
+    return base.preset("bn_nas", given, PRESETS, SPACE, lambda data: variant(chains.get(data, "bn_nas_cifar")))

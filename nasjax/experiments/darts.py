@@ -11,13 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nasjax.building.darts_cell import SMALL, EvalConfig
+from nasjax.building.given import Given
 from nasjax.building.problem import Problem
+from nasjax.building.tabular_cell import TabularForm
 from nasjax.experiments.families import gradients as base
-from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig, TrainingConfig
+from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import architecture_gradient, darts
-from nasjax.learners.descent import Sgd
+from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.stopping import Stopping
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
 from nasjax.types import Experiment, Learner, Network
 
 ORDERS = {
@@ -26,14 +31,16 @@ ORDERS = {
     "exact": architecture_gradient.second_order_exact,
 }
 
-
+SPACE = "darts_cell"
 PUBLISHED = {
-    "dataset": "cifar10",
-    "train": 50_000,
-    "model": "DARTS, second order, 20 cells of 36 channels",
-    "params": 3_300_000,
-    "test_error": 0.0276,
-    "source": "Liu et al. 2019, Table 1",
+    SPACE: {
+        "dataset": "cifar10",
+        "train": 50_000,
+        "model": "DARTS, second order, 20 cells of 36 channels",
+        "params": 3_300_000,
+        "test_error": 0.0276,
+        "source": "Liu et al. 2019, Table 1",
+    }
 }
 
 
@@ -54,21 +61,65 @@ class DartsOnTabular(TrainingConfig):
     stopping: Stopping = Stopping()
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
-    """The preset `name` for a data set and a space."""
-    demo = DartsConfig(channels=8, layers=3, epochs=8, batch_size=32, order="first")
-    tabular = {"demo": DartsOnTabular(epochs=8, batch_size=32, order="first"), "paper": DartsOnTabular()}
-    return base.preset("darts", name, dataset, space, {"demo": demo, "paper": DartsConfig()}, tabular=tabular)
+# Appendix A.2: the found cell is trained from scratch.
+RECIPE = Recipe(
+    epochs=600,
+    batch_size=96,
+    learning_rate=0.025,
+    nesterov=False,
+    weight_decay=3e-4,
+    schedule="cosine",
+    clip=5.0,
+    drop_path=0.2,
+    auxiliary_weight=0.4,
+    augment=Augment(cutout=16),
+)
+# Appendix A.3, the mobile setting. Random resized crops and colour jitter are not built: there is no ImageNet here.
+IMAGENET = Recipe(
+    epochs=250,
+    batch_size=128,
+    learning_rate=0.1,
+    nesterov=False,
+    weight_decay=3e-5,
+    schedule="exponential",
+    rate_decay=0.97,
+    clip=5.0,
+    auxiliary_weight=0.4,
+    label_smoothing=0.1,
+)
+# Appendix A.1.1.
+SEARCH = DartsConfig(
+    epochs=50,
+    batch_size=64,
+    sgd=Sgd(rate=0.025, final_rate=0.001, momentum=0.9, weight_decay=3e-4, clip=5.0),
+    adam=Adam(rate=3e-4, b1=0.5, b2=0.999, weight_decay=1e-3),
+    channels=16,
+    layers=8,
+    order="second",
+)
+PRESETS = {
+    ("demo", SPACE): Preset(
+        DartsConfig(channels=8, layers=3, epochs=8, batch_size=32, order="first"), SMALL, base.DEMO_RECIPE
+    ),
+    ("paper", SPACE): Preset(SEARCH, EvalConfig(channels=36, layers=20), RECIPE, part="all"),
+    ("paper", SPACE, "imagenet"): Preset(
+        SEARCH, EvalConfig(channels=48, layers=14, stem="imagenet"), IMAGENET, part="all", own_augment=True
+    ),
+    ("demo", "tabular_cell"): Preset(
+        DartsOnTabular(epochs=8, batch_size=32, order="first"), TabularForm(channels=8, cells=1), base.DEMO_RECIPE
+    ),
+    ("paper", "tabular_cell"): Preset(DartsOnTabular(), TabularForm(), None, part="all"),
+}
+
+
+def configure(given: Given) -> LearnConfig:
+    """A preset for a space and a data set."""
+    return base.preset("darts", given, PRESETS)
 
 
 def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
     return base.counts(base.mixture(problem))
-
-
-def published(config: LearnConfig) -> dict[str, Any] | None:
-    """The figure to put beside our own."""
-    return PUBLISHED if config.form is None else None
 
 
 def make(problem: Problem) -> Experiment:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nasjax import catalog
+from nasjax.building.given import Given
 from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
@@ -27,7 +27,7 @@ from nasjax.searchers.aging import aging
 from nasjax.store.checkpoint import RunError
 from nasjax.types import Experiment, Outcome, Runtime, Watch
 
-published = base.published
+SPACE = "resolution_graph"
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class EvolutionConfig:
             raise ValueError(f"prefilter must be a part of all, from 0 to below 1 (0.2, say); got {self.prefilter}")
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
-    """The preset `name` for a data set and a space."""
-    searches = {"demo": EvolutionConfig(population=6, sample_size=3), "paper": EvolutionConfig()}
-    config = base.preset("evolution", name, dataset, space, searches, "resolution_graph")
-    if name == "demo" and config.space.name == "resolution_graph":
+def configure(given: Given) -> CandidateConfig:
+    """A preset for a space and a data set."""
+    demo = EvolutionConfig(population=6, sample_size=3)
+    config = base.preset("evolution", given, demo=demo, paper=EvolutionConfig())
+    if given.preset == "demo" and given.space == SPACE:
         config = dataclasses.replace(config, trials=16, recipe=dataclasses.replace(config.recipe, epochs=3))
     # A population changes with every result, so a candidate waits for no other.
-    return dataclasses.replace(config, width=1, inherit=catalog.builder(config.space.name).inherit is not None)
+    return dataclasses.replace(config, width=1, inherit=given.builder.inherit is not None)
 
 
 def describe(problem: Problem) -> dict[str, Any]:

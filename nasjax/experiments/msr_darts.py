@@ -13,27 +13,32 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from nasjax.building.darts_cell import SMALL, EvalConfig
+from nasjax.building.given import Given
 from nasjax.building.problem import Problem
 from nasjax.experiments.families import gradients as base
-from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
+from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import msr_darts
 from nasjax.learners.derivation import every_edge
+from nasjax.learners.descent import Sgd
+from nasjax.learners.mixture import Mixture
 from nasjax.learners.msr_darts import OPERATORS, Score
 from nasjax.learners.search_layout import search_layout
-from nasjax.nets.darts_search import darts_search
-from nasjax.spaces.darts_cell import DartsCell
-from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
-from nasjax.types import Experiment, Signature
+from nasjax.types import Experiment
 
+SPACE = "darts_cell"
 PUBLISHED = {
-    "dataset": "cifar10",
-    "train": 50_000,
-    "model": "MSR-DARTS, 8 cells of 36 channels",
-    "params": 1_630_000,
-    "test_error": 0.0284,
-    "source": "Machida et al. 2021 (JSAI), Table 1",
+    SPACE: {
+        "dataset": "cifar10",
+        "train": 50_000,
+        "model": "MSR-DARTS, 8 cells of 36 channels",
+        "params": 1_630_000,
+        "test_error": 0.0284,
+        "source": "Machida et al. 2021 (JSAI), Table 1",
+    }
 }
 
 
@@ -47,31 +52,61 @@ class MsrDartsConfig(SearchConfig):
     score: Score = Score()
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
-    """The preset `name` for a data set and a space. A fifth of the images validates."""
-    demo = MsrDartsConfig(channels=8, layers=3, epochs=8, batch_size=32)
-    paper = MsrDartsConfig(layers=14) if dataset == "imagenet" else MsrDartsConfig()
-    searches = {"demo": demo, "paper": paper}
-    return base.preset(
-        "msr_darts", name, dataset, space, searches, valid_part=0.2, layers=8, imagenet=_imagenet_recipe()
-    )
+# The article's network has 8 cells; its training is that of DARTS.
+RECIPE = Recipe(
+    epochs=600,
+    batch_size=96,
+    learning_rate=0.025,
+    nesterov=False,
+    weight_decay=3e-4,
+    schedule="cosine",
+    clip=5.0,
+    drop_path=0.2,
+    auxiliary_weight=0.4,
+    augment=Augment(cutout=16),
+)
+# The article's 300 epochs and cosine; the release's 10 epochs of warm-up among them; the rest as in DARTS.
+IMAGENET = Recipe(
+    epochs=300,
+    batch_size=128,
+    learning_rate=0.1,
+    nesterov=False,
+    weight_decay=3e-5,
+    schedule="cosine",
+    warmup_epochs=10,
+    clip=5.0,
+    auxiliary_weight=0.4,
+    label_smoothing=0.1,
+)
+SEARCH = MsrDartsConfig(
+    epochs=50, batch_size=128, sgd=Sgd(rate=0.025, final_rate=0.001, weight_decay=3e-4), channels=16, layers=8
+)
+PRESETS = {  # a fifth of the images validates
+    ("demo", SPACE): Preset(
+        MsrDartsConfig(channels=8, layers=3, epochs=8, batch_size=32), SMALL, base.DEMO_RECIPE, valid_part=0.2
+    ),
+    ("paper", SPACE): Preset(SEARCH, EvalConfig(channels=36, layers=8), RECIPE, valid_part=0.2, part="all"),
+    ("paper", SPACE, "imagenet"): Preset(
+        dataclasses.replace(SEARCH, layers=14),
+        EvalConfig(channels=48, layers=14, stem="imagenet"),
+        IMAGENET,
+        valid_part=0.2,
+        part="all",
+        own_augment=True,
+    ),
+}
 
 
-def _imagenet_recipe() -> Recipe:
-    """The article's 300 epochs and cosine; the release's 10 epochs of warm-up among them; the rest as in DARTS."""
-    recipe = base.imagenet_recipe()
-    return dataclasses.replace(recipe, epochs=300, schedule="cosine", warmup_epochs=10)
+def configure(given: Given) -> LearnConfig:
+    """A preset for a space and a data set."""
+    return base.preset("msr_darts", given, PRESETS)
 
 
-def supernet(config: LearnConfig, signature: Signature) -> SearchPlan:
-    """The tables of the search network."""
-    return base.search_plan(config, signature, operators=operators_of(config.space))
-
-
-def operators_of(space: DartsCell) -> tuple[str, ...]:
-    """Those of a space that have weights to judge. Raises ValueError where fewer than two have."""
-    found = tuple(name for name in OPERATORS if name in space.choices)
-    if len(found) < 2 or space.robust == "S1":
+def operators_of(space: Any) -> tuple[str, ...]:
+    """The operators with weights to judge that all edges of a space have. Raises ValueError for fewer than two."""
+    every = set.intersection(*(set(edge) for cell in space.searched.values() for edge in cell))
+    found = tuple(name for name in OPERATORS if name in every)
+    if len(found) < 2:
         raise ValueError(
             f"msr_darts judges weights, so every edge needs two of {', '.join(OPERATORS)}; leave out space.operators "
             "and space.robust, or search by darts"
@@ -79,14 +114,14 @@ def operators_of(space: DartsCell) -> tuple[str, ...]:
     return found
 
 
+def network_of(problem: Problem) -> Mixture:
+    """The search network. Raises as `operators_of`."""
+    return base.mixture(problem, operators=every_edge(operators_of(problem.space)))
+
+
 def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return base.counts(supernet(problem.config, problem.signature))
-
-
-def published(config: LearnConfig) -> dict[str, Any]:
-    """The figure to put beside our own."""
-    return PUBLISHED
+    return base.counts(network_of(problem))
 
 
 def make(problem: Problem) -> Experiment:
@@ -96,16 +131,8 @@ def make(problem: Problem) -> Experiment:
 
 def parts(problem: Problem) -> Learning:
     """Its parts, for those who want the state that a search ends in."""
-    search, data = problem.config.search, base.data_of(problem)
-    classes, operators = problem.signature.outputs, operators_of(problem.space)
-    layout = search_layout(supernet(problem.config, problem.signature))
-    network = darts_search(
-        channels=search.channels,
-        layers=search.layers,
-        classes=classes,
-        operators=operators,
-        dtype=search.dtype,
-    )
+    search, data, found = problem.config.search, base.data_of(problem), network_of(problem)
+    network, layout = found.network(search.dtype), search_layout(found.plan)
 
     def learner() -> Any:
         return msr_darts.msr_darts(
@@ -120,7 +147,7 @@ def parts(problem: Problem) -> Learning:
 
     return Learning(
         problem=problem,
-        stages=base.one_stage(learner, every_edge(operators)),
+        stages=base.one_stage(learner, found.names),
         batches=data.batches,
         networks=lambda stage, facts: network,
         weights=lambda state: msr_darts.stable_ranks(state.params, layout, search.score),
@@ -128,4 +155,7 @@ def parts(problem: Problem) -> Learning:
         derive=lambda stage, facts, state: msr_darts.derive(state, layout, search.score),
         inherit=lambda state: state.best_params,
         facts=data.facts,
+        discrete=found.discrete,
+        written=found.written,
+        skips=found.skips,
     )

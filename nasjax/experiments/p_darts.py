@@ -11,25 +11,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nasjax.building.darts_cell import evaluation_recipe
+from nasjax.building.darts_cell import SMALL, EvalConfig
+from nasjax.building.given import Given
 from nasjax.building.problem import Problem
 from nasjax.experiments.families import gradients as base
-from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig
+from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import p_darts
 from nasjax.learners.derivation import every_edge
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.nets.darts_search import darts_search
-from nasjax.spaces.darts_plan import SearchPlan
-from nasjax.types import Experiment, Network, Signature
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
+from nasjax.types import Experiment, Network
 
+SPACE = "darts_cell"
 PUBLISHED = {
-    "dataset": "cifar10",
-    "train": 50_000,
-    "model": "P-DARTS, 20 cells of 36 channels",
-    "params": 3_400_000,
-    "test_error": 0.0250,
-    "source": "Chen et al. 2019, Table 1",
+    SPACE: {
+        "dataset": "cifar10",
+        "train": 50_000,
+        "model": "P-DARTS, 20 cells of 36 channels",
+        "params": 3_400_000,
+        "test_error": 0.0250,
+        "source": "Chen et al. 2019, Table 1",
+    }
 }
 
 
@@ -76,33 +80,65 @@ def stages(search: PDartsConfig, network: Any, names: Any) -> Any:
     )
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
-    """The preset `name` for a data set and a space."""
-    demo = PDartsConfig(channels=8, layers=3, epochs=3, batch_size=32, frozen_epochs=1, depths=(3, 3, 4))
-    return base.preset(
-        "p_darts",
-        name,
-        dataset,
-        space,
-        {"demo": demo, "paper": PDartsConfig()},
-        recipe=evaluation_recipe(batch_size=128, drop_path=0.3),
-        imagenet=base.fast_imagenet_recipe(),
-    )
+# Section 4.2.
+RECIPE = Recipe(
+    epochs=600,
+    batch_size=128,
+    learning_rate=0.025,
+    nesterov=False,
+    weight_decay=3e-4,
+    schedule="cosine",
+    clip=5.0,
+    drop_path=0.3,
+    auxiliary_weight=0.4,
+    augment=Augment(cutout=16),
+)
+# PC-DARTS's mobile setting, as in the paper (unverified); the release's rate falls otherwise (docs/deviations.md).
+IMAGENET = Recipe(
+    epochs=250,
+    batch_size=1024,
+    learning_rate=0.5,
+    nesterov=False,
+    weight_decay=3e-5,
+    schedule="linear_tail",
+    warmup_epochs=5,
+    clip=5.0,
+    auxiliary_weight=0.4,
+    label_smoothing=0.1,
+)
+SEARCH = PDartsConfig(
+    epochs=25,
+    batch_size=96,
+    sgd=Sgd(rate=0.025, final_rate=0.0, momentum=0.9, weight_decay=3e-4, clip=5.0),
+    adam=Adam(rate=6e-4, b1=0.5, b2=0.999, weight_decay=1e-3, clip=5.0),
+    channels=16,
+    frozen_epochs=10,
+    depths=(5, 11, 17),
+    operators=(8, 5, 3),
+    dropout=(0.0, 0.4, 0.7),
+    max_skips=2,
+)
+PRESETS = {
+    ("demo", SPACE): Preset(
+        PDartsConfig(channels=8, layers=3, epochs=3, batch_size=32, frozen_epochs=1, depths=(3, 3, 4)),
+        SMALL,
+        base.DEMO_RECIPE,
+    ),
+    ("paper", SPACE): Preset(SEARCH, EvalConfig(channels=36, layers=20), RECIPE, part="all"),
+    ("paper", SPACE, "imagenet"): Preset(
+        SEARCH, EvalConfig(channels=48, layers=14, stem="imagenet"), IMAGENET, part="all", own_augment=True
+    ),
+}
 
 
-def supernet(config: LearnConfig, signature: Signature) -> SearchPlan:
-    """The tables of the first stage's search network."""
-    return base.search_plan(config, signature, layers=config.search.depths[0])
+def configure(given: Given) -> LearnConfig:
+    """A preset for a space and a data set."""
+    return base.preset("p_darts", given, PRESETS)
 
 
 def describe(problem: Problem) -> dict[str, Any]:
-    """What --mode=inspect says without --arch."""
-    return base.counts(supernet(problem.config, problem.signature))
-
-
-def published(config: LearnConfig) -> dict[str, Any]:
-    """The figure to put beside our own."""
-    return PUBLISHED
+    """What --mode=inspect says of the first stage's search network."""
+    return base.counts(base.mixture(problem, problem.config.search.depths[0]))
 
 
 def make(problem: Problem) -> Experiment:
@@ -113,20 +149,14 @@ def make(problem: Problem) -> Experiment:
 def parts(problem: Problem) -> Learning:
     """Its parts, for those who want the state that a search ends in."""
     search, data = problem.config.search, base.data_of(problem)
-    classes = problem.signature.outputs
+    first = base.mixture(problem, search.depths[0])
 
     def network(depth: int, operators: Any) -> Network:
-        return darts_search(
-            channels=search.channels,
-            layers=depth,
-            classes=classes,
-            operators=operators,
-            dtype=search.dtype,
-        )
+        return base.mixture(problem, depth, operators=operators).network(search.dtype)
 
     return Learning(
         problem=problem,
-        stages=stages(search, network, problem.space.searched),
+        stages=stages(search, network, first.names),
         batches=data.batches,
         networks=lambda stage, facts: network(search.depths[stage], p_darts.edge_operators(facts)),
         weights=p_darts.probabilities,
@@ -134,4 +164,7 @@ def parts(problem: Problem) -> Learning:
         derive=lambda stage, facts, state: p_darts.derive(state, facts, max_skips=search.max_skips),
         inherit=lambda state: state.params,
         facts=data.facts,
+        discrete=first.discrete,
+        written=first.written,
+        skips=first.skips,
     )

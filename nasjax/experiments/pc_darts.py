@@ -8,28 +8,35 @@ Expected: 2.57 % test error on CIFAR-10 with 3.6M parameters; the demo shows the
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from nasjax.building.darts_cell import evaluation_recipe
+from nasjax.building.darts_cell import SMALL, EvalConfig
+from nasjax.building.given import Given
 from nasjax.building.problem import Problem
+from nasjax.building.tabular_cell import TabularForm
 from nasjax.experiments.families import gradients as base
-from nasjax.experiments.families.gradients import LearnConfig, Learning, SearchConfig, TrainingConfig
+from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import pc_darts
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.stopping import Stopping
-from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe
 from nasjax.types import Experiment, Learner, Network
 
+SPACE = "darts_cell"
 PUBLISHED = {
-    "dataset": "cifar10",
-    "train": 50_000,
-    "model": "PC-DARTS, 20 cells of 36 channels",
-    "params": 3_600_000,
-    "test_error": 0.0257,
-    "source": "Xu et al. 2020, Table 1",
+    SPACE: {
+        "dataset": "cifar10",
+        "train": 50_000,
+        "model": "PC-DARTS, 20 cells of 36 channels",
+        "params": 3_600_000,
+        "test_error": 0.0257,
+        "source": "Xu et al. 2020, Table 1",
+    }
 }
 
 
@@ -49,6 +56,8 @@ class PcDartsTraining(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.partial < 1:
+            raise ValueError(f"partial must be at least 1, got {self.partial}")
         if not 0 <= self.frozen_epochs <= self.epochs:
             raise ValueError(f"frozen_epochs must be 0..{self.epochs} (epochs), got {self.frozen_epochs}")
 
@@ -59,34 +68,77 @@ class PcDartsConfig(PcDartsTraining, SearchConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        SearchPlan(self.channels, self.layers, partial=self.partial)
+        if self.channels % self.partial:
+            raise ValueError(f"partial must divide the {self.channels} channels, got {self.partial}")
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> LearnConfig:
-    """The preset `name` for a data set and a space."""
-    demo = PcDartsConfig(channels=8, layers=3, epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0))
-    paper = PcDartsConfig(partial=2) if dataset == "imagenet" else PcDartsConfig()
-    small = PcDartsTraining(epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0))
-    return base.preset(
-        "pc_darts",
-        name,
-        dataset,
-        space,
-        {"demo": demo, "paper": paper},
-        recipe=evaluation_recipe(drop_path=0.3),
-        imagenet=base.fast_imagenet_recipe(),
-        tabular={"demo": small, "paper": PcDartsTraining()},
-    )
+# Section 4.2.
+RECIPE = Recipe(
+    epochs=600,
+    batch_size=96,
+    learning_rate=0.025,
+    nesterov=False,
+    weight_decay=3e-4,
+    schedule="cosine",
+    clip=5.0,
+    drop_path=0.3,
+    auxiliary_weight=0.4,
+    augment=Augment(cutout=16),
+)
+# Section 4.3, the mobile setting: the rate falls in a line with a flatter end, after five epochs of warm-up.
+IMAGENET = Recipe(
+    epochs=250,
+    batch_size=1024,
+    learning_rate=0.5,
+    nesterov=False,
+    weight_decay=3e-5,
+    schedule="linear_tail",
+    warmup_epochs=5,
+    clip=5.0,
+    auxiliary_weight=0.4,
+    label_smoothing=0.1,
+)
+SEARCH = PcDartsConfig(
+    epochs=50,
+    batch_size=256,
+    sgd=Sgd(rate=0.1, final_rate=0.0, momentum=0.9, weight_decay=3e-4),
+    adam=Adam(rate=6e-4, weight_decay=1e-3),
+    channels=16,
+    layers=8,
+    frozen_epochs=15,
+    partial=4,
+)
+PRESETS = {
+    ("demo", SPACE): Preset(
+        PcDartsConfig(channels=8, layers=3, epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0)),
+        SMALL,
+        base.DEMO_RECIPE,
+    ),
+    ("paper", SPACE): Preset(SEARCH, EvalConfig(channels=36, layers=20), RECIPE, part="all"),
+    ("paper", SPACE, "imagenet"): Preset(
+        dataclasses.replace(SEARCH, partial=2),
+        EvalConfig(channels=48, layers=14, stem="imagenet"),
+        IMAGENET,
+        part="all",
+        own_augment=True,
+    ),
+    ("demo", "tabular_cell"): Preset(
+        PcDartsTraining(epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0)),
+        TabularForm(channels=8, cells=1),
+        base.DEMO_RECIPE,
+    ),
+    ("paper", "tabular_cell"): Preset(PcDartsTraining(), TabularForm(), None, part="all"),
+}
+
+
+def configure(given: Given) -> LearnConfig:
+    """A preset for a space and a data set."""
+    return base.preset("pc_darts", given, PRESETS)
 
 
 def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says without --arch."""
-    return base.counts(base.mixture(problem, problem.config.search.partial))
-
-
-def published(config: LearnConfig) -> dict[str, Any] | None:
-    """The figure to put beside our own."""
-    return PUBLISHED if config.form is None else None
+    return base.counts(base.mixture(problem, partial=problem.config.search.partial))
 
 
 def make(problem: Problem) -> Experiment:
@@ -97,7 +149,7 @@ def make(problem: Problem) -> Experiment:
 def parts(problem: Problem) -> Learning:
     """Its parts, for those who want the state that a search ends in."""
     search, data = problem.config.search, base.data_of(problem)
-    found = base.mixture(problem, search.partial)
+    found = base.mixture(problem, partial=search.partial)
 
     def learner(network: Network) -> Learner:
         return pc_darts.pc_darts(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nasjax.building.given import Given
 from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
@@ -18,7 +19,7 @@ from nasjax.searchers.policy import depth_column
 from nasjax.searchers.random import random_search
 from nasjax.types import Experiment
 
-published = base.published
+SPACE = "conv_chain"
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class RandomConfig:
     depth_every: int = 1600
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
-    """The preset `name` for a data set and a space."""
-    return base.preset("random", name, dataset, space, {"demo": RandomConfig(), "paper": RandomConfig(6)})
+def configure(given: Given) -> CandidateConfig:
+    """A preset for a space and a data set."""
+    return base.preset("random", given, demo=RandomConfig(), paper=RandomConfig(depth_first=6))
 
 
 def describe(problem: Problem) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from nasjax.building.given import Given
 from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
@@ -25,10 +26,9 @@ from nasjax.experiments.families.candidates_run import experiment
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.reinforce import cube, inverse_square_perplexity, metrics, reinforce
-from nasjax.spaces.conv_chain import ConvChain
 from nasjax.types import Experiment, Searcher, Space, arch_size
 
-published = base.published
+SPACE = "conv_chain"
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class ReinforceConfig:
             )
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
-    """The preset `name` for a dataset and a space."""
-    searches = {"demo": ReinforceConfig(learning_rate=0.01), "paper": ReinforceConfig(depth_first=6)}
-    config = base.preset("reinforce", name, dataset, space, searches)
-    if name in base.PAPER and isinstance(config.space, ConvChain):  # section 4.1: a small grid before the last training
+def configure(given: Given) -> CandidateConfig:
+    """A preset for a space and a data set."""
+    demo, paper = ReinforceConfig(learning_rate=0.01), ReinforceConfig(depth_first=6)
+    config = base.preset("reinforce", given, demo=demo, paper=paper)
+    if given.published and given.space == SPACE:  # section 4.1: a small grid before the last training
         config = dataclasses.replace(config, retrain=dataclasses.replace(config.retrain, grid=True))
     return config
 

@@ -9,35 +9,67 @@ demo shows the machine, not learning.
 
 from __future__ import annotations
 
-from typing import Any
-
+from nasjax.building.choice_chain import PathConfig
+from nasjax.building.given import Given
 from nasjax.experiments.families import supernets as base
 from nasjax.experiments.families import supernets_run
-from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, SupernetConfig
+from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, Preset, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
-from nasjax.spaces.choice_chain import ChoiceChain
+from nasjax.spaces.choice_chain import variant
+from nasjax.train.recipe import Recipe
 
 make = supernets_run.make
 describe = base.describe
 
-
-def published(config: OneShotConfig) -> dict[str, Any] | None:
-    """The figure to put beside our own; ImageNet."""
-    if not isinstance(config.space, ChoiceChain):
-        return None
-    return {
+SPACE = "choice_chain"
+PUBLISHED = {
+    SPACE: {
         "dataset": "imagenet",
         "model": "SPOS, block search",
         "params": 3_345_088,
         "test_error": 0.257,
         "source": "Guo et al. 2020; accuracy unverified",
     }
+}
+PRESETS = {
+    "demo": Preset(
+        SupernetConfig(epochs=20, batch_size=64, descent=Descent(rate=0.1), dropout=0.0),
+        base.SMALL_SEARCH,
+        base.DEMO_RECIPE,
+        PathConfig(dropout=0.0),
+        trials=320,
+    ),
+    # The release's code; section 4 of the paper.
+    "paper": Preset(
+        SupernetConfig(
+            epochs=120,
+            batch_size=1024,
+            descent=Descent(rate=0.5, schedule="linear", weight_decay=4e-5, label_smoothing=0.1),
+            sampler="uniform",
+            dropout=0.1,
+        ),
+        EvolutionConfig(population=50, top_k=10, mutants=25, crossovers=25, mutation_rate=0.1),
+        Recipe(
+            epochs=240,
+            batch_size=1024,
+            learning_rate=0.5,
+            nesterov=False,
+            weight_decay=4e-5,
+            decay_on="kernels",
+            schedule="linear",
+            rate_per_step=True,
+            label_smoothing=0.1,
+            refresh_epochs=1,
+        ),
+        PathConfig(dropout=0.1),
+        trials=1050,
+        dataset="imagenet",
+        max_macs=330_000_000,
+    ),
+}
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> OneShotConfig:
-    """The preset `name` for a data set and a space."""
-    demo = SupernetConfig(epochs=20, batch_size=64, descent=Descent(rate=0.1), dropout=0.0)
-    searches: dict[str, Any] = {"demo": base.SMALL_SEARCH, "paper": EvolutionConfig()}
-    supernets = {"demo": demo, "paper": SupernetConfig()}
-    config = base.preset("spos", name, dataset, space, supernets, searches, recipe=base.RELEASED, dropout=0.1)
-    return base.limited(config, 330_000_000) if name == "paper" and dataset in (None, "imagenet") else config
+def configure(given: Given) -> OneShotConfig:
+    """A preset for a space and a data set."""
+    chains = {"imagenet": "spos", "digits": "spos_digits"}
+    return base.preset("spos", given, PRESETS, SPACE, lambda data: variant(chains.get(data, "spos_cifar")))

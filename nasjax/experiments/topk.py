@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nasjax.building.given import Given
 from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
@@ -17,7 +18,7 @@ from nasjax.experiments.families.candidates_run import experiment
 from nasjax.searchers.topk import topk_evolution
 from nasjax.types import Experiment
 
-published = base.published
+SPACE = "conv_chain"
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class TopkConfig:
     mutation_rate: float = 0.1
 
 
-def configure(name: str, dataset: str | None, space: str | None) -> CandidateConfig:
-    """The preset `name` for a data set and a space."""
+def configure(given: Given) -> CandidateConfig:
+    """A preset for a space and a data set."""
     demo = TopkConfig(population=8, top_k=4, mutants=4, crossovers=4)
-    return base.preset("topk", name, dataset, space, {"demo": demo, "paper": TopkConfig()})
+    return base.preset("topk", given, demo=demo, paper=TopkConfig())
 
 
 def describe(problem: Problem) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Mixture(NamedTuple):
     skips: Callable[[Mapping[str, Any]], int]
     params: int
     macs: int
+    plan: Any = None  # the tables of its layers, for learners that read its weights
 
     @property
     def operators(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 
 from nasjax.learners.msr_darts import LastKernels, Layout
 from nasjax.learners.normalised import Convs, Path
-from nasjax.spaces.darts_cell import EDGES, NODES
+from nasjax.spaces.darts_cell import CELLS, EDGES, NODES
 from nasjax.spaces.darts_plan import SearchPlan, stride_of
 from nasjax.types import PyTree
 
@@ -17,7 +19,8 @@ def search_layout(plan: SearchPlan) -> Layout:
     Convolutions of equal shape on maps of equal size are one kind, whatever their cell: a network of 8 cells has 480
     arrays of kernels, but only 23 kinds.
     """
-    operators = tuple(plan.operators)
+    names = plan.operators
+    operators = tuple(names[CELLS[0]][0] if isinstance(names, Mapping) else names)
     pointwise: dict[int, list[Path]] = {}  # by channels
     depthwise: dict[tuple[int, ...], list[Path]] = {}  # by channels, window, map, stride and dilation
     for k, cell in enumerate(plan.cells):

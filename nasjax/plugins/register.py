@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from nasjax import catalog
+from nasjax.building.given import Given
 from nasjax.building.meaning import of_functions
 from nasjax.building.own import own_builder
 from nasjax.building.problem import Problem
@@ -218,8 +219,8 @@ def _method(name: str, make: Callable[..., Any], settings: Any) -> Any:
                 f"register(settings=...): {field.name} must be a plain value, which config.json can hold: {error}"
             ) from None
 
-    def configure(preset: str, dataset: str | None, space: str | None) -> Any:
-        return candidates.preset(name, preset, dataset, space, {"demo": settings, "paper": settings})
+    def configure(given: Given) -> Any:
+        return candidates.preset(name, given, demo=settings, paper=settings)
 
     def experiment(problem: Problem) -> Any:
         config = problem.config
@@ -234,6 +235,4 @@ def _method(name: str, make: Callable[..., Any], settings: Any) -> Any:
     def describe(problem: Problem) -> dict[str, Any]:
         return {"describes": f"searcher {name}", "params": 0, "macs": 0}
 
-    return types.SimpleNamespace(
-        configure=configure, make=experiment, describe=describe, published=candidates.published
-    )
+    return types.SimpleNamespace(SPACE="conv_chain", configure=configure, make=experiment, describe=describe)

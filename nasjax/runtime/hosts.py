@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +46,24 @@ def join(coordinator: str, processes: int | None, process: int | None) -> bool:
             jax.distributed.initialize(coordinator, processes, process, cluster_detection_method="deactivate")
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"--coordinator={coordinator}: JAX cannot join the other processes: {error}") from error
-    return jax.process_index() == 0
+    try:
+        return jax.process_index() == 0
+    except RuntimeError as error:
+        if _addressless():
+            raise ValueError(
+                f"this machine's own name {socket.gethostname()!r} has no address, which JAX needs to reach the other "
+                f"processes; add a line to /etc/hosts: 127.0.1.1 {socket.gethostname()}"
+            ) from error
+        raise
+
+
+def _addressless() -> bool:
+    """Whether this machine's own name cannot be resolved."""
+    try:
+        socket.getaddrinfo(socket.gethostname(), None)
+    except OSError:
+        return True
+    return False
 
 
 @contextmanager

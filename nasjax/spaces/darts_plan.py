@@ -129,7 +129,7 @@ class DartsPlan:
         if self.auxiliary and self.auxiliary_pooled != (2, 2):
             raise ValueError(
                 f"the auxiliary head needs maps of 8x8 (stem cifar) or 7x7 (stem imagenet), this network has "
-                f"{self.auxiliary_cell.out_size}; write auxiliary=False, in the command --set eval.auxiliary=false"
+                f"{self.auxiliary_cell.out_size}; write auxiliary=False, in the command --set form.auxiliary=false"
             )
 
     @cached_property

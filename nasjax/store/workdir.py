@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -18,11 +18,6 @@ from nasjax.settings import differences
 from nasjax.store import checkpoint
 
 WORKERS = "workers"  # folder of what worker processes print
-# Settings a resumed search may alter; no search sees the truth.
-MAY_CHANGE = (
-    *("runtime", "workers", "ray", "trial_timeout", "trials", "wall_s", "cost_s", "truth", "truth_percent"),
-    *("retrain", "retrain_recipe", "retrain_dropout"),
-)
 # Settings that count from the first candidate on: a supernet is trained before.
 UNTIL_ASKED = ("max_params", "max_macs")
 
@@ -46,15 +41,21 @@ def environment() -> dict[str, Any]:
 
 @contextmanager
 def opened(
-    path: Path, record: dict[str, Any], *, defaults: dict[str, Any], changed_plugin: bool = False
+    path: Path,
+    record: dict[str, Any],
+    *,
+    defaults: dict[str, Any],
+    may_change: Collection[str] = (),
+    changed_plugin: bool = False,
 ) -> Iterator[Path]:
     """Makes or re-opens a workdir and keeps other runs out of it.
 
     Args:
       path: the folder; made if absent.
-      record: what config.json is to hold; `record["config"]` must equal that of an existing run but for MAY_CHANGE, and
-        for UNTIL_ASKED while there is no ledger.
+      record: what config.json is to hold; `record["config"]` must equal that of an existing run, except for
+        `may_change` and, while there is no ledger, for UNTIL_ASKED.
       defaults: the settings of its preset; what an older version had no setting for counts as this.
+      may_change: dotted names of the settings that a resumed search may alter.
       changed_plugin: the plugin's file may be another one as well.
 
     Raises:
@@ -82,7 +83,7 @@ def opened(
             if (table := old["config"].get("table")) and table["percent"] is None:  # the sum of what it read decides
                 table["percent"] = record["config"]["table"]["percent"]
             early = () if (path / "ledger.jsonl").exists() else UNTIL_ASKED
-            _compare(path, old, record, (*MAY_CHANGE, *early, *(("plugin",) if changed_plugin else ())))
+            _compare(path, old, record, (*may_change, *early, *(("plugin",) if changed_plugin else ())))
             if not changed_plugin:
                 _compare_meaning(path, old, record)
         with checkpoint.writing(path):
@@ -95,6 +96,14 @@ def _filled(tree: Any, defaults: Any) -> Any:
     if not (isinstance(tree, dict) and isinstance(defaults, dict)):
         return tree
     return {**defaults, **{name: _filled(value, defaults.get(name)) for name, value in tree.items()}}
+
+
+def _without(tree: Any, names: Collection[str], where: str = "") -> Any:
+    """A JSON tree without the values of these dotted names."""
+    if not isinstance(tree, dict):
+        return tree
+    kept = {name: value for name, value in tree.items() if f"{where}{name}" not in names}
+    return {name: _without(value, names, f"{where}{name}.") for name, value in kept.items()}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -132,7 +141,7 @@ def _compare(path: Path, old: dict[str, Any], new: dict[str, Any], may_change: t
             f"{path} was begun by an older version of nasjax (format {old.get('format', 1)}), which computed other "
             "numbers; choose another --workdir"
         )
-    kept = [{k: v for k, v in record["config"].items() if k not in may_change} for record in (old, new)]
+    kept = [_without(record["config"], may_change) for record in (old, new)]
     if kept[0].get("plugin", "") != kept[1].get("plugin", ""):
         raise ValueError(
             f"{path} was begun with another plugin than the one given (its copy is {path}/plugin.py); give that one, "

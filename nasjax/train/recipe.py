@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, get_args
 
 from nasjax.train.augment import Augment
 from nasjax.train.schedules import TAIL
@@ -113,3 +113,25 @@ class Recipe:
             )
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")
+
+
+class Recipes(NamedTuple):
+    """How the networks of a space are trained.
+
+    Attributes:
+      search: as candidates of a published search.
+      last: alone, when a published search has found them.
+      demo: in a demo, whose epochs are fewer.
+      part: the samples of the last training in the published setting, "train" or "all".
+    """
+
+    search: Recipe
+    last: Recipe
+    demo: Recipe
+    part: Literal["train", "all"] = "train"
+
+
+def image_recipes(augment: Augment) -> Recipes:
+    """Those of plain image classifiers: DenseNet's, 50 epochs and then 300 (Zoph & Le 2017, section 4.1)."""
+    recipe = Recipe(augment=augment)
+    return Recipes(search=recipe, last=replace(recipe, epochs=300), demo=recipe)

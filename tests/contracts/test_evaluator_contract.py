@@ -10,7 +10,8 @@ import pytest
 from tools.networks import children
 from tools.tiny_choice_chains import images, tiniest
 
-from nasjax.data.dataset import DataConfig, load
+from nasjax.building.data import load
+from nasjax.data.dataset import DataConfig
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.evaluators.table import Table, table

@@ -25,6 +25,7 @@ import numpy as np
 import nasjax
 from nasjax import catalog, commands
 from nasjax.building.problem import Problem
+from nasjax.data.dataset import DataConfig
 from nasjax.drive.learn import Progress
 from nasjax.drive.recorded import Summary
 from nasjax.evaluators.table import Table
@@ -141,7 +142,7 @@ class Handover:
         self.saw("outcome", {"metric": outcome.metric, **{n: found.get(n) for n in ("fitness", "search_accuracy")}})
 
     def _retrain(self):
-        if self.config.looked_up:
+        if Problem(self.config).looked_up:
             return
         (self.path / "retrain").mkdir(parents=True, exist_ok=True)
         lines = [{**ROW, "id": n, "hash": str(n), "arch": tree_of(self.config.space)} for n in range(4)]
@@ -213,22 +214,18 @@ def scored(handover, real, *arguments, **settings):
     return Evaluator(evaluate)
 
 
-def known_data(handover, real, config, told=None):
-    return _data(real, config.name)
+def known_data(handover, real, config, source, told=None):
+    return _data(real, config.name, source)
 
 
 @functools.cache
-def _data(real, name):
-    small = dataclasses.replace(commands.configure("random", dataset=name, space=SPACE_OF.get(name)).data)
-    data = real(small)
+def _data(real, name, source):
+    data = real(DataConfig(name), source)
     if hasattr(data, "train"):
         parts = (data.train, data.valid)
         first = [jax.tree.map(lambda leaf: leaf[:128], part) for part in parts]
         return data._replace(train=first[0], valid=first[1])
     return jax.tree.map(lambda leaf: leaf[:8], data)
-
-
-SPACE_OF = {"pydoc": "cell_tree", "nuclei": "resolution_graph"}
 
 
 def known_table(handover, real, path, space, **names):

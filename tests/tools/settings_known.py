@@ -34,8 +34,8 @@ def prefixes():
 
     for config in configs():
         walk(config, "")
-        if hasattr(config, "tabled") and config.space.name == "tabular_cell":
-            walk(config.tabled("x.npz"), "")
+        if config.table is not None and config.space.name == "tabular_cell":
+            walk(commands.with_table(config, "x.npz"), "")
     return names
 
 

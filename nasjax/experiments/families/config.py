@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nasjax import catalog
 from nasjax.data.dataset import DataConfig, Dataset
-from nasjax.data.sources import DataSource
 from nasjax.drive.recorded import Summary
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.drive.rows import scalar_fitness
 from nasjax.experiments.families import true_results
+from nasjax.settings import RESUMABLE
 from nasjax.store import checkpoint, plugin
-from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.types import Metric, Outcome, Task
 
@@ -30,6 +29,7 @@ class Config:
       search: the method's own settings.
       space: where it searches.
       data: on what.
+      form: settings of the networks beside the space, as its Builder has them.
       retrain_recipe, retrain: how what it finds is trained in the end.
       truth: a table with the true results of all architectures, to put beside what a search goes by; "" = none.
       truth_percent: whether that table holds percents; None = its columns' names say so.
@@ -42,34 +42,20 @@ class Config:
     search: Any
     space: Any
     data: DataConfig
-    retrain_recipe: Recipe = Recipe()
-    retrain: RetrainConfig = RetrainConfig()
-    truth: str = ""
-    truth_percent: bool | None = None
+    form: Any = None
+    retrain_recipe: Recipe = field(default=Recipe(), metadata=RESUMABLE)
+    retrain: RetrainConfig = field(default=RetrainConfig(), metadata=RESUMABLE)
+    truth: str = field(default="", metadata=RESUMABLE)  # no search sees it
+    truth_percent: bool | None = field(default=None, metadata=RESUMABLE)
     seed: int = 0
     plugin: str = ""
+    table: ClassVar[Any] = None  # where results are looked up, in the family that can
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be 0..4294967295, got {self.seed}")
-        if self.truth and not catalog.builder(self.space.name).tabled:
-            raise ValueError(f"truth is a table of all architectures; none holds those of --space={self.space.name}")
         if self.truth_percent is not None and not self.truth:
             raise ValueError("truth_percent has no effect without --truth=FILE; leave it out")
-        for name in ("recipe", "retrain_recipe"):
-            streams = getattr(getattr(self, name, None), "eval_streams", 1)
-            if streams > 1 and not catalog.task(catalog.source(self.data.name).task).contiguous:
-                raise ValueError(f"{name}.eval_streams has no effect on --dataset={self.data.name}, which is no text")
-
-    @property
-    def looked_up(self) -> bool:
-        """Whether results come from a table, and nothing is trained."""
-        return False
-
-    @property
-    def network_form(self) -> Any:
-        """The settings of an architecture's network beside the space, as its Builder takes them."""
-        return catalog.builder(self.space.name).form
 
 
 def dataset_facts(data: Dataset, task: Task) -> dict[str, Any]:
@@ -140,14 +126,6 @@ def _end(config: Any, path: Path, summary: Summary) -> list[str]:
     return lines
 
 
-def default_augment(dataset: str) -> Augment:
-    """The augmentation that suits a data set: mirrored digits are other digits, and small sides want small shifts."""
-    source: DataSource = catalog.source(dataset)
-    if source.directionless:
-        return Augment(crop="none", rotate=True, colour=0.2)
-    return Augment() if source.photographs else Augment(crop="pad", flip=False)
-
-
 def next_line(config: Config, path: Path, mode: str) -> str:
     """What to type next, plugin included."""
     if catalog.is_own("space", config.space.name) and not config.plugin:  # registered in a program, no file of its own
@@ -175,9 +153,3 @@ def closing(config: Config, path: Path, summary: Summary, metric: Metric, traina
 def demo_line(config: Config) -> list[str]:
     """What a demo says of itself."""
     return ["A demo shows the machine at work; it is too short to show learning."] if config.preset == "demo" else []
-
-
-def presets(name: str, known: tuple[str, ...]) -> None:
-    """Raises ValueError unless `name` is one of the presets."""
-    if name not in known:
-        raise ValueError(f"unknown preset {name!r}; choose {', '.join(known[:-1])} or {known[-1]}")

@@ -6,36 +6,29 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
-from nasjax import catalog
-from nasjax.building.darts_cell import SMALL, EvalConfig, evaluation_recipe, skips
+from nasjax.building.given import Given
 from nasjax.building.problem import Problem
-from nasjax.building.tabular_cell import BENCHMARK
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
-from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
+from nasjax.experiments.families.config import Config, dataset_facts
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners.bilevel import Relaxation
 from nasjax.learners.curvature import hessian_product, largest_eigenvalue
-from nasjax.learners.derivation import Names, discrete_choice
+from nasjax.learners.derivation import Names
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.mixture import Mixture
 from nasjax.learners.stopping import Stopping
-from nasjax.spaces.darts_cell import DartsCell
-from nasjax.spaces.darts_notation import written
-from nasjax.spaces.darts_plan import SearchPlan
-from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.spaces.tabular_plan import TabularForm
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, paired
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe
-from nasjax.types import Learner, Network, PyTree, Signature, Stages
+from nasjax.types import Learner, Network, PyTree, Stages
 
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what the learners' steps return
 
@@ -65,7 +58,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class SearchConfig(TrainingConfig):
-    """The same with the search network of `darts_cell`.
+    """The same with a search network of stacked cells.
 
     Attributes:
       channels, layers: C and L of the search network.
@@ -76,7 +69,8 @@ class SearchConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        SearchPlan(self.channels, self.layers)  # refuses sizes that cannot be built
+        if self.channels < 2 or self.channels % 2:
+            raise ValueError(f"channels must be even (FactorizedReduce halves them), got {self.channels}")
         if self.layers < 3:
             raise ValueError(f"layers must be at least 3, got {self.layers}: with fewer no cell is a normal one")
 
@@ -87,18 +81,9 @@ class LearnConfig(Config):
 
     Attributes:
       augment: of the search.
-      eval: the network in which the found cell is evaluated; None where `form` is.
-      form: of search network and evaluation network, where they are one as in `tabular_cell`.
     """
 
     augment: Augment
-    eval: EvalConfig | None = EvalConfig()
-    form: TabularForm | None = None
-
-    @property
-    def network_form(self) -> Any:
-        """See `Config`."""
-        return self.eval if self.form is None else self.form
 
 
 class Learning(NamedTuple):
@@ -114,9 +99,9 @@ class Learning(NamedTuple):
     inherit: Callable[[PyTree], PyTree]  # state -> the weights that the derived cell inherits
     facts: dict[str, Any]  # for config.json
     # how a cell is read, see `Mixture`
-    discrete: Callable[[Mapping[str, Any], Mapping[str, Any], PyTree], PyTree] = discrete_choice
-    written: Callable[[Mapping[str, Any]], str] = written
-    skips: Callable[[Mapping[str, Any]], int] = skips
+    discrete: Callable[[Mapping[str, Any], Mapping[str, Any], PyTree], PyTree]
+    written: Callable[[Mapping[str, Any]], str]
+    skips: Callable[[Mapping[str, Any]], int]
     stopping: Stopping = Stopping()
     curvature: Callable[[PyTree], float] | None = None  # state -> the dominant eigenvalue, where it is measured
 
@@ -152,25 +137,19 @@ def data_of(problem: Problem) -> SearchData:
     return SearchData(batches, problem, facts)
 
 
-def mixture(problem: Problem, partial: int = 1) -> Mixture:
-    """The search network of a problem. Raises ValueError where its space has none."""
+def mixture(problem: Problem, layers: int | None = None, **options: Any) -> Mixture:
+    """The search network of a problem; with another number of layers, and with `options` of its space's `mixed`.
+
+    Raises ValueError where its space has none.
+    """
     if problem.builder.mixed is None:
         raise ValueError(f"--space={problem.space.name} has no search network; choose another method or space")
-    found: Mixture = problem.builder.mixed(
-        problem.space, problem.form, problem.config.search, problem.signature, partial
-    )
+    search = problem.config.search if layers is None else dataclasses.replace(problem.config.search, layers=layers)
+    found: Mixture = problem.builder.mixed(problem.space, problem.form, search, problem.signature, **options)
     return found
 
 
-def search_plan(config: LearnConfig, signature: Signature, **changes: Any) -> SearchPlan:
-    """The tables of the method's search network, for counts."""
-    search = config.search
-    shape, operators = signature.inputs.shape, config.space.searched
-    plan = SearchPlan(search.channels, search.layers, signature.outputs, operators, image=shape)
-    return dataclasses.replace(plan, **changes)
-
-
-def counts(network: SearchPlan | Mixture) -> dict[str, Any]:
+def counts(network: Mixture) -> dict[str, Any]:
     """What --mode=inspect says of a search network."""
     return {"describes": "search network", "params": network.params, "macs": network.macs}
 
@@ -222,104 +201,73 @@ def mixed(
     )
 
 
-def preset(
-    method: str,
-    name: str,
-    dataset: str | None,
-    space: str | None,
-    search: dict[str, Any],
-    *,
-    valid_part: float = 0.5,
-    layers: int = 20,
-    recipe: Recipe | None = None,
-    imagenet: Recipe | None = None,
-    tabular: dict[str, Any] | None = None,
-) -> LearnConfig:
-    """The named settings of a method of the DARTS family.
+class Preset(NamedTuple):
+    """What a preset of a method decides over one space, as plain values; the rest follows from the data set.
+
+    Attributes:
+      search: the method's own settings.
+      form: of the network that the found cell is retrained in.
+      recipe: of the retraining; its crops and mirror images are the data set's. None = the space's own.
+      valid_part: share of the training images that serves as the validation side.
+      part: the samples of the retraining, "train" or "all".
+      own_augment: the recipe's augmentation counts as it is.
+    """
+
+    search: Any
+    form: Any
+    recipe: Recipe | None
+    valid_part: float = 0.5
+    part: Literal["train", "all"] = "train"
+    own_augment: bool = False
+
+
+Presets = Mapping[tuple[str, ...], Preset]  # (preset, space), or (preset, space, data set) where one has its own
+
+
+# How a demo trains the cell that it found; ours, but for DARTS's optimiser.
+DEMO_RECIPE = Recipe(
+    epochs=15,
+    batch_size=96,
+    learning_rate=0.025,
+    nesterov=False,
+    weight_decay=3e-4,
+    schedule="cosine",
+    clip=5.0,
+)
+
+
+def preset(method: str, given: Given, presets: Presets) -> LearnConfig:
+    """The settings of a method of the DARTS family.
 
     Args:
       method: its name.
-      name: "demo" (at most three minutes on two CPU cores) or "paper".
-      dataset: "digits", "cifar10", "imagenet" (for --mode=inspect) or the path of an .npz.
-      space: "darts_cell", or None for it; "tabular_cell" where `tabular` is given.
-      search: preset -> the method's own settings.
-      valid_part: share of the training images that serves as the validation side, 1/2 in DARTS, 1/5 in MSR-DARTS.
-      layers, recipe, imagenet: the paper's evaluation: cells on CIFAR-10, and the training there and on ImageNet;
-        None = as in DARTS.
-      tabular: preset -> the method's own settings over the cells of NAS-Bench-201.
+      given: what is asked for.
+      presets: of the method.
 
     Raises:
       ValueError: unknown preset or space.
     """
-    presets(name, ("demo", "paper"))
-    known = ("darts_cell", "tabular_cell") if tabular else ("darts_cell",)
-    if space not in (None, *known):
-        raise ValueError(f"unknown space {space!r} for {method}; choose {' or '.join(known)}")
-    if space == "tabular_cell":
-        assert tabular
-        search = tabular
-    dataset = dataset or ("cifar10" if name == "paper" else "digits")
-    pool = catalog.source(dataset).size
-    valid_size = math.floor(pool * valid_part) if pool else None
-    if valid_size and name == "demo":
-        valid_size -= (
-            valid_size % search[name].batch_size
-        )  # its whole batches: the demo's split since the first version
-    augment = dataclasses.replace(default_augment(dataset), crop="pad")
-    config = LearnConfig(
+    spaces = list(dict.fromkeys(space for _, space, *_ in presets))
+    if given.space not in spaces:
+        raise ValueError(f"unknown space {given.space!r} for {method}; choose {' or '.join(spaces)}")
+    given.known(*dict.fromkeys(name for name, *_ in presets))
+    data, key = given.data(), (given.preset, given.space)
+    chosen = presets.get((*key, data.name)) or presets[key]
+    augment = dataclasses.replace(data.augment, crop="pad")
+    recipe = chosen.recipe or given.recipes(data.augment).last
+    if not chosen.own_augment:
+        recipe = dataclasses.replace(recipe, augment=dataclasses.replace(augment, cutout=recipe.augment.cutout))
+    valid_size = math.floor(data.source.size * chosen.valid_part) if data.source.size else None
+    if valid_size and not given.published:  # its whole batches: the demo's split since the first version
+        valid_size -= valid_size % chosen.search.batch_size
+    return LearnConfig(
         method=method,
-        preset=name,
-        search=search[name],
-        space=DartsCell(),
-        data=DataConfig(name=dataset, valid_size=valid_size),
+        preset=given.preset,
+        search=chosen.search,
+        space=given.builder.default,
+        data=DataConfig(name=data.name, valid_size=valid_size),
         augment=augment,
-        eval=SMALL,
-        retrain_recipe=dataclasses.replace(
-            evaluation_recipe(epochs=15, cutout=0, drop_path=0.0, auxiliary=False), augment=augment
-        ),
+        form=chosen.form,
+        retrain_recipe=recipe,
+        retrain=RetrainConfig(part=chosen.part),
     )
-    if name == "paper":
-        config = dataclasses.replace(config, retrain=RetrainConfig(part="all"))
-    if space == "tabular_cell":
-        builder = catalog.builder(space)
-        form = builder.form if name == "paper" or not builder.small else builder.small[1]
-        config = dataclasses.replace(config, space=TabularCell(), eval=None, form=form)
-        recipe = dataclasses.replace(BENCHMARK, augment=augment)
-        return dataclasses.replace(config, retrain_recipe=recipe) if name == "paper" else config
-    if name == "paper" and dataset == "imagenet":
-        stem = EvalConfig(48, 14, True, "imagenet")
-        config = dataclasses.replace(config, eval=stem, retrain_recipe=imagenet or imagenet_recipe())
-    elif name == "paper":
-        chosen = recipe or evaluation_recipe()
-        own = dataclasses.replace(augment, cutout=chosen.augment.cutout)
-        chosen = dataclasses.replace(chosen, augment=own)
-        config = dataclasses.replace(config, eval=EvalConfig(layers=layers), retrain_recipe=chosen)
-    return config
-
-
-def imagenet_recipe() -> Recipe:
-    """The mobile setting of DARTS (Liu et al. 2019, appendix A.3).
-
-    Random resized crops and colour jitter are not built: there is no ImageNet here.
-    """
-    return Recipe(
-        epochs=250,
-        batch_size=128,
-        learning_rate=0.1,
-        nesterov=False,
-        weight_decay=3e-5,
-        schedule="exponential",
-        rate_decay=0.97,
-        clip=5.0,
-        auxiliary_weight=0.4,
-        label_smoothing=0.1,
-    )
-
-
-def fast_imagenet_recipe() -> Recipe:
-    """The mobile setting of PC-DARTS (Xu et al. 2020, section 4.3) and P-DARTS (from its paper, unverified).
-
-    The rate's line, its flatter end and its warm-up are PC-DARTS's; P-DARTS's release differs (docs/deviations.md).
-    """
-    recipe = imagenet_recipe()
-    return dataclasses.replace(recipe, batch_size=1024, learning_rate=0.5, warmup_epochs=5, schedule="linear_tail")

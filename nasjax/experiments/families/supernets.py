@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from nasjax import catalog
-from nasjax.building.choice_chain import PathConfig
+from nasjax.building.given import Given
 from nasjax.building.problem import Problem
-from nasjax.building.tabular_cell import BENCHMARK
 from nasjax.data.dataset import DataConfig, Dataset
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
-from nasjax.experiments.families.config import Config, dataset_facts, default_augment, presets
+from nasjax.experiments.families.config import Config, dataset_facts
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
@@ -25,8 +23,7 @@ from nasjax.nets.choice_supernet import LastNorms
 from nasjax.nets.supernet import Shared, Supernet
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
-from nasjax.spaces.choice_chain import variant
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.settings import RESUMABLE
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
@@ -35,20 +32,6 @@ from nasjax.train.recipe import DTYPES, Recipe
 from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages, Task
 
 METRICS = ("train_loss", "train_accuracy")
-
-# How SPOS's release trains the path it found (Guo et al. 2020, its code).
-RELEASED = Recipe(
-    epochs=240,
-    batch_size=1024,
-    learning_rate=0.5,
-    nesterov=False,
-    weight_decay=4e-5,
-    decay_on="kernels",
-    schedule="linear",
-    rate_per_step=True,
-    label_smoothing=0.1,
-    refresh_epochs=1,
-)
 
 
 @dataclass(frozen=True)
@@ -126,16 +109,12 @@ class OneShotConfig(Config):
 
     Attributes:
       augment: of the supernet's training.
-      form: settings of the network around the paths, where its Builder has any beside dropout.
-      retrain_dropout: before the classifier of paths that are trained alone.
       trials: paths that the search evaluates; 0 = train the supernet only.
     """
 
     augment: Augment
     supernet: SupernetConfig
-    form: Any = None
-    retrain_dropout: float = 0.0
-    trials: int = 1050
+    trials: int = field(default=1050, metadata=RESUMABLE)
     max_params: int | None = None
     max_macs: int | None = None
 
@@ -143,10 +122,6 @@ class OneShotConfig(Config):
         super().__post_init__()
         if self.trials < 0:
             raise ValueError(f"trials must not be negative, got {self.trials}; 0 trains the supernet only")
-        if not 0 <= self.retrain_dropout < 1:
-            raise ValueError(f"retrain_dropout must be in [0, 1), got {self.retrain_dropout}")
-        if self.form is not None and self.retrain_dropout:
-            raise ValueError(f"networks of {self.space.name} have no dropout; leave retrain_dropout 0")
         if self.supernet.trainable != "all" and not self.supernet.affine:
             raise ValueError(f"supernet.trainable={self.supernet.trainable} needs supernet.affine=true")
         if self.search.score == "indicator" and not self.supernet.affine:
@@ -158,11 +133,6 @@ class OneShotConfig(Config):
             )
         if self.search.prefer_params != "fewer" and self.search.searcher != "nsga2":
             raise ValueError(f"search.prefer_params has no effect with search.searcher={self.search.searcher}")
-
-    @property
-    def network_form(self) -> Any:
-        """See `Config`."""
-        return PathConfig(self.retrain_dropout) if self.form is None else self.form
 
 
 SMALL_SEARCH = EvolutionConfig(
@@ -336,62 +306,72 @@ def describe(problem: Problem) -> dict[str, Any]:
     }
 
 
-def limited(config: OneShotConfig, max_macs: int) -> OneShotConfig:
-    """`config` with the method's published limit of multiply-adds."""
-    return dataclasses.replace(config, max_macs=max_macs)
+class Preset(NamedTuple):
+    """What a preset of a method decides, as plain values; the rest follows from space and data set.
+
+    Attributes:
+      supernet, search: settings of the first two phases.
+      recipe: of the third; its crops and mirror images are the data set's.
+      form: of the paths' own networks.
+      trials: paths that the search evaluates.
+      dataset: that a published setting is for; None = the space's own.
+      max_macs: the method's limit of multiply-adds on that data set.
+    """
+
+    supernet: SupernetConfig
+    search: EvolutionConfig
+    recipe: Recipe
+    form: Any
+    trials: int
+    dataset: str | None = None
+    max_macs: int | None = None
+
+
+# How a demo trains the path that it found, without dropout; ours.
+DEMO_RECIPE = Recipe(
+    epochs=20, learning_rate=0.1, nesterov=False, weight_decay=1e-4, schedule="linear"
+)  # once an epoch; all weights decay
 
 
 def preset(
-    method: str,
-    name: str,
-    dataset: str | None,
-    space: str | None,
-    supernet: dict[str, Any],
-    search: dict[str, Any],
-    *,
-    recipe: Recipe,
-    dropout: float,
+    method: str, given: Given, presets: Mapping[str, Preset], home: str, variant: Callable[[str], Any]
 ) -> OneShotConfig:
-    """The named settings of a method.
+    """The settings of a method over any space that has a supernet.
+
+    In another space than its own a method's form, data set and limit do not count, and a published setting retrains by
+    the space's own recipe.
 
     Args:
       method: its name.
-      name: "demo" (at most three minutes on two CPU cores) or "paper".
-      dataset: "digits", "cifar10", "imagenet" (for --mode=inspect) or the path of an .npz.
-      space: "choice_chain", or None for it; "tabular_cell" with the benchmark's recipe for the third phase.
-      supernet, search: preset -> the settings of the two phases.
-      recipe, dropout: of the third in the paper's preset. The demo's are ours: 20 epochs of 64 images, a rate of 0.1
-        that falls linearly once an epoch, all weights decayed by 1e-4, no dropout, nothing refreshed.
+      given: what is asked for.
+      presets: of the method, by name.
+      home: the space that they are for.
+      variant: the variant of this space for a data set.
 
     Raises:
       ValueError: unknown preset or space.
     """
-    presets(name, ("demo", "paper"))
-    if space not in (None, "choice_chain", "tabular_cell"):
-        raise ValueError(f"unknown space {space!r} for {method}; choose choice_chain or tabular_cell")
-    paper, cells = name == "paper", space == "tabular_cell"
-    form = None
-    if cells:
-        builder = catalog.builder("tabular_cell")
-        form = builder.form if paper or not builder.small else builder.small[1]
-    dataset = dataset or ("digits" if not paper else "cifar10" if cells else "imagenet")
-    size = {"imagenet": "", "digits": "_digits"}.get(dataset, "_cifar")
-    augment = dataclasses.replace(default_augment(dataset), crop="pad")
-    if not paper:
-        recipe, dropout = Recipe(epochs=20, learning_rate=0.1, nesterov=False, schedule="linear"), 0.0
-    elif cells:
-        recipe, dropout = BENCHMARK, 0.0
+    builder, chosen = given.builder, presets.get(given.preset)
+    if builder.shared is None:
+        raise ValueError(f"--space={given.space} has no supernet for {method}; choose {home}, or one that has")
+    given.known(*presets)
+    assert chosen is not None
+    own, published = given.space == home, given.published
+    data = given.data(chosen.dataset if own else None)
+    augment = dataclasses.replace(data.augment, crop="pad")
+    space, form = builder.small if builder.small and not published else (builder.default, builder.form)
+    recipe = chosen.recipe if own or not published else given.recipes(data.augment).last
     return OneShotConfig(
         method=method,
-        preset=name,
-        space=TabularCell() if cells else variant(method + size),
-        form=form,
-        data=DataConfig(name=dataset),
+        preset=given.preset,
+        space=variant(data.name) if own else space,
+        form=chosen.form if own else form,
+        data=DataConfig(name=data.name),
         augment=augment,
-        supernet=supernet[name],
-        search=search[name],
+        supernet=chosen.supernet,
+        search=chosen.search,
         retrain_recipe=dataclasses.replace(recipe, augment=augment),
-        retrain=RetrainConfig(part="all" if paper else "train"),
-        retrain_dropout=dropout,
-        trials=1050 if paper else 320,
+        retrain=RetrainConfig(part="all" if published else "train"),
+        trials=chosen.trials,
+        max_macs=chosen.max_macs if own and data.name == chosen.dataset else None,
     )

@@ -114,11 +114,11 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"][:count]
     if len(rows) < count:
         raise ValueError(f"retrain.sample={count}, but {path} has {len(rows)} trials; search first, or sample fewer")
-    network = experiment.shared.network(dropout=config.retrain_dropout, dtype=config.retrain_recipe.dtype)
+    network = experiment.shared.network(dtype=config.retrain_recipe.dtype)
     require_suited(config.retrain_recipe.augment, experiment.data.train.x.shape[1:], "retrain_recipe.augment")
     evaluator = trained_alone(network, resident(experiment.data), task, recipe=config.retrain_recipe)
     key = streams(config.seed).standalone
-    settings = [as_json(config.retrain_recipe), config.retrain_dropout, experiment.facts["dataset"]]
+    settings = [as_json(config.retrain_recipe), as_json(config.form), experiment.facts["dataset"]]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     found = checkpoint.read_lines(file)
     known = len(found) if all(line.get("settings") == digest for line in found) else 0  # another recipe: anew

@@ -1,0 +1,78 @@
+"""What a preset is made for, looked up once: the builder of a space, and a data set with its augmentation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nasjax import catalog
+from nasjax.data.sources import DataSource
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipes, image_recipes
+from nasjax.types import Builder
+
+
+class Data(NamedTuple):
+    """A data set that has not been opened."""
+
+    name: str
+    source: DataSource
+    augment: Augment  # that suits it
+
+
+class Given(NamedTuple):
+    """What the user asks of a method.
+
+    Attributes:
+      preset: "demo", "paper" or another published one.
+      builder: of the space.
+      dataset: of the catalog, or the path of an .npz; None = the preset's.
+    """
+
+    preset: str
+    builder: Builder
+    dataset: str | None = None
+
+    @property
+    def published(self) -> bool:
+        """Whether a published setting is asked for."""
+        return self.preset != "demo"
+
+    @property
+    def space(self) -> str:
+        """The space's name."""
+        name: str = self.builder.default.name
+        return name
+
+    def known(self, *presets: str) -> None:
+        """Raises ValueError unless the preset is one of these."""
+        if self.preset not in presets:
+            choice = f"{', '.join(presets[:-1])} or {presets[-1]}"
+            raise ValueError(f"unknown preset {self.preset!r} for --space={self.space}; choose {choice}")
+
+    def data(self, published: str | None = None) -> Data:
+        """The data set; without one the space's own for a demo, and for a published setting `published`, if given."""
+        name = self.dataset or (published if self.published and published else self._own())
+        source: DataSource = catalog.source(name)
+        return Data(name, source, augmentation(source))
+
+    def _own(self) -> str:
+        """The space's data set, or the first that its networks are for. Raises ValueError where there is none."""
+        own, tasks = self.builder.datasets[self.published], self.builder.tasks
+        if catalog.source(own).task in tasks:
+            return own
+        fitting = [name for name in catalog.DATA if catalog.source(name).task in tasks]
+        if not fitting:
+            raise ValueError(f"no known data set is for {' or '.join(tasks)}; give --dataset")
+        return next((name for name in fitting if catalog.source(name).folder == self.published), fitting[0])
+
+    def recipes(self, augment: Augment) -> Recipes:
+        """How the networks of the space are trained, on data that `augment` suits."""
+        found: Recipes = (self.builder.recipes or image_recipes)(augment)
+        return found
+
+
+def augmentation(source: DataSource) -> Augment:
+    """What suits a data set: mirrored digits are other digits, and small sides want small shifts."""
+    if source.directionless:
+        return Augment(crop="none", rotate=True, colour=0.2)
+    return Augment() if source.photographs else Augment(crop="pad", flip=False)
