@@ -11,8 +11,8 @@ from nasjax.runtime import jax_settings
 from nasjax.settings import as_json, from_json
 from nasjax.store import plugin, workdir
 
-FORMAT = 4  # of config.json; raised where the same settings come to other numbers, so that no search mixes the two
-READ = (3, FORMAT)  # formats of workdirs whose results can be read: a perplexity of 3 was that of the batch's streams
+FORMAT = 4  # of config.json; raised when the same settings give other numbers, so that no search mixes the two
+READ = (3, FORMAT)  # formats of workdirs whose results can be read; format 3 took perplexity over the batch's streams
 
 
 def configure(name: str | None, preset: str | None = None, dataset: str | None = None, space: str | None = None) -> Any:
@@ -45,7 +45,7 @@ def config_of(path: Path, *, changed_plugin: bool = False) -> Any:
 
 
 def without_sites(space: dict[str, Any]) -> dict[str, Any]:
-    """A space's settings without the sites that stand for a user's own one: another plugin may have others."""
+    """A space's settings without the sites of a user's own space, which differ between plugins."""
     return {"name": space["name"]} if "sites" in space and "order" in space else space
 
 

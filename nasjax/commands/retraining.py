@@ -1,4 +1,4 @@
-"""Training what was found from scratch, testing it once, and telling what came of it."""
+"""Trains the architecture that was found from scratch, tests it once, and reports the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nasjax.types import Built, Metric, Watch
 
 
 class Retrained(NamedTuple):
-    """What retraining came to."""
+    """The result of retraining."""
 
     metric: Metric
     test: float  # the metric on the test part
@@ -28,7 +28,7 @@ class Retrained(NamedTuple):
     params: int
     arch: dict[str, Any]
     result: dict[str, Any]  # result.json
-    lines: tuple[str, ...]  # what to tell the user
+    lines: tuple[str, ...]  # lines for the user
 
 
 def retrain(
@@ -165,7 +165,7 @@ def _save(
 
 
 def _show(path: Path, folder: Path) -> None:
-    """Lets the report show what the tested network makes of some samples, where the task has pictures of them."""
+    """Saves the tested network's predictions of some samples for the report, where the task can draw them."""
     from nasjax.drive.retrain import PICTURES
 
     if (folder / PICTURES).exists():
@@ -182,7 +182,7 @@ def _restore(path: Path, folder: Path, result: dict[str, Any]) -> dict[str, Any]
 
 
 def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> Iterator[str]:
-    """What to say of a retrained network, beside the published figure where there is one."""
+    """The closing lines about a retrained network, with the published figure where there is one."""
     value = metric.text(metric.sign * result[f"test_{metric.name}"])
     yield (
         f"Test {metric.name} {value} on {result['test_samples']} samples of {result['dataset']['name']}, "
@@ -210,6 +210,6 @@ def _unlike(config: Any, result: dict[str, Any], published: dict[str, Any]) -> s
 
 
 def _figure(published: dict[str, Any], metric: Metric) -> str:
-    """A published result in the metric's unit; of classifiers it is an error."""
+    """A published result in the metric's unit; classifiers are published with an error rate."""
     value = 1 - published["test_error"] if "test_error" in published else published[f"test_{metric.name}"]
     return metric.text(metric.value(value))

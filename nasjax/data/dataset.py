@@ -33,7 +33,7 @@ class DataConfig:
       resize: area-averaged to resize x resize; None = as they are (a folder of images and masks: 96).
       channels: of a user's arrays [N, ...]: "last", [N, H, W, C]; "first", [N, C, H, W]; "ask" takes them for "last"
         and refuses what looks like "first".
-      same_units: a user's x_valid and x_test are in the units of x, although their range tells another tale.
+      same_units: a user's x_valid and x_test are in the units of x, even if their range suggests otherwise.
       split_seed: draws the split. It draws the test part, too, where the source has none of its own.
       window, level: of texts: tokens of a sample, over which a gradient reaches back; and what a token is, see
         `text.tokens_of`.

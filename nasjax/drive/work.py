@@ -1,5 +1,5 @@
-"""What a worker does with a task of a search: builds and counts the networks, hands the parents' weights on, evaluates,
-and keeps the new weights.
+"""What a worker does with a task of a search: builds and counts the networks, loads their parents' weights, evaluates,
+and saves the new weights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Work(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of them."""
+    """Results of a `Work`."""
 
     evaluation: Evaluation  # numpy arrays
     weights: dict[int, str]  # trial -> sha256 of its artifact

@@ -23,7 +23,7 @@ MAY_CHANGE = (
     *("runtime", "workers", "ray", "trial_timeout", "trials", "wall_s", "cost_s", "truth", "truth_percent"),
     *("retrain", "retrain_recipe", "retrain_dropout"),
 )
-# Settings that count from the first candidate on: a supernet is trained before.
+# Settings that may change until the first candidate, since a supernet is trained before it.
 UNTIL_ASKED = ("max_params", "max_macs")
 
 
@@ -54,7 +54,7 @@ def opened(
       path: the folder; made if absent.
       record: what config.json is to hold; `record["config"]` must equal that of an existing run but for MAY_CHANGE, and
         for UNTIL_ASKED while there is no ledger.
-      defaults: the settings of its preset; what an older version had no setting for counts as this.
+      defaults: the settings of its preset; used for settings that an older version did not have.
       changed_plugin: the plugin's file may be another one as well.
 
     Raises:
@@ -76,10 +76,10 @@ def opened(
             raise ValueError(f"{path} is in use by another run; wait for it or choose another --workdir") from None
         if file.exists():
             old = read(path)
-            if changed_plugin and "order" in old["config"]["space"]:  # a space of the plugin: what it has is its affair
+            if changed_plugin and "order" in old["config"]["space"]:  # a space of the plugin may have other settings
                 old["config"]["space"] = record["config"]["space"]
             old["config"] = _filled(old["config"], defaults)
-            if (table := old["config"].get("table")) and table["percent"] is None:  # the sum of what it read decides
+            if (table := old["config"].get("table")) and table["percent"] is None:  # the table's checksum decides
                 table["percent"] = record["config"]["table"]["percent"]
             early = () if (path / "ledger.jsonl").exists() else UNTIL_ASKED
             _compare(path, old, record, (*MAY_CHANGE, *early, *(("plugin",) if changed_plugin else ())))
@@ -91,7 +91,7 @@ def opened(
 
 
 def _filled(tree: Any, defaults: Any) -> Any:
-    """`tree` with what it lacks of `defaults`, at every depth."""
+    """`tree`, completed from `defaults` at every depth."""
     if not (isinstance(tree, dict) and isinstance(defaults, dict)):
         return tree
     return {**defaults, **{name: _filled(value, defaults.get(name)) for name, value in tree.items()}}
@@ -112,7 +112,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _compare_meaning(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raises ValueError where what was registered in a program or plugin means something else than when a run began."""
+    """Raises ValueError where the code registered in a program or plugin has changed since the run began."""
     if old.get("versions") != new.get("versions"):
         return  # digests are those of a version of Python and JAX
     held, given = old.get("registered", {}), new.get("registered", {})
