@@ -1,5 +1,4 @@
-"""What a worker does with a task of a search: builds and counts the networks, loads their parents' weights, evaluates,
-and saves the new weights.
+"""A worker's task in a search: builds and counts networks, loads parents' weights, evaluates, saves new weights.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Reads the files of a finished or running search: config.json or trials.jsonl must exist, all others may be
-missing."""
+"""Reads the files of a finished or running search: config.json or trials.jsonl must exist, the others need not."""
 
 from __future__ import annotations
 

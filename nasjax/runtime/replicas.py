@@ -1,5 +1,4 @@
-"""The controller's distributed scheme in Ray actors: parameter shards, and replicas that train children without
-waiting.
+"""The controller's distributed scheme in Ray actors: parameter shards and independent replicas.
 
 Zoph & Le 2017, section 3.2 and appendix A. What the actors compute is a `nasjax.searchers.scheme`, the same that the
 simulation computes on a virtual clock; here the clock is real, and how late a gradient is follows from who was faster.

@@ -1,5 +1,4 @@
-"""Any architecture as a table of its sites: for spaces without a drawing of their own, and for damaged
-architectures."""
+"""An architecture as a table of its sites: for spaces without a drawing, and for damaged architectures."""
 
 from __future__ import annotations
 
