@@ -1,5 +1,4 @@
-"""A worker's task in a search: builds and counts networks, loads parents' weights, evaluates, saves new weights.
-"""
+"""A worker's task in a search: builds and counts networks, loads parents' weights, evaluates, saves new weights."""
 
 from __future__ import annotations
 
