@@ -70,7 +70,7 @@ def retrain(
     before = method.make(problem).before_retrain if config.retrain.sample else None
     if config.retrain.sample and before is None:
         raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
-    if (path / "config.json").exists():  # the search's record stays, but for the plugin
+    if (path / "config.json").exists():  # the search's record stays, except for the plugin
         record = workdir.read(path)
         record["config"] = {**record["config"], "plugin": config.plugin}
         if catalog.is_own("space", config.space.name):  # as it is registered now

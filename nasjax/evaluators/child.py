@@ -51,7 +51,7 @@ def child(
       recipe: how a child is trained.
       masked: one network for all architectures: children then train side by side in one program (strategy "vmap");
         None = one program per distinct architecture ("exact"). The results are the same up to rounding.
-      last_epochs: the fitness is the best of so many epochs at the end.
+      last_epochs: the fitness is the best of this many last epochs.
       chunk: children that "vmap" trains at a time; None = as many as fit the memory, or all where that is not known.
       path: with `masked`, that branches: train one child after the other by its program ("path").
       parts: train a network part by part ("parts"): a network of known parts compiles nothing.

@@ -19,7 +19,7 @@ from jax.extend import core
 from nasjax.ops.parts import part_of, through, whole
 from nasjax.types import Array, Evaluation, Evaluator, Key, Network, Part, Proposal, PyTree, Status, one_line
 
-_EXACT = 2**23  # codes per product: sums of so many ones are exact in float32
+_EXACT = 2**23  # codes per product: sums of this many ones are exact in float32
 _INLINED = {  # primitives that call a function once, and which of their parameters is that function
     "jit": "jaxpr",
     "pjit": "jaxpr",

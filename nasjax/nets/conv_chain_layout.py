@@ -69,7 +69,7 @@ class LayerChoice(NamedTuple):
 class HeadChoice(NamedTuple):
     """The input of the classifier."""
 
-    gates: tuple[tuple[tuple[int, jax.Array], ...], ...]  # per layer: (poolings, bool: read after so many poolings)
+    gates: tuple[tuple[tuple[int, jax.Array], ...], ...]  # per layer: (poolings, bool: read after them)
     inputs: jax.Array  # bool[all layers' capacities]
     ranks: jax.Array  # i32[...], as in LayerChoice
     size: Size

@@ -304,7 +304,7 @@ class _Input(nn.Module):
 
 
 class _Join(nn.Module):
-    """The output of a cell: its intermediate nodes, of which the last is still to be summed."""
+    """The output of a cell: its intermediate nodes; the last is still to be summed."""
 
     edges: int
 

@@ -55,7 +55,7 @@ def aging(
       sample_size: S of the paper, the tournament's. 1 = no selection.
       ages: False = the paper's variant without aging, in which the worst of the parent's sample leaves. If it has left
         already, which needs several trials at a time, the oldest member leaves (ours).
-      in_flight: at most so many trials running at a time keep their parents in `live`, and their victims.
+      in_flight: at most this many running trials keep their parents, and their victims, in `live`.
       first: i32[N, A], N <= population: the architectures of the first N trials, in place of random ones.
 
     Returns:

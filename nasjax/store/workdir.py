@@ -52,8 +52,8 @@ def opened(
 
     Args:
       path: the folder; made if absent.
-      record: what config.json is to hold; `record["config"]` must equal that of an existing run but for MAY_CHANGE, and
-        for UNTIL_ASKED while there is no ledger.
+      record: the content of config.json; `record["config"]` must equal that of an existing run except for MAY_CHANGE,
+        and for UNTIL_ASKED while there is no ledger.
       defaults: the settings of its preset; used for settings that an older version did not have.
       changed_plugin: the plugin's file may be another one as well.
 
@@ -147,7 +147,7 @@ def _compare(path: Path, old: dict[str, Any], new: dict[str, Any], may_change: t
     jax = [record.get("jax", {}) for record in (old, new)]  # which an older version did not write
     if all(jax) and (changed := differences(jax[0]["numbers"], jax[1]["numbers"])):
         raise ValueError(
-            f"{path} was begun under other settings of JAX ({'; '.join(changed)}), which change every number; go on "
+            f"{path} was begun under other settings of JAX ({'; '.join(changed)}), which change every number; resume "
             "under the same ones (jax.config.update, or variables in capitals), or choose another --workdir"
         )
     begun = [{name: record.get(name) for name in ("versions", "device", "machine")} for record in (old, new)]

@@ -46,7 +46,7 @@ class Recipe:
       bn_momentum, bn_eps: of batch norm; running = bn_momentum * running + (1 - bn_momentum) * batch.
       eval_streams: of texts: equal parts that a validation or test text is cut into. A network that carries state reads
         them side by side, each from its initial state. 1 = the text as it is; more are faster, and a perplexity is
-        then that of so many shorter texts.
+        then that of this many shorter texts.
       refresh_epochs: further passes that change no weights and set the running statistics to the plain mean over their
         batches; the last validation accuracy is then that of the refreshed network.
       augment: random changes of training images.

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 _LEFT, _COLUMN, _R = 86, 24, 7  # pixels: labels, between columns, a node's radius
-_ROW, _DENSE, _MANY = 84, 112, 60  # pixels between levels, and from so many edges on
+_ROW, _DENSE, _MANY = 84, 112, 60  # pixels between levels, for this many edges or more
 _LEGEND, _WIDTH, _BROAD = 22, 520, 640  # pixels: a line of the legend, the least width, from where on it is broad
 _WAYS = {1: "down", 0: "same", -1: "up"}
 _LEARNT = {"mbv2_s2", "transconv"}  # operators of edges with weights: dashed
