@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Any
 
 METHODS = {
-    "random": "random search, the yardstick",
+    "random": "random search, the baseline",
     "reinforce": "an LSTM controller trained with REINFORCE",
     "reinforce_rnn": "the same controller over recurrent cells",
     "evolution": "aging evolution, over segmentation graphs by default",
@@ -67,7 +67,7 @@ _MEANING: dict[tuple[str, str], str] = {}  # digests of it
 def add(kind: str, name: str, entry: Any, what: str = "", meaning: str = "") -> None:
     """Adds a plugin's method, space, task or data set, or replaces it. Raises ValueError for a known name.
 
-    `meaning` is a digest of its code: a run goes on only with the same.
+    `meaning` is a digest of its code: a run resumes only with the same.
     """
     names = _KINDS[kind][1]
     if name in names and name not in _OWN[kind]:
@@ -80,7 +80,7 @@ def add(kind: str, name: str, entry: Any, what: str = "", meaning: str = "") -> 
 
 
 def forget(kind: str, name: str) -> None:
-    """Takes back what `add` added."""
+    """Removes everything that `add` added."""
     del _KINDS[kind][1][name], _OWN[kind][name]
 
 

@@ -26,7 +26,7 @@ MODES = ("search", "retrain", "inspect", "report", "predict", "export")
 
 
 def define() -> flags.FlagValues:
-    """The flags, in a holder of their own: importing this module changes nobody else's flags."""
+    """The flags, apart from absl's global ones: importing this module changes no other program's flags."""
     values = flags.FlagValues()
 
     def text(name: str, help: str) -> None:
@@ -37,9 +37,9 @@ def define() -> flags.FlagValues:
     text("preset", "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3")
     text("space", " | ".join(catalog.SPACES))
     text("table", "results of all architectures (.npz), to be looked up instead of training")
-    text("truth", "true results of all architectures (.npz), to put beside what a search goes by")
+    text("truth", "true results of all architectures (.npz), to compare a search's estimates with")
     text("dataset", " | ".join((*catalog.DATA, "FILE.npz with x and y")))
-    text("data_dir", "where the data set lies")
+    text("data_dir", "folder of the data set")
     text("workdir", "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b")
     for name, help in (
         ("seed", "the run's seed"),
@@ -53,13 +53,13 @@ def define() -> flags.FlagValues:
     text("runtime", "inline (this process) | process (the default with --workers: on this machine) | ray")
     text("ray_address", "HOST:PORT or auto, with --runtime=ray; default $RAY_ADDRESS, else Ray is started here")
     text("coordinator", "HOST:PORT of process 0, or auto (SLURM, TPU pods): one run in several processes, one per host")
-    for name, help in (("processes", "how many"), ("process", "the number of this one, from 0")):
+    for name, help in (("processes", "how many"), ("process", "the index of this process, from 0")):
         flags.DEFINE_integer(name, None, f"with --coordinator=HOST:PORT: {help}", flag_values=values)
     text("dtype", "float32 | tf32 | bfloat16")
     text("arch", "an architecture: NAME, JSON or FILE")
     text("input", "a file or folder for --mode=predict")
     text("plugin", "FILE.py with your own space, data set, searcher or task; it is run")
-    flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin is another file", flag_values=values)
+    flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin's file has changed", flag_values=values)
     flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=values)
     flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=values)
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
             return 0
         if len(rest) > 1:
             raise ValueError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
-        for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have told its background jobs to ignore the first
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell may let background jobs ignore the first
             signal.signal(number, interrupt)
         return _run(given, argv)
     except (flags.Error, ValueError, FileNotFoundError) as error:
@@ -169,7 +169,7 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
 
 
 def _join(given: flags.FlagValues) -> bool:
-    """Joins the other processes of the run, if there are any; whether this one speaks for all."""
+    """Joins the run's other processes, if there are any; returns whether this is the one that prints."""
     numbers = (given.processes, given.process)
     if given.coordinator is None:
         if numbers != (None, None):
@@ -188,7 +188,7 @@ def _tell(first: bool, lines: tuple[str, ...]) -> None:
 
 
 def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tuple[Any, Path]:
-    """The configuration and the workdir. Whatever works on a finished search takes the settings of that search."""
+    """The configuration and the workdir. Modes that work on a finished search use its settings."""
     from nasjax import commands
 
     asked = {name: getattr(given, name) for name in ("method", "preset", "dataset", "space")}
@@ -302,7 +302,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _unexpected(error: BaseException, *, always: bool = False) -> bool:
-    """Writes the traceback of an error that is not the user's to a file; True if it was one."""
+    """Writes the traceback to a file if the error is a bug and not the user's mistake; returns whether it is."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = bool(frames) and f"{Path(__file__).parent}" in frames[-1].filename
     if isinstance(error, flags.Error) or (not always and ours):
@@ -319,7 +319,7 @@ def _unexpected(error: BaseException, *, always: bool = False) -> bool:
 
 
 def _left_behind() -> bool:
-    """Whether a candidate still runs that a limit of time has ended."""
+    """Whether a candidate is still running after its time limit."""
     inline = sys.modules.get("nasjax.runtime.inline")  # a refused command imports no JAX
     return inline is not None and inline.left_behind()
 
@@ -330,5 +330,5 @@ if __name__ == "__main__":
     coordinated = code and any(argument.startswith("--coordinator") for argument in sys.argv)
     if coordinated or _left_behind():
         sys.stderr.flush()
-        os._exit(code)  # an orderly end would wait for the run's other processes, which wait for this one; or for ever
+        os._exit(code)  # a normal exit would wait for ever, for the candidate or for the run's other processes
     sys.exit(code)

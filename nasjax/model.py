@@ -1,4 +1,4 @@
-"""A retrained network for somebody else's program: load it, call it, export it."""
+"""A retrained network for use in other programs: load it, call it, export it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Model(NamedTuple):
 
     apply(variables, x) -> outputs [B, ...] of x [B, *shape] in the units of the data set.
       A network that carries state takes (x, state) and returns (outputs, state). Raises ValueError for images of
-      another type or shape than those it was trained on, and warns of others that do not look to be in their units.
+      another type or shape than those it was trained on, and warns of images that seem to be in other units.
     """
 
     apply: Callable[[PyTree, Any], Any]
@@ -35,14 +35,14 @@ class Model(NamedTuple):
     names: tuple[str, ...]  # of the outputs: classes, channels, words
     arch: dict[str, Any]  # JSON form
     task: str
-    carry: Callable[[int], PyTree]  # the state to begin with, of a batch size; () for most
+    carry: Callable[[int], PyTree]  # batch size -> the initial state; () for most
     channels: str = "last"  # where the arrays of the training had them; `predict` reads such
     range: tuple[float, float] | None = None  # smallest and largest value of the images trained on; None = not known
 
 
 def save(path: Path, variables: PyTree, description: dict[str, Any]) -> None:
-    """Writes weights and what rebuilds the network into `path/model`, from where `load` takes them."""
-    (path / "model" / "model.json").unlink(missing_ok=True)  # killed here, there is no model rather than a mixed one
+    """Writes the weights and the network's description into `path/model`, where `load` reads them."""
+    (path / "model" / "model.json").unlink(missing_ok=True)  # a kill here leaves no model rather than a mixed one
     checkpoint.save(path / "model", "weights", variables)
     checkpoint.write_json(path / "model" / "model.json", description)
 
@@ -61,7 +61,7 @@ def adopt(
     task: str = "classification",
     bn_eps: float = 1e-5,
 ) -> None:
-    """Puts weights that were trained elsewhere into `path`, where `load`, `export` and `predict` take them.
+    """Puts weights that were trained elsewhere into `path`, where `load`, `export` and `predict` find them.
 
     Args:
       path: a folder, made if need be.
@@ -161,7 +161,7 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
 def _required(x: Any, dtype: str, shape: tuple[int, ...], seen: tuple[float, float] | None) -> Any:
     """x, where it has the form of the samples that a network was trained on; tokens may be of any integer type.
 
-    Raises ValueError where it has not; warns where images do not look to be in the same units.
+    Raises ValueError where it has not; warns where images seem to be in other units.
     """
     x = x if hasattr(x, "dtype") else np.asarray(x)
     tokens = np.dtype(dtype).kind in "iu" and len(shape) < 3
@@ -180,7 +180,7 @@ def _sized(two: jax.Array, three: jax.Array, size: Any) -> jax.ShapeDtypeStruct:
 
 
 def _meaning(model: Model) -> dict[str, Any]:
-    """What the numbers that an exported network takes and gives stand for, as JSON."""
+    """The meaning of an exported network's inputs and outputs, as JSON."""
     whole = {"uint8": "pixels 0..255", "uint16": "pixels 0..65535"}.get(model.dtype, "numbers")
     units = f"{whole} as they are in the training data, not scaled; [B, H, W, C]" if len(model.shape) == 3 else "tokens"
     return {"names": list(model.names), "units": units, "trained_on": list(model.range) if model.range else None}
@@ -195,7 +195,7 @@ def export(path: str | Path) -> list[Path]:
     Returns:
       `export/weights.npz` (arrays named by their path, "params/layer0/kernel"), `export/arch.json`,
       `export/model.jax`, a `jax.export` artifact for CPUs, GPUs and TPUs: deserialise it and call it on x [B, ...], any
-      B (a network that carries state: on (x, state)); and `export/model.json`: what that takes and gives, and which
+      B (a network that carries state: on (x, state)); and `export/model.json`: its inputs and outputs, and which
       versions of JAX read it (`ops.portable.facts`).
     """
     from nasjax.ops import portable

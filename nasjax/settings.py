@@ -113,7 +113,7 @@ def as_json(config: Any) -> Any:
     """A settings dataclass as plain JSON values."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         named = {field.name: as_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
-        kind = getattr(config, "name", None)  # a Space carries its name outside its fields
+        kind = getattr(config, "name", None)  # a Space has its name outside its fields
         return {"name": kind, **named} if isinstance(kind, str) and "name" not in named else named
     if isinstance(config, (tuple, list)):
         return [as_json(value) for value in config]
@@ -143,7 +143,7 @@ def resumable(config: Any, where: str = "") -> list[str]:
 def from_json(config: Any, tree: Any, where: str = "config") -> Any:
     """The inverse of `as_json`: fills the fields of `config` (a default of the right types) from `tree`.
 
-    Raises ValueError for a field that `config` does not have, or a space whose sites are others.
+    Raises ValueError for a field that `config` does not have, or a space with other sites.
     """
     if hasattr(config, "sites") and not dataclasses.is_dataclass(config) and isinstance(tree, dict):
         if tree == {"name": config.name}:  # of an older version

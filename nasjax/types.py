@@ -43,13 +43,13 @@ class Status(enum.IntEnum):
 class Proposal(NamedTuple):
     """N architectures to evaluate."""
 
-    id: jax.Array  # i32[N], trial numbers; -1 = nothing to ask now
+    id: jax.Array  # i32[N], trial numbers; -1 = nothing to propose now
     arch: jax.Array  # i32[N, S]; inactive sites hold -1
     parent: jax.Array  # i32[N], trial whose weights may be inherited; -1 = none
 
 
 class Evaluation(NamedTuple):
-    """What became of N proposals, in the order of the proposals."""
+    """The results of N proposals, in their order."""
 
     fitness: Array  # f32[N] or f32[N, K]; each larger is better; NaN anywhere = failed
     cost: Array  # f32[N], seconds
@@ -92,13 +92,13 @@ def carries_state(carry: Callable[[int], PyTree]) -> bool:
 
 
 class Network(NamedTuple):
-    """A space's way of computing. `variables` = {"params": ...}, and other collections such as "batch_stats".
+    """How the choices of a space compute. `variables` = {"params": ...}, and other collections such as "batch_stats".
 
     init(key, choice, x) -> variables
     apply(variables, choice, x, *, key=None, train=False, drop_rate=0., bn_momentum=0.9) -> (outputs, variables)
     parts: the same part by part; empty where there is only the whole
-    carry(batch_size) -> the state that a recurrent network hands from one step to the next, () for none. Where there is
-      one, x is (inputs, state) and outputs is (outputs, state): its shape is the network's affair.
+    carry(batch_size) -> the state that a recurrent network hands from one step to the next, () for none. With a state,
+      x is (inputs, state) and outputs is (outputs, state), in a form that the network defines.
     """
 
     init: Callable[..., PyTree]
@@ -136,7 +136,7 @@ class Learner(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """Learners that follow each other with other shapes. `facts` is JSON, so that a checkpoint can rebuild a stage.
+    """A sequence of learners with different shapes. `facts` is JSON, so that a checkpoint can rebuild a stage.
 
     facts(i, previous_facts, previous_state) -> facts of stage i | None after the last; both None for i = 0
     learner(i, facts) -> Learner
@@ -153,7 +153,7 @@ class Evaluator(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """What a person is shown of a result. A search maximises fitness = sign * metric."""
+    """The result as shown to people. A search maximises fitness = sign * metric."""
 
     name: str  # "accuracy", "iou", "perplexity"
     unit: Literal["fraction", "plain"] = "fraction"  # a fraction is shown in percent
@@ -171,7 +171,7 @@ class Metric(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What a network reads and writes, known before any data are read."""
+    """The inputs and outputs of a network, known before any data are read."""
 
     inputs: Any  # jax.ShapeDtypeStruct of one sample as the network receives it (no batch axis), or a pytree of them
     outputs: int  # classes, channels of a mask, or words of the vocabulary
@@ -242,7 +242,7 @@ class Masked(NamedTuple):
 
 
 class MaskedCost(NamedTuple):
-    """What one child of a masked network takes in training."""
+    """The cost of training one child of a masked network."""
 
     macs: int  # multiply-adds of the forward pass, per sample
     bytes: int
@@ -285,7 +285,7 @@ class Builder(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Who is told how a run goes. Nothing here changes its result."""
+    """Receivers of a run's progress. Nothing here changes its result."""
 
     say: Callable[[str], None] = lambda line: None  # progress, a line at a time
     record: Callable[[dict[str, Any]], None] = lambda row: None  # every line of trials.jsonl and metrics.jsonl
@@ -293,14 +293,14 @@ class Watch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a search came to."""
+    """The result of a search."""
 
     best: dict[str, Any] | None  # the row of trials.jsonl with the largest fitness
     metric: Metric
     trials: int
     failed: int
     wall_s: float
-    lines: tuple[str, ...] = ()  # what to tell the user
+    lines: tuple[str, ...] = ()  # lines for the user
 
 
 class Failure(NamedTuple):
@@ -308,7 +308,7 @@ class Failure(NamedTuple):
 
     status: Status
     error: str  # one line
-    blameless: bool = False  # the task had no part in it: its worker never began it, or its machine was preempted
+    blameless: bool = False  # the task was not the cause: its worker never began it, or its machine was preempted
     seconds: float = 0.0  # that it took
 
 
@@ -320,7 +320,7 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def afterwards(clean: Callable[[], object]) -> Iterator[None]:
-    """Runs `clean` at the end of the block. Where the block raises, that is what is told, whatever `clean` meets."""
+    """Runs `clean` at the end of the block. If the block raises, its exception is raised, even if `clean` fails too."""
     try:
         yield
     except BaseException as error:
@@ -333,7 +333,7 @@ def afterwards(clean: Callable[[], object]) -> Iterator[None]:
 
 
 class Runtime(NamedTuple):
-    """Where tasks run, at most `workers` at a time; what a task is and does was settled when the runtime was made.
+    """Where tasks run, at most `workers` at a time; the runtime was made with the function that tasks run.
 
     submit(task, timeout_s=None) -> ticket, a number     for a worker that is free
     wait(seconds=None) -> [(ticket, result | Failure)], at least one unless none runs or the seconds pass before; a late
@@ -356,9 +356,9 @@ class Experiment(NamedTuple):
     """A method on its data. Its functions load data and build evaluators when they are called, not before.
 
     facts() -> for config.json: data, metric, strategy, estimates. Raises ValueError or FileNotFoundError.
-    run(path, watch, runtime) -> Outcome      runs or goes on in an opened workdir; with a runtime the candidates are
+    run(path, watch, runtime) -> Outcome      runs or resumes in an opened workdir; with a runtime the candidates are
       evaluated there, by the `evaluator` of its workers, else in this process
-    evaluator() -> what judges candidates, where the method has any that do not depend on its other phases
+    evaluator() -> the Evaluator of candidates, where the method has any that do not depend on its other phases
     describe() -> (Arch -> what a worker finds of its network before training), where there are networks
     refuse(of that) -> why not to train it, or None
     before_retrain(path, watch)      what the method does with a finished search before its best is retrained
@@ -408,7 +408,7 @@ def crossover(space: Space) -> Callable[[Key, jax.Array, jax.Array], jax.Array] 
 
 
 def canonical(space: Space, arch: jax.Array) -> jax.Array:
-    """The Arch that stands for all that are equal to it; traceable."""
+    """The canonical Arch of all that are equal to it; traceable."""
     return space.canonical(arch) if hasattr(space, "canonical") else arch
 
 

@@ -48,7 +48,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, caps
             file.write_bytes(b"")
     name, tree = checkpoint.latest(tmp_path, {"x": jnp.float32(0)})
     assert (name, float(tree["x"])) == ("00000001", 1.0)
-    assert "going on from 00000001" in capsys.readouterr().err
+    assert "resuming from 00000001" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_one_clear_line(tmp_path):
@@ -78,7 +78,7 @@ def test_lines_survive_a_torn_end(tmp_path):
     checkpoint.truncate_lines(file, 2)
     checkpoint.append_lines(file, [{"id": 9}])
     assert [row["id"] for row in checkpoint.read_lines(file)] == [0, 1, 9]
-    with pytest.raises(ValueError, match="3 lines, the checkpoint knows 4"):
+    with pytest.raises(ValueError, match="3 lines, the checkpoint counts 4"):
         checkpoint.truncate_lines(file, 4)
     with pytest.raises(ValueError, match="not JSON compliant"):
         checkpoint.append_lines(file, [{"fitness": float("nan")}])

@@ -202,11 +202,11 @@ BAD = [
     ),
     (
         lambda f: save(f / "masks/3.png", np.arange(128, dtype=np.uint8).reshape(8, 16)),
-        r"3\.png holds 1, .*3\.png holds 2: the masks are no masks of two values, they hold 0, 1, 2, 3, 4, \.\.\.;",
+        r"3\.png holds 1, .*3\.png holds 2: the masks have more than two values, they hold 0, 1, 2, 3, 4, \.\.\.;",
     ),
     (
         lambda f: save(f / "masks/3.png", np.eye(8, 16, dtype=np.uint8)),  # one value a file, and two in the set
-        r"3\.png holds 1, .*\.png holds 255: the masks are no masks of two values, they hold 0, 1, 255;",
+        r"3\.png holds 1, .*\.png holds 255: the masks have more than two values, they hold 0, 1, 255;",
     ),
     (lambda f: fill(f, 0), "all masks of .*masks are background, every pixel is 0; write 0 for background and 255"),
     (lambda f: fill(f, 255), "all masks of .*masks are foreground, every pixel is 255; write 0"),

@@ -55,9 +55,9 @@ def test_blocks_pools_strides_and_types():
         "image", "3×3 /2×1", "3 × 24 filters", "2×2 max-pool", "max pool 3×3", None, "local contrast norm", None,
         "average, classifier",
     ]  # fmt: skip
-    assert "3 blocks of 3 layers" in caption and "What passes a max-pool is pooled" in caption
+    assert "3 blocks of 3 layers" in caption and "An arc past a max-pool is pooled, too" in caption
     _, caption = drawn({"space": "conv_chain", "layers": layers}, pool_after=[0], pool_skips=False)
-    assert "What passes" not in caption
+    assert "past a max-pool" not in caption
 
 
 def test_tabular_cell_labels_its_edges_in_the_benchmark_s_order():

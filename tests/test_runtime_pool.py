@@ -212,7 +212,7 @@ def test_workers_without_room_are_told_of():
     engine, said = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}]), []
     assert placed(engine, 3, RayConfig(num_cpus=1), False, said.append) == (1, 0)
     assert said[-1] == "2 of the workers fit now; the others wait for machines"
-    with pytest.raises(ValueError, match="of 3 workers with 1 CPU this machine has room for 2; use fewer workers"):
+    with pytest.raises(ValueError, match="this machine has room for 2 of 3 workers with 1 CPU; use fewer workers"):
         placed(engine, 3, RayConfig(num_cpus=1), True, said.append)
 
 

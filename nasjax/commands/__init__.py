@@ -1,4 +1,4 @@
-"""What the command can do, as functions: the same door for notebooks and other programs. Nothing is printed here."""
+"""What the command line does, as functions for notebooks and other programs. They print nothing."""
 
 from nasjax.commands.configuration import config_of, configure, default_workdir, published, with_table
 from nasjax.commands.inspection import inspect

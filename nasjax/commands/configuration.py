@@ -14,8 +14,8 @@ from nasjax.runtime import jax_settings
 from nasjax.settings import as_json, from_json
 from nasjax.store import plugin, workdir
 
-FORMAT = 5  # of config.json; raised where the same settings come to other numbers, so that no search mixes the two
-# Formats of workdirs whose results can be read: a perplexity of 3 was that of the batch's streams, and until 4 a
+FORMAT = 5  # of config.json; raised when the same settings give other numbers, so that no search mixes the two
+# Formats of workdirs whose results can be read: 3 took perplexity over the batch's streams; up to 4 the settings of a
 # network's form had other names.
 READ = (3, 4, FORMAT)
 
@@ -73,7 +73,7 @@ def config_of(path: Path, *, changed_plugin: bool = False) -> Any:
 
 
 def without_sites(space: dict[str, Any]) -> dict[str, Any]:
-    """A space's settings without the sites that stand for a user's own one: another plugin may have others."""
+    """A space's settings without the sites of a user's own space, which differ between plugins."""
     return {"name": space["name"]} if "sites" in space and "order" in space else space
 
 

@@ -1,4 +1,4 @@
-"""An architecture: how a text names it, what it is built to, and its counts."""
+"""An architecture: read from text, built, and counted."""
 
 from __future__ import annotations
 

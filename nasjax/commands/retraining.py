@@ -1,4 +1,4 @@
-"""Training what was found from scratch, testing it once, and telling what came of it."""
+"""Trains the architecture that was found from scratch, tests it once, and reports the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nasjax.types import Built, Metric, Watch
 
 
 class Retrained(NamedTuple):
-    """What retraining came to."""
+    """The result of retraining."""
 
     metric: Metric
     test: float  # the metric on the test part
@@ -29,7 +29,7 @@ class Retrained(NamedTuple):
     params: int
     arch: dict[str, Any]
     result: dict[str, Any]  # result.json
-    lines: tuple[str, ...]  # what to tell the user
+    lines: tuple[str, ...]  # lines for the user
 
 
 def retrain(
@@ -71,7 +71,7 @@ def retrain(
     before = method.make(problem).before_retrain if config.retrain.sample else None
     if config.retrain.sample and before is None:
         raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
-    if (path / "config.json").exists():  # the search's record stays, but for the plugin
+    if (path / "config.json").exists():  # the search's record stays, except for the plugin
         record = workdir.read(path)
         record["config"] = {**record["config"], "plugin": config.plugin}
         if catalog.is_own("space", config.space.name):  # as it is registered now
@@ -174,7 +174,7 @@ def _save(
 
 
 def _show(path: Path, folder: Path) -> None:
-    """Lets the report show what the tested network makes of some samples, where the task has pictures of them."""
+    """Saves the tested network's predictions of some samples for the report, where the task can draw them."""
     from nasjax.drive.retrain import PICTURES
 
     if (folder / PICTURES).exists():
@@ -191,7 +191,7 @@ def _restore(path: Path, folder: Path, result: dict[str, Any]) -> dict[str, Any]
 
 
 def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> Iterator[str]:
-    """What to say of a retrained network, beside the published figure where there is one."""
+    """The closing lines about a retrained network, with the published figure where there is one."""
     value = metric.text(metric.sign * result[f"test_{metric.name}"])
     yield (
         f"Test {metric.name} {value} on {result['test_samples']} samples of {result['dataset']['name']}, "

@@ -68,7 +68,7 @@ def search(
 def _workers(
     config: Any, path: Path, experiment: Experiment, say: Callable[[str], None]
 ) -> Iterator[tuple[Runtime | None, dict[str, Any]]]:
-    """The runtime of config.workers, and the facts of the first one; without any, those of this process."""
+    """The runtime for config.workers, and its first worker's facts; without workers, this process and its facts."""
     import jax
 
     if jax.distributed.is_initialized() and "workers" in names_of(config):
@@ -102,7 +102,7 @@ def _workers(
 
 
 def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[dict[str, Any], Callable[[Any], Any]]:
-    """What a worker process is: the experiment of a config.json's settings, its facts, and its function of a task.
+    """Builds an experiment from config.json's settings in a worker process; returns its facts and task -> result.
 
     Args:
       tree: the settings.
@@ -133,7 +133,7 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
 
 
 def watch_of(progress: bool, on_record: Record | None) -> Watch:
-    """Who is told of a run: the standard error, and the user's function."""
+    """Where progress and records go: to standard error, and to the user's function."""
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

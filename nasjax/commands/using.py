@@ -25,7 +25,7 @@ def predict(
       path: the workdir.
       source: what to read; the task says which files it takes.
       out: where the predictions go; None = `path`/predict.
-      same_units: arrays are in the units of the training data, although their range tells another tale.
+      same_units: arrays are in the units of the training data, even if their range suggests otherwise.
 
     Returns:
       The files written. Raises ValueError where there is no trained network, or nothing that can be read.

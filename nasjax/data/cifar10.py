@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009), from a folder in the original python format or through TensorFlow Datasets.
 
-Both give the images in their original order, so that a split by seed is the same split whichever way they came.
+Both give the images in their original order, so that a seed gives the same split with either.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def cifar10(data_dir: str = "") -> Source:
 
     Raises (when read):
       FileNotFoundError: no data there; the message says how to prepare it.
-      ValueError: a file is not what it should be.
+      ValueError: a file has not the expected content.
     """
     root = Path(data_dir).expanduser()
     folders = [d for d in (root, root / FOLDER) if data_dir and (d / _TRAIN[0]).exists()]
@@ -63,7 +63,7 @@ def _folder(folder: Path, files: tuple[str, ...]) -> Split:
 
 
 def _uint8_dtype(name: str | bytes, *_: Any) -> np.dtype:
-    """Stands in for numpy.dtype: pixels are all that a batch holds. (NumPy 2.4 warns about the old call, too.)"""
+    """Replaces numpy.dtype, as a batch holds nothing but pixels. (NumPy 2.4 warns about the old call, too.)"""
     if name not in ("u1", b"u1"):
         raise pickle.UnpicklingError(f"refused an array of type {name!r}")
     return np.dtype(np.uint8, copy=True)
@@ -74,7 +74,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.empty(0).__reduce__()[0]  # the same function, wherever this NumPy keeps it
+            return np.empty(0).__reduce__()[0]  # the same function, in whichever module this NumPy has it
         if module == "numpy" and name in ("ndarray", "dtype"):
             return np.ndarray if name == "ndarray" else _uint8_dtype
         raise pickle.UnpicklingError(f"refused to load {module}.{name}")
@@ -86,7 +86,7 @@ def _tfds(split: str, data_dir: str) -> Split:
     try:
         source = tfds.data_source("cifar10", split=split, data_dir=data_dir or None, download=False)
         examples = sorted((source[i] for i in range(len(source))), key=lambda example: example["id"])
-    except Exception as error:  # TFDS has no one error for "not prepared", nor for "prepared in another file format"
+    except Exception as error:  # TFDS has no single error for "not prepared", nor for "prepared in another file format"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise FileNotFoundError(f"TFDS cannot read cifar10 ({reason}); {_PREPARE}") from error
     # Sorted by id ("train_00042"), the original order: TFDS shuffles when it prepares.

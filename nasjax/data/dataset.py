@@ -22,19 +22,19 @@ class DataConfig:
 
     Attributes:
       name: of the catalog, e.g. "digits" (embedded, 8x8) or "cifar10"; or the path of an .npz with x and y.
-      data_dir: where the data lie (cifar10: the original python format, or a TFDS folder; "" = the TFDS default;
+      data_dir: folder of the data (cifar10: the original python format, or a TFDS folder; "" = the TFDS default;
         nuclei_folder: a folder with images/ and masks/), and what a relative .npz path is relative to.
       valid_size: validation samples; None = 300 of digits, 5,000 of cifar10 (as published), a fifth of images with
         masks, else a tenth or a sixth.
-      train_limit, valid_limit: use at most so many samples of the part; None = all.
+      train_limit, valid_limit: use at most this many samples of the part; None = all.
       resize: area-averaged to resize x resize; None = as they are (a folder of images and masks: 96).
       channels: of a user's arrays [N, ...]: "last", [N, H, W, C]; "first", [N, C, H, W]; "ask" takes them for "last"
         and refuses what looks like "first".
-      same_units: a user's x_valid and x_test are in the units of x, although their range tells another tale.
-      split_seed: draws the split. It draws the test part, too, where the source has none of its own.
-      window, level: of texts: tokens of a sample, over which a gradient reaches back; and what a token is, see
+      same_units: a user's x_valid and x_test are in the units of x, even if their range suggests otherwise.
+      split_seed: draws the split. It also draws the test part, where the source has none of its own.
+      window, level: of texts: tokens of a sample, over which gradients are propagated; and what a token is, see
         `text.tokens_of`.
-      min_count, max_words: of texts: words that the training text has less often become <unk> (None = 2 of pydoc, 1 =
+      min_count, max_words: of texts: words that are rarer in the training text become <unk> (None = 2 of pydoc, 1 =
         all words are kept elsewhere); and the most frequent words to keep, None = all.
       seed_protocol: validate and test on the same samples, both parts together, so that a search sees its test part.
         The blog article that first evolved segmentation graphs did; figures found so are too good.
@@ -78,7 +78,7 @@ class Dataset(NamedTuple):
     mean: np.ndarray  # f32[C] over the images train.x, as fractions where x is uint8 or uint16; f32[0] of others
     std: np.ndarray  # f32[C], 1 where a channel is constant
     sha256: str  # of the arrays as loaded
-    channels: str = "last"  # where the user's own arrays have them; here they always stand last
+    channels: str = "last"  # where the user's own arrays have them; here they are always last
 
 
 def load(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | None = None) -> Dataset:
@@ -105,7 +105,7 @@ def load(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | 
     elif source.valid is not None:
         own = source.valid()
         _require_alike(config, pool, own, "x_valid")
-        mine = np.arange(len(pool.y)) if source.test else rest  # without the samples that test
+        mine = np.arange(len(pool.y)) if source.test else rest  # without the samples for testing
         train = _take(config, pool, mine[: config.train_limit])
         valid = _take(config, own, np.arange(len(own.y))[: config.valid_limit])
     else:
@@ -135,7 +135,7 @@ def load(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | 
 
 
 def joined(data: Dataset) -> Dataset:
-    """The same with a training part that has the validation part, too, as the networks of papers are trained."""
+    """The same with the validation part added to the training part, as papers train their networks."""
     x, y = (np.concatenate(both) for both in zip(data.train, data.valid, strict=True))
     mean, std = _moments(x) if x.ndim == 4 else (data.mean, data.std)
     return data._replace(train=Split(x, y), mean=mean, std=std)
@@ -198,12 +198,12 @@ def _require_test(config: DataConfig, pool: Split, size: int) -> None:
 
 
 def _require_alike(config: DataConfig, pool: Split, part: Split, name: str) -> None:
-    """Raises ValueError for a part, or its values, of another meaning than what is trained on."""
+    """Raises ValueError for a part whose form or values differ in meaning from the training part's."""
     x, y = pool.x, part.x
     shape: tuple[int, ...] = x.shape[1:]
     if config.resize and x.ndim == y.ndim == 4 and shape[0] * y.shape[2] == shape[1] * y.shape[1]:
         shape = (*y.shape[1:3], shape[2])  # `resize` was asked for, and brings both to one size
-    dtype = y.dtype if x.ndim < 4 and x.dtype.kind in "iu" and y.dtype.kind in "iu" else x.dtype  # tokens are tokens
+    dtype = y.dtype if x.ndim < 4 and x.dtype.kind in "iu" and y.dtype.kind in "iu" else x.dtype  # tokens have no units
     if reason := other_form(y, dtype, shape):
         raise ValueError(f"{config.name}: {name} {reason} as x; save both in one form and the same units")
     images = x.ndim == 4 and not config.same_units
@@ -221,7 +221,7 @@ def _tell(source: Source, told: Callable[[str], None] | None, before: int = 0) -
 
 
 def _tell_of_masks(name: str, part: Split, told: Callable[[str], None] | None) -> None:
-    """Says so where a part's masks leave nothing to find: whoever predicts the same everywhere is then right."""
+    """Warns where a part's masks are constant: a constant prediction would then be right."""
     if told is not None and part.y.ndim == 4 and part.y.min() == part.y.max():
         told(f"{name} part: all its masks are {'foreground' if part.y.any() else 'background'}")
 
@@ -263,7 +263,7 @@ def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
     """
     rows, columns = _overlap(x.shape[1], height), _overlap(x.shape[2], width)
     out = np.empty((len(x), height, width, x.shape[3]), x.dtype)
-    for start in range(0, len(x), 1000):  # in pieces, for the float copies' sake
+    for start in range(0, len(x), 1000):  # in pieces, to keep the float copies small
         y = np.einsum("ph,nhwc,qw->npqc", rows, x[start : start + 1000].astype(np.float64), columns, optimize=True)
         y /= x.shape[1] * x.shape[2]
         out[start : start + 1000] = np.rint(y) if x.dtype.kind == "u" else y
@@ -278,7 +278,7 @@ def nearest(y: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _overlap(old: int, new: int) -> np.ndarray:
-    """f64[new, old]: how much each new pixel has of each old one, in whole 1/new of it; rows sum to `old`."""
+    """f64[new, old]: the share of each old pixel in each new one, in whole units of 1/new; rows sum to `old`."""
     edges, pixels = np.arange(new + 1) * old, np.arange(old + 1) * new
     share = np.minimum(edges[1:, None], pixels[1:]) - np.maximum(edges[:-1, None], pixels[:-1])
     return share.clip(0).astype(np.float64)

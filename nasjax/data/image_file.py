@@ -1,8 +1,8 @@
-"""Reading one image or mask file: what it says of its pixels is honoured, or the file is refused.
+"""Reads one image or mask file: what it says of its pixels is honoured, or the file is refused.
 
 Honoured: EXIF orientation (the picture as a viewer shows it), palettes, bilevel and other files of less than 8 bits.
-Refused, since their values have no one meaning as 8 bits gray or RGB: more than 8 bits a channel, signed or floating
-values, transparent pixels, colours for print, channels without a name, and several pictures in a file.
+Refused, since their values cannot be read unambiguously as 8 bits gray or RGB: more than 8 bits a channel, signed or
+floating values, transparent pixels, colours for print, channels without a name, and several pictures in a file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-# Images too, which are not read: better named than left out of a folder without a word.
+# Image formats that are not read: an error names them, so that no file of a folder is silently left out.
 _FOREIGN = (
     ".apng", ".avif", ".dcm", ".dib", ".dng", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".pbm", ".pcx",
     ".pgm", ".pnm", ".ppm", ".tga",
@@ -39,7 +39,7 @@ def image_files(folder: Path) -> list[Path]:
 def read_image(path: Path, channels: int) -> np.ndarray:
     """An image file, upright, as uint8[H, W, channels], gray (1) or RGB (3).
 
-    Raises ValueError for what cannot be read so; see the top of this file.
+    Raises ValueError for what is refused; see the top of this file.
     """
     if channels not in (1, 3):
         raise ValueError(f"{path}: this model reads {channels} channels; give an .npz with x, an image has 1 or 3")
@@ -51,8 +51,8 @@ def read_image(path: Path, channels: int) -> np.ndarray:
 def read_mask(path: Path) -> np.ndarray:
     """A mask file, upright, as gray levels uint8[H, W, 1]; `foreground` makes 0 and 1 of those of a whole set.
 
-    Raises ValueError for what cannot be read so, for colours, and for a palette whose numbers and colours disagree on
-    what the background is or on which pixels are alike.
+    Raises ValueError for what is refused (see the top of this file), for colours, and for a palette whose numbers and
+    colours disagree on the background, or on which pixels are equal.
     """
     picture = _picture(path, "write the mask as gray, 0 and 255, and leave the alpha channel out")
     pixels = np.asarray(picture.convert("RGB"))
@@ -81,7 +81,7 @@ def foreground(levels: Mapping[int, Path], where: Path) -> int:
     if len(several := [level for level in found if level]) > 1:
         one, other = (f"{levels[level]} holds {level}" for level in several[:2])
         shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
-        raise ValueError(f"{one}, {other}: the masks are no masks of two values, they hold {shown}; {instead}")
+        raise ValueError(f"{one}, {other}: the masks have more than two values, they hold {shown}; {instead}")
     if len(found) < 2:
         what = "foreground" if several else "background"
         raise ValueError(f"all masks of {where} are {what}, every pixel is {found[0]}; {instead}")
@@ -106,14 +106,14 @@ def _picture(path: Path, instead_of_alpha: str) -> Any:
             if picture.has_transparency_data and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
                 raise ValueError(f"it has transparent pixels; {instead_of_alpha}")
             return picture
-    except Exception as error:  # Pillow has no one error for a damaged file
+    except Exception as error:  # Pillow has no single error for a damaged file
         raise ValueError(f"{path} cannot be read as an image: {' '.join(str(error).split())}") from error
 
 
 def _refusal(image: Any, head: bytes) -> str:
     """What is wrong with an opened image, "" where nothing is; `head` are the file's first 25 bytes.
 
-    Pillow cuts 16 bits a channel down to 8, drops channels and takes signed values for unsigned without a word.
+    Pillow cuts 16 bits a channel down to 8, drops channels and takes signed values for unsigned silently.
     """
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format != "MPO":

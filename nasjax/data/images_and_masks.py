@@ -27,9 +27,9 @@ def images_and_masks(folder: str, class_name: str, size: int = SIZE) -> Source:
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: a pair is not complete or occurs twice, there are fewer than five. When read: a mask that has not the
-        size of its image, masks that together hold other values than 0 and one more or nothing but background or
-        foreground, and whatever `image_file` refuses.
+      ValueError: a pair is not complete or occurs twice, there are fewer than five. When read: a mask of another size
+        than its image, masks that together hold more than 0 and one other value or only background or only foreground,
+        and whatever `image_file` refuses.
     """
     root = Path(folder).expanduser()
     images, masks = (_by_name(root, part, folder) for part in ("images", "masks"))

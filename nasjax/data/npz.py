@@ -84,7 +84,7 @@ def _array(path: Path, key: str) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[key]
-    except Exception as error:  # object arrays, a truncated member, a name that is no array
+    except Exception as error:  # object arrays, a truncated member, a member that is no array
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"{path}: cannot read {key} as a plain array ({reason})") from error
 
@@ -133,7 +133,7 @@ def _looks_first(one: int, two: int, three: int) -> bool:
 
 
 def _instead(x: np.ndarray) -> str:
-    """What to write in place of an array of this type; never what would change its values."""
+    """What to write in place of an array of this type, without changing its values."""
     if x.dtype.kind == "b":
         return "; use .astype('float32')"
     if x.dtype.kind not in "iu":

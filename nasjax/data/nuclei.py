@@ -1,8 +1,8 @@
 """Generated pictures that look like cell nuclei under a microscope: nothing is downloaded, and nothing is real.
 
 Three of four are bright nuclei on a dark ground, as in fluorescence; the others are purple on a pale ground, as in
-stained tissue. Nuclei are ellipses that may overlap, with a lit side, blur and noise; light that falls off to one side
-and specks too small for a nucleus are there to mislead.
+stained tissue. Nuclei are ellipses that may overlap, with a lit side, blur and noise; uneven light and specks too small
+for a nucleus make the task harder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a data set is before it is read: its parts, its task, and the form of its samples.
+"""A data set before it is read: its parts, its task, and the form of its samples.
 
 A source says what it holds and reads it only when asked, part by part, so that a search never opens the test part.
 """
@@ -22,23 +22,23 @@ class Source(NamedTuple):
     """A data set that has not been read yet."""
 
     class_names: tuple[str, ...]  # of the outputs: classes, channels of the mask, words
-    pool: Callable[[], Split]  # everything there is to train on, and to validate on where `valid` is None
-    test: Callable[[], Split] | None  # None: no test part of its own, `test_size` samples of the pool serve
+    pool: Callable[[], Split]  # all samples to train on, and to validate on where `valid` is None
+    test: Callable[[], Split] | None  # None: no test part of its own; `test_size` samples of the pool are used
     test_size: int  # samples, 0 where `test` is given
     valid_size: int  # default number of validation samples, 0 where `valid` is given
     valid: Callable[[], Split] | None = None  # a validation part of its own
-    notes: Sequence[str] = ()  # what a user should know of the parts that were read so far
+    notes: Sequence[str] = ()  # what a user should know of the parts read so far
 
 
 class DataSource(NamedTuple):
     """A data set by name, as the catalog lists it."""
 
     open: Callable[[Any], Source]  # of a DataConfig. Raises ValueError or FileNotFoundError with what to do
-    task: str  # what it is for
-    shape: tuple[int, ...] | None = None  # of one sample, known without reading; None = only the data tell
+    task: str  # its task
+    shape: tuple[int, ...] | None = None  # of one sample, known without reading; None = unknown until read
     outputs: int | None = None  # likewise
     size: int | None = None  # samples to train and validate on, likewise
     photographs: bool = False  # crops of 5/4 and mirror images are the same picture; false for digits
     directionless: bool = False  # quarter turns, mirror images and other colours are the same picture, as in microscopy
-    folder: bool = False  # --data_dir says where it lies
+    folder: bool = False  # --data_dir names its folder
     arrays: bool = False  # a user's own: data.channels and data.same_units say what they mean

@@ -1,4 +1,4 @@
-"""What targets must be where a task gives their numbers a meaning: masks are 0 and 1, tokens number the words."""
+"""Checks targets where the task defines their numbers: masks are 0 and 1, tokens are numbers of words."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ class TextConfig:
       data_dir: the folder; not used for pydoc.
       level: "word": what white space separates, and every line, a blank one too, ends in <eos>. "char": characters,
         all of them, and a newline where a line ends.
-      window: T, tokens of a window, over which a gradient reaches back.
-      min_count: words that the training text has less often become <unk>; 1 keeps all. None = 2 for pydoc, else 1.
+      window: T, tokens of a window, over which gradients are propagated.
+      min_count: words that are rarer in the training text become <unk>; 1 keeps all. None = 2 for pydoc, else 1.
       max_words: the most frequent words to keep, <eos> and <unk> included; None = all.
       train_limit, valid_limit: tokens to use of a part, from its beginning; None = all.
     """
@@ -175,7 +175,7 @@ def load_test_text(config: TextConfig, vocabulary: Vocabulary) -> tuple[Windows,
 
 
 def windows(tokens: np.ndarray, window: int, what: str = "the text") -> Windows:
-    """Cuts tokens i32[n] into (n - 1) // window consecutive windows; what is left at the end is not used."""
+    """Cuts tokens i32[n] into (n - 1) // window consecutive windows; the rest at the end is not used."""
     count = (len(tokens) - 1) // window
     if count < 1:
         raise ValueError(f"{what} has {len(tokens)} tokens; a window of {window} and its targets need {window + 1}")
@@ -194,7 +194,7 @@ def tokens_of(text: str, level: str, *, whole: bool = True) -> list[str]:
     Lines end at \\n and at \\r\\n and nowhere else. White space of any other kind separates words and is a character
     like others. `whole` ends the last line, too, where the text does not.
 
-    Raises ValueError for a carriage return alone, of which nobody knows whether it ends a line, for a byte order mark
+    Raises ValueError for a lone carriage return, which may or may not end a line, for a byte order mark
     at a line's beginning, and for a word <eos>.
     """
     lines = text.replace("\r\n", _NEWLINE).split(_NEWLINE)

@@ -1,4 +1,4 @@
-"""What a user's arrays mean: the form of their samples, the units of their values, and names."""
+"""The meaning of a user's arrays: the form of their samples, the units of their values, and names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-MANY = 16  # samples that tell the range of a whole set; fewer may be dark, or blank
+MANY = 16  # samples enough to show the range of a whole set; fewer may all be dark, or blank
 _OWN = 8.0  # a set has at least this part of the range of another in the same units
 _ONE = 64.0  # a few samples, likewise
 
@@ -18,7 +18,7 @@ def range_of(x: np.ndarray) -> tuple[float, float]:
 
 
 def other_form(x: Any, dtype: np.dtype | str, shape: tuple[int, ...]) -> str:
-    """Why samples are of another form than those of this type and shape [...], "" where they are not.
+    """How the form of samples differs from this type and shape [...]; "" where it does not.
 
     Floats of any precision mean the same. Integers are pixels of their own type: uint8 255 is not uint16 255.
     """
@@ -35,16 +35,16 @@ def _floating(dtype: np.dtype) -> bool:
 
 
 def other_units(x: np.ndarray, low: float, high: float) -> str:
-    """Why values do not look to be in the units of some that were `low`..`high`, "" where they may be.
+    """Why values seem to be in other units than values from `low` to `high`; "" where they may be in the same.
 
-    Nothing but the range is looked at. It tells 0..1 from 0..255 or -1..1, and 12 bits from 16, when there are `MANY`
-    samples; it does not tell apart what has nearly the same range.
+    Only the range is compared. With `MANY` samples it distinguishes 0..1 from 0..255 or -1..1, and 12 bits from 16, but
+    not units of nearly the same range.
     """
     width, many = high - low, len(x) >= MANY
     if not width or not x.size:
         return ""
     smallest, largest = range_of(x)
-    room = width if x.dtype.kind == "f" else (_OWN - 1) * width  # pixels of bright pictures are pixels
+    room = width if x.dtype.kind == "f" else (_OWN - 1) * width  # bright pictures in the same units
     beyond = largest > high + room or smallest < low - room or smallest < low - width / 4 < low >= 0
     narrow = largest - smallest < width / (_OWN if many else _ONE)
     if not many and (x.dtype.kind != "f" or largest == smallest):
@@ -56,7 +56,7 @@ def other_units(x: np.ndarray, low: float, high: float) -> str:
 
 
 def names(values: Iterable[Any], where: str) -> tuple[str, ...]:
-    """Names as text, whatever array or list they come in: bytes are UTF-8.
+    """Names as text, from any array or list; bytes are decoded as UTF-8.
 
     Raises ValueError for bytes that are no UTF-8, and for what is no list of names.
     """

@@ -1,4 +1,4 @@
-"""What a ledger says: the trials told so far, and the tasks that are open."""
+"""The state that a ledger describes: the trials told so far, and the open tasks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Group:
     ids: np.ndarray  # i32[N]; -1 = none
     archs: np.ndarray  # i32[N, A]
     parents: np.ndarray  # i32[N]
-    attempt: int = 0  # the last that was started
-    deaths: int = 0  # of its workers, but for those that it had no part in
-    lost_s: float = 0.0  # that these attempts took
+    attempt: int = 0  # number of the last one started
+    deaths: int = 0  # workers that died at it, except where it was not the cause
+    lost_s: float = 0.0  # time spent on attempts whose worker died
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # trial -> its row, once it ended
 
     @property
@@ -37,22 +37,22 @@ class Group:
 
 @dataclass
 class Account:
-    """The sum of a ledger's events; `add` takes the next one."""
+    """The state after a ledger's events; `add` applies the next one."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)  # of trials.jsonl, in the order in which they were told
     groups: dict[int, Group] = field(default_factory=dict)  # the open ones, by task
     tasks: int = 0
     at: float = 0.0  # of the last event
     told_at: float = 0.0  # of the last result, or end
-    ended_cost_s: float = 0.0  # of candidates that were at work when a search ended
-    objectives: int = 0  # how many a fitness has, 0 = it is a number
+    ended_cost_s: float = 0.0  # of candidates that still ran when a search ended
+    objectives: int = 0  # of a fitness; 0 = it is a single number
     weights: dict[int, str] = field(default_factory=dict)  # trial -> sha256 of its artifact
 
     def add(self, event: Event) -> Group | None:
-        """Takes an event; returns the group that ended with it, if one did.
+        """Applies an event; returns the group that it completed, if any.
 
         Raises:
-          ValueError: it does not belong here.
+          ValueError: the event cannot follow those before it.
         """
         self.at = event["at"]
         try:

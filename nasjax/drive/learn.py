@@ -1,4 +1,4 @@
-"""The host loop of a search by gradients: stages of epochs of steps, saved so that a killed run goes on exactly."""
+"""The host loop of a search by gradients: stages of epochs of steps, saved so that a killed run resumes exactly."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
 from nasjax.types import Key, PyTree, Stages
 
-SAVE_S = 60.0  # an epoch that takes longer is saved inside
+SAVE_S = 60.0  # a longer epoch is also saved before its end
 
 
 class Progress(NamedTuple):
-    """Where a search by gradients stands."""
+    """The progress of a search by gradients."""
 
     stage: int
     facts: Any  # of the stage
@@ -27,7 +27,7 @@ class Progress(NamedTuple):
     epoch: int  # epochs done, all stages together
     row: dict[str, Any]  # the last line of metrics.jsonl
     wall_s: float  # all resumed parts together
-    resumed: int  # epochs that were already there
+    resumed: int  # epochs done before this call
 
 
 def learn(
@@ -142,7 +142,7 @@ def learn(
 
 
 def _resume(folder: Path, all_facts: list[Any], start: Callable[..., Any]) -> tuple[int, Any, dict[str, Any]]:
-    """Stage, learner and record of the newest checkpoint that can be read; the beginning where there is none."""
+    """Stage, learner and record of the newest readable checkpoint; the initial ones where there is none."""
     error: ValueError | None = None
     for name in checkpoint.numbered(folder)[::-1]:
         stage = int(name[:2])

@@ -1,4 +1,4 @@
-"""What a network makes of a few samples, for the report; for tasks whose results can be looked at."""
+"""A network's predictions of a few samples, for the report, where the task can draw them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The state of a search, derived from its ledger, and the files derived from that state.
 
-Live and replayed searches take events in the same way, so a ledger gives the same state, trials.jsonl and metrics.jsonl
-whenever it is read.
+Live and replayed searches apply events in the same way, so a ledger gives the same state, trials.jsonl and
+metrics.jsonl whenever it is read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nasjax.types import Failure, Key, Proposal, PyTree, Searcher
 
 
 class Summary(NamedTuple):
-    """Where a search stands."""
+    """The progress of a search."""
 
     trials: int
     failed: int  # failed, timed out, lost or rejected
@@ -34,16 +34,16 @@ class Summary(NamedTuple):
     weights: str | None  # sha256 of its artifact, where there is one
     last: dict[str, Any] | None  # the newest row
     wall_s: float  # all resumed parts together
-    cost_s: float  # sum of the trials' costs, and of what was at work when a limit of time ended the search
-    resumed: int  # trials that were already there
-    busy: int  # workers that were at work before the last result
+    cost_s: float  # sum of the trials' costs, and of candidates that still ran when a time limit ended the search
+    resumed: int  # trials from before this call
+    busy: int  # workers that were busy before the last result
     workers: int
     state: PyTree  # of the searcher
     why: str = ""  # the search ended before it had the trials that were asked for
 
 
 class Recorded:
-    """The search in `workdir` as far as its ledger goes; reading it brings the other files to where it ends.
+    """The search in `workdir` as its ledger has it; reading the ledger brings the other files up to date.
 
     Raises ValueError where the ledger is damaged. Arguments as of `drive.search`.
     """
@@ -64,7 +64,7 @@ class Recorded:
         self._ask, self._tell = jit(searcher.ask, static_argnums=2), jit(searcher.tell)
         self._state = jit(searcher.init)(key_init)
         self._began: float | None = None  # the clock at second 0 of the ledger, once something new happens
-        self._idle_at = -1  # trials told when there last was nothing to ask
+        self._idle_at = -1  # number of trials told when the searcher last had nothing to propose
         self._failed, self._cost_s, self._best, self._why = 0, 0.0, None, ""
         self.account = Account()
         self._replay()
@@ -95,13 +95,13 @@ class Recorded:
             checkpoint.replace_lines(self._workdir / "metrics.jsonl", lines)
             if self._best is not None:
                 checkpoint.write_json(self._workdir / "best.json", self._best)
-        if self.account.weights:  # nothing is at work now: what no trial may inherit was left by a killed run
+        if self.account.weights:  # nothing runs yet, so weights that no trial may inherit were left by a killed run
             self.account.weights = self._inheritable()
             kept = set(self.account.weights.values())
             artifacts.delete(self._workdir, artifacts.stored(self._workdir) - kept)
 
     def _check(self, event: Event) -> None:
-        """Raises ValueError where the space makes something else of a stored trial now than when it was tried."""
+        """Raises ValueError where the space now builds a stored trial differently than when it was evaluated."""
         if self._describe is None or event["event"] != "told" or event.get("task") not in self.account.groups:
             return
         group = self.account.groups[event["task"]]
@@ -167,7 +167,7 @@ class Recorded:
         return Work(self._key_work, ids, group.archs, group.parents, weights)
 
     def happened(self, event: str, **facts: Any) -> list[dict[str, Any]]:
-        """Writes an event down and takes it into account; returns the new lines of metrics.jsonl."""
+        """Writes an event to the ledger and applies it; returns the new lines of metrics.jsonl."""
         if self._began is None:
             self._began = self._clock() - self.account.at
             if self.account.tasks:
@@ -179,12 +179,12 @@ class Recorded:
     def tell(
         self, group: Group, rows: list[dict[str, Any]], result: Answer | Failure | None, origin: dict[str, int]
     ) -> list[dict[str, Any]]:
-        """Rows have their final state; returns the new lines of trials.jsonl and metrics.jsonl.
+        """Records the final rows of trials; returns the new lines of trials.jsonl and metrics.jsonl.
 
         Args:
-          group: theirs.
-          rows: what became of some or all of its open trials.
-          result: where they come from.
+          group: of the trials.
+          rows: final rows of some or all of its open trials.
+          result: the worker's, from which the rows were made; None where none was evaluated.
           origin: attempt and worker.
         """
         objectives, weights = self.account.objectives, {}
@@ -205,11 +205,11 @@ class Recorded:
         return [*rows, *lines]
 
     def ended(self, why: str, cost_s: float | None = None) -> dict[str, Any]:
-        """Ends a search before it has its trials: the last line of metrics.jsonl, which tells the report.
+        """Records that a search ended before it had its trials; returns the last line of metrics.jsonl, for the report.
 
         Args:
           why: in words.
-          cost_s: where a limit of time ended it: seconds of the candidates that are at work, together.
+          cost_s: total seconds of the candidates that still run; given where a time limit ended the search.
         """
         self._why = why
         if cost_s is not None:
@@ -220,7 +220,7 @@ class Recorded:
         return line
 
     def _take(self, event: Event) -> list[dict[str, Any]]:
-        """The account, the searcher and what is counted after an event; the new lines of metrics.jsonl."""
+        """Updates the account, the searcher and the counts by an event; returns the new lines of metrics.jsonl."""
         group = self.account.add(event)
         for row in event.get("rows", ()):
             self._failed += row["status"] != "ok"

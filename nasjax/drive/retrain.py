@@ -34,7 +34,7 @@ from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, example
 from nasjax.types import Built, Key, PyTree, Task, Watch
 
-_SAVE_S = 60.0  # a training is saved when so many seconds have passed
+_SAVE_S = 60.0  # seconds between checkpoints of a training
 
 
 # Dimensions of the grid, each with the setting it tries: of the recipe, or else of the network's form.
@@ -56,8 +56,8 @@ class RetrainConfig:
 
     Attributes:
       part: what it trains on: "train", the search's training part; or "all", that and the validation part, as papers
-        do once the search is over. The validation metric is then of samples that were trained on. With
-        data.seed_protocol, whose validation part tests as well, it is "train".
+        do once the search is over. The validation metric is then of samples that were trained on. It must be "train"
+        with data.seed_protocol, which tests on the validation part.
       top_k: how many of the search's best are trained; the best of them by the validation metric is tested.
       sample: how many paths of a supernet are trained alone, to see how well the search's scores rank them
         (standalone.jsonl). They are the first trials, which were drawn at random.
@@ -99,14 +99,14 @@ class Job(NamedTuple):
 
     builts: Sequence[Built]  # the best of them by the validation metric is tested
     data: Any  # `data.dataset.Dataset`, training and validation parts, on which a grid is tried
-    final: Any  # the same as `settings.part` wants them, for the training itself
-    test: Callable[[], Any]  # reads the test part; called once, before all training: what cannot be read costs none
+    final: Any  # the parts that `settings.part` selects, for the training itself
+    test: Callable[[], Any]  # reads the test part; called once, before training, so that unreadable data wastes none
     task: Task
     recipe: Recipe
     settings: RetrainConfig
     seed: int
     facts: dict[str, Any]  # JSON that tells one job from another, beside recipe, settings, seed and architectures
-    # (arch, settings of its network's form) -> the same with these settings; ValueError where it has no such
+    # (arch, settings of its network's form) -> it with these settings; ValueError for one that the form lacks
     formed: Callable[[dict[str, Any], dict[str, Any]], Built] | None = None
 
 
@@ -129,15 +129,15 @@ def finished(job: Job, workdir: Path) -> tuple[Path, dict[str, Any]] | None:
 def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any], Winner]:
     """Trains architectures from scratch in `workdir`, and tests the best once.
 
-    A killed training goes on from its last saved epoch.
+    A killed training resumes from its last saved epoch.
 
     Args:
       job: what to train.
       workdir: an opened workdir.
-      watch: who is told.
+      watch: where progress and records go.
 
     Returns:
-      The job's folder, what its result.json is to hold, and the trained network. The caller writes both down.
+      The job's folder, the content of its result.json, and the trained network. The caller writes both.
 
     Raises:
       ValueError: the recipe's augmentation would leave little of the images.
@@ -189,7 +189,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
 
 
 def _folder(job: Job, workdir: Path, builts: Sequence[Built]) -> Path:
-    # The plan is the architecture as it is compiled, extra filters and poolings included.
+    # The plan is the architecture as compiled, with its extra filters and poolings.
     settings = as_json(job.settings)
     del settings["top_k"], settings["sample"]
     plans = ", ".join(repr((built.plan, built.learning_rate)) for built in builts)
@@ -199,7 +199,7 @@ def _folder(job: Job, workdir: Path, builts: Sequence[Built]) -> Path:
 
 
 def _clock(folder: Path) -> Callable[[], float]:
-    """Seconds that all parts of a training have taken so far; every call writes them down in `folder`."""
+    """Seconds that a training has taken so far, over all resumed parts; every call saves them in `folder`."""
     file, began = folder / "seconds.json", time.monotonic()
     before = json.loads(file.read_text()) if file.exists() else 0.0
 
@@ -275,7 +275,7 @@ def _grid(
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe and the settings of the form with the best validation metric.
 
-    Every setting is trained with the same key, and written down.
+    Every setting is trained with the same key, and recorded.
     """
     metric, valid = job.task.metric, valid_name(job.task)
     file = folder / "grid.jsonl"
@@ -286,7 +286,7 @@ def _grid(
     best, chosen = -math.inf, (recipe, dict[str, Any]())
     for n, values in enumerate(itertools.product(*axes.values()), 1):
         changes: dict[str, Any] = dict(zip(axes, values, strict=True))
-        if "drops" in changes:  # the first; the others keep their part of what follows it
+        if "drops" in changes:  # a value is the first drop; later ones keep their share of what follows it
             end = (1 - changes["drops"]) / (1 - recipe.drops[0])
             changes["drops"] = tuple(1 - end * (1 - drop) for drop in recipe.drops)
         name = json.dumps(json.loads(json.dumps(changes)))

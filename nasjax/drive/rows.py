@@ -29,7 +29,7 @@ class Candidate(NamedTuple):
 
 
 def candidate(group: Group, position: int, describe: Describe, refuse: Refuse) -> Candidate:
-    """Describes a candidate; one that is none failed, one beyond a limit is rejected."""
+    """Describes a candidate; an invalid one has failed, one beyond a limit is rejected."""
     try:
         known = describe(group.archs[position])
     except ValueError as error:

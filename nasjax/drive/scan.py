@@ -45,10 +45,10 @@ def scan(
       evaluator: how good it is; must be traceable.
       trials: length T of the history, static.
       width: candidates asked at a time, static; they are told together.
-      budget_cost: seconds. Trials count, in id order, as long as their costs including their own add up to no more
-        than this. The first that would exceed it is not told, nor anything after it: the rule of NAS-Bench-201's random
-        search. (`drive.search`, which cannot know a cost beforehand, counts that last trial.) Give enough `trials`:
-        `valid[-1]` still True means that they ended first.
+      budget_cost: seconds. In id order, trials count while the sum of their costs stays within it. The first that
+        exceeds it, and all after it, are not told: the rule of NAS-Bench-201's random search. (`drive.search`, which
+        cannot know a cost beforehand, counts that last trial.) Give enough `trials`: if `valid[-1]` is True, they ran
+        out before the budget.
 
     Returns:
       The History.

@@ -1,7 +1,7 @@
 """The host loop of a search: ask, evaluate, tell, until the budget is spent.
 
 Any number of workers evaluate at a time; each gets the next candidates as soon as it is free. What happens is written
-to the ledger first (`drive.recorded`), so that a killed run goes on from there and ends with the same bits.
+to the ledger first (`drive.recorded`), so that a killed run resumes from it and ends with the same bits.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def search(
     """Runs or continues a search in `workdir`.
 
     Each worker that is free gets `width` candidates, whatever the others do. Several candidates are told together when
-    all of them have ended. No more are started than the budget has trials, so that slow ones count like fast ones; what
-    runs when a budget of time is spent is cancelled, whether it would return or not, and evaluated when the search goes
-    on with a larger one. The seconds of what is at work count for the budget of cost. A candidate whose worker dies is
-    tried 3 times; a worker that dies before it begins, or whose machine is preempted, is not among them.
+    all of them have ended. No more are started than the budget has trials, so that slow ones count like fast ones.
+    Candidates that still run when a time budget is spent are cancelled; a search resumed with a larger budget evaluates
+    them again. Their seconds count towards the cost budget. A candidate whose worker dies is tried 3 times, not
+    counting workers that die before they begin or whose machine is preempted.
 
     Args:
       key: the run's key; trial i is asked and evaluated with keys that depend on it and on i alone.
@@ -51,7 +51,7 @@ def search(
       workdir: an existing folder; holds ledger.jsonl, and what follows from it: trials.jsonl, metrics.jsonl, best.json.
       budget: when to stop; the first limit reached counts.
       describe: Arch -> {"arch": JSON form, "params": int, "macs": int}; a ValueError fails the candidate. It runs in
-        the driver, where nothing ends it: what may hang belongs to the `describe` of `drive.work.worker`.
+        the driver, without a time limit: code that may hang belongs in the `describe` of `drive.work.worker`.
       width: candidates asked at a time; a short last task is padded with id -1, so programs and bits stay the same.
       refuse: the same row -> why not to train it (a limit), or None.
       nothing_left: all rows -> why the searcher has nothing left to ask, in words.
@@ -64,14 +64,14 @@ def search(
       The state of the search when the budget was spent.
 
     Raises:
-      ValueError: the ledger is damaged, or its trials would be others in this space.
-      RunError: the disk is full, no candidate of the whole search succeeded or returned, or there was none to ask for.
+      ValueError: the ledger is damaged, or this space builds its trials differently.
+      RunError: the disk is full, no candidate of the whole search succeeded or returned, or the searcher proposed none.
     """
     if width < 1:
         raise ValueError(f"width (candidates asked at a time) must be at least 1, got {width}")
     so_far = Recorded(key, searcher, workdir, runtime.clock, metrics, describe)
-    running: dict[int, tuple[Group, list[Candidate], dict[str, int], float]] = {}  # by ticket; the last: since when
-    waiting = deque(so_far.account.groups.values())  # were in flight when the run ended
+    running: dict[int, tuple[Group, list[Candidate], dict[str, int], float]] = {}  # by ticket; float: its start
+    waiting = deque(so_far.account.groups.values())  # unfinished when the previous run ended
 
     def summary(busy: int = 0) -> Summary:
         return so_far.summary(busy, runtime.workers)
@@ -106,18 +106,18 @@ def search(
         if isinstance(result, Failure) and result.status == Status.LOST:
             facts = {"error": result.error, "blameless": result.blameless, "seconds": round(result.seconds, 6)}
             so_far.happened("died", task=group.task, **origin, **facts)
-            result = result._replace(seconds=0.0)  # the group has them
+            result = result._replace(seconds=0.0)  # the group counts them
             if result.blameless or group.deaths < ATTEMPTS:
                 waiting.appendleft(group)
                 return
         told(group, rows(group, candidates, result), result, origin)
 
     def at_work_s() -> float:
-        """Seconds of what is at work, together."""
+        """Seconds that the running tasks have taken so far, added up."""
         return sum(so_far.now() - since for *_, since in running.values())
 
     def left_s() -> float | None:
-        """Seconds until a limit of time is reached, whatever returns."""
+        """Seconds until a time limit is reached, even if no task returns; None = no such limit."""
         moments = []
         if budget.wall_s is not None:
             moments.append(budget.wall_s - so_far.now())
@@ -126,7 +126,7 @@ def search(
         return max(0.0, min(moments)) if moments else None
 
     def over() -> bool:
-        """Whether the budget is spent; one of time that is also says so."""
+        """Whether the budget is spent; a spent time budget is also recorded."""
         end = summary()
         wall_s = max(end.wall_s, so_far.now() if running else 0.0)
         why = _reached(budget, end.trials, wall_s, end.cost_s + at_work_s())
@@ -166,7 +166,7 @@ def search(
 
 
 def _reached(budget: Budget, trials: int, wall_s: float, cost_s: float) -> str | None:
-    """The limit that is reached: one of time in words, that of trials as ""; None where none is."""
+    """The limit that is reached: a time limit in words, the number of trials as ""; None where none is."""
     if budget.trials is not None and trials >= budget.trials:
         return ""
     if budget.wall_s is not None and wall_s >= budget.wall_s:

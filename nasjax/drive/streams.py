@@ -1,4 +1,4 @@
-"""Random streams of a run by name: no phase sees the numbers of another one."""
+"""Random streams of a run by name: no two phases share random numbers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What a worker does with a task of a search: builds and counts the networks, hands the parents' weights on, evaluates,
-and keeps the new weights.
-"""
+"""A worker's task in a search: builds and counts networks, loads parents' weights, evaluates, saves new weights."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ class Work(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of them."""
+    """Results of a `Work`."""
 
     evaluation: Evaluation  # numpy arrays
     weights: dict[int, str]  # trial -> sha256 of its artifact

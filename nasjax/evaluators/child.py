@@ -51,20 +51,20 @@ def child(
       recipe: how a child is trained.
       masked: one network for all architectures: children then train side by side in one program (strategy "vmap");
         None = one program per distinct architecture ("exact"). The results are the same up to rounding.
-      last_epochs: the fitness is the best of so many epochs at the end.
+      last_epochs: the fitness is the best of this many last epochs.
       chunk: children that "vmap" trains at a time; None = as many as fit the memory, or all where that is not known.
       path: with `masked`, that branches: train one child after the other by its program ("path").
-      parts: train a network part by part ("parts"): one that is made of parts that are known compiles nothing.
-      inherit: how a child begins with its parent's weights; None = all begin afresh.
+      parts: train a network part by part ("parts"): a network of known parts compiles nothing.
+      inherit: how a child takes over its parent's weights; None = all start from fresh weights.
       keep_weights: return artifacts of the children that did not fail, {id: {"arch": i32[A], "variables": of the
         architecture's own network}}.
 
     Returns:
       Evaluator; evaluate(key, proposal, inherited=None) -> (Evaluation, artifacts). `inherited` has the artifacts of
-      parents, by their ids; a child whose parent has none begins afresh. Rows with id -1 are skipped
+      parents, by their ids; a child whose parent has none starts from fresh weights. Rows with id -1 are skipped
       (fitness NaN, status OK). `info`: params, macs i64[N]; train_loss f32[N] of the last epoch; valid_curve
-      f32[N, epochs], the metric; with `inherit` inherited f32[N], the part of its weights that a child has from its
-      parent; error, a list of N lines. `artifacts` is None without `keep_weights`.
+      f32[N, epochs], the metric; with `inherit` inherited f32[N], the fraction of its weights that a child inherits;
+      error, a list of N lines. `artifacts` is None without `keep_weights`.
 
     Raises:
       ValueError: a number out of its range.

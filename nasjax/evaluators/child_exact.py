@@ -77,7 +77,7 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
             return outcomes
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            if since >= _FORGET:  # what is kept of traces would grow for thousands of networks
+            if since >= _FORGET:  # the stored traces would grow with thousands of networks
                 since = 0
                 jax.clear_caches()
             _return_memory()

@@ -16,8 +16,8 @@ def parted(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep
     """Trains children whose networks have `parts`. Arguments as of `exact`.
 
     Returns:
-      train(key, children, width) -> outcomes of `reared` children. A child's seconds have in them the compilation of
-      parts that no child had before.
+      train(key, children, width) -> outcomes of `reared` children. A child's seconds include the compilation of parts
+      that no earlier child had.
     """
 
     def fit(key: Key, network: Network, variables: PyTree, rate: float) -> tuple[Any, Callable[[Any], PyTree]]:

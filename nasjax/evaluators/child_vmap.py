@@ -42,7 +42,8 @@ def vmapped(
     Returns:
       train(key, children, width) -> outcomes. Child i is initialised and trained with fold_in(key, i); which children
       share its chunk changes its result by no more than rounding. Its seconds are its share of the chunk's. A chunk
-      that raises (too large for the memory, say) is tried again in halves, down to the child that cannot be trained.
+      that raises (if it does not fit the memory, for example) is tried again in halves, down to the child that cannot
+      be trained.
     """
 
     @functools.lru_cache(maxsize=32)

@@ -25,7 +25,7 @@ class Child(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """What of a training state tells how the training went, on the host."""
+    """The fields of a training state that describe the training, on the host."""
 
     train_loss: Any  # f32[epochs]
     valid_metric: Any  # f32[epochs]
@@ -33,16 +33,16 @@ class Curves(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one child."""
+    """The result of one child."""
 
     seconds: float
     curves: Curves | None = None  # None: it raised
     variables: PyTree = None  # where they are kept
     error: str = ""  # one line; "" = none
-    inherited: float = 0.0  # part of all weights that were the parent's
+    inherited: float = 0.0  # fraction of all weights that were inherited
 
 
-# train(key, children, width) -> outcomes; `width` is how many there might have been: compiled shapes follow it, so that
+# train(key, children, width) -> outcomes; `width` is the largest number of children: compiled shapes follow it, so that
 # a round in which some are refused compiles nothing new.
 Train = Callable[[Key, Sequence[Child], int], list[Outcome]]
 # fit(key, network, variables, initial rate) -> the training state at the end, and what takes its variables out
@@ -65,11 +65,11 @@ def reared(key: Key, child: Child, signature: Signature, recipe: Recipe, fit: Fi
 
 
 def _born(key: Key, network: Network, child: Child, signature: Signature) -> tuple[PyTree, float]:
-    """A child's variables before its training, and the part of its weights that are the parent's."""
+    """A child's variables before its training, and the fraction of its weights that it inherits."""
     variables = network.init(key, None, example(network, signature))
     return (variables, 0.0) if child.inherit is None else child.inherit(variables)
 
 
 def network_of(built: Built, recipe: Recipe) -> Network:
-    """The network as the recipe wants it."""
+    """The network with the recipe's settings."""
     return built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)

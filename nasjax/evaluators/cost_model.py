@@ -1,4 +1,4 @@
-"""Which strategy trains a population soonest, and what it takes: a small model of seconds and bytes.
+"""Which strategy trains a population fastest, and its cost: a small model of seconds and bytes.
 
 The choice is a pure function of the configuration and the backend's name, so that `auto` means the same on every
 resume.
@@ -17,17 +17,17 @@ from nasjax.train.by_parts import unsuited
 from nasjax.train.recipe import Recipe
 from nasjax.types import Built, Masked
 
-_TRACED = 10  # a masked layer of traced size or type takes about so many times as long to compile (4 layers: 100 s)
+_TRACED = 10  # factor of the compile time of a masked layer of traced size or type (4 layers: 100 s)
 _SHARING = 16  # children that are assumed to share the masked program's compile time
 
 
 class Rates(NamedTuple):
-    """What a backend achieves on training steps; where the numbers come from is said beside them."""
+    """The speed of a backend in training steps; the sources of the numbers are beside them."""
 
     exact: float  # multiply-adds per second of a child's own program
     vmap: float  # multiply-adds per second of the masked program, its own (larger) count
     parts: float  # multiply-adds per second and core of a child trained part by part; an accelerator has one core
-    overhead_s: float  # per layer and step of `exact`, what does not shrink with the arrays
+    overhead_s: float  # per layer and step of `exact`, independent of the arrays' sizes
     compile_exact_s: float  # per layer of a child
     compile_vmap_s: float  # per layer of the space, once
 

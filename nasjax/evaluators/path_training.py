@@ -1,4 +1,4 @@
-"""Paths of a supernet trained from scratch, each alone, by one program: what its ranking is held against.
+"""Paths of a supernet trained from scratch, each alone, by one program, to check the supernet's ranking.
 
 Chu et al. 2021 (FairNAS, arXiv:1907.01845), section 5, compares one-shot with stand-alone accuracies in this way.
 """
@@ -39,13 +39,13 @@ def path_fit(network: Any, data: Data, task: Task, recipe: Recipe) -> PathFit:
 def trained_alone(supernet: Any, data: Data, task: Task, *, recipe: Recipe) -> Evaluator:
     """Trains every proposed path from fresh weights; fitness = the metric on the validation part after the last epoch.
 
-    The path is data to the supernet's program, so N paths cost one compilation. Operators off the path are there, but
-    take no part. Trial i depends on fold_in(key, i) and its path only.
+    The path is data to the supernet's program, so N paths cost one compilation. Operators off the path exist, but are
+    not used. Trial i depends on fold_in(key, i) and its path only.
 
     Args:
       supernet: `nets.choice_supernet` with affine batch norms; its results are those of `nets.choice_chain`.
       data: see `train.fit.resident`.
-      task: what the paths are for.
+      task: of the paths.
       recipe: how a path is trained.
 
     Returns:

@@ -1,6 +1,6 @@
 """Evaluator `table`: looks results up instead of training, so that a search takes milliseconds and 200 seeds one vmap.
 
-Dong & Yang 2020, "NAS-Bench-201", section 2: every cell of the space was trained, what it reached was written down.
+Dong & Yang 2020, "NAS-Bench-201", section 2: every cell of the space was trained and its results were recorded.
 Two layouts of `.npz` file are read, both plain arrays:
 
 * the benchmark layout: `ops` (N, edges) numbers into `op_names`, and any number of (N,) columns to choose from. Every
@@ -8,8 +8,8 @@ Two layouts of `.npz` file are read, both plain arrays:
 * a plain table: `arch` (N, edges) operation numbers or names, or (N,) strings `|op~0|+|op~0|op~1|+...`; `fitness` (N,)
   and `cost` (N,). It may hold a part of the space: proposals that it lacks are rejected, with fitness NaN.
 
-Whether an accuracy is a percent or a fraction is said by its column's name or by the user, and never guessed from the
-values: a mark for failures (-1, say) or one high value would turn it round.
+The column's name or the user says whether an accuracy is a percent or a fraction; it is never guessed from the values,
+as a mark for failures (such as -1) or one high value would mislead.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
     fitness: np.ndarray  # f32[R], what the searcher sees; NaN = failed, or not in the table
     cost: np.ndarray  # f32[R], seconds; 0 where not in the table
-    result: np.ndarray  # f32[R], what the paper reports of a search's best; NaN where not in the table
+    result: np.ndarray  # f32[R], the paper's reported result of a search's best; NaN where not in the table
     known: np.ndarray  # bool[R], whether the file has the architecture
 
 
@@ -66,9 +66,9 @@ def load_table(
       cost_scale: factor that turns the cost column into seconds; default COST_SCALE with the default cost column of
         the benchmark layout, else 1.
       percent: whether fitness and result are percents, to be turned into fractions; false keeps them as they are. None
-        reads it off each column's name: those of NAS-Bench-201's accuracies are percents, and a name with the word
+        takes it from each column's name: those of NAS-Bench-201's accuracies are percents, and a name with the word
         percent (or pct, or %) or fraction says so itself.
-      setting: what the command line calls `percent`, for the error.
+      setting: the command line's name of `percent`, for the error.
 
     Returns:
       The table in the order of `space.index`.
@@ -156,7 +156,7 @@ def table(space: TabularCell, table: Table) -> Evaluator:
 
 
 def check_accuracies(table: Table, path: str | os.PathLike[str], setting: str = "table.percent") -> None:
-    """Raises ValueError where an accuracy is above 1, so that its unit was said wrongly; `setting` is what said it."""
+    """Raises ValueError where an accuracy is above 1, as its unit must be wrong; `setting` is the one to change."""
     highest = max(float(np.nanmax(column, initial=0.0)) for column in (table.fitness, table.result))
     if highest > 1:
         raise ValueError(

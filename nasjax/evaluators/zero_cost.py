@@ -1,7 +1,7 @@
 """Evaluator `naswot`: a score without training, from which ReLUs of an untrained network are on for which images.
 
 Mellor et al. 2021, "Neural Architecture Search without Training" (NASWOT, arXiv:2006.04647), section 3, and its code.
-A network whose ReLUs tell the images of one batch well apart scores high.
+A network whose ReLUs distinguish the images of a batch well scores high.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jax.extend import core
 from nasjax.ops.parts import part_of, through, whole
 from nasjax.types import Array, Evaluation, Evaluator, Key, Network, Part, Proposal, PyTree, Status, one_line
 
-_EXACT = 2**23  # codes per product: sums of so many ones are exact in float32
+_EXACT = 2**23  # codes per product: sums of this many ones are exact in float32
 _INLINED = {  # primitives that call a function once, and which of their parameters is that function
     "jit": "jaxpr",
     "pjit": "jaxpr",
@@ -40,7 +40,7 @@ def agreement(inputs: jax.Array) -> jax.Array:
     total = jnp.zeros((len(codes), len(codes)), jnp.int32)
     for start in range(0, codes.shape[1], _EXACT):
         piece = codes[:, start : start + _EXACT]
-        alike = jnp.matmul(piece, piece.T, precision="highest")  # those that agree less those that do not
+        alike = jnp.matmul(piece, piece.T, precision="highest")  # the codes that agree minus those that do not
         total = total + (alike.astype(jnp.int32) + piece.shape[1]) // 2
     return total
 
@@ -93,9 +93,9 @@ def relu_kernel(network: Network, variables: PyTree, choice: Any, x: jax.Array) 
 def naswot(build: Callable[[np.ndarray], tuple[Network, Any]], images: Array) -> Evaluator:
     """Fitness = `score` of an untrained network on one batch.
 
-    Scores grow with the number of ReLUs: compare networks of like size only. In a masked network what is masked counts
-    as off for all images, so that its scores are comparable among themselves only. The weights of trial i are drawn
-    with fold_in(key, i).
+    Scores grow with the number of ReLUs: compare networks of like size only. In a masked network masked ReLUs count as
+    off for all images, so its scores are comparable only with each other. The weights of trial i are drawn with
+    fold_in(key, i).
 
     Args:
       build: Arch -> its network, and the choice for it (None where the network is that of one architecture).

@@ -1,4 +1,4 @@
-"""What the networks of cells are made of: convolution with batch norm, the classifier, initial values."""
+"""The common parts of networks of cells: convolution with batch norm, the classifier, initial values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def initialise(key: Key, shapes: PyTree, dtype: Any) -> PyTree:
     All kernels come from one draw: hundreds of small ones would each compile a program.
 
     Args:
-      shapes: of the variables; the last part of a leaf's path tells what it is: "kernel" [..., outputs],
+      shapes: of the variables; the last part of a leaf's path is its kind: "kernel" [..., outputs],
         "pointwise..." [..., inputs, outputs], "depthwise..." [..., kh, kw, channels], "gamma", "var", ...
     """
     leaves = jax.tree.leaves_with_path(shapes)
@@ -45,7 +45,7 @@ def initialise(key: Key, shapes: PyTree, dtype: Any) -> PyTree:
 
 
 def _fan_in(kind: str, shape: tuple[int, ...]) -> int:
-    """What one output of a kernel sums over; 0 for what is no kernel."""
+    """The number of inputs that one output of a kernel sums over; 0 for other variables."""
     if kind.startswith("pointwise"):
         return shape[-2]
     if kind.startswith("depthwise"):
@@ -54,7 +54,7 @@ def _fan_in(kind: str, shape: tuple[int, ...]) -> int:
 
 
 class Mode(NamedTuple):
-    """What every layer of one pass must know."""
+    """The arguments that all layers of one pass share."""
 
     train: bool
     bn_momentum: float | jax.Array
@@ -122,7 +122,7 @@ class Conv(nn.Module):
 
 
 class Layer(nn.Module):
-    """A layer as a part of a network (`nets.parts`), behind a ReLU where asked for."""
+    """A layer as a part of a network (`nets.parts`), after a ReLU if `relu` is set."""
 
     layer: nn.Module
     relu: bool = False
@@ -139,7 +139,7 @@ class Layer(nn.Module):
 
 
 class Dense(nn.Module):
-    """The classifier, in float32 whatever the dtype of what it reads."""
+    """The classifier, in float32 whatever its input's dtype."""
 
     features: int
 

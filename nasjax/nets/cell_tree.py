@@ -1,9 +1,9 @@
-"""How one step of a recurrent cell computes, once its products with matrices are there.
+"""One step of a recurrent cell, given its products with matrices.
 
 Zoph & Le 2017, section 3.4. A *step* is `step(choice, u, w, c, h) -> (c, h)`: u, w [B, P, H] are the P products of the
-input and of the last hidden state, c and h [B, H] the last states. Nothing in it has weights, so that a layer of any
-cell is one wide product and this. Two forms of a cell of the tree, with equal results: `masked_step`, where the cell is
-data, and `static_step`, where it is fixed and only what it needs is computed.
+input and of the last hidden state, c and h [B, H] the last states. A step has no weights, so a layer of any cell is one
+wide product followed by a step. Two forms of a cell of the tree, with equal results: `masked_step`, where the cell is
+data, and `static_step`, where it is fixed and nothing unused is computed.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def _select(names: tuple[str, ...], kind: jax.Array, values: Callable[[str], Any
     return found
 
 
-# Both with gradients of their own: the derivative is selected first and multiplied then, so that what a cell does not
-# use cannot spoil its gradient (0 times infinity), and there is one product in place of one per choice.
+# Both have their own gradients: the derivative is selected first and then multiplied, so that unused functions cannot
+# spoil a cell's gradient (0 times infinity), and there is one product instead of one per choice.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

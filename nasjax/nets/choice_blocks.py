@@ -31,7 +31,7 @@ class Step(NamedTuple):
     size: int = 1
     stride: int = 1
     activation: str = "none"  # | "relu" | "relu6"
-    widths: tuple[int, ...] = ()  # with channel search: what c_out may be narrowed to, one width per factor
+    widths: tuple[int, ...] = ()  # with channel search: the widths to which c_out may be narrowed, one per factor
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -43,11 +43,11 @@ class Step(NamedTuple):
 
 
 class Block(NamedTuple):
-    """An operator: its main path, what happens beside it, and how the two come together."""
+    """An operator: its main path, its second path, and how the two are joined."""
 
     main: tuple[Step, ...]
     branch: tuple[Step, ...]
-    join: str  # "split" (half of the channels pass by) | "branch" (so does the branch) | "add" | "none"
+    join: str  # "split" (half of the channels bypass it) | "branch" (the branch runs beside it) | "add" | "none"
 
 
 def block(family: str, operator: str, shape: LayerShape, factors: tuple[float, ...] = ()) -> Block:

@@ -1,4 +1,4 @@
-"""What all paths of a chain of choice blocks share: stem, tail, classifier, and how weights start.
+"""The parts that all paths of a chain of choice blocks share: stem, tail, classifier, and initial weights.
 
 SPOS: Guo et al. 2020 (arXiv:1904.00420) and its code. docs/methods/spos.md, fairnas.md and bn_nas.md have the chains.
 """

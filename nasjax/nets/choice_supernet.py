@@ -27,7 +27,7 @@ LastNorms = Literal["main", "both"]
 
 
 class Group(NamedTuple):
-    """Layers of equal shape that follow each other; removed ones in between do not count."""
+    """Consecutive layers of equal shape; removed layers in between are ignored."""
 
     layers: tuple[int, ...]
     blocks: dict[str, Block]  # by operator

@@ -73,7 +73,7 @@ def conv_chain(plan: Plan, *, bn_eps: float = 1e-5, dtype: str = "float32") -> N
 
 
 def initialise(key: Key, plan: Plan, dtype: Any = jnp.float32) -> PyTree:
-    """Initial variables of one architecture, on the host. They do not depend on the space it was drawn from."""
+    """Initial variables of one architecture, on the host. They do not depend on the space of the architecture."""
     convs = [(i, layer) for i, layer in enumerate(plan.layers) if layer.type == "conv"]
     names = [(*_channels(i, layer.sources), initial.words(layer.kernel, layer.filters)) for i, layer in convs]
     names.append((*_channels(initial.HEAD, plan.head), initial.words((1, 1), plan.classes)))
@@ -138,7 +138,7 @@ class _Chain(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool, bn_momentum: float | jax.Array) -> jax.Array:
-        outputs = {(IMAGE, 0): image}  # (layer, poolings behind it)
+        outputs = {(IMAGE, 0): image}  # (layer, poolings after it)
 
         def gather(sources: tuple[Source, ...], size: tuple[int, int]) -> jax.Array:
             for source in sources:

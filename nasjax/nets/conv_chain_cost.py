@@ -1,4 +1,4 @@
-"""What training a child of `conv_chain` takes, in both forms of its network: multiply-adds and bytes."""
+"""Cost of training a child of `conv_chain`, in both forms of its network: multiply-adds and bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def masked_macs(static: Layout, batch: int) -> int:
 
 
 def masked_bytes(static: Layout, batch: int) -> int:
-    """Bytes of one child of the masked program in training: weights and their momenta, what backpropagation keeps."""
+    """Bytes of one child of the masked program in training: weights, momenta, and what the backward pass needs."""
     weights = kept = largest = 0
     for layer in static.layers:
         height, width, rows, half = _frequencies(static, layer)

@@ -1,4 +1,4 @@
-"""What is static and what is traced in a `conv_chain` network whose architecture is data.
+"""The static and the traced sizes of a `conv_chain` network whose architecture is data.
 
 Static, from the space (`layout`): which tensors a layer may read, and the capacity of every array. Traced, from the
 Arch (`resolve`): which of them it does read, types, kernels, sizes, channels. Compile rules: docs/methods/reinforce.md.
@@ -24,7 +24,7 @@ class Slot(NamedTuple):
 
     source: int  # network layer, IMAGE = the image
     pools: int  # 2x2 max-poolings between it and its reader
-    capacity: int  # channels, the most it can have
+    capacity: int  # largest number of channels
 
 
 class LayerLayout(NamedTuple):
@@ -32,7 +32,7 @@ class LayerLayout(NamedTuple):
 
     block: int
     slots: tuple[Slot, ...]
-    filters: int  # the most that a convolution makes; 0 in a space without convolutions
+    filters: int  # largest number of a convolution's outputs; 0 in a space without convolutions
     capacity: int  # of the output's channels
     frame: tuple[int, int]  # height and width, the most they can be
 
@@ -47,12 +47,12 @@ class Layout(NamedTuple):
 
     @property
     def reach(self) -> tuple[int, int]:
-        """How far the largest kernel goes beyond its centre."""
+        """How far the largest kernel reaches from its centre."""
         return self.kernel[0] // 2, self.kernel[1] // 2
 
 
 class LayerChoice(NamedTuple):
-    """What one architecture makes of one layer; scalars and arrays may be traced."""
+    """One layer of one architecture; scalars and arrays may be traced."""
 
     kind: dict[str, jax.Array]  # bool per layer type of the space; all False = the layer does not exist
     kernel: tuple[jax.Array, jax.Array]
@@ -61,15 +61,15 @@ class LayerChoice(NamedTuple):
     inputs: jax.Array  # bool[in capacity], channels read
     ranks: jax.Array  # i32[in capacity], numbers of the channels among those that their source has
     outputs: jax.Array  # bool[capacity], channels made
-    offsets: tuple[Size, ...]  # where each slot's map begins in the zero-padded input
+    offsets: tuple[Size, ...]  # the start of each slot's map in the zero-padded input
     in_size: Size
     size: Size  # of the output
 
 
 class HeadChoice(NamedTuple):
-    """What the classifier reads."""
+    """The input of the classifier."""
 
-    gates: tuple[tuple[tuple[int, jax.Array], ...], ...]  # per layer: (poolings, bool: read after so many poolings)
+    gates: tuple[tuple[tuple[int, jax.Array], ...], ...]  # per layer: (poolings, bool: read after them)
     inputs: jax.Array  # bool[all layers' capacities]
     ranks: jax.Array  # i32[...], as in LayerChoice
     size: Size
@@ -79,7 +79,7 @@ def layout(space: ConvChain, image: tuple[int, int, int], depth: int | None = No
     """Capacities of networks of at most `depth` blocks (None = the space's max_layers).
 
     A convolution has at most max(filter_counts) channels. A pool or a norm keeps its input's channels, so in a space
-    with such types a layer's capacity is the sum of everything it may concatenate, and doubles with every layer.
+    with such types a layer's capacity is the sum over all its possible inputs, and doubles with every layer.
     """
     blocks, per = depth or space.max_layers, space.block_layers
     filters = max(space.filter_counts) + space.extra_filters if "conv" in (space.types or ("conv",)) else 0
@@ -196,7 +196,7 @@ def count_pools(space: ConvChain, source: int, block: int) -> int:
 
 
 def halved(size: Size, pools: int) -> Size:
-    """A height and width after so many 2x2 poolings."""
+    """A height and width after this many 2x2 poolings."""
     return size[0] // 2**pools, size[1] // 2**pools
 
 
@@ -210,7 +210,7 @@ def links(layer: LayerLayout | Layout, reader: int) -> np.ndarray:
 
 
 def _largest(gates: list[jax.Array], sizes: list[Size]) -> Size:
-    """Height and width of what is read; 1 where nothing is."""
+    """Height and width of the input; 1 where nothing is read."""
     height, width = (
         jnp.stack([jnp.where(gate, size[axis], 1) for gate, size in zip(gates, sizes, strict=True)]).max()
         for axis in (0, 1)

@@ -1,10 +1,10 @@
 """A `conv_chain` network whose architecture is a traced array, so that a population of children is one `vmap`.
 
 Computes what `nets.conv_chain` computes (Zoph & Le 2017, section 3.3) by masks: every layer has room
-for the largest kernel, the most filters and every source, and what the architecture does not use is zero. The
-convolutions are spectral: a kernel's size does not enter their cost, nothing becomes a grouped convolution under vmap,
-and a tensor is transformed once for all its readers. Where sizes depend on the architecture (strides), a map lies at
-the top left of a frame of the largest size, and zero-padding it to its reader's size is a phase of its spectrum.
+for the largest kernel, the most filters and every source, and the unused rest is zero. The convolutions are spectral:
+their cost does not depend on the kernel's size, nothing becomes a grouped convolution under vmap, and a tensor is
+transformed once for all its readers. Where sizes depend on the architecture (strides), a map lies at the top left of a
+frame of the largest size, and zero-padding it to its reader's size is a phase of its spectrum.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def conv_chain_masked(
       space: its pools and norms, if any, make capacities double with every layer.
       image: height, width, channels.
       classes: number of logits.
-      depth: blocks to provide for, where all architectures have at most so many; None = the space's max_layers.
+      depth: largest number of blocks of the architectures; None = the space's max_layers.
       bn_eps, dtype: as in `nets.conv_chain`.
 
     Returns:
@@ -109,7 +109,7 @@ def _initialise(key: Key, static: Layout, choices: list[LayerChoice], head: Head
     """The values of `nets.conv_chain.initialise`, 0 where unused."""
     names = [links(layer, i) for i, layer in enumerate(static.layers)] + [links(static, initial.HEAD)]
     filters = max(layer.filters for layer in static.layers)
-    # One draw for all layers (it compiles once): every row has a kernel's words, then those that only the head has.
+    # One draw for all layers (it compiles once): every row has a kernel's words, then those of the head.
     words = initial.words(static.kernel, filters).reshape(-1), initial.words((1, 1), max(filters, classes)).reshape(-1)
     ranks = jnp.concatenate([choice.ranks for choice in choices] + [head.ranks])
     draws = initial.rows(key, np.concatenate(names), ranks, np.concatenate(words))
@@ -153,7 +153,7 @@ class _Chain(nn.Module):
         train: bool,
         bn_momentum: float | jax.Array,
     ) -> jax.Array:
-        maps = {(IMAGE, 0): image}  # (layer, poolings behind it): [B, H, W, C], 0 outside its size
+        maps = {(IMAGE, 0): image}  # (layer, poolings after it): [B, H, W, C], 0 outside its size
         spectra: dict[Any, jax.Array] = {}
 
         def read(source: int, pools: int) -> jax.Array:
@@ -189,7 +189,7 @@ class _Chain(nn.Module):
 
 
 class _Layer(nn.Module):
-    """One layer: everything it may be, and a choice."""
+    """One layer: all its types, of which one is selected."""
 
     plan: LayerLayout
     layout: Layout
@@ -292,7 +292,7 @@ def _place(x: jax.Array, frame: tuple[int, int], offset: Size) -> jax.Array:
     """[B, H, W, C] in a larger frame, moved down and to the right."""
     for axis, (n, start) in enumerate(zip(frame, offset, strict=True), 1):
         padded = jnp.pad(x, [(0, n if a == axis else 0) for a in range(4)])
-        at = (jnp.arange(n) - start) % padded.shape[axis]  # what lies before the start wraps to the padding
+        at = (jnp.arange(n) - start) % padded.shape[axis]  # positions before the start wrap to the padding
         x = jnp.take(padded, at, axis, mode="clip")
     return x
 

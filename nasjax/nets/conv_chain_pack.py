@@ -42,7 +42,7 @@ def pack(space: ConvChain, plan: Plan, arch: np.ndarray, masked: PyTree, *, dept
 def unpack(
     space: ConvChain, plan: Plan, arch: np.ndarray, special: PyTree, like: PyTree, *, depth: int | None = None
 ) -> PyTree:
-    """Specialised -> masked: the inverse of `pack`; what the architecture does not use is taken from `like`."""
+    """Specialised -> masked: the inverse of `pack`; the architecture's unused weights are those of `like`."""
     places = _places(space, plan, arch, depth)
     full = jax.tree.map(np.array, like)
     for collection, tree in special.items():

@@ -101,7 +101,7 @@ def _cell(k: int, plan: CellPlan, pairs: tuple[Pair, ...], dropped: list[str], s
         for i in (2 * node - 4, 2 * node - 3):
             operator, source = pairs[i]
             stride = stride_of(plan.kind, source)
-            if _is_identity(operator, stride) and not total:  # nothing to compute: what it reads is the first summand
+            if _is_identity(operator, stride) and not total:  # nothing to compute: its input is the first summand
                 total = (states[source],)
                 continue
             keep = (dropped[i],) if dropped[i] else ()
@@ -122,14 +122,14 @@ def _droppable(plan: CellPlan, operator: str, source: int) -> bool:
 
 
 def _keep(key: Key, drop_rate: float | jax.Array, batch: int, layers: int) -> jax.Array:
-    """What the operators' outputs are multiplied by, f32[layers, 8, batch]: 0 or 1 / (1 - drop_rate)."""
+    """Factors of the operators' outputs, f32[layers, 8, batch]: 0 or 1 / (1 - drop_rate)."""
     keys = sample_keys(key, batch)
     draws = jax.vmap(lambda key: jax.random.uniform(key, (layers, _PAIRS)))(keys)
     return jnp.where(draws >= drop_rate, 1 / (1 - drop_rate), 0.0).transpose(1, 2, 0)
 
 
 class _Keep(nn.Module):
-    """Drop path's factors of those pairs of all cells, counted through, that may be dropped; () where nothing is."""
+    """Drop path's factors of the pairs that may be dropped, numbered over all cells; () where nothing is dropped."""
 
     layers: int
     pairs: tuple[int, ...]
@@ -145,7 +145,7 @@ class _Keep(nn.Module):
 class _FactorizedReduce(nn.Module):
     """Half the channels from the even pixels, half from the odd ones; ReLU, 1x1 convolutions, batch norm.
 
-    At odd sizes the odd pixels are one fewer: a zero stands in (ours; the authors' code takes even sizes only).
+    At odd sizes there is one odd pixel fewer: a zero replaces it (ours; the authors' code takes even sizes only).
     """
 
     features: int
@@ -178,7 +178,7 @@ class _Depthwise(nn.Module):
 
 
 class _Operator(nn.Module):
-    """One of `darts_cell.KNOWN` with `stride`, times drop path's factors, plus what its node has so far."""
+    """One of `darts_cell.KNOWN` with `stride`, times drop path's factors, plus its node's sum so far."""
 
     operator: str
     stride: int

@@ -17,11 +17,11 @@ from nasjax.spaces.darts_plan import AUXILIARY, STEM_MULTIPLIER, DartsPlan, stri
 from nasjax.types import PyTree
 
 _NORM = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"}
-_COUNTER = "num_batches_tracked"  # later releases of PyTorch count batches; nothing reads it
+_COUNTER = "num_batches_tracked"  # a counter of later releases of PyTorch; nothing reads it
 
 
 class _Leaf(NamedTuple):
-    """One array of ours and where it comes from."""
+    """One of our arrays, and its source."""
 
     path: tuple[str, ...]  # in our variables, the collection first
     names: tuple[str, ...]  # of the release's arrays; several are parts of one, output channels side by side

@@ -3,7 +3,7 @@
 Liu et al. 2019 (arXiv:1806.09055), section 2 and their code; partial channels: Xu et al. 2020 (PC-DARTS,
 arXiv:1907.05737), section 3.2; dropout after skips: Chen et al. 2019 (P-DARTS, arXiv:1904.12760), section 3.3.
 
-Written edge by edge this network takes a quarter of an hour to compile. Here all edges that leave a node are computed
+Written edge by edge, this network takes a quarter of an hour to compile. Here all edges that leave a node are computed
 together: they read the same tensor, so its ReLU, poolings and their batch norms exist once, and the convolutions of one
 operator on all its edges are one operator with more channels. The mixing weights are the scales of the batch norms.
 """
@@ -59,7 +59,7 @@ def darts_search(
       channels, layers: C and L; C doubles at the reduction cells.
       classes: number of logits.
       operators: names for every edge, or {"normal": 14 lists, "reduce": 14 lists} of equal length.
-      partial: K of PC-DARTS: one channel in K goes through the operators, the others pass by.
+      partial: K of PC-DARTS: one channel in K goes through the operators, the others bypass them.
       bn_eps: epsilon of batch norm.
       dtype: of the multiplications, "float32", "tf32" or "bfloat16"; weights and statistics stay float32.
 
@@ -80,7 +80,7 @@ def darts_search(
 
 
 def _cell(k: int, plan: CellPlan, names: Lists, partial: int) -> list[Line]:
-    """The lines of cell k. Node j is the sum of the edges into it; what leaves it is one line."""
+    """The lines of cell k. Node j is the sum of the edges into it; all edges that leave it are one line."""
 
     def edges(*, source: int | None = None, node: int | None = None) -> list[int]:
         return [e for e, (start, end) in enumerate(EDGES) if source == start or node == end]
@@ -150,7 +150,7 @@ def _blocks(kernels: jax.Array) -> jax.Array:
 
 
 def _copies(x: jax.Array, many: int) -> jax.Array:
-    """[B, H, W, C] -> [B, H, W, many C]. As a matrix product XLA cannot fuse the copying into what reads it."""
+    """[B, H, W, C] -> [B, H, W, many C]. By a matrix product, so that XLA does not fuse the copying into readers."""
     if many == 1:
         return x
     return jnp.einsum("bhwc,cd->bhwd", x, jnp.tile(jnp.eye(x.shape[3], dtype=x.dtype), (1, many)), precision="highest")
@@ -184,7 +184,7 @@ class _Convolutions(nn.Module):
 
 
 class _Source(nn.Module):
-    """All that leaves one node of a cell."""
+    """All edges that leave one node of a cell."""
 
     names: Lists  # the operators of each edge that leaves it
     stride: int
@@ -249,7 +249,7 @@ class _Source(nn.Module):
                 continue
             for i, e in enumerate(edges):
                 terms[e].append(wide[..., i * c : (i + 1) * c])
-        nothing = x[:, :: self.stride, :: self.stride] * 0  # an edge that has none but "none"
+        nothing = x[:, :: self.stride, :: self.stride] * 0  # an edge whose only operator is "none"
         return [sum(of[1:], of[0]) if of else nothing for of in terms]
 
 
@@ -304,7 +304,7 @@ class _Input(nn.Module):
 
 
 class _Join(nn.Module):
-    """The output of a cell: its intermediate nodes, of which the last is still to be summed."""
+    """The output of a cell: its intermediate nodes; the last is still to be summed."""
 
     edges: int
 

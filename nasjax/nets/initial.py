@@ -1,4 +1,4 @@
-"""Initial weights that depend only on the key and on which weight it is.
+"""Initial weights that depend only on the key and on the weight's name.
 
 The masked and the specialised form of a network hold the same weights in arrays of different shapes. So a weight is
 drawn by its name and not by its place in an array: both forms start from the same values, and an architecture draws
@@ -22,7 +22,7 @@ _CHUNK = 2**16
 
 
 def link(reader: int, source: int) -> int:
-    """Who reads (0-based layer or HEAD), from whom (-1 = the image)."""
+    """The reader (0-based layer or HEAD) and its source (-1 = the image)."""
     return reader << 16 | source + 1
 
 
@@ -67,8 +67,8 @@ def kernels(key: Key, names: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) ->
 def draws(draw: Callable[..., jax.Array], key: Key, size: int, dtype: Any, *limits: float) -> Any:
     """`size` numbers of draw(key, shape, dtype, *limits), e.g. `jax.random.normal`; on the host unless `key` is traced.
 
-    A power of two is drawn, and the rest dropped: networks of a size never seen before compile nothing. JAX's own
-    generator draws the same first numbers whatever comes after them.
+    A power of two is drawn, and the rest dropped: networks of a size never seen before compile nothing. JAX's generator
+    draws the same first numbers for any size.
     """
     if isinstance(key, jax.core.Tracer):
         return draw(key, (size,), dtype, *limits)

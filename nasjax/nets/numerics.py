@@ -1,4 +1,4 @@
-"""What a `dtype` option means: in which numbers the large multiplications run."""
+"""The meaning of a `dtype` option: the precision of the large multiplications."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from nasjax.types import Key, Network, PyTree
 
 
 def own_network(made: Any) -> Network:
-    """What a user's `build` returned, as a Network.
+    """The return value of a user's `build` as a Network.
 
     Args:
       made: a Linen module (called with x, and with `train` or `deterministic` where it takes them; other collections
@@ -46,7 +46,7 @@ def plain(
 ) -> Network:
     """A Network of init(key, x) -> params and apply(params, x) -> outputs.
 
-    With `choices` (Arch -> what the user's functions are given) they are init(key, choice, x) and
+    With `choices` (Arch -> the choice that the user's functions receive) they are init(key, choice, x) and
     apply(params, choice, x).
     """
     init, apply = pair

@@ -1,4 +1,4 @@
-"""Networks put together from parts: what is equal in them is compiled once, if the host runs them part by part."""
+"""Networks assembled from parts: equal parts are compiled once if the host runs a network part by part."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Line(NamedTuple):
 
     Attributes:
       path: of the module's variables in those of the network.
-      module: module(reads, choice, mode, key, drop_rate) -> tuple of what it writes. In training it has a key if there
-        is dropout, or if it says that it draws (`module.draws`).
+      module: module(reads, choice, mode, key, drop_rate) -> tuple of what it writes. In training it gets a key if there
+        is dropout, or if `module.draws` is true.
       reads, writes: names of values; the images are "x", the network's output is "y". Each is written once.
       pick: the network's choice -> the module's.
     """

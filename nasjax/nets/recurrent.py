@@ -1,8 +1,8 @@
 """A layer of recurrent cells over a window of time, with a backward pass of its own.
 
-The products of the input, for all steps, are one matrix product in front of the loop; the gradient of the recurrent
-matrices is one behind it, where automatic differentiation would add a product to it in every step. What is kept for the
-backward pass is the products and the states, [T, B, 2 P H + 2 H] numbers; the step itself is computed again.
+The products of the input, for all steps, are one matrix product before the loop; the gradient of the recurrent matrices
+is one after it, where automatic differentiation would add one product in every step. The backward pass stores the
+products and the states, [T, B, 2 P H + 2 H] numbers, and recomputes the step itself.
 """
 
 from __future__ import annotations

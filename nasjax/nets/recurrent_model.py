@@ -1,9 +1,9 @@
 """A language model around any recurrent cell: embedding, recurrent layers, softmax.
 
 Zoph & Le 2017, section 4.2; dropout with one mask for a whole window after Gal & Ghahramani 2016, "A Theoretically
-Grounded Application of Dropout in Recurrent Neural Networks". The cell is data where the plan leaves it open: cells of
-one base number share every matrix shape, so that `jax.vmap` over (variables, choice) trains a population of different
-cells as one program. `cell_tree_plan.training_bytes` says what one of them needs.
+Grounded Application of Dropout in Recurrent Neural Networks". The cell is data where the plan has none: cells of one
+base number share every matrix shape, so that `jax.vmap` over (variables, choice) trains a population of different cells
+as one program. `cell_tree_plan.training_bytes` says what one of them needs.
 """
 
 from __future__ import annotations

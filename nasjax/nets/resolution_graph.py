@@ -26,9 +26,9 @@ _IN_PLACE = {"pointwise": -2, "transposed": -2}  # kernels whose fan-in is one a
 def resolution_graph(plan: GraphPlan, *, bn_eps: float = 1e-5, dtype: str = "float32") -> Network:
     """The network of a graph, see `GraphPlan`.
 
-    variables = {"params", "batch_stats"} by "node7", "edge3", "head9", ..., named by ids: what a child has in common
-    with its parent has the same name in both. What a part computes does not depend on ids or on the rest of the graph,
-    and there are few pairs of an operator and a level: a graph never seen before is made of known programs.
+    variables = {"params", "batch_stats"} by "node7", "edge3", "head9", ..., named by ids: nodes and edges that a child
+    shares with its parent have the same names in both. A part's computation does not depend on ids or on the rest of
+    the graph, and there are few pairs of an operator and a level, so a new graph consists of known programs.
 
     `choice`, `key` and `drop_rate` are not used.
 
@@ -114,7 +114,7 @@ def _nothing(choice: Any) -> tuple[()]:
     return ()
 
 
-@functools.lru_cache(maxsize=512)  # equal pieces of all graphs share programs; rare ones go when many were seen
+@functools.lru_cache(maxsize=512)  # equal pieces of all graphs share programs; the least recently used are dropped
 def apply_of(piece: Piece, bn_eps: float, dtype: str) -> Callable[..., tuple[PyTree, PyTree]]:
     """The `apply` of parts that compute `piece`."""
 
@@ -139,11 +139,11 @@ def apply_of(piece: Piece, bn_eps: float, dtype: str) -> Callable[..., tuple[PyT
 def initialise(key: Key, shapes: PyTree, dtype: Any) -> PyTree:
     """Initial values: kernels uniform within 1 / sqrt(fan-in), scales and variances 1, the rest 0.
 
-    Drawn in pieces of one size, so that a network of a size never seen before compiles nothing. On the host they stay:
-    the first program that reads them moves them ten times sooner than `jnp.asarray` an array at a time.
+    Drawn in pieces of one size, so that a network of a size never seen before compiles nothing. They stay on the host:
+    the first program that reads them transfers them ten times faster than `jnp.asarray` does one by one.
 
     Args:
-      shapes: of the variables, tuples as leaves; the last part of a leaf's path says what it is.
+      shapes: of the variables, tuples as leaves; the last part of a leaf's path is its kind.
     """
     leaves, tree = jax.tree.flatten_with_path(shapes, is_leaf=lambda leaf: isinstance(leaf, tuple))
     kinds = [path[-1].key for path, _ in leaves]

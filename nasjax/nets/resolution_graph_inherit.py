@@ -1,7 +1,8 @@
 """Which of a parent's weights a mutated graph starts from.
 
 The blog post on asynchronous evolution of segmentation graphs says that weights are partly inherited; the rule is ours.
-A child has the parent's node and edge ids where it has the same nodes and edges, so what belongs together has one name.
+A child keeps its parent's ids for the nodes and edges that it shares with it, so their weights have the same names in
+both.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ _KERNEL_AXES = {"conv": 2, "depthwise": 2, "transposed": 2}  # leading axes of a
 
 
 def inherit(child: GraphPlan, parent: GraphPlan, fresh: PyTree, old: PyTree) -> tuple[PyTree, float]:
-    """The child's initial variables with what it has in common with its parent.
+    """The child's initial variables, with those that it inherits from its parent.
 
     - A tensor of the same node or edge with the same shape is the parent's.
     - Of another shape (other channels, kernel size or expansion): the slice that both have, leading in channels and
       central in a kernel's height and width, is the parent's, and the rest is fresh.
     - A node or edge whose operator changed, or that the parent does not have, is fresh.
     - The 1x1 kernel of an edge that the parent does not have is zero where it leads to a node that the parent has: so a
-      child with more nodes and edges computes at birth what its parent computes. Kernels into a new node are not zero,
+      child with more nodes and edges initially computes the same as its parent. Kernels into a new node are not zero,
       because with both kernels of an inserted node at zero no gradient would ever reach it.
     - Running statistics of batch norm are the parent's where its whole layer is, else fresh.
 
@@ -61,7 +62,7 @@ def inherit(child: GraphPlan, parent: GraphPlan, fresh: PyTree, old: PyTree) -> 
 
 
 def _kinds(plan: GraphPlan) -> dict[str, Any]:
-    """The operator of everything that has variables, by its name in them."""
+    """The operator of every node and edge that has variables, by its name in them."""
     graph: Graph = plan.graph
     return {
         **{f"node{node.id}": node.op for node in graph.nodes},
@@ -71,7 +72,7 @@ def _kinds(plan: GraphPlan) -> dict[str, Any]:
 
 
 def _merged(own: PyTree, theirs: PyTree, kind: str = "") -> tuple[PyTree, int]:
-    """Fresh values with those of the other tree where both have them, as numpy arrays, and how many those are."""
+    """Fresh values, replaced by the other tree's where both have them, as numpy arrays; and the number replaced."""
     if isinstance(own, dict):
         found = {name: _merged(value, theirs.get(name, {}), name) for name, value in own.items()}
         return {name: value for name, (value, _) in found.items()}, sum(count for _, count in found.values())

@@ -1,6 +1,6 @@
-"""What the network of a graph over resolutions is put together from: stem, edges, nodes and heads, as pure functions.
+"""The parts of the network of a graph over resolutions: stem, edges, nodes and heads, as pure functions.
 
-Each is a value that says what it computes and nothing of its place in a graph: equal ones are one program. The number
+Each is a value that describes its computation without its place in a graph, so equal ones share one program. The number
 of edges into a node needs no program of its own, because they add to their sum one after the other.
 
 MobileNetV2 blocks: Sandler et al. 2018 (arXiv:1801.04381), section 3; residual blocks: He et al. 2016
@@ -75,7 +75,7 @@ class Link:
             x = halve(x)
         x, after = run_steps(self.steps, params, stats, x, mode)
         x = convolve(self.merge, params["merge"], x, mode)
-        x = double(x) if self.op == UPSAMPLE else x  # behind the kernel, with which it commutes
+        x = double(x) if self.op == UPSAMPLE else x  # after the kernel, with which it commutes
         return (total[0] + x if total else x,), after
 
 
@@ -100,7 +100,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Concatenation:
-    """A node of the baselines: what its edges bring side by side, then its convolutions."""
+    """A node of the baselines: concatenates the outputs of its edges, then applies its convolutions."""
 
     ops: tuple[tuple[str, tuple[Conv, ...]], ...]  # operator and convolutions of each edge
     steps: tuple[Conv, ...]

@@ -1,4 +1,4 @@
-"""What supernets have in common: what learners ask of one, and the branch into the operator that a path names."""
+"""Common to supernets: the functions that learners need, and the branch into the operator that a path names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nasjax.types import PyTree, no_carry
 
 
 class Supernet(NamedTuple):
-    """A Network whose `choice` is an Arch i32[S] of its space, with what learners must know of its weights.
+    """A Network whose `choice` is an Arch i32[S] of its space, with the functions of its weights that learners need.
 
     select(archs, new, old) -> for every parameter `new` if one of archs i32[P, S] uses it, else `old`, bit by bit
     scores(params) -> f32[L, m + 1], mean |gamma| of each operator's last batch norm; 0 for identity (the last column)
@@ -43,16 +43,16 @@ class Shared(NamedTuple):
     params: Callable[[bool], int]
     smallest: tuple[int, int]  # the least parameters and the least multiply-adds that a path can have
     largest_macs: int
-    fixed_macs: int  # of what all paths have
-    macs: np.ndarray | None  # i64[L, m + 1] of every operator, identity last; None where they depend on more than that
+    fixed_macs: int  # of the parts that all paths share
+    macs: np.ndarray | None  # i64[L, m + 1] of every operator, identity last; None where they depend on more than these
 
 
 def switch(branches: Sequence[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable[..., tuple[jax.Array, PyTree]]:
     """switch(chosen, moving, *rest) -> branches[chosen](moving, *rest); in reverse mode with gradients by `moving`.
 
-    The backward pass is a switch as well, whose branches compute their operator again. The derivative of `lax.switch`
+    The backward pass is a switch as well, whose branches recompute their operator. The derivative of `lax.switch`
     would make every branch write zeros in place of the residuals that each of the other operators keeps for its
-    backward pass, which took up to half the time of a step. No gradient is computed of what needs none.
+    backward pass, which took up to half the time of a step. Gradients that nobody needs are not computed.
     """
 
     @jax.custom_vjp

@@ -1,4 +1,4 @@
-"""The supernet of NAS-Bench-201, of which every cell is a path.
+"""The supernet of NAS-Bench-201, in which every cell is a path.
 
 Dong & Yang 2020, "NAS-Bench-201" (arXiv:2001.00326), section 2.1 and its code. A cell is data to the supernet's
 program: each edge branches at run time into its operation, and the equal cells of a stage are one scan. So 15,625 cells

@@ -37,7 +37,7 @@ def tabular_mixed(plan: TabularPlan, *, partial: int = 1, bn_eps: float = 1e-5, 
 
     Args:
       plan: space, form, image and classes.
-      partial: K of PC-DARTS: one channel in K goes through the operations, the others pass by.
+      partial: K of PC-DARTS: one channel in K goes through the operations, the others bypass them.
       bn_eps: epsilon of batch norm.
       dtype: of the convolutions, "float32", "tf32" or "bfloat16"; weights and statistics stay float32.
 
@@ -78,7 +78,7 @@ def _mixing(choice: Choice, *, e: int, shape: tuple[int, int]) -> tuple[jax.Arra
 
 
 class _Edge(nn.Module):
-    """All operations of an edge, plus what its node has so far."""
+    """All operations of an edge, plus its node's sum so far."""
 
     ops: tuple[str, ...]
     partial: int

@@ -25,8 +25,8 @@ from nasjax.types import Key, Network, PyTree
 def tabular_cell(plan: TabularPlan, arch: np.ndarray, *, bn_eps: float = 1e-5, dtype: str = "float32") -> Network:
     """The network of one cell; `choice` is not used.
 
-    params["stage1"]["cell0"]["edge4"]["nor_conv_3x3"] is {"kernel", "norm"}. It starts with the values that
-    `tabular_supernet` has for what it uses.
+    params["stage1"]["cell0"]["edge4"]["nor_conv_3x3"] is {"kernel", "norm"}. It starts with the values of the same
+    weights in `tabular_supernet`.
 
     Args:
       plan: space, form, image and classes.
@@ -50,7 +50,7 @@ def tabular_cell(plan: TabularPlan, arch: np.ndarray, *, bn_eps: float = 1e-5, d
 
 
 def own(plan: TabularPlan, arch: np.ndarray, variables: PyTree) -> PyTree:
-    """What a cell uses of the supernet's variables, as those of its own network."""
+    """The supernet's variables that a cell uses, as those of its own network."""
     chosen = [plan.space.ops[int(op)] for op in arch]
 
     def used(part: str, tree: PyTree) -> PyTree:
@@ -122,7 +122,7 @@ def frame(plan: TabularPlan, cell: Callable[[tuple[str, ...], str], tuple[list[L
 
 
 def _cell(path: tuple[str, ...], plan: TabularPlan, arch: np.ndarray, before: str) -> tuple[list[Line], str]:
-    """The lines of one cell, and the name of its output. Every node adds up what its edges bring."""
+    """The lines of one cell, and the name of its output. Every node is the sum of its edges."""
     name, lines, nodes = ".".join(path), list[Line](), [before]
     for to in range(1, plan.space.nodes):
         total: tuple[str, ...] = ()
@@ -147,7 +147,7 @@ def _cell(path: tuple[str, ...], plan: TabularPlan, arch: np.ndarray, before: st
 
 
 class _Operation(nn.Module):
-    """The operation of an edge, plus what its node has so far."""
+    """The operation of an edge, plus its node's sum so far."""
 
     op: str
 
@@ -162,14 +162,14 @@ class _Operation(nn.Module):
 
 
 class _Zeros(nn.Module):
-    """A node that nothing reaches."""
+    """The zeros of a node without inputs."""
 
     def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
         return (jnp.zeros_like(reads[0]),)
 
 
 class _First(nn.Module):
-    """The output of a cell with edges that lead nowhere: their batch norms see the images all the same."""
+    """The output of a cell that has edges without effect on it: their batch norms see the images all the same."""
 
     def __call__(self, reads: Any, choice: Any, mode: Mode, key: Any, drop_rate: Any) -> tuple[jax.Array]:
         return (reads[0],)

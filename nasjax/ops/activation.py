@@ -17,8 +17,8 @@ def relu(x: jax.Array) -> jax.Array:
 def relu6(x: jax.Array) -> jax.Array:
     """min(max(x, 0), 6), of any shape (Sandler et al. 2018, section 3.1). It has no forward-mode derivative.
 
-    Its slope at 0 and at 6 is 0, as PyTorch's. That of `jnp.clip` is 1/2 there, for which autodiff keeps two arrays of
-    floats as large as x: a MobileNetV2 block so took 1.4x longer on a CPU.
+    Its slope at 0 and at 6 is 0, as PyTorch's. That of `jnp.clip` is 1/2 there, for which autodiff stores two float
+    arrays as large as x: a MobileNetV2 block took 1.4x longer with it on a CPU.
     """
     return _bounded(x, 6.0)
 

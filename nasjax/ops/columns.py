@@ -16,7 +16,7 @@ from jax import lax
 from nasjax.ops.pieces import piece_of
 
 _FLOATS = 750_000  # columns of a piece: 3 MB; with twice as many gradients take up to 1.6x longer in small caches
-_MOST = 12_000_000  # columns of one sample, beyond which the memory they take outweighs the time they save
+_MOST = 12_000_000  # columns of one sample; beyond it they cost more in memory than they save in time
 
 
 def fit(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
@@ -46,7 +46,7 @@ def forward(x: jax.Array, w: jax.Array, precision: Any = None) -> jax.Array:
 
 
 def gradients(x: jax.Array, w: jax.Array, g: jax.Array, precision: Any = None) -> tuple[jax.Array, jax.Array]:
-    """Of x and w, from that of the output, g [B, H, W, Cout]."""
+    """The gradients of x and w, from that of the output, g [B, H, W, Cout]."""
     kh, kw, c_in, c_out = w.shape
     height, width = x.shape[1:3]
     flat = w.transpose(0, 1, 3, 2).reshape(-1, c_in)

@@ -50,7 +50,8 @@ def conv2d(
         y = _spectral(x, w, precision)
     else:
         y = _direct(x, w, stride, precision)
-    # Else XLA computes what precedes the gradient (activation, batch norm) inside transposing copies, several times.
+    # Otherwise XLA recomputes what precedes the gradient (activation, batch norm) several times, inside transposing
+    # copies.
     return lax.optimization_barrier(y)
 
 
@@ -91,10 +92,10 @@ _pointwise.defvjp(lambda x, w, precision: (_pointwise(x, w, precision), (x, w)),
 def spectral_pays(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
     """Whether `spectral_conv` beats the direct form on CPU, from the shapes of x and w.
 
-    Both sides count multiplications per position of the image. Those of the spectral form are 1.5 times as dear: it
-    moves more memory (measured: 1.0-1.3 at 8x8, 1.6-2 at 16x16, 1.2-1.8 at 32x32). It never beats columns at 3x3 (equal
-    with 48 channels and 64 samples; with 16 samples columns take 0.9 of its time at 32x32, half at 16x16, a third at
-    8x8, where the spectra of the kernels outweigh the images).
+    Both sides count multiplications per position of the image. Those of the spectral form count 1.5 times, as it moves
+    more memory (measured: 1.0-1.3 at 8x8, 1.6-2 at 16x16, 1.2-1.8 at 32x32). It never beats columns at 3x3 (equal with
+    48 channels and 64 samples; with 16 samples columns take 0.9 of its time at 32x32, half at 16x16, a third at 8x8,
+    where the spectra of the kernels outweigh the images).
     """
     (_, height, width, _), (kh, kw, c_in, c_out) = x, w
     if kh == kw == 3 and columns.fit(x, w):
@@ -130,7 +131,7 @@ def _spectral(x: jax.Array, w: jax.Array, precision: Any) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _direct(x: jax.Array, w: jax.Array, stride: tuple[int, int], precision: Any) -> jax.Array:
-    # With more input than output channels XLA reaches a third of what its matrix products do.
+    # With more input than output channels, XLA reaches a third of the speed of its matrix products.
     if stride == (1, 1) and 2 * w.shape[2] >= 3 * w.shape[3] and columns.fit(x.shape, w.shape):
         return columns.forward(x, w, precision)
     return _forward_cpu(x, w, stride, precision)
@@ -140,7 +141,7 @@ def _direct_bwd(stride: tuple[int, int], precision: Any, residuals: Any, g: jax.
     x, w = residuals
     if stride == (1, 1) and columns.pay(x.shape, w.shape):
         return columns.gradients(x, w, g, precision)
-    if stride != (1, 1):  # as if computed at stride 1, with zeros between
+    if stride != (1, 1):  # zeros between the entries: the gradient at stride 1
         sizes = zip(x.shape[1:3], g.shape[1:3], stride, strict=True)
         gaps = [(0, n - 1 - (m - 1) * s, s - 1) for n, m, s in sizes]
         g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])

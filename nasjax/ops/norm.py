@@ -70,7 +70,7 @@ def batch_norm(
 def _normalise(x: jax.Array, gamma: jax.Array, beta: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalises by the batch; also its mean and variance, through which no gradient flows.
 
-    The gradient is written out: autodiff's takes half as long again to compile and more passes over the data.
+    The gradient is written out: autodiff's takes 1.5 times as long to compile and makes more passes over the data.
     """
     return _normalise_fwd(x, gamma, beta, eps)[0]
 
@@ -80,7 +80,7 @@ def _normalise_fwd(x: jax.Array, gamma: jax.Array, beta: jax.Array, eps: float) 
     mean = over_devices(rows.mean(0))
     var = over_devices(jnp.square(rows - mean[None]).mean(0))
     spread = jnp.sqrt(var + eps)
-    # The division comes last: XLA's CPU backend does not repeat one in each of several readers, as it does cheap sums.
+    # The division comes last: XLA's CPU backend repeats cheap sums in each of several readers, but not a division.
     y = (rows * gamma[None] + (beta * spread - mean * gamma)[None]) / spread[None]
     return (y.reshape(x.shape), mean, var), (rows, mean, 1 / spread, gamma)
 

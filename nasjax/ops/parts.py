@@ -1,4 +1,4 @@
-"""How a network that is a straight-line program of parts is run, and where its parts find their variables."""
+"""Runs a network that is a straight-line program of parts, and finds the variables of each part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def through(parts: Sequence[Part], run: Callable[[int, Part, PyTree], PyTree], x
         gone.setdefault(i, []).append(name)
     for i, part in enumerate(parts):
         outputs = run(i, part, tuple(values[name] for name in part.reads))
-        for name in gone.get(i, ()):  # what no later part reads is let go, so that its memory is given back
+        for name in gone.get(i, ()):  # values that no later part reads are dropped, to free their memory
             del values[name]
         values |= zip(part.writes, outputs, strict=True)
     return values["y"]
@@ -38,7 +38,7 @@ def whole(network: Network) -> Part:
 
 
 def part_of(variables: PyTree, part: Part) -> PyTree:
-    """The part's own variables; collections that it has no part in are left out."""
+    """The part's own variables; collections in which it has none are left out."""
     own = {}
     for collection, tree in variables.items():
         for name in part.path:
@@ -51,7 +51,7 @@ def part_of(variables: PyTree, part: Part) -> PyTree:
 
 
 def with_part(variables: PyTree, part: Part, own: PyTree) -> PyTree:
-    """`variables` with the part's own in place of what it had."""
+    """`variables` with `own` in place of the part's."""
     return put(variables, part.path, own)
 
 

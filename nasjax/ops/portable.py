@@ -15,7 +15,7 @@ from nasjax.types import PyTree
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _FORM_OF = {"cpu": "cpu", "cuda": "gpu", "tpu": "tpu"}
-# Days on which jaxlib releases were built. A later version that is missing here is at least as young as the last one.
+# Days on which jaxlib releases were built. A later version that is missing here was built no earlier than the last one.
 _BUILT = {"0.10.2": datetime.date(2026, 6, 17)}
 _MONTHS = 6
 
@@ -24,8 +24,8 @@ def batched(apply: Callable[[PyTree, Any], PyTree], variables: PyTree, of_batch:
     """`x -> apply(variables, x)` as one `jax.export.Exported` for all `PLATFORMS`.
 
     The artifact branches on the platform once, around the whole function, so that it holds the weights once and a
-    program per platform. When it is compiled only the platform's own program is left. One file is simpler to use
-    than one per platform, and hardly larger: programs are small beside weights.
+    program per platform. Compiling keeps only the platform's own program. One file is simpler to use than one per
+    platform, and hardly larger, as programs are small beside weights.
 
     Args:
       apply: (variables, x) -> outputs; takes any batch size.

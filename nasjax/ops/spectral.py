@@ -1,13 +1,13 @@
 """Convolution in the frequency domain, with the discrete Fourier transform as matrix products.
 
-Its cost hardly depends on the kernel's size, it is nothing but (batched) matmuls in real arithmetic, and a tensor's
+Its cost hardly depends on the kernel's size, it consists only of (batched) matmuls in real arithmetic, and a tensor's
 transform is shared by all layers that read it. So a population of children with different kernels is one `vmap`
 (a direct convolution with per-child kernels would become a grouped one).
 
 A spectrum is a real array [Q, 3 P, ...]: frequencies along W (Q = P // 2 + 1 of an odd period P: the rest of the plane
 follows from Hermitian symmetry), then along H, each as real part, imaginary part and their sum. With these three forms
 a complex product takes three real ones (Karatsuba), ac, bd and (a + b)(c + d), and since putting them together again
-is linear it is part of the inverse transform: between the transforms there is one batched matmul and nothing else.
+is linear it is part of the inverse transform: between the transforms there is only one batched matmul.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def from_spectrum(ys: jax.Array, size: tuple[int, int], *, precision: lax.Precis
 def spectral_conv_looped(x: jax.Array, w: jax.Array, *, precision: lax.PrecisionLike = "highest") -> jax.Array:
     """`spectral_conv` one W-frequency at a time, forward and backward.
 
-    No whole spectrum is ever kept: the gradient recomputes it from the transform along W alone (1.1 times x). On a CPU
-    this is also faster for large images, whose spectra do not stay in cache.
+    No whole spectrum is ever stored: the gradient recomputes it from the transform along W alone (1.1 times x). On a
+    CPU this is also faster for large images, whose spectra do not stay in cache.
     """
     b, height, width, c = x.shape
     rows, columns = _periods((height + w.shape[0] // 2, width + w.shape[1] // 2))

@@ -51,7 +51,7 @@ def register(
     make: Callable[..., Any] | None = None,
     settings: Any = None,
 ) -> None:
-    """Adds your own to what `--space`, `--dataset`, `--method` and tasks can name. Registering again replaces it.
+    """Adds your own space, data set, searcher or task to the command's names. Registering again replaces it.
 
     Args:
       space: a `SiteSpace`, or any object with `name` and `sites` (the rest then follows from the sites), or a Space.
@@ -109,7 +109,7 @@ def register(
 
 
 def _space(space: Any) -> Any:
-    """A Space; one made of `name` and `sites` where the rest is missing."""
+    """`space` as a Space; one made from `name` and `sites` where the rest is missing."""
     if not isinstance(getattr(space, "name", None), str) or not getattr(space, "sites", None):
         raise ValueError(f"a space needs `name` and `sites`; {type(space).__name__} lacks one")
     missing = [name for name in _SPACE if not hasattr(space, name)]
@@ -229,7 +229,7 @@ def _method(name: str, make: Callable[..., Any], settings: Any) -> Any:
         if not isinstance(found, Searcher):
             raise ValueError(f"--method={name}: make must return a nasjax.Searcher, got {type(found).__name__}")
         found = Searcher(*[_guard(function) for function in found])
-        jax.eval_shape(lambda key: found.ask(key, found.init(key), 2), jax.random.key(0))  # now rather than in the run
+        jax.eval_shape(lambda key: found.ask(key, found.init(key), 2), jax.random.key(0))  # fail before the run
         return candidates_run.experiment(problem, found)
 
     def describe(problem: Problem) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Charts by Vega-Lite: a figure is a plain dict that the page draws, without network and without eval.
 
 The one module that knows the library. `vl-convert-python` brings its JavaScript, imported only while a report is
-written. A datum's `row` is the id of the table row that a click on its mark leads to.
+written. A datum's `row` is the id of the table row to which a click on its mark leads.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def chart(layers: Iterable[Mapping[str, Any]], alt: str, **more: Any) -> str:
 
     Args:
       layers: Vega-Lite layers, drawn in this order.
-      alt: what a reader who cannot see it is told.
+      alt: its text for readers who cannot see it.
       more: further fields of the specification.
 
     Returns:
@@ -162,5 +162,5 @@ def thin(points: Sequence[Any], most: int = MOST_ON_LINE) -> list[Any]:
 
 
 def line_look(longest: int) -> Row:
-    """Points on short lines can be seen, on long ones only be hovered over."""
+    """Points are drawn on short lines; on long ones they show only on hover."""
     return {"point": {"filled": True, "size": 28} if longest <= 30 else "transparent"}

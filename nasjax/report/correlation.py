@@ -1,4 +1,4 @@
-"""How far two numbers go together: Pearson's r of the values, Spearman's rho of their ranks."""
+"""Correlation of two numbers: Pearson's r of the values, Spearman's rho of their ranks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def told(pairs: Pairs) -> str:
     """Both in words, for a caption."""
     r, rho = pearson(pairs), spearman(pairs)
     if r is None or rho is None:
-        return f"No correlation can be told from {len(pairs)} trials that do not differ."
+        return f"The correlation of {len(pairs)} trials is undefined: they do not differ."
     return f"Pearson's r {r:.3f}, Spearman's rho {rho:.3f}, over {len(pairs):,} trials."
 
 

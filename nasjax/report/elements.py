@@ -26,7 +26,7 @@ def table(
     """A scrollable table.
 
     Args:
-      label: what a reader who cannot see it is told.
+      label: its text for readers who cannot see it.
       heads: of the columns; one that ends in # is a column of numbers.
       rows: cells as trusted HTML.
       css: "sortable" makes buttons of the heads, "tall" limits the height.

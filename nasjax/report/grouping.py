@@ -1,4 +1,4 @@
-"""Which of several runs are one line: runs of equal configuration but the seed are drawn together, with a band."""
+"""Groups runs into lines: runs that differ only in their seed are drawn as one line with a band."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
     @property
     def metric(self) -> Metric:
-        """What their fitness stands for."""
+        """The metric behind their fitness."""
         return self.runs[0].metric
 
 
@@ -46,7 +46,7 @@ def lines(runs: Sequence[Run], labels: Sequence[str]) -> list[Line]:
 
 
 def _settings(run: Run) -> str:
-    """Everything but the seed that makes a run what it is; "" where the workdir does not tell."""
+    """The configuration without the seed; "" where the workdir does not have it."""
     inner = run.config.get("config")
     if not isinstance(inner, dict):
         return ""
@@ -56,7 +56,7 @@ def _settings(run: Run) -> str:
 
 
 def _label(labels: Sequence[str]) -> str:
-    """What the names of several folders begin with."""
+    """The common beginning of several folders' names, and their number."""
     if len(labels) == 1:
         return labels[0]
     same = [len(set(letters)) == 1 for letters in zip(*labels, strict=False)]

@@ -21,16 +21,16 @@ def heat_map(
     by_row: bool = False,
     marked: Sequence[int] = (),
 ) -> str:
-    """Squares as dark as their value is large; what a row does not have stays blank.
+    """Squares, darker for larger values; values that a row lacks stay blank.
 
     Args:
       table: the values; None = not a number.
       rows: a label per row.
       columns: per row the names of its squares, as far as known.
-      alt: what a reader who cannot see it is told.
+      alt: its text for readers who cannot see it.
       what: name of a value, with its unit.
       down: what a row is.
-      order: of the columns; what it does not name follows.
+      order: of the columns; columns that it does not name come last.
       by_row: compare values with those of their own row only, not with the whole table.
       marked: per row the column that is outlined; -1 = none.
 

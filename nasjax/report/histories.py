@@ -1,4 +1,4 @@
-"""What a search by gradients leaves beside its losses: weights of operators per epoch, the cells, the gap."""
+"""Figures of a search by gradients beside its losses: weights of operators per epoch, the cells, the gap."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _table(row: Mapping[str, Any], cell: str) -> list[list[float | None]]:
 
 
 def _what(table: Sequence[Sequence[float | None]]) -> str:
-    """What the values are, by what they obey: mixing weights add up to 1, a stable rank is at least 1."""
+    """What the values are, judged by their range: mixing weights add up to 1, a stable rank is at least 1."""
     known = [[value for value in edge if value is not None] for edge in table]
     if all(abs(sum(edge) - 1) < 0.01 for edge in known if edge):
         return "mixing weight"

@@ -1,4 +1,4 @@
-"""Numbers of graphs that are logged for every trial: the best beside published networks, and how they rank."""
+"""Indicators of graphs, logged for every trial: the best beside published networks, and rank correlations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compared(run: Run) -> str:
     hint = (
         "Down edges are those of an encoder, up edges those of a decoder. Bottlenecks: places in the topological order "
         "that a single edge passes. Elongation: 0 where a force-directed drawing of the graph is round, 1 where it is "
-        "a line. Rho is from −1 to 1; positive: more of it goes with a better "
+        "a line. Rho is from −1 to 1; positive: larger values go with a better "
         f"{run.metric.title}."
     )
     return (

@@ -1,4 +1,4 @@
-"""Weights that a child took over from its parent, against what it gained on it."""
+"""The share of weights that a child inherits from its parent, against its gain over the parent."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ def scatter(run: Run, line: Line, number: int) -> str:
     marks = [zero, charts.layer("circle", rows, across, color=line.colour, **searching.POINT)]
     better = sum(gain > 0 for *_, gain in found)
     caption = (
-        f"A point is a child: how many of its weights its parent gave it, and how much better its {run.metric.title} "
-        f"is (above the dashed line) than its parent's. {better:,} of {len(found):,} children are better. "
+        "A point is a child: the share of its weights that it inherited from its parent, and how much better "
+        f"its {run.metric.title} is (above the dashed line) than its parent's. "
+        f"{better:,} of {len(found):,} children are better. "
         f"{correlation.told([(share, gain) for _, share, gain in found])}"
     )
     return figure("Inherited weights and gain", charts.chart(marks, caption), caption)

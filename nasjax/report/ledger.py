@@ -26,7 +26,7 @@ class Attempt(NamedTuple):
 
 
 def attempts(events: Sequence[Mapping[str, Any]]) -> list[Attempt]:
-    """All attempts in the order of their starts; what the ledger does not tell is left out.
+    """All attempts in the order of their starts; attempts that the ledger lacks are left out.
 
     A resumed search ends what was open as interrupted; what is open after the last event is running.
     """
@@ -92,7 +92,7 @@ def utilisation(found: Sequence[Attempt], end: float) -> dict[str, float]:
 
 
 def load(events: Sequence[Mapping[str, Any]]) -> list[tuple[float, int, int]]:
-    """(seconds, tasks at work, tasks that wait) after each event.
+    """(seconds, running tasks, waiting tasks) after each event.
 
     A task waits from when it is asked for until it is started, and again where its worker died or the search was
     interrupted; one that was told in part waits for the next budget.
@@ -118,7 +118,7 @@ def load(events: Sequence[Mapping[str, Any]]) -> list[tuple[float, int, int]]:
 
 
 def staleness(events: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Per told task, the results of others that came after it was asked for: what its searcher did not know yet.
+    """Per told task, the number of other results between its proposal and its own: unknown when it was proposed.
 
     Example:
       >>> asked = [{"event": "asked", "task": n} for n in range(2)]

@@ -1,4 +1,4 @@
-"""Where the best came from: its parent, that one's parent, and so on, with what each mutation did."""
+"""The lineage of the best trial: its parent, that one's parent, and so on, with what each mutation changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROWS, _DRAWN = 60, 4  # generations in the table, ancestors that are drawn
 
 
 def ancestors(run: Run, trial: Trial | None) -> list[Trial]:
-    """The line of descent of a trial, oldest first, itself last; it ends at a parent that is not there."""
+    """The line of descent of a trial, oldest first, itself last; it ends where a parent is missing."""
     by_id = {t.id: t for t in run.trials}
     found: dict[int, Trial] = {}
     while trial is not None and trial.id not in found:  # a damaged file may hold a circle

@@ -1,4 +1,4 @@
-"""The number that a search goes by, as a person reads it: its name, its unit and which way is better.
+"""The metric of a search as shown to people: its name, its unit and which direction is better.
 
 `fitness` in trials.jsonl is sign * metric, so that larger is better for every searcher. A person is shown the metric.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 BATCH_NORM_SCORE = "batch norm score"
-_SHARES = ("accuracy", "error", "iou", "dice")  # what files hold as fractions, whatever the search went by
+_SHARES = ("accuracy", "error", "iou", "dice")  # what files hold as fractions, whatever the search's metric
 
 
 class Metric(NamedTuple):
@@ -32,7 +32,7 @@ class Metric(NamedTuple):
 
     @property
     def better(self) -> str:
-        """Which way is better, in words."""
+        """Which direction is better, in words."""
         return "smaller is better" if self.sign < 0 else "larger is better"
 
     @property
@@ -56,7 +56,7 @@ class Metric(NamedTuple):
 
 
 def of(config: Mapping[str, Any]) -> Metric:
-    """The metric of a run from its config.json; accuracy where an older one does not tell."""
+    """The metric of a run from its config.json; accuracy where an older one has none."""
     told = config.get("metric")
     if isinstance(told, Mapping):
         unit = "fraction" if told.get("unit") == "fraction" else "plain"

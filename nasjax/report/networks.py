@@ -61,5 +61,5 @@ def _artist(arch: Any) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:
-            raise  # the drawing is there, and lacks something itself
+            raise  # the drawing exists, but one of its own imports is missing
         return generic

@@ -1,4 +1,4 @@
-"""What a one-shot run leaves beside its trials: scores of operators, what the best chose, how well the score ranks."""
+"""Figures of a one-shot run: scores of operators, choices of the best trials, how well the score ranks."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _ranking(run: Run, page_number: int) -> str:
         rows.append(row | ({} if trial is None else {"trial": trial, "row": elements.anchor(page_number, trial)}))
     seconds = sum(number(row.get("seconds")) or 0.0 for row in run.standalone)
     caption = (
-        f"Across: the {shown.title} that the search went by. Up: {alone.title} of the same path trained alone. "
+        f"Across: the {shown.title} that guided the search. Up: {alone.title} of the same path trained alone. "
         f"{len(found)} paths; training them took {seconds:,.0f} s, which is no part of the method's cost. "
     )
     if tau is None:

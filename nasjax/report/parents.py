@@ -8,7 +8,7 @@ from nasjax.report.runs import Run
 
 
 def section(run: Run, line: Line, number: int) -> str:
-    """What evolution leaves behind; "" for a run that has nothing of it."""
+    """The figures of an evolution; "" for a run without parents, indicators or ledger."""
     cards = [plot(run, line, number) for plot in (random_phase.curve, random_phase.sizes, inheritance.scatter)]
     cards += lineage.figures(run, line, number)
     tables = [indicators.compared(run), lineage.changes(run)]

@@ -1,4 +1,4 @@
-"""One-shot runs beside each other: what each phase cost, how the supernet trained, how its ranking held."""
+"""One-shot runs beside each other: each phase's cost, the supernet's training, the quality of its ranking."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def _costs(chosen: Sequence[tuple[Run, str]]) -> str:
     }
     encoding["x"]["axis"] |= {"grid": True}
     bars = charts.layer("bar", rows, encoding, height=20, stroke="white")
-    caption = "Length: wall-clock time (s) per phase, compiling included. What has no figure yet counts as 0."
+    caption = "Length: wall-clock time (s) per phase, compiling included. A phase without a figure yet counts as 0."
     return figure("Cost per phase", charts.chart([bars], f"{caption} {alt}.", height={"step": _BAR}), caption)
 
 
 def _rankings(chosen: Sequence[tuple[Run, str]]) -> str:
-    """How well each run's score ranks, and what retraining its best gave."""
+    """How well each run's score ranks, and the result of retraining its best."""
     rows = []
     for run, label in chosen:
         pairs = one_shot.pairs(run)

@@ -55,7 +55,7 @@ def compared(runs: Sequence[Run], labels: Sequence[str]) -> str:
 
 
 def _read(file: Path, label: str) -> _Pictures | None:
-    """None where there is no such file, or another than the module's docstring says."""
+    """None where there is no such file, or not in the form of the module's docstring."""
     if not file.is_file():
         return None
     import numpy as np

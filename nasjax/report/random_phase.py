@@ -35,7 +35,7 @@ def initial(run: Run) -> list[Trial]:
 
 
 def bred(run: Run) -> list[Trial]:
-    """The trials with a result that a parent was mutated to."""
+    """The trials with a result that were made by mutating a parent."""
     return [t for t in run.done if t.parent is not None and t.parent >= 0]
 
 
@@ -83,7 +83,7 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def sizes(run: Run, line: Line, number: int) -> str:
-    """Parameters against the metric of random individuals only; "" where nothing is bred or fewer than three are."""
+    """Parameters against the metric of random individuals only; "" without mutants, or with fewer than three points."""
     trials = [t for t in initial(run) if t.params and t.params > 0]
     if len(trials) < 3 or not bred(run):
         return ""

@@ -1,4 +1,4 @@
-"""Orders and counts that a report of one-shot runs tells: a front, Kendall's tau, how often operators were chosen."""
+"""Statistics for reports of one-shot runs: a front, Kendall's tau, how often operators were chosen."""
 
 from __future__ import annotations
 

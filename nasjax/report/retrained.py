@@ -1,4 +1,4 @@
-"""What retraining gave: result.json as tables and curves, beside the published figures to compare with."""
+"""The result of retraining: result.json as tables and curves, beside published figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def retrained(run: Run, line: Line) -> str:
     if published := mapping(run.result.get("published")):
         cards.append(_values("Published, to compare with", published, run))
     if isinstance(text := run.result.get("sample"), str):
-        told = f"What the retrained network writes by itself: {len(text.split())} words drawn token by token, seed 0."
+        told = f"Text sampled from the retrained network:  {len(text.split())} words drawn token by token, seed 0."
         cards.append(figure("A sample of text", f"<pre>{escape(text)}</pre>", told))
     alone = line._replace(members=[(0, run)], label="retraining")
     return section("Retrained", [*cards, *training.figures([alone], {0: _epochs(run)})])

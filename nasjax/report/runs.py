@@ -17,7 +17,7 @@ class Trial(NamedTuple):
     arch: Any  # its JSON form
     fitness: float | None  # of several objectives the first; None = failed
     objectives: tuple[float, ...]  # all of them, each larger is better; () = failed
-    result: float | None  # a table's final figure of this architecture, beside the fitness that was searched on
+    result: float | None  # this architecture's final figure in a table; the search saw only the fitness
     cost_s: float | None
     params: int | None
     macs: int | None
@@ -33,7 +33,7 @@ class Phase(NamedTuple):
     """One of the three parts of a one-shot run."""
 
     name: str
-    seconds: float | None  # of wall-clock so far, compiling included; None = not recorded yet
+    seconds: float | None  # of wall-clock time so far, compiling included; None = not recorded yet
     state: str  # "not started", "running", "unfinished" or "finished"
 
 
@@ -48,7 +48,7 @@ class Run(NamedTuple):
     result: dict[str, Any]  # of retraining
     supernet: list[dict[str, Any]]  # of a one-shot run: an epoch of the supernet's training each
     optimum: dict[str, Any]  # of a one-shot run whose score is a sum: the provably best path
-    truth: dict[str, Any]  # what it comes to where the true results of all architectures are known
+    truth: dict[str, Any]  # comparison with the true results of all architectures, where they are known
     standalone: list[dict[str, Any]]  # of a one-shot run: paths that were also trained alone
     ledger: list[dict[str, Any]]  # of an asynchronous search: events of its tasks
     unreadable: int  # damaged lines, a torn last line apart

@@ -132,7 +132,7 @@ def sizes(lines: Sequence[Line]) -> str:
 
 
 def truths(lines: Sequence[Line]) -> str:
-    """What the search went by against the table's final figure; nothing where none is known."""
+    """The search's metric against the table's final figure; nothing where none is known."""
     metric = lines[0].metric
     dots, rings = _points(
         lines,
@@ -143,7 +143,7 @@ def truths(lines: Sequence[Line]) -> str:
         return ""
     across = {"x": charts.axis("x", sentence(metric.axis)), "y": charts.axis("y", "in the table (%)")}
     caption = (
-        f"Across: the {metric.title} that the search went by; up: the final figure of the same architecture in the "
+        f"Across: the {metric.title} that guided the search; up: the final figure of the same architecture in the "
         "table. The ring marks the best trial of each run."
     )
     return _scatter("Search and truth", caption, across, lines, dots, rings)
@@ -227,12 +227,12 @@ def palette(lines: Sequence[Line]) -> tuple[list[str], list[str]]:
 
 
 def sentence(text: str) -> str:
-    """With a capital letter, the others as they are."""
+    """With a capital first letter, the rest unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def _alt(caption: str, lines: Sequence[Line]) -> str:
-    """The caption and the numbers that a reader who cannot see the figure misses."""
+    """The caption, with the numbers for readers who cannot see the figure."""
     runs = [run for line in lines for run in line.runs]
     found = [
         f"{len(run.done)} trials with a result, {len(run.failed)} failed, best "

@@ -1,4 +1,4 @@
-"""The parts of a report that tell of one run: tiles, networks, tables, what to run next. Each returns trusted HTML."""
+"""The parts of a report about one run: tiles, networks, tables, what to run next. Each returns trusted HTML."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def details(run: Run, line: Line, page_number: int, rows: int) -> str:
 
 
 def _truth(run: Run) -> str:
-    """What a table of true results says of the search."""
+    """How the search compares with a table of true results."""
     told = run.truth.get("lines")
     told = told if isinstance(told, list) else []
     return section("Truth", (), "".join(note(line) for line in told if isinstance(line, str)))

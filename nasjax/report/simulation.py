@@ -1,4 +1,4 @@
-"""The controller's distributed scheme on a virtual clock: what children came to in time, and how late gradients were.
+"""The controller's distributed scheme on a virtual clock: children's accuracy over time, and late gradients.
 
 simulation.json is what `benchmarks/distributed_reinforce.py --workdir` leaves in the workdir of a simulated search:
 {"title", "window", "ways": [names], "children": [{"x": virtual hours, "y": percent, "line": way}], "staleness": [{"x",

@@ -104,7 +104,7 @@ def workers(run: Run) -> str:
 
 
 def load(run: Run) -> str:
-    """Tasks at work and tasks that wait, against time, and the counts of what was late or tried again."""
+    """Running and waiting tasks against time, and counts of late results and retries."""
     found, steps = ledger.attempts(run.ledger), ledger.load(run.ledger)
     if not found:
         return ""
@@ -126,7 +126,7 @@ def load(run: Run) -> str:
 
 
 def counts(run: Run) -> list[tuple[str, str]]:
-    """What was tried again, what was lost, and how late results were; [] where the run has no ledger."""
+    """Counts of retries and losses, and how late results were; [] where the run has no ledger."""
     found, late = ledger.attempts(run.ledger), ledger.staleness(run.ledger)
     if not found:
         return []

@@ -62,6 +62,6 @@ def curves(lines: Sequence[Line]) -> str:
     marks = [charts.layer("line", rows, encoding)]
     caption = (
         f"The mean {metric.title} of the best {', '.join(map(str, SIZES[:-1]))} and {SIZES[-1]} different "
-        f"architectures so far; {metric.better}. A curve begins where a run has so many."
+        f"architectures so far; {metric.better}. A curve begins once a run has that many."
     )
     return figure(f"Top {', '.join(map(str, SIZES))} over the search", charts.chart(marks, caption), caption)

@@ -18,7 +18,7 @@ _SPLITS = {  # of a family such as loss or accuracy: the beginning of its key, a
     "valid_": "validation, all after the epoch",
 }
 _KNOWN = {  # title, axis title with its unit, and what to know
-    "entropy": ("Entropy of the policy", "entropy (nats per architecture)", "Lower: the policy has made up its mind."),
+    "entropy": ("Entropy of the policy", "entropy (nats per architecture)", "Lower: the policy is more certain."),
     "grad_norm": ("Norm of the policy gradient", "norm of the gradient", "Before clipping."),
     "staleness": ("Staleness of samples", "updates between proposal and use", ""),
     "depth": ("Depth asked for", "layers", ""),
@@ -100,7 +100,7 @@ def _family(family: str, tracks: Sequence[Track], metric: Metric | None) -> tupl
 
 
 def track(rows: Iterable[Mapping[str, Any]], key: str, scale: float = 1.0) -> list[Point]:
-    """(epoch or update, value) of one number; lines before the first update say nothing yet."""
+    """(epoch or update, value) of one number; lines before the first update are left out."""
     points = []
     for i, row in enumerate(rows, 1):
         at, value = number(row.get("epoch", row.get("updates", i))), number(row.get(key))
@@ -129,7 +129,7 @@ def _figure(
     across = "epoch" if any("epoch" in row for found in rows.values() for row in found) else "updates of the policy"
     places = {"x": charts.axis("x", across, whole=True, end="x"), "y": charts.axis("y", axis)}
     kinds = [item.label for item in tracks]
-    single = len(drawn) == 1 and len(kinds) > 1  # colours tell the numbers apart where they need not tell runs apart
+    single = len(drawn) == 1 and len(kinds) > 1  # colours mark the numbers where they need not mark the runs
     coloured = charts.colours(kinds, field="kind", lines=True) if single else charts.colours(*searching.palette(drawn))
     dashes = {"domain": kinds, "range": [[1, 0], [6, 3], [2, 3]][: len(kinds)]}
     dash: charts.Row = {"field": "kind", "type": "nominal", "scale": dashes}

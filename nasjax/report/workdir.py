@@ -1,4 +1,4 @@
-"""Reads what a run left behind or is writing: config.json or trials.jsonl must be there; no other file, and no key."""
+"""Reads the files of a finished or running search: config.json or trials.jsonl must exist, the others need not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker of `runtime.ray`: looks whether its machine fits the driver's, then is a worker like any other."""
+"""A worker of `runtime.ray`: checks that its machine matches the driver's, then works like any other."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _CLAIMS: list[int] = []  # open files whose locks are this process's cores
 
 
 class Driver(NamedTuple):
-    """What a worker's machine must have as the driver has it."""
+    """What must be the same on a worker's machine as on the driver's."""
 
     versions: dict[str, str]
-    file: str  # in a folder that both see
+    file: str  # in a folder that both must see
     content: str
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of what decides whether two processes understand each other."""
+    """Versions of Python and of the packages that must be equal for two processes to work together."""
 
     def of(name: str) -> str:
         try:
@@ -40,7 +40,7 @@ def versions() -> dict[str, str]:
 
 
 def unlike(driver: Driver) -> str | None:
-    """What keeps this machine from working for a driver, in one line; None = nothing."""
+    """Why this machine cannot work for a driver, in one line; None = it can."""
     here, own = socket.gethostname(), versions()
     if other := [name for name in own if own[name] != driver.versions.get(name)]:
         pairs = ", ".join(f"{name} {own[name]} (driver: {driver.versions.get(name)})" for name in other)
@@ -56,7 +56,7 @@ def unlike(driver: Driver) -> str | None:
 
 
 class Actor:
-    """What Ray makes an actor of. It does one thing at a time."""
+    """The class of the Ray actor, which does one thing at a time."""
 
     _work: Callable[[Any], Any] | None = None
 
@@ -93,8 +93,8 @@ class Actor:
 def claim_cores(cpus: float) -> None:
     """Limits this process, and with it the threads that JAX starts, to as many cores as Ray counts for it (Linux).
 
-    Ray counts cores and gives none. So workers of a machine agree by locks on files, one for a core, or several where
-    workers share one; they vanish with the process.
+    Ray counts cores but assigns none. The workers of a machine therefore claim cores by file locks, which vanish with
+    the process: one lock per core, or several where workers share it.
     """
     if not hasattr(os, "sched_getaffinity"):
         return
@@ -118,5 +118,5 @@ def claim_cores(cpus: float) -> None:
                     continue
                 _CLAIMS.append(file)
                 mine.append(core)
-    others = [core for core in cores if core not in mine]  # of machines of which Ray was told more cores than they have
+    others = [core for core in cores if core not in mine]  # where Ray was given more cores than the machine has
     os.sched_setaffinity(0, [*mine, *random.sample(others, number - len(mine))])

@@ -1,7 +1,7 @@
 """XLA's cache of compiled programs, shared by processes.
 
-JAX writes an entry in place, so that a process that is killed leaves a torn one. Each worker therefore writes to a
-folder of its own and gives whole entries to the others by a hard link.
+JAX writes an entry in place, so a killed process leaves an incomplete one. Each worker therefore writes to a folder of
+its own and shares complete entries by hard links.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ENTRY = "*-cache"
 
 
 def own_cache(shared: Path) -> Callable[[], None]:
-    """Lets this process compile into a folder of its own, which begins with what `shared` has.
+    """Lets this process compile into a folder of its own, which starts with the entries of `shared`.
 
     Returns:
       publish(): gives the shared folder what was compiled since; to be called while nothing compiles.

@@ -16,8 +16,8 @@ def keep_freed_memory() -> bool:
     """Lets this process keep the memory that it frees, for the next array of that size.
 
     By default glibc gives arrays above some size back to the system, which clears each page before it is used again. A
-    step of a DARTS search network (4 cells, 16 channels, 32x32, batch 16) so had 110,000 page faults, a tenth of its
-    CPU time; of segmentation graphs it was a sixth. What the process holds at its peak it holds from then on.
+    step of a DARTS search network (4 cells, 16 channels, 32x32, batch 16) had 110,000 page faults, a tenth of its CPU
+    time; for segmentation graphs it was a sixth. The process keeps its peak memory until it ends.
 
     Returns:
       Whether it was done: on Linux with glibc, unless the environment sets these thresholds.

@@ -1,7 +1,7 @@
 """One run in several processes, one per host, whose devices divide each batch among them (`jax.distributed`).
 
-All processes run the same command and compute the same; the first one writes. The others work in copies of the workdir
-that they drop, so none reads what another is writing.
+All processes run the same command and compute the same; the first one writes. The others work in temporary copies of
+the workdir, so none reads what another is writing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def join(coordinator: str, processes: int | None, process: int | None) -> bool:
     try:
         if auto:
             jax.distributed.initialize()
-        else:  # what it would detect beside the numbers is one GPU per process, on SLURM
+        else:  # detection would add nothing but one GPU per process, on SLURM
             jax.distributed.initialize(coordinator, processes, process, cluster_detection_method="deactivate")
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"--coordinator={coordinator}: JAX cannot join the other processes: {error}") from error
@@ -68,7 +68,7 @@ def _addressless() -> bool:
 
 @contextmanager
 def own_workdir(path: Path, record: dict[str, Any]) -> Iterator[Path]:
-    """The folder in which this process works: of the first process `path`, of any other a copy that is dropped.
+    """The folder in which this process works: `path` for the first process, a temporary copy for any other.
 
     Args:
       path: the workdir, in a folder that all hosts see.
@@ -113,5 +113,5 @@ def agree(what: str, value: Any) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    """What a run reads of its workdir."""
+    """The files that a run may read in its workdir."""
     return [p for p in path.rglob("*") if p.is_file() and p.name not in (".lock", "report.html")]

@@ -1,7 +1,7 @@
 """Runtime `inline`: tasks run in this process, one at a time, while the caller waits for them.
 
-An exception in a task becomes a `Failure`; a dead process is not isolated here. A task that does not return while the
-caller waits for so many seconds only is left behind, in a thread that nothing can end.
+An exception in a task becomes a `Failure`; a dead process is not isolated here. If the caller waits for a limited time,
+a task that has not returned by then is left behind in a thread, which cannot be ended.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 
 from nasjax.types import Failure, Runtime, Status, one_line
 
-_LEFT: list[threading.Thread] = []  # whose tasks nobody waits for any more
+_LEFT: list[threading.Thread] = []  # of tasks that were left behind
 
 
 def inline(work: Callable[[Any], Any]) -> Runtime:
     """A Runtime with one worker, the caller; a task runs in `wait`. `timeout_s` is not enforced: nothing can end it.
 
     Args:
-      work: task -> result. Where the caller waits for so many seconds only, it runs in a thread.
+      work: task -> result. It runs in a thread if the caller waits for a limited time.
 
     Example:
       >>> runtime = inline(abs)
@@ -32,7 +32,7 @@ def inline(work: Callable[[Any], Any]) -> Runtime:
     """
     tickets = itertools.count()
     tasks: deque[tuple[int, Any]] = deque()
-    running: list[tuple[int, threading.Thread, list[Any]]] = []  # at most one, that `wait` did not see the end of
+    running: list[tuple[int, threading.Thread, list[Any]]] = []  # at most one, which had not returned when `wait` did
 
     def submit(task: Any, timeout_s: float | None = None) -> int:
         del timeout_s
@@ -72,10 +72,10 @@ def inline(work: Callable[[Any], Any]) -> Runtime:
 
 
 def within(seconds: float | None, function: Callable[[], Any]) -> Any:
-    """function(), within so many seconds; None = whatever it takes.
+    """function(), within `seconds`; None = no limit.
 
     Raises:
-      TimeoutError: it takes longer; it is left behind.
+      TimeoutError: it takes longer, and is left behind in its thread.
     """
     if seconds is None:
         return function()
@@ -100,7 +100,7 @@ def within(seconds: float | None, function: Callable[[], Any]) -> Any:
 
 
 def left_behind() -> bool:
-    """Whether a task runs that nobody waits for any more: then this process does not end in an orderly way."""
+    """Whether a task that was left behind still runs; this process then cannot exit normally."""
     return any(thread.is_alive() for thread in _LEFT)
 
 

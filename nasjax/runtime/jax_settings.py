@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-# They decide which numbers are drawn and how they are rounded: a run goes on only under the same ones.
+# They decide which numbers are drawn and how they are rounded: a run resumes only under the same ones.
 _NUMBERS: dict[str, Any] = {  # and their defaults
     "jax_enable_x64": False,
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
     "jax_random_seed_offset": 0,
 }
-# They change last digits, or where things run: a run that goes on under others warns.
+# They change last digits, or where things run: a run resumed under others warns.
 _OTHERS = ("jax_default_matmul_precision", "jax_platforms", "jax_default_device")
-# Workers have them as well, no record does.
+# Passed on to workers, but not recorded.
 _HELPS = ("jax_debug_nans", "jax_debug_infs", "jax_numpy_rank_promotion", "jax_log_compiles", "jax_traceback_filtering")
 # Without these nothing runs: the setting, its value, why.
 _NEEDED = (
@@ -29,7 +29,7 @@ _NEEDED = (
 )
 _FLAGS = "XLA_FLAGS"
 
-_platforms: list[str | None] = []  # that the user asked for, where this process stays off them
+_platforms: list[str | None] = []  # that the user asked for, where this process leaves them to the workers
 
 
 def check() -> None:
@@ -53,7 +53,7 @@ def check() -> None:
 
 
 def no_backend(error: BaseException) -> bool:
-    """Whether JAX says with this error that it has no platform that jax_platforms asks for."""
+    """Whether this error of JAX means that it has none of the platforms in jax_platforms."""
     return isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error)
 
 

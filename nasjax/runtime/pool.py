@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from nasjax.types import Failure, Runtime, Status
 
-STARTS = 3  # that may fail in a row
+STARTS = 3  # failed starts in a row before giving up
 
 # ("ready", facts), ("refused", kind of error, line), ("died", why[, whether it was preempted]) or (ticket, result)
 Message = tuple[Any, ...]
@@ -25,18 +25,18 @@ class Link(Protocol):
     """A worker that was started."""
 
     def send(self, ticket: int, task: Any) -> None:
-        """Gives it a task; it has said that it is ready, and has no other."""
+        """Gives it a task; it must be ready and have no other."""
 
     def stop(self) -> list[Message]:
-        """Ends it at once, whatever it does; returns what it had still said."""
+        """Ends it at once, whatever it does; returns its last messages."""
 
 
 @dataclass
 class _Worker:
     number: int
-    link: Any = None  # of the process or actor; None = there is none
+    link: Any = None  # to the process or actor; None = there is none
     ready: bool = False
-    begun: int = 0  # how many had been begun with it
+    begun: int = 0  # its place in the order of all starts, from 1
 
 
 @dataclass
@@ -56,7 +56,7 @@ class _Place:
 
     @property
     def seconds(self) -> float:
-        """That the worker has had the task."""
+        """How long the worker has had the task."""
         return 0.0 if self.since is None else time.monotonic() - self.since
 
     def free(self) -> None:
@@ -75,7 +75,7 @@ def pool(
 
     Args:
       start: number of a worker -> its link; the worker will say that it is ready, or what is wrong.
-      heard: (links, seconds) -> what they say, [(link, message)] in the order in which they said it; at least one
+      heard: (links, seconds) -> their messages, [(link, message)] in the order in which they were sent; at least one
         unless the seconds pass before.
       workers: how many.
       logs: where a worker writes what it prints, for the errors; "{}" is its number.
@@ -92,7 +92,7 @@ def pool(
         raise ValueError(f"workers must be at least 1, got {workers}")
     places = [_Place(number, _Worker(number)) for number in range(workers)]
     tickets, served, results = itertools.count(), {}, deque()  # type: ignore[var-annotated]
-    begun = counted = failed_starts = 0  # counted: how many had been begun when a start last failed
+    begun = counted = failed_starts = 0  # counted: value of begun when a failed start was last counted
     first_facts, first_death = None, ""  # of starts that fail in a row
 
     def begin(worker: _Worker) -> None:
@@ -101,7 +101,7 @@ def pool(
         worker.link, worker.ready, worker.begun = start(worker.number), False, begun
 
     def stop(place: _Place) -> list[Message]:
-        """Ends a place's worker and frees the place; returns what it had still said."""
+        """Ends a place's worker and frees the place; returns the worker's last messages."""
         link, place.worker.link, place.worker.ready = place.worker.link, None, False
         place.free()
         return [] if link is None else link.stop()
@@ -133,7 +133,7 @@ def pool(
         return ticket
 
     def take(place: _Place, message: Message) -> Any:
-        """What a worker says; the facts of one that has just become ready, else None."""
+        """Handles a worker's message; returns the facts of one that has just become ready, else None."""
         nonlocal counted, failed_starts, first_facts, first_death
         match message:
             case ("died", why, *preempted):
@@ -165,10 +165,10 @@ def pool(
         return None
 
     def listen(seconds: float | None) -> list[Any]:
-        """Takes what is said; returns the facts of workers that have become ready."""
+        """Handles all messages; returns the facts of workers that have become ready."""
         facts = []
         for link, message in heard([place.worker.link for place in places if place.worker.link is not None], seconds):
-            # By the link: the one that died or was stopped meanwhile has no place any more.
+            # Looked up by link, as a worker that died or was stopped meanwhile has no place any more.
             for place in places:
                 if place.worker.link is link:
                     facts.append(take(place, message))
@@ -206,7 +206,7 @@ def pool(
     first = places[0].worker
     try:
         while not (facts := listen(None) if first.link is not None else []):
-            if first.link is None:  # not begun, or it died: as often as any other
+            if first.link is None:  # not started yet, or it died: `take` counts the failures
                 begin(first)
     except BaseException:
         close()

@@ -108,7 +108,7 @@ def log_of(logs: Path, number: int | str) -> Path:
 
 
 def memory(workers: float) -> dict[str, str]:
-    """The setting with which so many JAX processes share an accelerator, unless the user has chosen one."""
+    """The memory setting with which this many JAX processes share an accelerator, unless the user has chosen one."""
     name = "XLA_PYTHON_CLIENT_MEM_FRACTION"
     return {name: os.environ.get(name) or f"{MEMORY / workers:.3f}"}
 

@@ -29,7 +29,7 @@ from nasjax.types import Failure, Runtime, Status, one_line
 _STORE = 2**28  # bytes of shared memory of a Ray that we start: only tasks and results pass through it
 _ANSWER_S = 10.0  # for an address to answer
 _PREFIXES = ("JAX_", "XLA_", "LIBTPU_", "NVIDIA_TF32_")  # of variables that decide what JAX computes
-_PATIENCE_S = 60.0  # after which a worker that has not begun is worth a line
+_PATIENCE_S = 60.0  # after which a worker that has not started is reported
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RayConfig:
     Attributes:
       address: HOST:PORT of a cluster, or "auto" for the one of this machine; None = that of the variable RAY_ADDRESS,
         else Ray is started here and ends with the run.
-      num_cpus: CPUs of a worker; None = an even share. Its threads keep to so many cores.
+      num_cpus: CPUs of a worker; None = an even share. Its threads keep to that many cores.
       num_gpus: GPUs of a worker, or a part of one; None = an even share, at most one. Its share of the memory follows.
       dashboard: whether a Ray that is started here has its web page, where Ray was installed with it.
     """
@@ -130,9 +130,9 @@ class _Link:
     engine: Any
     number: int
     handle: Any
-    ref: Any  # of its answer; None = it does nothing
-    ticket: int | None = None  # of what it does; None = it begins
-    since: float | None = field(default_factory=time.monotonic)  # None = it has begun, or it was said that it has not
+    ref: Any  # of its answer; None = it is idle
+    ticket: int | None = None  # of its task; None = it is starting
+    since: float | None = field(default_factory=time.monotonic)  # None = it has started, or its delay was reported
 
     def send(self, ticket: int, task: Any) -> None:
         self.ticket, self.ref = ticket, self.handle.answer.remote(task)
@@ -145,12 +145,12 @@ class _Link:
         return said
 
     def message(self) -> Message:
-        """What it says, now that its answer is there."""
+        """Its message, once its answer is there."""
         errors = self.engine.exceptions
         ref, self.ref, self.since = self.ref, None, None
         try:
             result = self.engine.get(ref)
-        except errors.RayTaskError as error:  # of what passes to and fro: its work's own errors are Failures
+        except errors.RayTaskError as error:  # an error of the transfer: errors of the work itself are Failures
             text = one_line(error.cause or error)
             return ("refused", "OSError", text) if self.ticket is None else (self.ticket, Failure(Status.FAILED, text))
         except errors.RayError as error:
@@ -168,14 +168,14 @@ def _heard(
         starting = [link for link in links if link.ref is not None and link.since is not None]
         part = min(left, _PATIENCE_S) if starting else left
         ready = engine.wait(list(by_ref), timeout=None if part == math.inf else max(0.0, part))[0]
-        if ready:  # and whatever else is there
+        if ready:  # with all others that are ready
             ready = engine.wait(list(by_ref), num_returns=len(by_ref), timeout=0)[0]
         if ready or time.monotonic() >= end:
             return [(by_ref[ref], by_ref[ref].message()) for ref in ready]
         for link in starting:
             if link.since is not None and time.monotonic() - link.since >= _PATIENCE_S:
                 link.since = None
-                say(f"worker {link.number} has been starting for {_PATIENCE_S:g} s; a machine with room is awaited")
+                say(f"worker {link.number} has been starting for {_PATIENCE_S:g} s; waiting for a machine with room")
 
 
 def why(error: Any) -> str:
@@ -211,13 +211,13 @@ def resources(nodes: Sequence[dict[str, float]], workers: int, settings: RayConf
 def placed(
     engine: Any, workers: int, settings: RayConfig, own: bool, say: Callable[[str], None]
 ) -> tuple[float, float]:
-    """`resources` of the machines that are there, which it says; ValueError where the own Ray has too little room."""
+    """`resources` of the cluster's machines, reported by `say`; ValueError where an own Ray has too little room."""
     nodes = [node["Resources"] for node in engine.nodes() if node["Alive"]]
     cpus, gpus = resources(nodes, workers, settings)
     room = sum(_fitting(node, cpus, gpus) for node in nodes)
     each = f"with {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
     if room < workers and own:
-        raise ValueError(f"of {workers} workers {each} this machine has room for {room}; use fewer workers")
+        raise ValueError(f"this machine has room for {room} of {workers} workers {each}; use fewer workers")
     say(f"Ray: workers {each}: {workers}, machines: {len(nodes)}")
     if room < workers:
         say(f"{room} of the workers fit now; the others wait for machines")

@@ -1,4 +1,4 @@
-"""The controller's distributed scheme in Ray actors: shards hold the parameters, replicas train children, nobody waits.
+"""The controller's distributed scheme in Ray actors: parameter shards and independent replicas.
 
 Zoph & Le 2017, section 3.2 and appendix A. What the actors compute is a `nasjax.searchers.scheme`, the same that the
 simulation computes on a virtual clock; here the clock is real, and how late a gradient is follows from who was faster.
@@ -22,14 +22,14 @@ SHARES = RayConfig()  # even ones of what there is
 
 
 class Shard:
-    """A part of the parameters. It takes gradients in the order of arrival; its answer is what it then holds."""
+    """A part of the parameters. It applies gradients in the order of arrival and answers with its new values."""
 
     def __init__(self, step: Any, part: np.ndarray, moments: Any, accumulate: int) -> None:
         self._step, self._part, self._moments, self._accumulate = step, part, moments, accumulate
         self._received = 0
 
     def take(self, gradient: np.ndarray, fetched: int) -> tuple[np.ndarray, int, int, float]:
-        """(part, its version, staleness of the gradient, time): `fetched` is the version that it is of."""
+        """(part, its version, staleness of the gradient, time); the gradient was computed at version `fetched`."""
         staleness = self._received // self._accumulate - fetched
         part, self._moments = jax.device_get(self._step(self._part, self._moments, gradient))
         self._part = part
@@ -37,7 +37,7 @@ class Shard:
         return part, self._received // self._accumulate, staleness, time.time()
 
     def end(self) -> tuple[np.ndarray, int]:
-        """The part, and how many updates made it."""
+        """The part, and its number of updates."""
         return self._part, self._received // self._accumulate
 
 
@@ -60,7 +60,7 @@ class Replica:
         return batch._replace(start=np.full(len(batch.arch), began)), time.time()
 
     def send(self, arch: np.ndarray, advantage: np.ndarray) -> dict[str, np.ndarray]:
-        """Sends their gradient to all shards and fetches what they answer."""
+        """Sends the children's gradient to all shards and fetches their answers."""
         import ray as engine
 
         gradient = np.asarray(self._scheme.gradient(self._parts, arch, advantage))
@@ -86,7 +86,7 @@ def replicas(
     Args:
       scheme: from `nasjax.searchers.scheme`; Ray must be able to pickle its evaluator, as that of a table.
       replicas: K. Each has the CPUs and GPUs of a worker as `settings` says; shards count for none.
-      sleep: real seconds that a replica waits for every second that the slowest of its children is said to take.
+      sleep: real seconds that a replica sleeps per second of training time of its slowest child.
       baseline: "shared", or "replica" for one each; it moves when a replica's children have ended.
       settings: where Ray is, and how much a replica has.
       say: receives lines for the user.
@@ -97,8 +97,8 @@ def replicas(
       was faster. Nothing is saved before the end.
 
     Raises:
-      ValueError: a number below 1, a wrong word, Ray is not installed or cannot be joined, or a Ray started here has
-        no room for so many.
+      ValueError: a number below 1, an unknown baseline, Ray is not installed or cannot be joined, or a Ray started here
+        has no room for them all.
       OSError: an actor died.
 
     Example:
@@ -114,7 +114,7 @@ def replicas(
         batches: list[Any] = [None] * scheme.batches(trials)
         engine = imported()
         with joined(engine, settings, say) as own:
-            cpus, gpus = placed(engine, replicas, settings, own, say)  # a replica without a place would be awaited
+            cpus, gpus = placed(engine, replicas, settings, own, say)  # a replica without room would never start
             here: dict[str, Any] = {
                 "max_restarts": 0,
                 "max_task_retries": 0,

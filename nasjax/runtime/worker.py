@@ -23,7 +23,7 @@ def main(fd: int, cpus: list[int]) -> None:
     Receives (begin, arguments), answers ("ready", facts) or ("refused", kind of error, one line), then
     answers every (ticket, task) with (ticket, result), until the driver is gone.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's affair
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     if cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cpus)
@@ -40,7 +40,7 @@ def main(fd: int, cpus: list[int]) -> None:
 
 
 def begun(begin: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Message, Callable[[Any], Any] | None]:
-    """What a worker says once it was built, and its function of a task, None where it could not be built."""
+    """A worker's first message, and its function task -> result; None where it could not be built."""
     try:
         facts, work = begin(*arguments)
     except Exception as error:
@@ -63,7 +63,7 @@ def answer(work: Callable[[Any], Any], task: Any) -> Any:
 
 
 def _leave_with(parent: int) -> None:
-    """Ends this process when its driver has."""
+    """Ends this process once its driver has ended."""
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)

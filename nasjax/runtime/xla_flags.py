@@ -14,8 +14,8 @@ _REFUSED = re.compile(r"Unknown flags? in XLA_FLAGS: (.*)")
 def unknown(flags: str) -> list[str]:
     """Which of `flags` (the text of XLA_FLAGS) XLA refuses, as they are written.
 
-    XLA ends a process that has one as soon as its backend starts, without an exception. Another process tries them
-    here (0.3 s of a core), and only where there are any.
+    XLA ends a process with an unknown flag, without an exception, as soon as its backend starts. Another process
+    therefore tries them (0.3 s of a core), only where there are any.
     """
     if not flags.strip():
         return []

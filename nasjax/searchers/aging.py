@@ -1,7 +1,7 @@
 """Aging evolution: the oldest member of the population dies, not the worst.
 
 Real et al. 2019, "Regularized Evolution for Image Classifier Architecture Search" (arXiv:1802.01548), section 3.1 and
-algorithm 1. The asynchronous form, without barriers, is that of the authors' runs on many workers.
+algorithm 1. The asynchronous form, without barriers, is the one that the authors ran on many workers.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class AgingState(NamedTuple):
 
     arch: jax.Array  # i32[P, A], the members
     fitness: jax.Array  # f32[P], -inf where failed
-    id: jax.Array  # i32[P], their trials
+    id: jax.Array  # i32[P], their trial numbers
     born: jax.Array  # i32[P], how many trials had completed before
     told: jax.Array  # i32[], trials completed
-    asked: jax.Array  # i32[], trials given out
+    asked: jax.Array  # i32[], trials proposed
     running: jax.Array  # i32[Q], trial i is in slot i % Q while it runs, else -1
     parent: jax.Array  # i32[Q], their parents
-    victim: jax.Array  # i32[Q], who makes room for them where members do not age
+    victim: jax.Array  # i32[Q], the members that they replace where members do not age
 
 
 def aging(
@@ -44,8 +44,8 @@ def aging(
     which is not kept here.
 
     Any number of trials may run at a time. A completed trial enters the population at once, in the order in which
-    results are told, and children are bred from the members there are: while none is there, children are random as
-    well. Failures enter, too, below everything, so that they do not stall the search.
+    results are told, and children are mutants of the current members; while there is none, children are random.
+    Failures enter too, ranked last, so that they do not stall the search.
 
     Deviations: none with one trial at a time. Rows told together count as completed in the order of the rows.
 
@@ -53,9 +53,9 @@ def aging(
       space: where to search.
       population: P of the paper.
       sample_size: S of the paper, the tournament's. 1 = no selection.
-      ages: False = the paper's variant without aging, in which the worst of the sample that the parent was the best of
-        leaves. If it has left already, which takes several trials at a time, the oldest member does (ours).
-      in_flight: at most so many trials running at a time keep their parents in `live`, and their victims.
+      ages: False = the paper's variant without aging, in which the worst of the parent's sample leaves. If it has left
+        already, which needs several trials at a time, the oldest member leaves (ours).
+      in_flight: at most this many running trials keep their parents, and their victims, in `live`.
       first: i32[N, A], N <= population: the architectures of the first N trials, in place of random ones.
 
     Returns:
@@ -102,7 +102,7 @@ def aging(
         breeds, fresh = (trial >= population) & (members > 0), space.sample(key_sample)
         if chosen is not None:
             fresh = jnp.where(trial < len(chosen), chosen[jnp.minimum(trial, len(chosen) - 1)], fresh)
-        child = space.mutate(key_mutate, jnp.where(breeds, state.arch[best], fresh))  # of no member, a valid one
+        child = space.mutate(key_mutate, jnp.where(breeds, state.arch[best], fresh))  # always a valid one
         ids = jnp.where(breeds, state.id[jnp.stack([best, worst])], -1)
         return jnp.where(breeds, child, fresh), ids[0], ids[1]
 
@@ -119,7 +119,7 @@ def aging(
         return state, Proposal(ids, arch, parent)
 
     def enter(state: AgingState, row: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[AgingState, None]:
-        """One completion."""
+        """Adds one completed trial."""
         trial, arch, fitness = row
         slot = trial % in_flight
         known = (trial >= 0) & (state.running[slot] == trial)

@@ -1,4 +1,4 @@
-"""The archive that searchers in generations share: every architecture they made, and its result."""
+"""The archive of searchers that work in generations: every architecture they made, and its result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from nasjax.types import Evaluation, Key, Proposal, Space, Status, arch_size, canonical
 
-Feasible = Callable[[jax.Array], jax.Array]  # arch -> bool[], traceable; a limit on multiply-adds, say
+Feasible = Callable[[jax.Array], jax.Array]  # arch -> bool[], traceable; e.g. a limit on multiply-adds
 
 
 _AT_ONCE = 64  # draws at a time; a tight limit drops nearly all, and only the rest is compared with the archive
@@ -23,7 +23,7 @@ class Archive(NamedTuple):
     fitness: jax.Array  # f32[C, K], -inf where failed or not yet told
     told: jax.Array  # bool[C]
     made: jax.Array  # i32[], rows in use
-    asked: jax.Array  # i32[], rows given out
+    asked: jax.Array  # i32[], rows proposed
 
 
 def empty(space: Space, capacity: int, objectives: int) -> Archive:
@@ -81,13 +81,13 @@ def fill(
 
 
 def complete(archive: Archive) -> jax.Array:
-    """Whether every row was given out and told: time for the next generation."""
+    """Whether every row was proposed and told, so that the next generation is due."""
     rows = jnp.arange(len(archive.told))
     return (archive.asked == archive.made) & (archive.told | (rows >= archive.made)).all()
 
 
 def hand_out(archive: Archive, n: int) -> tuple[Archive, Proposal]:
-    """The next n rows; id -1 beyond those that were made."""
+    """The next n rows; id -1 beyond the existing ones."""
     ids = archive.asked + jnp.arange(n, dtype=jnp.int32)
     there = ids < archive.made
     arch = archive.arch[jnp.minimum(ids, len(archive.arch) - 1)]
@@ -96,9 +96,10 @@ def hand_out(archive: Archive, n: int) -> tuple[Archive, Proposal]:
 
 
 def record(archive: Archive, proposal: Proposal, evaluation: Evaluation) -> Archive:
-    """Notes results, in any order; a trial that failed in any objective gets -inf in all.
+    """Stores results, in any order; a trial that failed in any objective gets -inf in all.
 
-    A fitness f32[N] stands for all objectives at once: the loops tell a round that failed as a whole in this form.
+    A fitness f32[N] stands for all objectives at once: the host loops report a round that failed as a whole in this
+    form.
     """
     fitness, objectives = jnp.asarray(evaluation.fitness), archive.fitness.shape[1]
     if fitness.ndim == 1:
@@ -106,7 +107,7 @@ def record(archive: Archive, proposal: Proposal, evaluation: Evaluation) -> Arch
     if fitness.shape[1] != objectives:
         raise ValueError(f"this searcher ranks {objectives} objectives, the evaluator gives {fitness.shape[1]}")
     ok = (evaluation.status == Status.OK) & jnp.isfinite(fitness).all(1)
-    rows = jnp.where(proposal.id < 0, len(archive.told), proposal.id)  # those out of range are dropped
+    rows = jnp.where(proposal.id < 0, len(archive.told), proposal.id)  # ids out of range are dropped
     return archive._replace(
         fitness=archive.fitness.at[rows].set(jnp.where(ok[:, None], fitness, -jnp.inf), mode="drop"),
         told=archive.told.at[rows].set(True, mode="drop"),

@@ -2,9 +2,9 @@
 
 Zoph & Le 2017, section 3.2 ("Accelerate training with parallelism and asynchronous updates") and appendix A. S shards
 hold the controller's parameters. K replicas fetch them, sample m children each, train the m in parallel, and send the
-gradient of their own m at the parameters that they sampled with. Nobody waits for anybody else, so a gradient is late:
-its *staleness* is the number of updates between the fetch and its own. What the paper leaves open is listed at
-`distributed_reinforce`.
+gradient of those m at the parameters that they sampled with. No replica waits for another, so gradients arrive late: a
+gradient's *staleness* is the number of updates between its replica's fetch and its own update. `distributed_reinforce`
+lists what the paper leaves open.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def distributed_reinforce(
 ) -> Callable[[Key, int], Run]:
     """A simulation of the scheme in one process; its searches are exact, only their clock is virtual.
 
-    Not in the paper, and so our choice:
+    Our choices, where the paper is silent:
 
     * A replica sends its gradient and asks for fresh parameters in one message per shard. The shard answers with its
-      part after it has taken the gradient in, so a lone replica is never stale. The replica samples again when the
+      part after it has applied the gradient, so a single replica is never stale. The replica samples again when the
       last part has arrived: parts of different versions may meet.
-    * A message takes exponentially distributed seconds, drawn for each gradient and shard. A shard takes messages in
+    * A message takes exponentially distributed seconds, drawn for each gradient and shard. A shard handles messages in
       the order of arrival, in no time. Parameters are one flat vector, cut into S equal parts.
-    * A shard counts gradients by itself and makes one step of Adam for the mean of every `accumulate` of them. Each
+    * Each shard counts its gradients and makes one step of Adam with the mean of every `accumulate` of them. Each
       shard holds the moments of its part.
-    * The baseline is one number for all, or one per replica; it moves when a gradient is computed, at once.
+    * The baseline is one number for all, or one per replica; it is updated at once when a gradient is computed.
     * A replica waits for all of its m children. A rejected one adds nothing to the gradient, whose divisor stays m.
 
     Args:
@@ -72,7 +72,7 @@ def distributed_reinforce(
       `reinforce` and the same key, to rounding.
 
     Raises:
-      ValueError: a number below 1, a negative delay, a wrong word, or trials that are no multiple of m.
+      ValueError: a number below 1, a negative delay, an unknown baseline, or trials that are no multiple of m.
 
     Example:
       >>> simulate = distributed_reinforce(space, table(space, rows), replicas=100, shards=20)
@@ -108,7 +108,7 @@ def distributed_reinforce(
 
     @jax.jit
     def take_in(parts: jax.Array, moments: PyTree, gradients: jax.Array, here: jax.Array) -> tuple[jax.Array, PyTree]:
-        """One gradient each for the shards that have a message here."""
+        """Applies one gradient in each shard that has a message here."""
         new = jax.vmap(functions.step)(parts, moments, gradients)
         mask = [here.reshape(-1, *[1] * (leaf.ndim - 1)) for leaf in jax.tree.leaves(new)]
         chosen = map(jnp.where, mask, jax.tree.leaves(new), jax.tree.leaves((parts, moments)))
@@ -124,7 +124,7 @@ def distributed_reinforce(
         outgoing = np.zeros_like(held)
         at_work = np.full(replicas, -1)  # number of the batch that a replica trains
         sent: list[dict[str, Any]] = []  # the gradients
-        current = np.full(replicas, -1)  # number of the gradient that a replica has sent last
+        current = np.full(replicas, -1)  # number of the gradient that a replica sent last
         awaited = np.zeros(replicas, np.int64)  # answers
         events: list[tuple[float, int, int, int]] = []  # when, order, replica, shard (-1: its children have ended)
         order = begun = 0
@@ -161,7 +161,7 @@ def distributed_reinforce(
                 push(at + float(late[shard]), replica, shard)
 
         def deliver(messages: dict[int, tuple[float, int]]) -> None:
-            """Shard -> (when, whose gradient): each shard takes its part in and answers with its parameters."""
+            """Shard -> (when, whose gradient): each shard applies its part and answers with its parameters."""
             nonlocal parts, moments
             gradients, here = np.zeros_like(parts), np.zeros(shards, bool)
             for shard, (at, replica) in messages.items():
@@ -183,8 +183,8 @@ def distributed_reinforce(
             if shard < 0:
                 end(clock, replica)
                 continue
-            # Shards know nothing of one another: messages that follow each other are one call, up to the first that
-            # meets a busy shard, or that completes a replica's parameters: that replica's next event is not known yet.
+            # Shards are independent, so consecutive messages become one call, up to the first that meets a busy shard
+            # or completes a replica's parameters, as that replica's next event is not known yet.
             messages = {shard: (clock, replica)}
             awaited[replica] -= 1
             while awaited[replica] and events and events[0][3] >= 0 and events[0][3] not in messages:

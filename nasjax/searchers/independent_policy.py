@@ -16,7 +16,7 @@ from nasjax.types import Key, PyTree, Space
 def independent_policy(space: Space) -> Policy:
     """A table of logits [S, most choices], all zero at first, so that sampling starts uniform."""
     sites = space.sites
-    arity = np.array([1 if site.group == "depth" else len(site.choices) for site in sites])  # a given site has P = 1
+    arity = np.array([1 if site.group == "depth" else len(site.choices) for site in sites])  # a given site: P = 1
     possible = np.arange(arity.max())[None, :] < arity[:, None]
 
     def init(key: Key) -> PyTree:

@@ -39,10 +39,8 @@ def step_table(space: Space, heads: dict[str, int]) -> Steps:
             steps.append((site.group, site.layer, [s], s))
     anchors = [t for t, step in enumerate(steps) if step[0] == "anchor"]
     if [(steps[t][1], len(steps[t][2])) for t in anchors] != [(i, i) for i in range(1, len(anchors) + 1)]:
-        raise ValueError(
-            "every layer i but the first needs i anchor sites side by side, for the layers 0..i-1 in order"
-        )
-    if anchors:  # layer 0 has nothing to decide, but later layers attend to its hidden state: it runs the step as well
+        raise ValueError("every layer i > 0 needs i adjacent anchor sites, for the layers 0..i-1 in order")
+    if anchors:  # layer 0 has no anchor to decide, but later layers attend to its hidden state, so it runs the step too
         first, second = (next(t for t, step in enumerate(steps) if step[1] == layer) for layer in (0, 1))
         steps.insert(first + anchors[0] - second, ("anchor", 0, [], steps[first][3]))
     slots = max(len(step[2]) for step in steps)
@@ -121,7 +119,7 @@ def lstm_policy(space: Space, *, hidden: int = 35, embedding: int = 35, init_sca
         return jax.tree.unflatten(tree, draw)
 
     def unroll(params: PyTree, carry: PyTree, emit: Callable[..., Any], extra: PyTree) -> tuple[PyTree, jax.Array]:
-        """Runs the LSTM over the table; `emit` says what every step decides. Returns its carry and all h, [T, H].
+        """Runs the LSTM over the table; `emit` gives the decision of every step. Returns its carry and all h, [T, H].
 
         emit(carry, h, memory, row, extra[t]) -> (carry, value i32[K], whether the step runs, embedded token [E])
         """

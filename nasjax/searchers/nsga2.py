@@ -39,7 +39,7 @@ def nsga2(
 ) -> Searcher:
     """NSGA-II on fitness f32[N, objectives], each larger is better; a failed trial ranks last.
 
-    Children that were visited before are drawn again (ours: a second evaluation would tell nothing new).
+    Children that were visited before are drawn again (ours: a second evaluation would add nothing).
 
     Args:
       space: where to search.
@@ -132,7 +132,7 @@ def dominated(fitness: jax.Array) -> jax.Array:
 
 
 def domination_rank(fitness: jax.Array) -> jax.Array:
-    """i32[N]: 0 on the front, 1 on the front of what is left without it, and so on (Deb et al., section III-A)."""
+    """i32[N]: 0 on the front, 1 on the front of the others, and so on (Deb et al., section III-A)."""
     beats = dominated(fitness)
 
     def peel(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -146,12 +146,12 @@ def domination_rank(fitness: jax.Array) -> jax.Array:
 
 
 def crowding_distance(fitness: jax.Array, rank: jax.Array) -> jax.Array:
-    """f32[N]: how far a member's neighbours on its front are apart, summed over objectives (section III-B).
+    """f32[N]: the distance between a member's neighbours on its front, summed over objectives (section III-B).
 
     Each objective is scaled by its range on the front; the ends of a front are infinitely far.
     """
     total = jnp.zeros(len(rank))
-    fitness = jnp.where(jnp.isfinite(fitness), fitness, 0)  # failures have a rank of their own, where nothing counts
+    fitness = jnp.where(jnp.isfinite(fitness), fitness, 0)  # failures share a rank, in which distances do not matter
     same = rank[:, None] == rank[None]
     for values in fitness.T:
         span = jnp.where(same, values[None], -jnp.inf).max(1) - jnp.where(same, values[None], jnp.inf).min(1)

@@ -1,4 +1,4 @@
-"""What a policy is: a trainable distribution over the architectures of a space."""
+"""The `Policy` protocol: a trainable distribution over the architectures of a space."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def depth_column(space: Space) -> int | None:
 
 
 def blank_arch(space: Space, depth: jax.Array | int) -> jax.Array:
-    """i32[S]: an Arch whose sites are all open (-1), except that the depth takes the choice nearest to `depth`."""
+    """i32[S]: an Arch with all sites open (-1) except the depth, which takes the choice nearest to `depth`."""
     arch = jnp.full(len(space.sites), -1, jnp.int32)
     column = depth_column(space)
     if column is None:

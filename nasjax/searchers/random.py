@@ -14,7 +14,7 @@ from nasjax.types import Evaluation, Key, Proposal, Searcher, Space
 class RandomState(NamedTuple):
     """State of `random_search`."""
 
-    asked: jax.Array  # i32[], trials given out so far
+    asked: jax.Array  # i32[], trials proposed so far
 
 
 def random_search(space: Space, *, depth_schedule: DepthSchedule | None = None) -> Searcher:

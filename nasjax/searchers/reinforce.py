@@ -47,7 +47,7 @@ class ReinforceState(NamedTuple):
 
     params: PyTree  # of the policy
     optimizer: PyTree
-    asked: jax.Array  # i32[], trials given out so far
+    asked: jax.Array  # i32[], trials proposed so far
     asked_at: jax.Array  # i32[capacity], number of updates when trial i (modulo capacity) was asked
     buffer: Buffer
     updates: jax.Array  # i32[]
@@ -70,7 +70,7 @@ def score_loss(
     """-(1/m) sum_k (R_k - b) log P(a_k), to minimise; arch i32[m, S], advantage f32[m]. Also the mean entropy."""
     logp, entropy = jax.vmap(policy.log_prob, in_axes=(None, 0))(params, arch)
     loss = -(logp * advantage).mean()
-    if entropy_weight:  # left out altogether where it is 0, so that no gradient of it is compiled
+    if entropy_weight:  # left out where it is 0, so that its gradient is not compiled
         loss -= entropy_weight * entropy.mean()
     return loss, entropy.mean()
 
@@ -96,7 +96,7 @@ def controller(
 def optimizer(
     learning_rate: float, *, clip_norm: float | None = None, accumulate: int = 1
 ) -> optax.GradientTransformation:
-    """Adam, after clipping if asked for; with `accumulate`, one step for that many gradients, of their mean."""
+    """Adam, with clipping if set; with `accumulate`, one step with the mean of that many gradients."""
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
     steps = optax.chain(clip, optax.adam(learning_rate))
     return optax.MultiSteps(steps, accumulate).gradient_transformation() if accumulate > 1 else steps
@@ -109,7 +109,7 @@ def gained(reward: Reward, evaluation: Evaluation) -> jax.Array:
 
 
 def check_baseline(decay: float, start: str | float) -> None:
-    """A ValueError where the moving average cannot have these settings."""
+    """Raises ValueError for settings that the moving average cannot have."""
     if not 0 <= decay <= 1:
         raise ValueError(f"baseline_decay must be between 0 and 1, got {decay}")
     if isinstance(start, str) and start != "first_batch":
@@ -136,7 +136,7 @@ def reinforce(
 ) -> Searcher:
     """A controller trained by REINFORCE with Adam and a moving-average baseline.
 
-    Results wait until m of them are there; the m with the smallest ids then make one update with log P under the
+    Results wait until there are m of them; the m with the smallest ids then make one update with log P under the
     current parameters, so the order of results within one `tell` does not matter. A failed child has reward 0;
     one that was rejected before training does not count.
 
@@ -152,7 +152,7 @@ def reinforce(
       baseline_init: b before the first update, or "first_batch": the mean reward of that batch (our choice).
       reward: of the fitness; the baseline averages the same quantity.
       depth_schedule: trial -> depth, rounded to the nearest depth of the space; None is the paper's schedule.
-      entropy_weight: of an entropy bonus; the paper has none.
+      entropy_weight: weight of an entropy bonus; the paper has none.
       clip_norm: gradient norm to clip at; the paper mentions none.
       hidden, embedding, init_scale: of the LSTM policy.
       capacity: most trials in flight at once (only `staleness` needs it).
@@ -226,9 +226,9 @@ def reinforce(
     def tell(state: ReinforceState, proposal: Proposal, evaluation: Evaluation) -> ReinforceState:
         if evaluation.fitness.ndim != 1:
             raise ValueError("reinforce needs one fitness per trial, f32[N]; combine several objectives into one first")
-        asked = jnp.where(evaluation.status == Status.REJECTED, -1, proposal.id)  # a refusal is no reward
+        asked = jnp.where(evaluation.status == Status.REJECTED, -1, proposal.id)  # a rejected child has no reward
         told = Buffer(asked, proposal.arch, gained(reward, evaluation))
-        # Everything that waits, in order of id and empty rows last; m more rows so that a slice never overruns.
+        # All waiting results, in order of id with empty rows last; m extra rows, so that a slice never overruns.
         rows = jax.tree.map(lambda a, b, c: jnp.concatenate([a, b, c]), state.buffer, told, empty())
         order = jnp.argsort(jnp.where(rows.id < 0, _LAST, rows.id))
         rows = jax.tree.map(lambda x: x[order], rows)

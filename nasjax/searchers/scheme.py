@@ -1,8 +1,8 @@
-"""What the controller's distributed scheme computes, whoever runs it: on a virtual clock, or in actors.
+"""The computations of the controller's distributed scheme, shared by the virtual clock and the actors.
 
 Zoph & Le 2017, section 3.2 ("Accelerate training with parallelism and asynchronous updates") and appendix A. S shards
 hold the controller's parameters; K replicas fetch them, sample m children each, train the m in parallel, and send the
-gradient of their own m at the parameters that they sampled with.
+gradient of those m at the parameters that they sampled with.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ class Gradients(NamedTuple):
     baseline: np.ndarray  # f32[G], b as it was subtracted
     fetched: np.ndarray  # i32[G, S], version of each shard that the children were sampled with
     staleness: np.ndarray  # i32[G, S], updates of the shard between that fetch and this gradient's own update
-    applied: np.ndarray  # f64[G, S], seconds at which the shard took it in
+    applied: np.ndarray  # f64[G, S], seconds at which the shard applied it
 
 
 class Run(NamedTuple):
-    """What became of one search."""
+    """The result of one search."""
 
     children: Children
     gradients: Gradients
     params: PyTree  # of the policy, at the end
     updates: np.ndarray  # i32[S], of each shard
-    seconds: float  # until the last gradient was taken in everywhere
+    seconds: float  # until every shard has applied the last gradient
 
 
 class Scheme(NamedTuple):
@@ -66,7 +66,7 @@ class Scheme(NamedTuple):
     judge(children, average) -> (advantage f32[m], reward, baseline as it was subtracted, average): the last is the
       baseline of the next gradient, NaN before the first
     gradient(parts, arch, advantage) -> f32[S, P / S]
-    step(part, moments, gradient) -> (part, moments): a shard takes its part of a gradient in
+    step(part, moments, gradient) -> (part, moments): a shard applies its part of a gradient
     gather(batches, rows, parts, updates, seconds) -> Run, of what the replicas sampled, in the order of their ids, and
       of a row {field of Gradients: value} per gradient, in the order in which they were sent
     """
@@ -83,7 +83,7 @@ class Scheme(NamedTuple):
     accumulate: int  # g
 
     def batches(self, trials: int) -> int:
-        """How many times m children so many trials are. Raises ValueError where they are no multiple."""
+        """The number of gradients, of m children each. Raises ValueError where `trials` is no multiple of m."""
         if trials < self.children or trials % self.children:
             raise ValueError(f"trials must be a multiple of {self.children}, the children of a replica, got {trials}")
         return trials // self.children
@@ -107,7 +107,7 @@ def scheme(
     """The scheme over a space; arguments as of `distributed_reinforce`, which says what the paper leaves open.
 
     Raises:
-      ValueError: a number below 1, or a wrong word.
+      ValueError: a number below 1, or an unknown word.
     """
     given = {"children": children, "shards": shards, "accumulate": accumulate}
     if wrong := [f"{name}={number}" for name, number in given.items() if number < 1]:
@@ -133,7 +133,7 @@ def scheme(
 
     @jax.jit
     def sample(key: Key, parts: jax.Array, first: jax.Array) -> Children:
-        """m children at the replica's parameters, and what will become of them."""
+        """m children at the replica's parameters, and their results."""
         _, key_ask, key_evaluate = jax.random.split(key, 3)  # the keys of `drive.search` and `drive.scan`
         ids = first + jnp.arange(m, dtype=jnp.int32)
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key_ask, ids)

@@ -44,7 +44,7 @@ def topk_evolution(
       capacity: most trials of the run.
       tries: draws per wanted child; after them the generation is filled up at random.
       fill_tries: random draws per generation. A generation stays short when they do not suffice; once nothing new is
-        found the searcher has nothing left to ask.
+        found, the searcher proposes nothing more.
 
     Raises:
       ValueError: a setting out of its range.

@@ -135,7 +135,7 @@ class CellTree:
         return Cell(tuple(nodes), inject, values[-2], values[-1])
 
     def arch(self, cell: Cell) -> np.ndarray:
-        """The Arch of a cell in words. Raises ValueError where the space does not hold it."""
+        """The Arch of a cell in words. Raises ValueError where the space does not have it."""
         if cell.base != self.base:
             raise ValueError(f"a cell of base {cell.base}; this space has base {self.base}")
         values = [value for unit in (*cell.nodes, cell.inject) for value in unit] + [cell.new_from, cell.inject_at]

@@ -2,7 +2,7 @@
 
 A *reference* is a cell of the textbooks with its own number of matrices; its JSON form is
 `{"space": "cell_tree", "reference": "lstm"}`. The tree's own LSTM and GRU compute the same with more matrices, because
-every leaf has two: they are what a search over the space could find.
+every leaf has two: a search over the space could find them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _CHAIN = (
     "every output is read once"
 )
 
-# Published recurrent cells that no base number holds, and why.
+# Published recurrent cells that are in the space of no base number, and why.
 OUTSIDE: Mapping[str, str] = {
     "ENAS_RNN": _CHAIN.format(who="12 in the published cell, and averages the loose ends"),
     "DARTS_RNN_V1": _CHAIN.format(who="8 in the published cell, and averages them"),

@@ -1,4 +1,4 @@
-"""What a language model with one recurrent cell holds and costs, as a static table.
+"""The shapes and costs of a language model with one recurrent cell, as a static table.
 
 Zoph & Le 2017, section 4.2: two recurrent layers between an embedding and a softmax, which may share their weights.
 Exact integers, no arrays: the network and the counts read this one table.
@@ -17,8 +17,8 @@ from nasjax.spaces.cell_tree_named import Program, matrices
 class RecurrentForm:
     """Settings of the network around the cell.
 
-    A rate of None is `dropout`; if that is None too, the `drop_rate` that `apply` is given, which a recipe's drop_path
-    lets grow from 0 in the course of a training.
+    A rate of None is `dropout`; if that is None too, the `drop_rate` given to `apply`, which a recipe's drop_path
+    raises from 0 over the training.
 
     Attributes:
       hidden: H, units of every layer. 740 gives the published 32 million parameters, 538 the 20 million of the search.
@@ -29,9 +29,9 @@ class RecurrentForm:
       softmax_bias: the softmax has a bias, too.
       dropout: rate of every dropout that has none of its own.
       embedding_dropout: share of the *words* of a window whose vectors are zero (Gal & Ghahramani 2016, section 4.2).
-      input_dropout: of what enters each layer; one mask for all steps of a window, as in the following two.
+      input_dropout: of each layer's input; one mask for all steps of a window, as in the following two.
       recurrent_dropout: of h_{t-1} where the cell multiplies it.
-      output_dropout: of what enters the softmax.
+      output_dropout: of the softmax's input.
       init_scale: every weight starts uniform in (-init_scale, init_scale), every bias at 0.
     """
 
@@ -69,7 +69,7 @@ class RecurrentForm:
 class RecurrentPlan(NamedTuple):
     """A whole network; equal plans are equal networks."""
 
-    cell: Program | None  # None = the cell is the `choice` of the network, of any cell with so many matrices
+    cell: Program | None  # None = the cell is the network's `choice`: any with this number of matrices
     matrices: int  # P, of the input in every cell: the leaves of a tree, the gates of an LSTM
     form: RecurrentForm
     vocabulary: int
@@ -109,7 +109,8 @@ def plan(cell: Program | int, form: RecurrentForm, vocabulary: int) -> Recurrent
 def hidden_for(params: int, *, matrices: int = 8, layers: int = 2, vocabulary: int = 10_000, tied: bool = False) -> int:
     """The width whose network, without biases, is nearest to `params` parameters.
 
-    The paper gives every cell of its search the size of the "medium" model of 20 million; so are cells compared fairly.
+    The paper gives every cell of its search the size of the "medium" model of 20 million; this makes the comparison of
+    cells fair.
 
     Example:
       >>> hidden_for(20_000_000)

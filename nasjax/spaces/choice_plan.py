@@ -94,7 +94,7 @@ class ChoicePlan:
 
     @cached_property
     def fixed(self) -> Counts:
-        """What every path has: stem, tail, classifier."""
+        """The parts of every path: stem, tail, classifier."""
         space, first, last = self.space, self.places[0], self.places[-1]
         parts = [convolution(self.image[2], space.stem, 3, first)]
         if space.first:

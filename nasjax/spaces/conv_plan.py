@@ -1,4 +1,4 @@
-"""What one `conv_chain` architecture computes, as a static table: shapes, inputs, parameters, multiply-adds.
+"""The network of one `conv_chain` architecture as a static table: shapes, inputs, parameters, multiply-adds.
 
 Host side, exact integers, no arrays: the specialised network and the counts read this one table, so they cannot
 disagree. Zoph & Le 2017, section 3.3 (compile rules); docs/methods/reinforce.md says what the paper leaves open.
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     image: tuple[int, int, int]
     classes: int
     layers: tuple[LayerPlan, ...]
-    head: tuple[Source, ...]  # what no layer consumed: concatenated, averaged over `head_size`, then dense
+    head: tuple[Source, ...]  # outputs that no layer reads: concatenated, averaged over `head_size`, then dense
     head_size: tuple[int, int]
     head_channels: int
     learning_rate: float | None

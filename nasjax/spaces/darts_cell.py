@@ -30,7 +30,7 @@ OPERATORS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-KNOWN = (*OPERATORS, "noise")  # the last one stands in S4 only (Zela et al. 2020)
+KNOWN = (*OPERATORS, "noise")  # the last one is in S4 only (Zela et al. 2020)
 CELLS = ("normal", "reduce")
 NODES = (2, 3, 4, 5)  # intermediate nodes; node j may read tensors 0..j-1
 EDGES = tuple((source, node) for node in NODES for source in range(node))

@@ -1,4 +1,4 @@
-"""What the networks of the DARTS family compute, as static tables: shapes, parameters, multiply-adds.
+"""The networks of the DARTS family as static tables: shapes, parameters, multiply-adds.
 
 Liu et al. 2019 (arXiv:1806.09055), section 2.1 and appendix A, and their code; Xu et al. 2020 (PC-DARTS,
 arXiv:1907.05737) for partial channels. Host side, exact integers, no arrays: networks are built from these tables.
@@ -23,7 +23,7 @@ EdgeOperators = Mapping[str, Sequence[Sequence[str]]]  # {"normal": 14 tuples of
 
 
 class Weights(NamedTuple):
-    """What one operator holds. All its convolutions give maps of the same size."""
+    """The weights of one operator. All its convolutions give maps of the same size."""
 
     kernels: int  # weights of convolutions
     normalised: int  # channels of batch norms

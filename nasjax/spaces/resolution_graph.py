@@ -1,10 +1,10 @@
 """Space `resolution_graph`: graphs over resolutions; wiring, operators and optional hyper-parameters are searched.
 
-The idea is a blog post's on asynchronous evolution of segmentation graphs: networks of MobileNetV2 and residual blocks
-between the resolutions of a U-Net, whose wiring grows by small mutations. It gives neither probabilities nor limits of
-the graph; they are ours, and settings.
+The idea comes from a blog post on asynchronous evolution of segmentation graphs: networks of MobileNetV2 and residual
+blocks between the resolutions of a U-Net, whose wiring grows by small mutations. It gives neither probabilities nor
+limits of the graph; they are ours, and settings.
 
-Drawing and changing a graph rejects and tries again, so both run in numpy on the host, behind `jax.pure_callback`.
+Sampling and mutation use rejection, so both run in numpy on the host, behind `jax.pure_callback`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class ResolutionGraph:
 
     Node slot r of an Arch is the node of rank r in the topological order: slot 0 is the input, the last slot in use
     the output. Edge slots are ordered by destination, then by source. Behind the sites, an Arch holds the ids of nodes
-    and edges, -1 where a slot is not in use; they say what a child has in common with its parent and are no part of the
-    architecture. Every Arch is pruned: each node is on a path from the input to the output.
+    and edges, -1 where a slot is not in use; they tell which nodes and edges a child shares with its parent, and are no
+    part of the architecture. Every Arch is pruned: each node is on a path from the input to the output.
 
     There is no crossover, and the number of architectures is not known.
 
@@ -45,7 +45,7 @@ class ResolutionGraph:
       node_ops, down_ops, up_ops: what nodes, and edges to the next deeper and the next higher level, choose from.
       channels: choices for the channels of level 0; level l has 2^l times as many.
       kernels, expansions: choices for MobileNetV2 blocks of nodes.
-      learning_rates: choices for the learning rate; () = the architecture brings none.
+      learning_rates: choices for the learning rate; () = the architecture has none.
       min_params, max_params: graphs with fewer or more parameters are never drawn. `decode` and `validate` take them.
       colours, outputs: channels of images and masks; they count in the parameters.
       extra_nodes, edge_rate: of random graphs, see `random_graph`.
@@ -53,7 +53,7 @@ class ResolutionGraph:
       n_mutations: mutations that make a child.
 
     Raises:
-      ValueError: a setting out of its range, or a range of parameters in which 1,000 random graphs did not fall once.
+      ValueError: a setting out of its range, or a range of parameters that none of 1,000 random graphs fell into.
 
     Example:
       >>> space = ResolutionGraph()
@@ -183,8 +183,8 @@ class ResolutionGraph:
     def mutate(self, key: Key, arch: jax.Array) -> jax.Array:
         """Another graph, one mutation (or `n_mutations`) away, with a parameter count in range.
 
-        What is out of range, not valid, or equal to the parent is drawn again; after 50 tries a random graph comes
-        instead, none of whose ids are the parent's.
+        A graph that is out of range, not valid, or equal to the parent is drawn again; after 50 tries a random graph is
+        taken instead, with none of the parent's ids.
         """
 
         def change(rng: np.random.Generator, arch: np.ndarray) -> np.ndarray:
@@ -214,7 +214,7 @@ class ResolutionGraph:
         return None
 
     def _any(self, rng: np.random.Generator) -> Graph:
-        # A thousand draws found one when the space was made, so that a thousand times as many are certain to.
+        # A thousand draws found one when the space was made, so a thousand times as many practically must.
         graph = self._random(rng, _TRIES**2)
         if graph is None:
             raise RuntimeError("no random graph has a parameter count in range; widen min_params..max_params")

@@ -1,4 +1,4 @@
-"""How graphs over resolutions begin and change: random graphs, and the mutations of one.
+"""Random graphs over resolutions, and mutations of a graph.
 
 The probabilities and limits are ours. The blog post on asynchronous evolution of segmentation graphs says only that
 changes are small and that additions are more probable than removals, so that networks grow.
@@ -43,7 +43,7 @@ class Mutations:
 
 @dataclass(frozen=True)
 class Choices:
-    """What there is to choose from, and how large a graph may be."""
+    """The choices of operators, and the limits of a graph's size."""
 
     levels: int
     max_nodes: int
@@ -64,20 +64,20 @@ class Choices:
         return Node(node_id, level, op, kernel, expansion) if op == MBV2 else Node(node_id, level, op)
 
     def operators(self, src_level: int, dst_level: int) -> tuple[str, ...]:
-        """What an edge between two levels may be here."""
+        """The operators that an edge between two levels may have here."""
         return tuple(op for op in operators(src_level, dst_level) if op in self.edge_ops)
 
     def fits(self, graph: Graph) -> bool:
-        """Whether the graph is not too large."""
+        """Whether the graph is within the limits."""
         return len(graph.nodes) <= self.max_nodes and len(graph.edges) <= self.max_edges
 
 
 def random_graph(rng: np.random.Generator, choices: Choices) -> Graph | None:
-    """A backbone down and up again, some extra nodes, some extra edges; pruned. None: it came out too large.
+    """A backbone down and up again, extra nodes and extra edges; pruned. None if it is too large.
 
     The backbone goes down to level D in {2, ..., levels - 1} (1 where there are two levels). Up to `extra_nodes` more
     get a random level, a random place in the order, and an edge in and an edge out where any is possible. Every other
-    possible edge is there with probability `edge_rate`. Operators are uniform.
+    possible edge is added with probability `edge_rate`. Operators are uniform.
     """
     deepest = choices.levels - 1
     depth = int(rng.integers(min(2, deepest), deepest + 1))
@@ -112,7 +112,7 @@ def random_graph(rng: np.random.Generator, choices: Choices) -> Graph | None:
 def mutant(rng: np.random.Generator, graph: Graph, choices: Choices, rates: Mutations) -> Graph | None:
     """The graph after one mutation, pruned. None: the mutation is not possible here, or leaves no valid graph.
 
-    New nodes and edges have ids above all of the parent's: what has the same id is the same.
+    New nodes and edges have ids above all of the parent's: those with the same id are the same.
     """
     shares = dataclasses.asdict(rates)
     if not tunable(choices):
@@ -162,7 +162,7 @@ def _add_edge(rng: np.random.Generator, graph: Graph, choices: Choices) -> Graph
 
 
 def _add_node(rng: np.random.Generator, graph: Graph, choices: Choices) -> Graph | None:
-    """A node on the way of an edge, which stays; its rank is midway."""
+    """Adds a node beside an edge, between its ends; the edge stays."""
     edge, rank = _pick(rng, graph.edges), graph.ranks()
     above, below = (graph.nodes[rank[node]].level for node in (edge.src, edge.dst))
     levels = [

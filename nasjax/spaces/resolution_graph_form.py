@@ -1,8 +1,8 @@
 """Graphs over resolutions as data: nodes on levels and edges between them, their JSON form, and what makes them valid.
 
 Level l has maps of 1 / 2^l of the image's sides and 2^l times `channels` channels. Edges lead one level down, one level
-up or along a level, from earlier to later nodes. The blog post on asynchronous evolution of segmentation graphs that
-gave the idea says what may be chosen; levels, ranks and identifiers are ours.
+up or along a level, from earlier to later nodes. The choices are those of the blog post on asynchronous evolution of
+segmentation graphs that gave the idea; levels, ranks and identifiers are ours.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 NAME = "resolution_graph"
 MBV2, RESNET, VGG = "mbv2", "resnet", "vgg"
-NODE_OPS = (MBV2, RESNET)  # that a search chooses from; VGG, which concatenates what it reads, is that of the baselines
+NODE_OPS = (MBV2, RESNET)  # that a search chooses from; VGG, which concatenates its inputs, is that of the baselines
 MAXPOOL, MBV2_S2, UPSAMPLE, TRANSCONV, IDENTITY = "maxpool", "mbv2_s2", "upsample", "transconv", "identity"
 DOWN_OPS, SAME_OPS, UP_OPS = (MAXPOOL, MBV2_S2), (IDENTITY,), (UPSAMPLE, TRANSCONV)
 KERNEL, EXPANSION = 3, 6  # of MobileNetV2 blocks that do not say otherwise
@@ -67,7 +67,7 @@ class Graph(NamedTuple):
 
 
 def operators(src_level: int, dst_level: int) -> tuple[str, ...]:
-    """What an edge between two levels may be; () = no edge."""
+    """The operators that an edge between two levels may have; () = no edge."""
     return {1: DOWN_OPS, 0: SAME_OPS, -1: UP_OPS}.get(dst_level - src_level, ())
 
 
@@ -78,7 +78,7 @@ def ordered(graph: Graph) -> Graph:
 
 
 def pruned(graph: Graph) -> Graph | None:
-    """What lies on a path from the input to the output; None where there is no such path."""
+    """The nodes and edges on a path from the input to the output; None where there is no such path."""
     ahead, back = {graph.nodes[0].id}, {graph.nodes[-1].id}
     edges = ordered(graph).edges
     for edge in edges:  # an edge comes after all edges into its source
@@ -98,7 +98,7 @@ def pruned(graph: Graph) -> Graph | None:
 
 
 def check(graph: Graph) -> None:
-    """Raises ValueError unless the graph has a network: wired forwards, no dead nodes, operators in their place."""
+    """Raises ValueError for a graph without a network: edges must lead forwards, nodes be used, operators fit."""
     rank = graph.ranks()
     if len(graph.nodes) < 2 or len(rank) < len(graph.nodes):
         raise ValueError("a graph needs an input and an output, and every node an id of its own")
@@ -149,10 +149,10 @@ def to_tree(graph: Graph) -> dict[str, Any]:
 
 
 def from_tree(tree: Mapping[str, Any]) -> Graph:
-    """The graph of a JSON tree, without what lies on no path from its input to its output.
+    """The graph of a JSON tree, without nodes and edges on no path from its input to its output.
 
     `order` is any rank; the lowest is the input's, the highest the output's. `kernel` and `expansion` may be left out,
-    and mean nothing where the operator is no MobileNetV2 block.
+    and are ignored where the operator is no MobileNetV2 block.
 
     Raises:
       ValueError: not such a tree, or not a valid graph.

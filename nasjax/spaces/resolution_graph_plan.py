@@ -1,4 +1,4 @@
-"""What the network of a graph over resolutions is made of and what it costs: exact counts per node, edge and head.
+"""The network of a graph over resolutions as a table, with exact counts per node, edge and head.
 
 MobileNetV2 blocks: Sandler et al. 2018 (arXiv:1801.04381), section 3; residual blocks: He et al. 2016
 (arXiv:1512.03385), section 3; UNet++: Zhou et al. 2018 (arXiv:1807.10165) and the public PyTorch code on nuclei.
@@ -28,7 +28,7 @@ from nasjax.spaces.resolution_graph_form import (
 
 
 class Conv(NamedTuple):
-    """A convolution with what follows it."""
+    """A convolution with its norm and activation."""
 
     kind: str  # "conv" | "pointwise" | "depthwise" | "transposed" (2x2, stride 2)
     c_in: int
@@ -97,11 +97,11 @@ class Counts(NamedTuple):
 class GraphPlan:
     """The network of a graph on images of one size.
 
-    The input node is a stem: 3x3 convolution, batch norm, ReLU. Every other node sums what its edges bring, each
-    through a 1x1 kernel of its own, normalises, rectifies, and applies its operator at constant width. That is
-    concatenation and a 1x1 convolution, but a kernel per edge stays valid when another edge comes or goes. The kernel
-    of an up-sampling edge acts before the interpolation, with which it commutes, at a quarter of the cost. Nodes with
-    the baselines' operator "vgg" concatenate what their edges bring instead, and so do without kernels on edges.
+    The input node is a stem: 3x3 convolution, batch norm, ReLU. Every other node sums the outputs of its edges, each
+    through a 1x1 kernel of its own, then applies batch norm, ReLU and its operator at constant width. This equals
+    concatenation and a 1x1 convolution, but a kernel per edge stays valid when another edge is added or removed. The
+    kernel of an up-sampling edge acts before the interpolation, with which it commutes, at a quarter of the cost. Nodes
+    with the baselines' operator "vgg" concatenate the outputs of their edges instead, so that edges need no kernels.
 
     A side that cannot be halved `graph.depth` times is padded at its end by repeating the last row or column, and the
     outputs are cropped back; counts are those of the padded image.
@@ -215,7 +215,7 @@ def edge_width(graph: Graph, levels: dict[int, int], edge: Edge) -> int:
 
 
 def count_params(graph: Graph, colours: int = 3, outputs: int = 1) -> int:
-    """Parameters of the network of a graph for images of so many channels."""
+    """Parameters of the network of a graph, for images and masks of these channels."""
     side = 1 << graph.depth
     return GraphPlan(graph, (side, side, colours), outputs).params
 

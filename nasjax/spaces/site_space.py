@@ -1,4 +1,4 @@
-"""A space given by its sites alone: what `nasjax.register` makes of a user's list of decisions."""
+"""A space given by its sites alone, as `nasjax.register` makes from a user's list of decisions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def frozen(value: Any) -> Any:
         if isinstance(value, kind):
             if isinstance(value, float) and not math.isfinite(value):
                 break
-            return kind(value)  # of a subclass, say an enumeration, what it stands for
+            return kind(value)  # of a subclass such as an enumeration, its plain value
     if value is None:
         return None
     raise ValueError(
@@ -58,7 +58,7 @@ def values_of(sites: Sequence[Site], arch: np.ndarray) -> dict[str, Any]:
 
 
 class SiteSpace(UniformSites):
-    """Every site is drawn uniformly. A subclass may override `active` for sites that count only sometimes.
+    """Every site is drawn uniformly. A subclass may override `active` for sites that count only under a condition.
 
     Args:
       name: of the space.
@@ -149,6 +149,6 @@ class SiteSpace(UniformSites):
         return digest(arch)
 
     def size(self) -> int | None:
-        """Exact number of architectures; None where sites count only sometimes."""
+        """Exact number of architectures; None where `active` is overridden."""
         always = type(self).active is UniformSites.active
         return math.prod(len(site.choices) for site in self.sites) if always else None

@@ -155,7 +155,7 @@ class TabularCell:
 
     @cached_property
     def nodes(self) -> int:
-        """Of the complete cell that has so many edges. Raises ValueError where there is none."""
+        """Of the complete cell that has this many edges. Raises ValueError where there is none."""
         nodes = (1 + math.isqrt(1 + 8 * self.edges)) // 2
         if nodes * (nodes - 1) // 2 != self.edges:
             raise ValueError(

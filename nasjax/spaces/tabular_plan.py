@@ -55,7 +55,7 @@ class TabularPlan:
       classes: number of logits.
 
     Raises:
-      ValueError: an operation that no network knows, an incomplete cell, or an image that cannot be halved twice.
+      ValueError: an operation without a network, an incomplete cell, or an image that cannot be halved twice.
 
     Example:
       >>> plan = TabularPlan(TabularCell(), TabularForm(), (32, 32, 3), 10)
@@ -99,7 +99,7 @@ class TabularPlan:
 
     @cached_property
     def table(self) -> _Counts:
-        """What an edge adds by its operation, in all cells: i64[ops] each."""
+        """The counts that an edge adds in all cells, by its operation: i64[ops] each."""
         rows = []
         for op in self.space.ops:
             size = SIZES.get(op, 0)

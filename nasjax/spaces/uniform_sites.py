@@ -11,7 +11,7 @@ from nasjax.types import Key, Site
 
 
 class UniformSites:
-    """What follows from `sites` and `active`. Whether a site counts may depend on earlier sites, not on later ones.
+    """The functions that follow from `sites` and `active`. Whether a site counts may depend on earlier sites only.
 
     Every function is traceable and works on one Arch i32[S].
     """
@@ -58,7 +58,7 @@ class UniformSites:
     def _repaired(self, arch: jax.Array, spare: jax.Array) -> jax.Array:
         """-1 exactly where a site is inactive; `spare` [S] replaces the -1 of sites that have become active.
 
-        A site that falls silent may silence later ones, and so on: at most one round for every site.
+        A site that becomes inactive may deactivate later ones, and so on: at most one round per site.
         """
         if type(self).active is UniformSites.active:
             return arch

@@ -1,4 +1,4 @@
-"""Weights of trials as content-addressed files: equal weights are one file, and a name says whether it is whole."""
+"""Weights of trials as content-addressed files: equal weights are one file; its name shows whether it is complete."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def delete(workdir: Path, digests: Iterable[str]) -> None:
 
 
 def stored(workdir: Path) -> set[str]:
-    """What is there; pieces that a killed run was writing are deleted. For a time at which nothing writes."""
+    """What is there; pieces that a killed run was writing are deleted. Call it only while nothing writes."""
     folder = workdir / NAME
     for torn in folder.glob("*.tmp"):
         torn.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a run leaves on disk so that it can go on: Orbax checkpoints and JSON-lines files."""
+"""What a run saves so that it can resume: Orbax checkpoints and JSON-lines files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nasjax.types import PyTree
 
 
 class RunError(Exception):
-    """The run cannot go on; the message is one line for the user (exit code 1)."""
+    """The run cannot continue; the message is one line for the user (exit code 1)."""
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def latest(folder: Path, like: PyTree) -> tuple[str, PyTree] | None:
             error = error or damage
             continue
         if error is not None:
-            print(f"warning: {error}; going on from {name}", file=sys.stderr)
+            print(f"warning: {error}; resuming from {name}", file=sys.stderr)
         return name, tree
     if error is not None:
         raise error
@@ -119,7 +119,7 @@ def _write(path: Path, host: PyTree) -> None:
     if jax.process_count() == 1:
         ocp.save(path, host, overwrite=True)
         return
-    import orbax.checkpoint as v0  # v1, which reads what this writes, saves only where all processes do so at once
+    import orbax.checkpoint as v0  # v1 reads what this writes, but can save only if all processes save at once
 
     alone = v0.options.MultiprocessingOptions(primary_host=0, active_processes={0})
     handler = v0.PyTreeCheckpointHandler(multiprocessing_options=alone)
@@ -184,7 +184,7 @@ def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def replace_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Makes one JSON line per row all that a file holds, atomically; a file that holds just that is left alone."""
+    """Replaces a file's content by one JSON line per row, atomically; does nothing if it already holds just that."""
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
     if text and (not path.exists() or path.read_bytes() != text):
         temporary = path.with_suffix(".tmp")
@@ -195,7 +195,7 @@ def replace_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; a torn last line is left out. Raises ValueError if an earlier line is not JSON."""
+    """All complete lines; an incomplete last line is left out. Raises ValueError if an earlier line is not JSON."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")
@@ -213,9 +213,9 @@ def truncate_lines(path: Path, count: int) -> None:
     if not path.exists() and count == 0:
         return
     if not path.exists():
-        raise ValueError(f"{path} is missing, the checkpoint knows {count} lines of it; choose another --workdir")
+        raise ValueError(f"{path} is missing, the checkpoint counts {count} lines of it; choose another --workdir")
     lines = path.read_bytes().split(b"\n")[:-1]
     if len(lines) < count:
-        raise ValueError(f"{path} is damaged: {len(lines)} lines, the checkpoint knows {count}")
+        raise ValueError(f"{path} is damaged: {len(lines)} lines, the checkpoint counts {count}")
     with path.open("r+b") as file:
         file.truncate(sum(len(line) + 1 for line in lines[:count]))

@@ -5,13 +5,13 @@ event is an object with "event" and "at", seconds since the search began (all re
 
   asked    task, ids, parents, archs     the searcher proposed them; a row of `archs` is an Arch, id -1 is none
   started  task, attempt, worker
-  told     task, attempt, worker, rows, objectives, weights     the final state of these trials: the rows of
+  told     task, attempt, worker, rows, objectives, weights     the final rows of these trials, as in
              trials.jsonl. An id is told once. objectives = how many a fitness has. weights = {id: sha256}
-  died     task, attempt, worker, error, blameless, seconds     its worker did; the task starts again, or is told as
-             lost. A blameless task was not begun, or its machine was preempted: this attempt does not count
-  ended    why, cost_s     a limit of time was reached; cost_s = seconds of what was at work, and was cancelled
-  stale    ticket, worker     a result that came after its task was told, of the runtime's task with that number
-  resumed                            the search went on here
+  died     task, attempt, worker, error, blameless, seconds     its worker died; the task starts again, or is told as
+             lost. blameless: the task was not begun, or its machine was preempted; this attempt does not count
+  ended    why, cost_s     a time limit was reached; cost_s = seconds of the running tasks, which were cancelled
+  stale    ticket, worker     a result that came after its task was told; ticket = the runtime's number of the task
+  resumed                            the search was resumed here
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAME = "ledger.jsonl"
 
 
 def read(workdir: Path) -> list[Event]:
-    """The events of a workdir. A torn last line, of a run that was killed while it wrote, is cut off.
+    """The events of a workdir. An incomplete last line, of a run that was killed while writing, is cut off.
 
     Raises:
       ValueError: an earlier line is damaged.

@@ -18,7 +18,7 @@ from nasjax.settings import differences
 from nasjax.store import checkpoint
 
 WORKERS = "workers"  # folder of what worker processes print
-# Settings that count from the first candidate on: a supernet is trained before.
+# Settings that may change until the first candidate, since a supernet is trained before it.
 UNTIL_ASKED = ("max_params", "max_macs")
 
 
@@ -52,9 +52,9 @@ def opened(
 
     Args:
       path: the folder; made if absent.
-      record: what config.json is to hold; `record["config"]` must equal that of an existing run, except for
+      record: the content of config.json; `record["config"]` must equal that of an existing run, except for
         `may_change` and, while there is no ledger, for UNTIL_ASKED.
-      defaults: the settings of its preset; what an older version had no setting for counts as this.
+      defaults: the settings of its preset; used for settings that an older version did not have.
       may_change: dotted names of the settings that a resumed search may alter.
       changed_plugin: the plugin's file may be another one as well.
 
@@ -77,10 +77,10 @@ def opened(
             raise ValueError(f"{path} is in use by another run; wait for it or choose another --workdir") from None
         if file.exists():
             old = read(path)
-            if changed_plugin and "order" in old["config"]["space"]:  # a space of the plugin: what it has is its affair
+            if changed_plugin and "order" in old["config"]["space"]:  # a space of the plugin may have other settings
                 old["config"]["space"] = record["config"]["space"]
             old["config"] = _filled(old["config"], defaults)
-            if (table := old["config"].get("table")) and table["percent"] is None:  # the sum of what it read decides
+            if (table := old["config"].get("table")) and table["percent"] is None:  # the table's checksum decides
                 table["percent"] = record["config"]["table"]["percent"]
             early = () if (path / "ledger.jsonl").exists() else UNTIL_ASKED
             _compare(path, old, record, (*may_change, *early, *(("plugin",) if changed_plugin else ())))
@@ -92,7 +92,7 @@ def opened(
 
 
 def _filled(tree: Any, defaults: Any) -> Any:
-    """`tree` with what it lacks of `defaults`, at every depth."""
+    """`tree`, completed from `defaults` at every depth."""
     if not (isinstance(tree, dict) and isinstance(defaults, dict)):
         return tree
     return {**defaults, **{name: _filled(value, defaults.get(name)) for name, value in tree.items()}}
@@ -121,7 +121,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _compare_meaning(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raises ValueError where what was registered in a program or plugin means something else than when a run began."""
+    """Raises ValueError where the code registered in a program or plugin has changed since the run began."""
     if old.get("versions") != new.get("versions"):
         return  # digests are those of a version of Python and JAX
     held, given = old.get("registered", {}), new.get("registered", {})
@@ -156,7 +156,7 @@ def _compare(path: Path, old: dict[str, Any], new: dict[str, Any], may_change: t
     jax = [record.get("jax", {}) for record in (old, new)]  # which an older version did not write
     if all(jax) and (changed := differences(jax[0]["numbers"], jax[1]["numbers"])):
         raise ValueError(
-            f"{path} was begun under other settings of JAX ({'; '.join(changed)}), which change every number; go on "
+            f"{path} was begun under other settings of JAX ({'; '.join(changed)}), which change every number; resume "
             "under the same ones (jax.config.update, or variables in capitals), or choose another --workdir"
         )
     begun = [{name: record.get(name) for name in ("versions", "device", "machine")} for record in (old, new)]

@@ -24,7 +24,7 @@ class Augment:
     """What to do to training images.
 
     Attributes:
-      crop: "upsample" (the paper's), "pad" (with zeros) or "none"; what is cut out has the old size.
+      crop: "upsample" (the paper's), "pad" (with zeros) or "none"; the crop has the original size.
       crop_size: height after upsampling (the width grows by as much), or padding on every side, in pixels; None = 5/4
         of height and of width (40 of 32: our choice, the paper gives no size), or 1/8 of each (4 of 32, 0 of 1).
       flip: mirror half of the images left to right; switch it off for digits.
@@ -113,7 +113,7 @@ def augment(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None
 
 
 def geometry(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
-    """What moves pixels: crop and flip in one pass, then the turn. x may have any number of channels."""
+    """The changes that move pixels: crop and flip in one pass, then the turn. x may have any number of channels."""
     if cfg.crop != "none":
         bits = _words(key, x, index)[:, -1]
         x = _crop(bits, x, cfg.crop, cfg.crop_size, bits % 2 == 1 if cfg.flip else None)
@@ -123,7 +123,7 @@ def geometry(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = Non
 
 
 def appearance(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
-    """What leaves pixels where they are: the change of colour, then the cutout."""
+    """The changes that keep pixels in place: colour, then the cutout."""
     if cfg.colour:
         x = random_colour(key, x, cfg.colour, index)
     return cutout(key, x, cfg.cutout, index) if cfg.cutout else x

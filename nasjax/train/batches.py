@@ -32,7 +32,7 @@ class Batches(NamedTuple):
 
 
 def training(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: int = 1) -> Batches:
-    """Augmented training batches without replacement within an epoch, and nothing beside them.
+    """Augmented training batches without replacement within an epoch, without validation batches.
 
     Arguments and errors as in `paired`.
     """
@@ -54,7 +54,7 @@ def paired(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: in
     Args:
       data: both parts; the validation part trains the architecture.
       task: whose samples they are; not a contiguous one.
-      batch_size: of both. Whole batches only: what is left of an epoch is left out.
+      batch_size: of both. Whole batches only: the rest of an epoch is left out.
       cfg: augmentation of both.
       devices: validation batches are a multiple of it.
 

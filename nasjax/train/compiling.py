@@ -1,4 +1,4 @@
-"""Compiler settings for training programs: on a CPU the time to compile is a large part of what a user waits for."""
+"""Compiler settings for training programs: on a CPU, compiling is a large part of a user's waiting time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-# Half the time of the defaults, and steps as fast (measured on convolutional networks at 8x8 and 32x32).
+# Half the compile time of the defaults, with equally fast steps (measured on convolutional networks at 8x8 and 32x32).
 _QUICK: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 # Else XLA's defaults. A population of recurrent cells is elementwise code in a loop over time: it takes 0.7 of the time
 # so, and 0.95 of that with the whole width of AVX-512 where a CPU has it.

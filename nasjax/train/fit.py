@@ -1,4 +1,4 @@
-"""The host side of training: compile once, hand the device a few seconds of work at a time, stop on NaN."""
+"""The host side of training: compile once, give the device a few seconds of work at a time, stop on NaN."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def resident(dataset: Any) -> Data:
 
 
 def sample_of(data: Data, task: Task) -> Signature:
-    """What a network reads, from the data themselves; the number of outputs is not known here (0)."""
+    """A network's inputs, from the data themselves; the number of outputs is not known here (0)."""
     x = jax.eval_shape(task.inputs, data.train_x[:1], data.mean, data.std)
     return Signature(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x), 0)
 
 
 def valid_name(task: Task) -> str:
-    """What the task's metric on the validation part is called in histories and results."""
+    """The name of the task's validation metric in histories and results."""
     return f"valid_{task.metric.name}"
 
 
@@ -103,7 +103,7 @@ def advance(run: Run, key: Key, state: Any, choice: Any, rate: jax.Array, data: 
 
 
 def in_parts(network: Network, recipe: Recipe, task: Task, devices: int | None) -> bool:
-    """Whether `fit` trains part by part: on a CPU, where a large network compiles and runs sooner so.
+    """Whether `fit` trains part by part: on a CPU, where this compiles and runs a large network faster.
 
     An accelerator, where this was not measured, has one program for the whole network, and so have several devices.
     """
@@ -139,9 +139,9 @@ def fit(
       network: e.g. `nets.conv_chain.conv_chain(plan, bn_eps=recipe.bn_eps, dtype=recipe.dtype)`.
       data: see `resident`.
       recipe: its learning_rate is the initial one.
-      task: what the network is for.
+      task: of the network.
       choice: passed on to the network.
-      state: of an interrupted training, to go on from, a state of `training`; None = from the start.
+      state: of an interrupted training, to resume from, a state of `training`; None = from the start.
       devices: local devices to divide each batch among; None = all. A network that carries state uses one.
       on_epoch: called with the number of epochs done (above recipe.epochs in a refresh) and the state. The state is
         consumed by the next epoch, so copy (or save) what is to be kept.

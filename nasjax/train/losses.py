@@ -25,7 +25,7 @@ def classified(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 def judged(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What `classified` is the mean of, f32[B] each: cross-entropy in nats, and whether the label was hit."""
+    """The terms whose mean is `classified`, f32[B] each: cross-entropy in nats, and whether the label was hit."""
     targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return optax.softmax_cross_entropy(logits, targets), hits(logits, labels)
 

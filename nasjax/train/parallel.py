@@ -1,7 +1,7 @@
 """Data-parallel programs: the one place that names a device.
 
 Devices are those of this process, and of all processes of the run where there are several (`runtime.hosts`). Arrays
-never span processes: each process holds all of what is shared and its own part of a batch.
+never span processes: each process holds all shared arrays and its own part of a batch.
 """
 
 from __future__ import annotations

@@ -30,13 +30,13 @@ class Recipe:
       momentum, nesterov: of SGD; RMSprop has the momentum too.
       betas: decays of Adam's two averages; the second is RMSprop's.
       weight_decay: times the weights, added to the gradient (AdamW: to the direction).
-      decay_on: what the decay acts on: "all" parameters, "kernels", which leaves out scales, shifts and biases, or
+      decay_on: the parameters that decay: "all", "kernels", which leaves out scales, shifts and biases, or
         "kernels_and_biases", which leaves out the scales and shifts of batch norms only.
       schedule: of the learning rate: "drops" (see the next line), or once an epoch "cosine" or "linear" towards
         final_rate, or "exponential", times rate_decay each epoch, or "linear_tail", see `schedules.linear_tail`.
       drops: parts of the training (0..1) after which the rate is multiplied by drop_factor.
-      final_rate: what the epoch after the last would have.
-      rate_per_step: "cosine", "linear" and "exponential" go on with every step instead of once an epoch.
+      final_rate: the rate that the epoch after the last would have.
+      rate_per_step: "cosine", "linear" and "exponential" change with every step instead of once an epoch.
       warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the schedule's rate ("linear_tail": of
         learning_rate).
       clip: largest norm of the whole gradient, before weight decay; 0 = not clipped.
@@ -46,8 +46,8 @@ class Recipe:
       bn_momentum, bn_eps: of batch norm; running = bn_momentum * running + (1 - bn_momentum) * batch.
       eval_streams: of texts: equal parts that a validation or test text is cut into. A network that carries state reads
         them side by side, each from its initial state. 1 = the text as it is; more are faster, and a perplexity is
-        then that of so many shorter texts.
-      refresh_epochs: further passes that move no weight and make the running statistics the plain mean over their
+        then that of this many shorter texts.
+      refresh_epochs: further passes that change no weights and set the running statistics to the plain mean over their
         batches; the last validation accuracy is then that of the refreshed network.
       augment: random changes of training images.
       dtype: of the large multiplications: "float32", "tf32" (NVIDIA), "bfloat16".

@@ -47,5 +47,5 @@ def linear_tail(rate: jax.Array | float, epoch: jax.Array | int, epochs: int) ->
 
 
 def warm_up(epoch: jax.Array | int, epochs: int) -> jax.Array:
-    """What the rate is multiplied by: (epoch + 1) / epochs in the first `epochs` epochs, then 1."""
+    """The factor of the rate: (epoch + 1) / epochs in the first `epochs` epochs, then 1."""
     return jnp.minimum(1.0, (jnp.asarray(epoch) + 1) / epochs)

@@ -16,7 +16,7 @@ def summary(arch: Mapping[str, Any]) -> str:
 
 
 def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
-    """Image, layers (or blocks) and classifier downwards; anchor skips on the right, image and leftovers left.
+    """Image, layers (or blocks) and classifier downwards; all other connections on the left.
 
     Args:
       arch: {"space": "conv_chain", "layers": [{"filter_height": 3, "filter_width": 5, ...}, ...]}.
@@ -67,11 +67,12 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
         + f", reads {', '.join(map(str, inputs)) or 'the image'}"
         for i, (layer, inputs) in enumerate(zip(layers, reads, strict=True))
     )
-    pooled = " What passes a max-pool is pooled." if pools and space.get("pool_skips", True) else ""
+    pooled = " An arc past a max-pool is pooled, too." if pools and space.get("pool_skips", True) else ""
     rate = f" Learning rate {arch['learning_rate']}." if "learning_rate" in arch else ""
     caption = (
         f"{boxed}, read downwards: kernel height×width (outlined to scale) and filters (darker = more). "
-        f"Arcs on the right are anchor skips, those on the left carry the image and leftovers.{pooled}{rate}"
+        "Arcs on the right are anchor skips; those on the left carry the image, and outputs that no layer reads."
+        f"{pooled}{rate}"
     )
     groups = f'<g class="wire">{"".join(wires)}</g><g class="skip">{"".join(skips)}</g>{"".join(boxes)}'
     size = f'viewBox="0 -2 {_WIDTH} {y + _HIGH + 4}"'

@@ -1,4 +1,4 @@
-"""Any architecture as a table of its sites: for spaces without a drawing of their own, and for what is damaged."""
+"""An architecture as a table of its sites: for spaces without a drawing, and for damaged architectures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def difference(parent: Any, child: Any) -> list[str]:
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """What a tree of JSON holds, by its path; short lists of plain values count as one."""
+    """The leaves of a JSON tree by their paths; a short list of plain values counts as one."""
     inner = isinstance(tree, list) and any(isinstance(value, (list, dict)) for value in tree)
     if not isinstance(tree, Mapping) and not inner:
         yield path, tree

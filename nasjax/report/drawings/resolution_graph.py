@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 _LEFT, _COLUMN, _R = 86, 24, 7  # pixels: labels, between columns, a node's radius
-_ROW, _DENSE, _MANY = 84, 112, 60  # pixels between levels, and from so many edges on
+_ROW, _DENSE, _MANY = 84, 112, 60  # pixels between levels, for this many edges or more
 _LEGEND, _WIDTH, _BROAD = 22, 520, 640  # pixels: a line of the legend, the least width, from where on it is broad
 _WAYS = {1: "down", 0: "same", -1: "up"}
 _LEARNT = {"mbv2_s2", "transconv"}  # operators of edges with weights: dashed
@@ -100,7 +100,7 @@ def summary(arch: Mapping[str, Any]) -> str:
 
 
 def difference(parent: Mapping[str, Any], child: Mapping[str, Any]) -> list[str]:
-    """What a mutation did, by the ids that both graphs share: "+ node 7 (level 2, mbv2)", "− edge 3 → 5"."""
+    """The changes of a mutation, by the ids that both graphs share: "+ node 7 (level 2, mbv2)", "− edge 3 → 5"."""
     told = []
     for kind, label in (("nodes", _node_label), ("edges", _edge_label)):
         old, new = ({row["id"]: row for row in tree[kind]} for tree in (parent, child))
@@ -180,7 +180,7 @@ def _mark(x: float, y: float, op: str | None, css: str, told: str) -> str:
 def _legend(
     nodes: Mapping[int, _Node], edges: Sequence[tuple[int, int, str]], width: int, y: int, heads: bool
 ) -> tuple[str, int]:
-    """What the shapes and dashes that are there mean, and the number of lines it takes."""
+    """The legend of the shapes and dashes that occur, and its number of lines."""
     ways = {op: _WAYS[nodes[dst].level - nodes[src].level] for src, dst, op in edges}
     ops = dict.fromkeys(node.op for node in nodes.values())
     items = [(_mark(10, 0, op, "inner", ""), _NODES.get(op, str(op))) for op in ops if op is not None]

@@ -24,7 +24,7 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
       Trusted HTML: an SVG, and the caption.
 
     Raises:
-      ValueError: no complete cell has so many edges.
+      ValueError: no complete cell has this number of edges.
     """
     ops = [str(op) for op in arch["ops"]]
     nodes = (1 + math.isqrt(1 + 8 * len(ops))) // 2
