@@ -20,7 +20,7 @@ from nasjax.experiments.families.config import Config, dataset_facts, default_au
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
-from nasjax.learners.one_shot_update import Descent, Trainable
+from nasjax.learners.one_shot_update import Descent, Trainable, with_stats
 from nasjax.nets.choice_supernet import LastNorms
 from nasjax.nets.supernet import Shared, Supernet
 from nasjax.searchers.nsga2 import nsga2
@@ -33,8 +33,6 @@ from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe
 from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages, Task
-
-METRICS = ("train_loss", "train_accuracy")
 
 # How SPOS's release trains the path it found (Guo et al. 2020, its code).
 RELEASED = Recipe(
@@ -61,7 +59,7 @@ class SupernetConfig:
       sampler: "uniform", "macs_bins" (SPOS's released trainer) or "strict" (FairNAS).
       bins: edges of the bins of multiply-adds, for "macs_bins".
       trainable: "all", "all_bn" or "last_bn".
-      affine: whether batch norms of the supernet scale and shift.
+      affine: whether batch norms of the supernet scale and shift; it has no effect where there are none.
       fresh_batches: strict fairness only: divide a batch among the paths.
       early_bird: Kendall's tau between the operator scores of two epochs that ends the training when it is reached
         twice in a row; None = all epochs.
@@ -205,9 +203,13 @@ def parts(problem: Problem) -> OneShot:
     arrays = resident(data)
     more = {} if settings.last_norms == "main" else {"last_norms": settings.last_norms}  # of chains only
     supernet = shared.network(affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype, **more)
+    scales = settings.trainable, settings.early_bird, config.search.score
+    if supernet.scores is None and scales != ("all", None, "accuracy"):
+        raise ValueError(
+            "there are no batch norms: set supernet.trainable=all, supernet.early_bird=none and search.score=accuracy"
+        )
     batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
     sampler = sampler_of(config, shared)
-    early = None if settings.early_bird is None else EarlyBird(settings.early_bird)
 
     def learner(stage: int, facts: Any) -> Any:
         return one_shot(
@@ -215,10 +217,11 @@ def parts(problem: Problem) -> OneShot:
             sampler,
             epochs=settings.epochs,
             epoch_steps=batches.epoch_steps,
+            task=task,
             descent=settings.descent,
             trainable=settings.trainable,
             fresh_batches=settings.fresh_batches,
-            early_bird=early,
+            early_bird=None if settings.early_bird is None else EarlyBird(settings.early_bird),
             affine=settings.affine,
         )
 
@@ -237,7 +240,7 @@ def parts(problem: Problem) -> OneShot:
         if accuracy is None:
             judged = indicator(space, state.scores)
         else:
-            judged = inherited_accuracy(accuracy, {"params": state.params, "batch_stats": state.batch_stats})
+            judged = inherited_accuracy(accuracy, with_stats(state.params, state.batch_stats))
         if config.search.searcher == "nsga2":
             macs, params = shared.counter("macs"), shared.counter("params")
             more = config.search.prefer_params == "more"
