@@ -191,6 +191,7 @@ class Task(NamedTuple):
     pictures(outputs, images, targets) -> {"image", "truth", "prediction"}: arrays for the report; None = nothing to see
     sample(model) -> a text that a trained network makes by itself, for the report; None = it makes none
     contiguous: samples are windows of one long sequence and keep their order; a batch is that many streams side by side
+    like: the task whose networks serve this one as well, and whose form its samples and targets have; "" = none
     """
 
     name: str
@@ -205,6 +206,7 @@ class Task(NamedTuple):
     contiguous: bool = False
     pictures: Callable[..., dict[str, np.ndarray]] | None = None
     sample: Callable[[Any], str] | None = None
+    like: str = ""
 
 
 class Built(NamedTuple):

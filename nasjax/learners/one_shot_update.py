@@ -119,7 +119,7 @@ def one_shot_update(
         frozen = [leaf for leaf, t in zip(leaves, which, strict=True) if not t]
 
         def loss_of(moving: Any, stats: PyTree, arch: jax.Array, key: Key, x: jax.Array, y: jax.Array) -> Any:
-            variables = with_stats(whole(moving, frozen), stats)
+            variables = {"params": whole(moving, frozen), "batch_stats": stats}
             outputs, after = supernet.apply(variables, arch, x, key=key, train=True)
             return task.loss(outputs, y, recipe), (summed(task, outputs, y), after.get("batch_stats", {}))
 
@@ -171,8 +171,3 @@ def one_shot_update(
         return now * min(1.0, (step // epoch_steps + 1) / warm) if warm else now
 
     return Update(momentum, rate, run)
-
-
-def with_stats(params: PyTree, batch_stats: PyTree) -> PyTree:
-    """The variables of a supernet, which has running statistics or none."""
-    return {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}

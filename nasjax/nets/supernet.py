@@ -18,7 +18,8 @@ class Supernet(NamedTuple):
     select(archs, new, old) -> for every parameter `new` if one of archs i32[P, S] uses it, else `old`, bit by bit
     scores(params) -> f32[L, m + 1], mean |gamma| of each operator's last batch norm; 0 for identity (the last column)
     last_norm(path) -> whether a parameter's path of names ends in a scale or shift of such a last batch norm
-    Both are None where operators do not end in batch norms. Variables have no "batch_stats" where nothing has any.
+
+    The last two are None where there are no batch norms; "batch_stats" of the variables is then empty, or missing.
     """
 
     init: Callable[..., PyTree]

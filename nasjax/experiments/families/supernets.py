@@ -20,7 +20,7 @@ from nasjax.experiments.families.config import Config, dataset_facts, default_au
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
-from nasjax.learners.one_shot_update import Descent, Trainable, with_stats
+from nasjax.learners.one_shot_update import Descent, Trainable
 from nasjax.nets.choice_supernet import LastNorms
 from nasjax.nets.supernet import Shared, Supernet
 from nasjax.searchers.nsga2 import nsga2
@@ -240,7 +240,7 @@ def parts(problem: Problem) -> OneShot:
         if accuracy is None:
             judged = indicator(space, state.scores)
         else:
-            judged = inherited_accuracy(accuracy, with_stats(state.params, state.batch_stats))
+            judged = inherited_accuracy(accuracy, {"params": state.params, "batch_stats": state.batch_stats})
         if config.search.searcher == "nsga2":
             macs, params = shared.counter("macs"), shared.counter("params")
             more = config.search.prefer_params == "more"
