@@ -184,12 +184,14 @@ class Task(NamedTuple):
     inputs(x, mean, std) -> x as the network receives it: whitened images, or tokens as they are
     augment(key, x, targets, cfg) -> (x, targets), changed together; cfg is the recipe's `Augment`
     loss(outputs, targets, recipe) -> f32[], to minimise
-    score(outputs, targets) -> (value f32[B], weight f32[B]) of every sample; NaN where an output is not finite
-    finish(sum of values, sum of weights) -> f32[], the metric
+    score(outputs, targets) -> arrays [B, ...], a row per sample, in a tuple, a dict or any pytree: what is to be summed
+      over samples, with a NaN in the rows of a sample whose outputs are not finite
+    finish(sums) -> f32[], the metric; it is given the sums in the form of the scores, a tuple's entries one by one
     predict(model, source, out) -> the files written into the folder `out` for the file or folder `source`
     pictures(outputs, images, targets) -> {"image", "truth", "prediction"}: arrays for the report; None = nothing to see
     sample(model) -> a text that a trained network makes by itself, for the report; None = it makes none
     contiguous: samples are windows of one long sequence and keep their order; a batch is that many streams side by side
+    like: the task whose networks serve this one as well, and whose form its samples and targets have; "" = none
     """
 
     name: str
@@ -198,12 +200,13 @@ class Task(NamedTuple):
     inputs: Callable[..., Any]
     augment: Callable[..., tuple[Any, Any]]
     loss: Callable[..., jax.Array]
-    score: Callable[..., tuple[jax.Array, jax.Array]]
+    score: Callable[..., PyTree]
     finish: Callable[..., jax.Array]
     predict: Callable[[Any, Path, Path], list[Path]]
     contiguous: bool = False
     pictures: Callable[..., dict[str, np.ndarray]] | None = None
     sample: Callable[[Any], str] | None = None
+    like: str = ""
 
 
 class Built(NamedTuple):

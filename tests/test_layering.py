@@ -35,7 +35,7 @@ ALLOWED = {
     "store": {"types", "settings", "__init__"},
     "tasks": {"types", "data", "train"},
     "building": {"types", "settings", "catalog", "spaces", "nets", "learners", "data", "train"},
-    "learners": {"types", "spaces", "ops", "train"},
+    "learners": {"types", "spaces", "ops", "train", "tasks"},
     "evaluators": {"types", "ops", "spaces", "data", "train"},
     "drive": {"types", "settings", "store", "train"},
     "model": {"types", "catalog", "building", "data", "ops", "store"},

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tools.four_devices import compare_steps, on_four_devices
 from tools.tiny_choice_chains import THREE, images, quick, shaken, tiniest, tiny
+from tools.toy_tasks import MACRO_F1
 
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, kendall_tau, layer_tau, one_shot
@@ -369,6 +370,7 @@ LEARNERS = {
         samplers.uniform,
         {"descent": Descent(clip_value=0.01), "trainable": "all_bn", "early_bird": EarlyBird()},
     ),
+    "macro_f1": (samplers.strict_fairness, {"task": MACRO_F1}),  # a metric that is no mean over devices either
 }
 
 

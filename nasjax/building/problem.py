@@ -65,7 +65,7 @@ class Problem:
     def task(self) -> Task:
         """Of the data. Raises ValueError where the space's networks do not serve it."""
         task: Task = catalog.task(self.source.task)
-        if task.name not in self.builder.tasks:
+        if not {task.name, task.like} & set(self.builder.tasks):
             raise ValueError(
                 f"--space={self.space.name} is for {' and '.join(self.builder.tasks)}, "
                 f"--dataset={self.config.data.name} for {task.name}; choose another space or data set"

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.spaces.choice_chain import ChoiceChain
 from nasjax.train.compiling import jit
+from nasjax.train.scoring import finished, nothing, summed
 from nasjax.train.step import Data
 from nasjax.types import Array, Evaluation, Evaluator, Key, Proposal, PyTree, Status, Task
+
+
+class Layered(Protocol):
+    """What a score by layers asks of a space: an operator in each of its layers."""
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def operators(self) -> tuple[str, ...]: ...
+    def path(self, arch: jax.Array) -> jax.Array: ...  # archs [..., S] -> [..., layers], operator numbers; -1: identity
 
 
 def path_accuracy(
@@ -34,13 +44,15 @@ def path_accuracy(
 
     Running statistics of a supernet mix all paths, so each path gets its own: they start from mean 0 and variance 1,
     then see training images in train mode, without gradients. The images are the same for all paths, the first
-    `calibration_batches` whole batches of the training part as the data set orders it, not augmented.
+    `calibration_batches` whole batches of the training part as the data set orders it, not augmented. A supernet
+    without running statistics has nothing to calibrate: calibration_batches and average then have no effect.
 
     Args:
-      supernet: `nets.choice_supernet`.
+      supernet: a `nets.supernet.Supernet`.
       data: training part for the statistics, validation part for the accuracy.
       task: what the paths are for; accuracy stands for its metric, times its sign.
-      calibration_batches, batch_size: at most what the training part has.
+      calibration_batches: at most what the training part has.
+      batch_size: of the calibration, and samples of a validation at a time; at most what the parts have.
       average: "cumulative" gives every batch the same weight (ours); "ema" is the release's exponential average of
         momentum 0.9, which needs 100 batches or more to forget its start.
       over: paths one after the other, or all at once (on an accelerator with memory to spare; every operator of every
@@ -61,6 +73,8 @@ def path_accuracy(
         )
 
     def recalibrated(variables: PyTree, arch: jax.Array, data: Data) -> PyTree:
+        if not variables.get("batch_stats"):
+            return variables
         start = jax.tree_util.tree_map_with_path(
             lambda path, leaf: jnp.full_like(leaf, float(path[-1].key == "var")), variables["batch_stats"]
         )
@@ -85,16 +99,17 @@ def path_accuracy(
         count = len(data.valid_y)
         size = min(batch_size, count)
 
-        def piece(i: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def piece(i: jax.Array) -> PyTree:
             position = i * size + jnp.arange(size)
             index = jnp.minimum(position, count - 1)
             outputs, _ = supernet.apply(own, arch, task.inputs(data.valid_x[index], data.mean, data.std))
-            value, weight = task.score(outputs, data.valid_y[index])
-            inside = position < count
-            return sums[0] + jnp.where(inside, value, 0).sum(), sums[1] + jnp.where(inside, weight, 0).sum()
+            return summed(task, outputs, data.valid_y[index], position < count)
 
-        sums = jax.lax.fori_loop(0, -(-count // size), piece, (jnp.float32(0), jnp.float32(0)))
-        return task.metric.sign * task.finish(*sums)
+        def more(i: jax.Array, sums: PyTree) -> PyTree:
+            return jax.tree.map(jnp.add, sums, piece(i))
+
+        sums = jax.lax.fori_loop(0, -(-count // size), more, nothing(jax.eval_shape(piece, jnp.int32(0))))
+        return task.metric.sign * finished(task, sums)
 
     @jit
     def paths(variables: PyTree, archs: jax.Array, data: Data) -> jax.Array:
@@ -126,7 +141,7 @@ def inherited_accuracy(
     return Evaluator(evaluate)
 
 
-def score_sum(space: ChoiceChain, scores: Array) -> Callable[[jax.Array], jax.Array]:
+def score_sum(space: Layered, scores: Array) -> Callable[[jax.Array], jax.Array]:
     """archs i32[..., S] -> f32[...], the sum over layers of the operators' scores: one gather, no network.
 
     Args:
@@ -150,7 +165,7 @@ def score_sum(space: ChoiceChain, scores: Array) -> Callable[[jax.Array], jax.Ar
     return total
 
 
-def indicator(space: ChoiceChain, scores: Array) -> Evaluator:
+def indicator(space: Layered, scores: Array) -> Evaluator:
     """Fitness = `score_sum`; traceable, at no cost worth counting."""
     total = score_sum(space, scores)
 

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 
 from nasjax.learners.one_shot_update import Descent, Trainable, one_shot_update
+from nasjax.tasks.classification import TASK as CLASSIFICATION
 from nasjax.train.compiling import jit
 from nasjax.train.parallel import data_parallel, replicate
-from nasjax.types import Key, Learner, PyTree
+from nasjax.types import Key, Learner, PyTree, Task
 
 
 class OneShotState(NamedTuple):
@@ -24,10 +25,10 @@ class OneShotState(NamedTuple):
 
     params: PyTree
     momentum: tuple[jax.Array, ...]  # of the trained parameters only, in the order of the tree's leaves
-    batch_stats: PyTree
+    batch_stats: PyTree  # running statistics; {} where the supernet has none
     step: Any  # i32[], steps done
     epoch: Any  # i32[], epochs done
-    scores: Any  # f32[L, m + 1], operator scores at the last epoch's end; 0 before, and where batch norms have no scale
+    scores: Any  # f32[L, m + 1], operator scores at the last epoch's end; 0 before, and where no batch norm has a scale
     tau: Any  # f32[], `layer_tau` between the scores of the last two epochs; NaN = not known
     settled: Any  # i32[], epochs in a row whose tau reached the threshold
 
@@ -45,6 +46,7 @@ def one_shot(
     *,
     epochs: int,
     epoch_steps: int,
+    task: Task = CLASSIFICATION,
     descent: Descent | None = None,
     trainable: Trainable = "all",
     fresh_batches: bool = False,
@@ -61,38 +63,43 @@ def one_shot(
     momentum also reach the channels that a narrow path leaves out (our choice; the release has no channel search).
 
     Args:
-      supernet: `nets.choice_supernet`, or anything with its five functions.
+      supernet: a `nets.supernet.Supernet`, such as that of `nets.choice_supernet`.
       sampler: key -> archs i32[P, S].
       epochs, epoch_steps: length of the training; the learning rate's schedule spans it.
+      task: whose loss is minimised, and whose metric is told.
       descent: the optimiser.
       trainable: "all" parameters, "all_bn" scales and shifts (stem and tail included), or the "last_bn" of each
         operator. No gradient is computed and no momentum kept for the others.
       fresh_batches: divide a batch among the P paths; else each path sees all of it.
       early_bird: when to stop before `epochs`.
-      affine: whether batch norms have scales, hence scores.
+      affine: whether batch norms have scales, hence scores. A supernet without batch norms has neither.
       devices: local devices to divide each batch among; None = all.
 
     Returns:
-      Learner; metrics are train_loss and train_accuracy, means over the paths.
+      Learner; metrics are train_loss and train_METRIC (train_accuracy of classification), means over the paths.
 
     Raises:
-      ValueError: a setting out of its range, or training of scales that the supernet does not have.
+      ValueError: a setting out of its range, training of scales that the supernet does not have, or a stop by them.
     """
     if epochs < 1 or epoch_steps < 1:
         raise ValueError(f"epochs and epoch_steps must be at least 1, got {epochs} and {epoch_steps}")
     if trainable != "all" and not affine:
         raise ValueError(f"trainable={trainable} needs batch norms that scale; set affine=true")
-    update = one_shot_update(supernet, descent=descent, trainable=trainable, fresh_batches=fresh_batches)
+    scored = affine and supernet.scores is not None
+    if early_bird is not None and not scored:
+        raise ValueError("early_bird ranks operators by the scales of batch norms, and there are none; set it to None")
+    update = one_shot_update(supernet, task=task, descent=descent, trainable=trainable, fresh_batches=fresh_batches)
     compiled = data_parallel(update.run, devices)
     sample = jit(sampler)
-    table = jit(supernet.scores) if affine else None
+    table = jit(supernet.scores) if scored else None
 
     def init(key: Key, batch: PyTree) -> OneShotState:
         key_weights, key_path = jax.random.split(key)
         variables = supernet.init(key_weights, sample(key_path)[0], batch["train"][0])
         scores = np.zeros_like(table(variables["params"])) if table else np.zeros((1, 1), np.float32)
         return OneShotState(
-            **variables,
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
             momentum=update.momentum(variables["params"]),
             step=np.int32(0),
             epoch=np.int32(0),

@@ -14,9 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from nasjax.learners.descent import clip as clip_norm
-from nasjax.train import losses, schedules
-from nasjax.train.parallel import mean
-from nasjax.types import Key, PyTree
+from nasjax.tasks.classification import TASK as CLASSIFICATION
+from nasjax.train import schedules
+from nasjax.train.parallel import mean, total
+from nasjax.train.recipe import Recipe
+from nasjax.train.scoring import finished, summed
+from nasjax.types import Key, PyTree, Task
 
 Trainable = Literal["all", "all_bn", "last_bn"]
 KERNELS = ("conv", "pointwise", "depthwise", "dense")  # the arrays that weight decay acts on
@@ -33,7 +36,7 @@ class Descent:
       momentum, weight_decay: the decay acts on kernels only.
       clip: largest norm of the whole gradient; 0 = not clipped.
       clip_value: largest absolute value of a gradient's element; 0 = not clipped.
-      label_smoothing: part of the target's weight that is spread over all classes.
+      label_smoothing: part of the target's weight that is spread over all classes, for the tasks whose loss has it.
 
     Raises:
       ValueError: a value out of its range.
@@ -66,7 +69,8 @@ class Update(NamedTuple):
     momentum(params) -> zeros like the trained parameters, a tuple in the order of the tree's leaves
     rate(step, epochs, epoch_steps) -> float, on the host
     run(params, momentum, batch_stats, archs i32[P, S], key, rate, {"train": (x, y)})
-      -> (params, momentum, batch_stats, {"train_loss", "train_accuracy"}), on a device's part of the batch
+      -> (params, momentum, batch_stats, {"train_loss", "train_METRIC"}), on a device's part of the batch; METRIC is
+      the task's, and batch_stats is {} where the supernet has none
     """
 
     momentum: Callable[[PyTree], tuple[jax.Array, ...]]
@@ -75,16 +79,24 @@ class Update(NamedTuple):
 
 
 def one_shot_update(
-    supernet: Any, *, descent: Descent | None = None, trainable: Trainable = "all", fresh_batches: bool = False
+    supernet: Any,
+    *,
+    task: Task = CLASSIFICATION,
+    descent: Descent | None = None,
+    trainable: Trainable = "all",
+    fresh_batches: bool = False,
 ) -> Update:
     """The update of `one_shot`; the arguments are explained there.
 
     Raises:
-      ValueError: an unknown `trainable`.
+      ValueError: an unknown `trainable`, or one that the supernet has no batch norms for.
     """
     if trainable not in ("all", "all_bn", "last_bn"):
         raise ValueError(f"unknown trainable {trainable!r}; choose all, all_bn or last_bn")
+    if trainable != "all" and supernet.last_norm is None:
+        raise ValueError(f"trainable={trainable} needs batch norms, and this supernet has none; set trainable=all")
     optimiser = descent or Descent()
+    recipe = Recipe(label_smoothing=optimiser.label_smoothing)
 
     def trained(params: PyTree) -> list[bool]:
         """Which leaves are trained."""
@@ -108,16 +120,15 @@ def one_shot_update(
 
         def loss_of(moving: Any, stats: PyTree, arch: jax.Array, key: Key, x: jax.Array, y: jax.Array) -> Any:
             variables = {"params": whole(moving, frozen), "batch_stats": stats}
-            logits, after = supernet.apply(variables, arch, x, key=key, train=True)
-            loss = losses.cross_entropy(logits, y, optimiser.label_smoothing)
-            return loss, (losses.hits(logits, y).mean(), after["batch_stats"])
+            outputs, after = supernet.apply(variables, arch, x, key=key, train=True)
+            return task.loss(outputs, y, recipe), (summed(task, outputs, y), after.get("batch_stats", {}))
 
         def one(carry: Any, xs: Any) -> Any:
-            total, stats = carry
+            added, stats = carry
             arch, key, piece = xs
             x, y = batch["train"] if piece is None else piece
-            (loss, (accuracy, stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(moving, stats, arch, key, x, y)
-            return (jax.tree.map(jnp.add, total, grads), stats), (loss, accuracy)
+            (loss, (sums, stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(moving, stats, arch, key, x, y)
+            return (jax.tree.map(jnp.add, added, grads), stats), (loss, sums)
 
         paths = len(archs)
         pieces = None
@@ -126,10 +137,12 @@ def one_shot_update(
         zero = (jax.tree.map(jnp.zeros_like, moving), batch_stats)
         xs = (archs, jax.random.split(key, paths), pieces)
         if paths == 1:
-            (grads, stats), (loss, accuracy) = one(zero, jax.tree.map(lambda z: z[0], xs))
+            (grads, stats), (loss, sums) = one(zero, jax.tree.map(lambda z: z[0], xs))
+            metric = finished(task, total(sums))
         else:
-            (grads, stats), (loss, accuracy) = jax.lax.scan(one, zero, xs)
-        grads, loss, accuracy = mean((grads, loss.mean(), accuracy.mean()))
+            (grads, stats), (loss, sums) = jax.lax.scan(one, zero, xs)
+            metric = jax.vmap(lambda sums: finished(task, sums))(total(sums)).mean()
+        grads, loss = mean((grads, loss.mean()))
         if optimiser.clip_value:
             grads = jax.tree.map(lambda g: jnp.clip(g, -optimiser.clip_value, optimiser.clip_value), grads)
         if optimiser.clip:
@@ -145,7 +158,7 @@ def one_shot_update(
         old_buffer = whole(momentum, frozen)
         buffer_tree = supernet.select(archs, whole(buffer, frozen), old_buffer)
         kept = tuple(leaf for leaf, t in zip(jax.tree.leaves(buffer_tree), which, strict=True) if t)
-        return new, kept, stats, {"train_loss": loss, "train_accuracy": accuracy}
+        return new, kept, stats, {"train_loss": loss, f"train_{task.metric.name}": metric}
 
     def momentum(params: PyTree) -> tuple[jax.Array, ...]:
         leaves, which = jax.tree.leaves(params), trained(params)

@@ -66,8 +66,8 @@ def register(
       data: name of a data set.
       load: with `data`: (data_dir) -> {"x": ..., "y": ...} and optionally x_test, y_test, class_names; or a
         `data.sources.Source`.
-      data_task: with `data`: what it is for.
-      task: a `nasjax.Task` of your own.
+      data_task: with `data`: what it is for. Arrays are read as those of the task that it is `like`.
+      task: a `nasjax.Task` of your own. With like="classification", say, every space for images and classes serves it.
       searcher: name of a method.
       make: with `searcher`: (space, **settings) -> `nasjax.Searcher`.
       settings: with `searcher`: a frozen dataclass instance whose fields `make` takes; --set search.FIELD=VALUE.
@@ -90,6 +90,10 @@ def register(
     if task is not None:
         if not isinstance(task, Task):
             raise ValueError(f"register(task=...) must be a nasjax.Task, got {type(task).__name__}")
+        if task.like and (further := catalog.task(task.like).like):
+            raise ValueError(
+                f"task {task.name!r} is like {task.like!r}, which is like {further!r}; write like={further!r}"
+            )
         whole_task = task._replace(signature=_guard(task.signature), predict=_guard(task.predict))
         catalog.add("task", task.name, whole_task, meaning=of_functions(f for f in task if callable(f)))
     if space is not None:
@@ -155,6 +159,8 @@ def _file(function: Callable[..., Any], error: Exception) -> str:
 
 
 def _data_source(name: str, load: Callable[..., Any], task: str) -> DataSource:
+    form = catalog.task(task).like or task
+
     def open_(config: Any) -> Source:
         arrays = _guard(load)(config.data_dir)
         if isinstance(arrays, Source):
@@ -166,12 +172,12 @@ def _data_source(name: str, load: Callable[..., Any], task: str) -> DataSource:
         for part in ("_test", "_valid"):
             if ("x" + part in arrays) != ("y" + part in arrays):
                 raise ValueError(f"--dataset={name}: load returned one of x{part} and y{part}; give both or neither")
-        if task == "classification":
+        if form == "classification":
             plain = {key: np.asarray(value) for key, value in arrays.items()}
             return arrays_source(plain, f"--dataset={name}", config.channels)
-        return _any_source(name, arrays, config.channels if task == "segmentation" else "")
+        return _any_source(name, arrays, config.channels if form == "segmentation" else "")
 
-    return DataSource(lambda config: meant(open_(config), task, f"--dataset={name}"), task, folder=True, arrays=True)
+    return DataSource(lambda config: meant(open_(config), form, f"--dataset={name}"), task, folder=True, arrays=True)
 
 
 def _form(arrays: Any) -> str:

@@ -20,6 +20,7 @@ from nasjax.ops.parts import part_of, with_part
 from nasjax.train.compiling import jit
 from nasjax.train.passes import KEPT, Call, compile_ahead, evaluated, now, record, reverse
 from nasjax.train.recipe import Recipe
+from nasjax.train.scoring import finished, nothing, summed
 from nasjax.train.step import Data, at_rest, cast, descent, first_nan, pieces_of, pipeline, pipeline_programs, rate_now
 from nasjax.types import Array, Key, Network, PyTree, Task, carries_state
 
@@ -125,18 +126,21 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
     def sums(
         call: Call, own: Sequence[PyTree], choices: Sequence[PyTree], x: PyTree, y: PyTree, mean: Any, std: Any
     ) -> PyTree:
-        """Of the values and weights of all samples."""
+        """Of the scores of all samples."""
         pieces, size = pieces_of(y, task)
-        cut, scores = _measure(task, size, _dtype(own))
-        total: PyTree = (jnp.asarray(np.float32(0)), jnp.asarray(np.float32(0)))
+        cut, one, more = _measure(task, size, _dtype(own))
+        total: PyTree = None
         for i in range(pieces):
             part_x, part_y, inside = call(cut, x, y, mean, std, np.int32(i))
-            total = call(scores, evaluated(parts, own, choices, part_x, call), part_y, inside, total)
+            scored = evaluated(parts, own, choices, part_x, call), part_y, inside
+            if total is None:
+                total = jax.tree.map(jnp.asarray, nothing(jax.eval_shape(one, *scored)))
+            total = call(more, *scored, total)
         return total
 
     def measure(variables: PyTree, choice: Any, x: PyTree, y: PyTree, mean: Any, std: Any) -> jax.Array:
         own = [part_of(variables, part) for part in parts]
-        return task.finish(*sums(now, own, [part.pick(choice) for part in parts], x, y, mean, std))
+        return finished(task, sums(now, own, [part.pick(choice) for part in parts], x, y, mean, std))
 
     def run(key: Key, state: PartsState, choice: Any, rate: Any, data: Data, begin: int, end: int) -> PartsState:
         nonlocal ready
@@ -300,11 +304,12 @@ def _loss(recipe: Recipe, task: Task, epoch_steps: int) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=8)
-def _measure(task: Task, size: int, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _measure(task: Task, size: int, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
     """The programs around a network's own in a validation, a piece of `size` samples at a time.
 
     cut(x, y, mean, std, i) -> what the network reads in piece i, its targets, and which samples are of this piece
-    scores(outputs, y, inside, sums) -> sums of values and weights
+    one(outputs, y, inside) -> the piece's sums of scores; asked for its shapes only
+    more(outputs, y, inside, sums) -> sums with those of the piece
     """
 
     def cut(x: PyTree, y: PyTree, mean: jax.Array, std: jax.Array, i: jax.Array) -> tuple[PyTree, PyTree, jax.Array]:
@@ -314,11 +319,12 @@ def _measure(task: Task, size: int, dtype: Any) -> tuple[Callable[..., Any], Cal
         part_x, part_y = jax.tree.map(lambda leaf: leaf[index], (x, y))
         return cast(task.inputs(part_x, mean, std), dtype), part_y, position < count
 
-    def scores(outputs: PyTree, y: PyTree, inside: jax.Array, sums: PyTree) -> PyTree:
-        columns = task.score(outputs, y)
-        return tuple(total + jnp.where(inside, one, 0).sum() for total, one in zip(sums, columns, strict=True))
+    one = jit(lambda outputs, y, inside: summed(task, outputs, y, inside))
 
-    return jit(cut), jit(scores)
+    def more(outputs: PyTree, y: PyTree, inside: jax.Array, sums: PyTree) -> PyTree:
+        return jax.tree.map(jnp.add, sums, summed(task, outputs, y, inside))
+
+    return jit(cut), one, jit(more)
 
 
 @functools.lru_cache(maxsize=8)
@@ -328,7 +334,7 @@ def _finish(task: Task) -> Callable[..., Any]:
     def finish(
         sums: PyTree, valid_metric: jax.Array, nan_epoch: jax.Array, epoch: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        score = task.finish(*sums)
+        score = finished(task, sums)
         return valid_metric.at[epoch].set(score), first_nan(nan_epoch, epoch, score)
 
     return jit(finish)

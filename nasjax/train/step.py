@@ -21,6 +21,7 @@ from nasjax.ops.collective import mean
 from nasjax.train import schedules
 from nasjax.train.compiling import jit
 from nasjax.train.recipe import Recipe
+from nasjax.train.scoring import finished, nothing, summed
 from nasjax.types import Key, Network, PyTree, Signature, Task, carries_state
 
 _UNDECAYED = {"kernels": ("gamma", "beta", "bias"), "kernels_and_biases": ("gamma", "beta")}  # by `Recipe.decay_on`
@@ -244,26 +245,28 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         pieces, size = pieces_of(y, task, recipe.eval_streams if in_streams else None)
         dtype = jax.tree.leaves(variables["params"])[0].dtype
 
-        def scores(x: PyTree, y: PyTree, carry: PyTree) -> tuple[jax.Array, jax.Array, PyTree]:
+        def sums(x: PyTree, y: PyTree, carry: PyTree, counted: jax.Array | None = None) -> tuple[PyTree, PyTree]:
             outputs, carry, _ = call(variables, choice, cast(task.inputs(x, mean, std), dtype), carry)
-            return *task.score(outputs, y), carry
+            return summed(task, outputs, y, counted), carry
 
         if pieces == 1:  # no loop: it would be one more thing to compile
-            value, weight, _ = scores(x, y, network.carry(count))
-            return task.finish(value.sum(), weight.sum())
+            return finished(task, sums(x, y, network.carry(count))[0])
 
-        def piece(i: jax.Array, sums: tuple[jax.Array, jax.Array, PyTree]) -> tuple[jax.Array, jax.Array, PyTree]:
+        def piece(i: jax.Array, carry: PyTree) -> tuple[PyTree, PyTree]:
             rows = jnp.arange(size)
             position = rows * pieces + i if in_streams else i * size + rows
             index = jnp.minimum(position, count - 1)
             part_x, part_y = jax.tree.map(lambda leaf: leaf[index], (x, y))
-            value, weight, carry = scores(part_x, part_y, sums[2])
-            inside = position < count
-            added = (jnp.where(inside, column, 0).sum() for column in (value, weight))
-            return *(total + part for total, part in zip(sums[:2], added, strict=True)), carry  # type: ignore[return-value]
+            return sums(part_x, part_y, carry, position < count)
 
-        total, weight, _ = lax.fori_loop(0, pieces, piece, (jnp.float32(0), jnp.float32(0), network.carry(size)))
-        return task.finish(total, weight)
+        def more(i: jax.Array, state: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+            total, carry = state
+            part, carry = piece(i, carry)
+            return jax.tree.map(jnp.add, total, part), carry
+
+        begin = network.carry(size)
+        form, _ = jax.eval_shape(piece, jnp.int32(0), begin)
+        return finished(task, lax.fori_loop(0, pieces, more, (nothing(form), begin))[0])
 
     return Trainer(start, variables, shuffle, batch, update, validate, run, measure, epoch_steps, steps)
 

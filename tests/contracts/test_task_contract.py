@@ -14,6 +14,7 @@ from nasjax.data.sources import Split
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
+from nasjax.train.scoring import finished, nothing, summed
 from nasjax.train.step import Data, trainer
 from nasjax.types import Network, Task
 
@@ -132,28 +133,34 @@ def test_images_become_floats_and_tokens_stay_integers(subject):
 
 
 def test_the_metric_of_a_batch_is_that_of_its_pieces(subject):
-    """Sums of values and weights add up, however the samples are divided; a sample does not see the others."""
-    score = jax.jit(subject.task.score)
-    value, weight = score(subject.outputs, subject.y)
-    assert value.shape == weight.shape == (N,) and bool(jnp.isfinite(value).all()) and bool((weight > 0).all())
-    whole = subject.task.finish(value.sum(), weight.sum())
+    """Sums of scores add up, however the samples are divided; a sample does not see the others."""
+    task, score = subject.task, jax.jit(subject.task.score)
+    scores, sums = score(subject.outputs, subject.y), summed(subject.task, subject.outputs, subject.y)
+    assert all(column.shape[0] == N and bool(jnp.isfinite(column).all()) for column in jax.tree.leaves(scores))
+    whole = finished(task, sums)
     assert whole.shape == () and bool(jnp.isfinite(whole))
-    sums = np.zeros(2)
+    added = nothing(sums)
     for index in (slice(0, 5), slice(5, 6), slice(6, N)):
-        part = score(rows(subject.outputs, index), rows(subject.y, index))
-        np.testing.assert_allclose(part, (value[index], weight[index]), rtol=1e-5, atol=1e-6)
-        sums += [float(column.sum()) for column in part]
-    np.testing.assert_allclose(subject.task.finish(*sums), whole, rtol=1e-5)
+        outputs, y = rows(subject.outputs, index), rows(subject.y, index)
+        for part, column in zip(jax.tree.leaves(score(outputs, y)), jax.tree.leaves(scores), strict=True):
+            np.testing.assert_allclose(part, column[index], rtol=1e-5, atol=1e-6)
+        added = jax.tree.map(np.add, added, summed(task, outputs, y))
+    np.testing.assert_allclose(finished(task, added), whole, rtol=1e-5)
+    first = summed(task, subject.outputs, subject.y, jnp.arange(N) < 5)  # the others are counted elsewhere
+    expected = summed(task, rows(subject.outputs, slice(0, 5)), rows(subject.y, slice(0, 5)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), first, expected)
 
 
 def test_outputs_that_are_not_finite_have_no_score(subject):
-    value, _ = subject.task.score(subject.outputs, subject.y)
+    task, scores = subject.task, jax.tree.leaves(subject.task.score(subject.outputs, subject.y))
     for bad in (np.nan, np.inf):
         broken = jax.tree.map(lambda leaf, bad=bad: leaf.at[3].set(bad), subject.outputs)
-        found, weight = subject.task.score(broken, subject.y)
-        assert np.isnan(found[3]) and np.isnan(subject.task.finish(found.sum(), weight.sum()))
+        found = jax.tree.leaves(task.score(broken, subject.y))
+        assert any(np.isnan(column[3]).any() for column in found)
+        assert np.isnan(finished(task, summed(task, broken, subject.y)))
         others = np.arange(N) != 3
-        np.testing.assert_array_equal(found[others], value[others])
+        for column, before in zip(found, scores, strict=True):
+            np.testing.assert_array_equal(column[others], before[others])
 
 
 def test_the_loss_is_finite_and_differentiable(subject):
@@ -197,7 +204,7 @@ def test_the_metric_is_told_in_its_unit(subject):
     metric = task.metric
     assert metric.sign in (1, -1) and metric.unit in ("fraction", "plain") and metric.name
     best, some = (
-        float(task.finish(*(column.sum() for column in task.score(outputs, subject.y))))
+        float(finished(task, summed(task, outputs, subject.y)))
         for outputs in (case.perfect(subject.y), subject.outputs)
     )
     assert metric.sign * best > metric.sign * some  # a fitness is the larger the better

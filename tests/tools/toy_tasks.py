@@ -1,10 +1,14 @@
-"""Small networks and builts for the tests of tasks: convolutions for masks, recurrent and table networks for tokens."""
+"""Small networks and builts for the tests of tasks: convolutions for masks, recurrent and table networks for tokens.
+
+And a task whose metric is no mean over samples.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.types import Built, Masked, Network
+from nasjax.tasks.classification import TASK
+from nasjax.types import Built, Masked, Metric, Network
 
 WORDS = 5
 HIDDEN = 8
@@ -82,3 +86,29 @@ def chosen(network, arch):
         init=lambda key, choice, x: network.init(key, arch, x),
         apply=lambda variables, choice, x, **options: network.apply(variables, arch, x, **options),
     )
+
+
+def _f1_score(logits, y):
+    """Of every sample and class: found and right, found and wrong, not found. NaN where a logit is not finite."""
+    truth, found = jax.nn.one_hot(y, logits.shape[-1]), jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
+    found = jnp.where(jnp.isfinite(logits).all(-1, keepdims=True), found, jnp.nan)
+    return {"right": truth * found, "wrong": (1 - truth) * found, "missed": truth * (1 - found)}
+
+
+def _f1(sums):
+    twice = 2 * sums["right"]
+    return (twice / jnp.maximum(twice + sums["wrong"] + sums["missed"], 1)).mean(-1)
+
+
+MACRO_F1 = TASK._replace(name="macro_f1", like="classification", metric=Metric("macro_f1"), score=_f1_score, finish=_f1)
+
+
+def macro_f1(logits, y):
+    """The metric of MACRO_F1, class by class: the mean of 2 precision recall / (precision + recall)."""
+    found, y = np.asarray(logits).argmax(-1), np.asarray(y)
+    values = []
+    for c in range(logits.shape[-1]):
+        right = ((found == c) & (y == c)).sum()
+        precision, recall = right / max((found == c).sum(), 1), right / max((y == c).sum(), 1)
+        values.append(2 * precision * recall / (precision + recall) if right else 0.0)
+    return float(np.mean(values))

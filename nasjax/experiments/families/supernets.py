@@ -31,8 +31,6 @@ from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe
 from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages, Task
 
-METRICS = ("train_loss", "train_accuracy")
-
 
 @dataclass(frozen=True)
 class SupernetConfig:
@@ -44,7 +42,7 @@ class SupernetConfig:
       sampler: "uniform", "macs_bins" (SPOS's released trainer) or "strict" (FairNAS).
       bins: edges of the bins of multiply-adds, for "macs_bins".
       trainable: "all", "all_bn" or "last_bn".
-      affine: whether batch norms of the supernet scale and shift.
+      affine: whether batch norms of the supernet scale and shift; it has no effect where there are none.
       fresh_batches: strict fairness only: divide a batch among the paths.
       early_bird: Kendall's tau between the operator scores of two epochs that ends the training when it is reached
         twice in a row; None = all epochs.
@@ -175,9 +173,13 @@ def parts(problem: Problem) -> OneShot:
     arrays = resident(data)
     more = {} if settings.last_norms == "main" else {"last_norms": settings.last_norms}  # of chains only
     supernet = shared.network(affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype, **more)
+    scales = settings.trainable, settings.early_bird, config.search.score
+    if supernet.scores is None and scales != ("all", None, "accuracy"):
+        raise ValueError(
+            "there are no batch norms: set supernet.trainable=all, supernet.early_bird=none and search.score=accuracy"
+        )
     batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
     sampler = sampler_of(config, shared)
-    early = None if settings.early_bird is None else EarlyBird(settings.early_bird)
 
     def learner(stage: int, facts: Any) -> Any:
         return one_shot(
@@ -185,10 +187,11 @@ def parts(problem: Problem) -> OneShot:
             sampler,
             epochs=settings.epochs,
             epoch_steps=batches.epoch_steps,
+            task=task,
             descent=settings.descent,
             trainable=settings.trainable,
             fresh_batches=settings.fresh_batches,
-            early_bird=early,
+            early_bird=None if settings.early_bird is None else EarlyBird(settings.early_bird),
             affine=settings.affine,
         )
 

@@ -21,14 +21,14 @@ from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.config import closing, nothing_left, refusal
-from nasjax.experiments.families.supernets import METRICS, OneShot, describe, parts
+from nasjax.experiments.families.supernets import OneShot, describe, parts
 from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
 from nasjax.train.augment import require_suited
 from nasjax.train.fit import resident
-from nasjax.types import Budget, Experiment, Outcome, Proposal, PyTree, Watch
+from nasjax.types import Budget, Experiment, Metric, Outcome, Proposal, PyTree, Watch
 
 __all__ = ["describe", "make", "run", "standalone", "supernet"]
 
@@ -88,9 +88,9 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
         experiment.stages,
         experiment.batches,
         workdir=folder,
-        metrics=METRICS,
+        metrics=("train_loss", f"train_{experiment.task.metric.name}"),
         history=_history(experiment),
-        on_epoch=_told(watch),
+        on_epoch=_told(watch, experiment.task.metric),
         on_step=ticking(watch),
         record_line=watch.record,
     )
@@ -141,10 +141,10 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
 
 def _history(experiment: OneShot) -> Callable[[int, Any, PyTree], dict[str, Any]]:
     """What an epoch's line says beside the loss."""
-    affine = experiment.config.supernet.affine
+    scored = experiment.config.supernet.affine and experiment.supernet.scores is not None
 
     def history(stage: int, facts: Any, state: PyTree) -> dict[str, Any]:
-        if not affine:
+        if not scored:
             return {}
         tau = float(state.tau)
         scores = np.round(np.asarray(state.scores, float), 5)
@@ -171,13 +171,13 @@ def _optimum(experiment: OneShot, state: PyTree, path: Path) -> None:
         checkpoint.write_json(path / "optimum.json", row)
 
 
-def _told(watch: Watch) -> Callable[[Progress], None]:
+def _told(watch: Watch, metric: Metric) -> Callable[[Progress], None]:
     def told(progress: Progress) -> None:
         row = progress.row
         tau = f", Kendall's tau of operator scores {row['tau']:.3f}" if row.get("tau") is not None else ""
         watch.say(
             f"supernet epoch {progress.epoch}: training loss {row['train_loss']:.4f}, "
-            f"accuracy {row['train_accuracy']:.2%}{tau}, {progress.wall_s:.0f} s"
+            f"{metric.name} {metric.text(metric.sign * row[f'train_{metric.name}'])}{tau}, {progress.wall_s:.0f} s"
         )
 
     return told

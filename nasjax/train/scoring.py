@@ -1,0 +1,40 @@
+"""A metric from sums over samples: what a task scores of each sample is added up, and the task finishes the sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.types import PyTree, Task
+
+
+def summed(task: Task, outputs: PyTree, targets: PyTree, counted: jax.Array | None = None) -> PyTree:
+    """The sums over samples of what `task.score` gives, f32[...] each.
+
+    Args:
+      task: what the outputs are for.
+      outputs, targets: of B samples.
+      counted: bool[B], False for samples that another batch counts; None = all count.
+    """
+
+    def total(column: jax.Array) -> jax.Array:
+        column = jnp.asarray(column)
+        column = column.astype(jnp.promote_types(column.dtype, jnp.float32))  # counts and 16 bits are added exactly
+        if counted is not None:
+            column = jnp.where(counted.reshape(-1, *(1,) * (column.ndim - 1)), column, 0)
+        return column.sum(0)
+
+    return jax.tree.map(total, task.score(outputs, targets))
+
+
+def nothing(sums: PyTree) -> PyTree:
+    """The sums over no samples, on the host; `sums` may be shapes."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), sums)
+
+
+def finished(task: Task, sums: PyTree) -> Any:
+    """The metric of the sums: `task.finish` takes the entries of a tuple one by one, and any other form as it is."""
+    return task.finish(*sums) if isinstance(sums, tuple) else task.finish(sums)
