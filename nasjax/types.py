@@ -266,7 +266,9 @@ class Builder(NamedTuple):
     default: Space
     build: Callable[[Any, Any, dict[str, Any], Signature], Built]
     tasks: tuple[str, ...]  # that its networks serve
-    tabled: bool = False  # whether a table may hold the results of all architectures
+    # (space, form) -> parameters i64[R] of the networks whose results a table may hold, one per architecture; None = no
+    # table holds them
+    tabled: Callable[[Any, Any], np.ndarray] | None = None
     form: Any = None  # settings of the network beside the space: a frozen dataclass
     widen: Callable[[Any, dict[str, Any]], Any] = lambda space, tree: space
     named: Mapping[str, dict[str, Any]] = {}  # architectures known by name, as JSON

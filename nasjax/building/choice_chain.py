@@ -57,6 +57,7 @@ def _shared(space: ChoiceChain, form: PathConfig, signature: Signature) -> Share
         largest_macs=int(plan.table.macs.max((1, 2)).sum()) + plan.fixed.macs,
         fixed_macs=plan.fixed.macs,
         macs=None if space.channel_factors else plan.table.macs[:, :, 0],
+        two_norms=space.family == "shuffle",
     )
 
 

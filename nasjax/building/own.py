@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax import catalog
 from nasjax.building.counting import count
 from nasjax.nets.own import own_network, plain
 from nasjax.spaces.site_space import values_of
@@ -21,6 +22,11 @@ from nasjax.train.step import example
 from nasjax.types import Builder, Built, Masked, Network, PyTree, Signature, carries_state
 
 Guard = Callable[[Callable[..., Any]], Callable[..., Any]]  # errors of a user's function as one line with its place
+
+
+def form_of(task: str) -> str:
+    """The task whose form a task's samples have: itself, or the one that it is like. Raises ValueError: unknown."""
+    return catalog.task(task).like or task
 
 
 def own_builder(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,9 @@ from nasjax.nets.cell_parts import Mode, classify
 from nasjax.nets.choice_blocks import Block, apply_block, block, named_steps, step_shapes
 from nasjax.nets.choice_frame import frame_steps, head_shapes, initialise, run_steps
 from nasjax.nets.numerics import precision
-from nasjax.nets.supernet import Supernet, switch
+from nasjax.nets.supernet import LastNorms, Supernet, switch
 from nasjax.spaces.choice_plan import ChoicePlan
 from nasjax.types import Key, PyTree
-
-LastNorms = Literal["main", "both"]
 
 
 class Group(NamedTuple):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from nasjax.types import PyTree, no_carry
+
+LastNorms = Literal["main", "both"]  # of an operator that ends in two batch norms, which are counted
 
 
 class Supernet(NamedTuple):
@@ -33,7 +35,7 @@ class Supernet(NamedTuple):
 class Shared(NamedTuple):
     """The supernet of a space on images of one size, and what its paths cost. L layers (or edges), m operators.
 
-    network(affine=, dropout=, dtype=) -> Supernet; that of a chain also takes last_norms=
+    network(affine=, dropout=, dtype=) -> Supernet
     counts(arch) -> (parameters, multiply-adds) of a path's own network
     counter("params" | "macs") -> the same of archs i32[..., S], traceable. Raises ValueError beyond 32 bits
     params(affine) -> parameters of all operators together
@@ -47,6 +49,7 @@ class Shared(NamedTuple):
     largest_macs: int
     fixed_macs: int  # of the parts that all paths share
     macs: np.ndarray | None  # i64[L, m + 1] of every operator, identity last; None where they depend on more than these
+    two_norms: bool = False  # whether some operators end in two batch norms: then network takes last_norms=
 
 
 def switch(branches: Sequence[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable[..., tuple[jax.Array, PyTree]]:

@@ -16,7 +16,7 @@ import numpy as np
 from nasjax import catalog
 from nasjax.building.given import Given
 from nasjax.building.meaning import of_functions
-from nasjax.building.own import own_builder
+from nasjax.building.own import form_of, own_builder
 from nasjax.building.problem import Problem
 from nasjax.data.npz import arrays_source, images
 from nasjax.data.sources import DataSource, Source, Split
@@ -90,7 +90,7 @@ def register(
     if task is not None:
         if not isinstance(task, Task):
             raise ValueError(f"register(task=...) must be a nasjax.Task, got {type(task).__name__}")
-        if task.like and (further := catalog.task(task.like).like):
+        if task.like and (further := form_of(task.like)) != task.like:
             raise ValueError(
                 f"task {task.name!r} is like {task.like!r}, which is like {further!r}; write like={further!r}"
             )
@@ -99,12 +99,12 @@ def register(
     if space is not None:
         whole = _space(space)
         for name in tasks:
-            catalog.task(name)
+            form_of(name)
         builder = own_builder(whole, build, traced, tasks=tuple(tasks), named=dict(named or {}), guard=_guard)
         catalog.add("space", whole.name, builder, "your own")
     if data is not None:
         assert load is not None
-        catalog.task(data_task)
+        form_of(data_task)
         catalog.add("data", data, _data_source(data, load, data_task), "your own")
     if searcher is not None:
         assert make is not None
@@ -159,7 +159,7 @@ def _file(function: Callable[..., Any], error: Exception) -> str:
 
 
 def _data_source(name: str, load: Callable[..., Any], task: str) -> DataSource:
-    form = catalog.task(task).like or task
+    form = form_of(task)
 
     def open_(config: Any) -> Source:
         arrays = _guard(load)(config.data_dir)

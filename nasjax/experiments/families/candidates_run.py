@@ -110,7 +110,7 @@ def experiment(
                 on_told=told,
                 record=watch.record,
             )
-        return closing(config, path, so_far, metric, not problem.looked_up)
+        return closing(problem, path, so_far, metric, not problem.looked_up)
 
     return Experiment(
         config,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nasjax import catalog
+from nasjax.building.problem import Problem
 from nasjax.data.dataset import DataConfig, Dataset
 from nasjax.drive.recorded import Summary
 from nasjax.drive.retrain import RetrainConfig
@@ -133,16 +134,16 @@ def next_line(config: Config, path: Path, mode: str) -> str:
     return f"Next: {plugin.command(path, config.plugin, mode)}"
 
 
-def closing(config: Config, path: Path, summary: Summary, metric: Metric, trainable: bool = True) -> Outcome:
+def closing(problem: Problem, path: Path, summary: Summary, metric: Metric, trainable: bool = True) -> Outcome:
     """A finished search and what to tell of it."""
-    best = summary.best
+    config, best = problem.config, summary.best
     assert best is not None
     size = f", {best['params']:,} parameters" if best["params"] is not None else ""
     lines = [
         f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
         *_end(config, path, summary),
         f"Best: trial {best['id']}, {metric.name} {metric.text(scalar_fitness(best))}{size}.",
-        *true_results.lines(config, path),
+        *true_results.lines(problem, path),
         f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",
     ]
     if trainable:

@@ -122,7 +122,7 @@ def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
             f"Validation accuracy of the search network {row['search_accuracy']:.2%}, of the derived cell with its "
             f"weights {row['fitness']:.2%}. {row['params']:,} parameters when retrained."
         )
-    told += lines(config, path)
+    told += lines(experiment.problem, path)
     told.append(f"Results: {path}/report.html, {path}/best.json, {path}/metrics.jsonl")
     return [*told, next_line(config, path, "retrain"), *demo_line(config)]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nasjax.building.given import Given
 from nasjax.building.problem import Problem
-from nasjax.data.dataset import DataConfig, Dataset
+from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.experiments.families.config import Config, dataset_facts
@@ -19,8 +19,7 @@ from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
-from nasjax.nets.choice_supernet import LastNorms
-from nasjax.nets.supernet import Shared, Supernet
+from nasjax.nets.supernet import LastNorms, Shared, Supernet
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
 from nasjax.settings import RESUMABLE
@@ -29,7 +28,7 @@ from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe
-from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages, Task
+from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages
 
 
 @dataclass(frozen=True)
@@ -124,11 +123,6 @@ class OneShotConfig(Config):
             raise ValueError(f"supernet.trainable={self.supernet.trainable} needs supernet.affine=true")
         if self.search.score == "indicator" and not self.supernet.affine:
             raise ValueError("search.score=indicator reads the scales of batch norms: set supernet.affine=true")
-        if self.supernet.last_norms != "main" and getattr(self.space, "family", "") != "shuffle":
-            raise ValueError(
-                "supernet.last_norms=both is for shuffle blocks, which end in two batch norms at stride 2; "
-                "leave it main here"
-            )
         if self.search.prefer_params != "fewer" and self.search.searcher != "nsga2":
             raise ValueError(f"search.prefer_params has no effect with search.searcher={self.search.searcher}")
 
@@ -141,9 +135,7 @@ SMALL_SEARCH = EvolutionConfig(
 class OneShot(NamedTuple):
     """The parts of a one-shot method, ready for `drive.learn` and then `drive.search`."""
 
-    config: OneShotConfig
-    task: Task
-    data: Dataset
+    problem: Problem
     metric: Metric  # of the search's scores
     shared: Shared
     supernet: Supernet
@@ -153,6 +145,12 @@ class OneShot(NamedTuple):
     evaluator: Callable[[PyTree], Evaluator]  # state of the trained supernet -> how paths are judged
     describe: Callable[[np.ndarray], dict[str, Any]]
     facts: dict[str, Any]  # for config.json
+
+    @property
+    def config(self) -> OneShotConfig:
+        """The settings of the run."""
+        found: OneShotConfig = self.problem.config
+        return found
 
 
 def parts(problem: Problem) -> OneShot:
@@ -171,7 +169,11 @@ def parts(problem: Problem) -> OneShot:
             f"{devices} device(s); make it a multiple of {len(space.operators) * devices}"
         )
     arrays = resident(data)
-    more = {} if settings.last_norms == "main" else {"last_norms": settings.last_norms}  # of chains only
+    if settings.last_norms != "main" and not shared.two_norms:
+        raise ValueError(
+            "supernet.last_norms=both is for shuffle blocks, which end in two batch norms at stride 2; leave it main"
+        )
+    more = {} if settings.last_norms == "main" else {"last_norms": settings.last_norms}
     supernet = shared.network(affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype, **more)
     scales = settings.trainable, settings.early_bird, config.search.score
     if supernet.scores is None and scales != ("all", None, "accuracy"):
@@ -222,7 +224,7 @@ def parts(problem: Problem) -> OneShot:
     facts = {**dataset_facts(data, task), "metric": metric._asdict(), "strategy": strategy}
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
     searcher, describe = searcher_of(config, shared), with_truth(config, describer(space, shared))
-    return OneShot(config, task, data, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts)
+    return OneShot(problem, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts)
 
 
 def shared_of(problem: Problem) -> Shared:

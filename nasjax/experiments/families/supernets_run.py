@@ -76,7 +76,7 @@ def run(experiment: OneShot, path: Path, watch: Watch) -> Outcome:
             on_told=on_told,
             record=watch.record,
         )
-    return closing(config, path, summary, experiment.metric)
+    return closing(experiment.problem, path, summary, experiment.metric)
 
 
 def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
@@ -88,9 +88,9 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
         experiment.stages,
         experiment.batches,
         workdir=folder,
-        metrics=("train_loss", f"train_{experiment.task.metric.name}"),
+        metrics=("train_loss", f"train_{experiment.problem.task.metric.name}"),
         history=_history(experiment),
-        on_epoch=_told(watch, experiment.task.metric),
+        on_epoch=_told(watch, experiment.problem.task.metric),
         on_step=ticking(watch),
         record_line=watch.record,
     )
@@ -105,7 +105,7 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
     Raises:
       ValueError: the search has fewer trials.
     """
-    config, task, file = experiment.config, experiment.task, path / "standalone.jsonl"
+    config, task, file = experiment.config, experiment.problem.task, path / "standalone.jsonl"
     if count > config.search.population:
         raise ValueError(
             f"retrain.sample={count}, but only the first {config.search.population} trials were drawn at random; "
@@ -115,8 +115,8 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
     if len(rows) < count:
         raise ValueError(f"retrain.sample={count}, but {path} has {len(rows)} trials; search first, or sample fewer")
     network = experiment.shared.network(dtype=config.retrain_recipe.dtype)
-    require_suited(config.retrain_recipe.augment, experiment.data.train.x.shape[1:], "retrain_recipe.augment")
-    evaluator = trained_alone(network, resident(experiment.data), task, recipe=config.retrain_recipe)
+    require_suited(config.retrain_recipe.augment, experiment.problem.data.train.x.shape[1:], "retrain_recipe.augment")
+    evaluator = trained_alone(network, resident(experiment.problem.data), task, recipe=config.retrain_recipe)
     key = streams(config.seed).standalone
     settings = [as_json(config.retrain_recipe), as_json(config.form), experiment.facts["dataset"]]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

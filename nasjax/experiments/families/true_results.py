@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from nasjax.building.problem import Problem
 from nasjax.drive.rows import scalar_fitness
 from nasjax.evaluators.table import Table, check_accuracies, load_table
-from nasjax.spaces.tabular_plan import TabularPlan
+from nasjax.learners.one_shot import kendall_tau
 from nasjax.store import checkpoint
 
 Describe = Callable[[np.ndarray], dict[str, Any]]
@@ -42,9 +43,9 @@ def order_by_weights(config: Any, weights: np.ndarray) -> dict[str, float | None
     return {f"true_{name}": value for name, value in _agreement(scores, results).items()}
 
 
-def lines(config: Any, path: Path) -> list[str]:
+def lines(problem: Problem, path: Path) -> list[str]:
     """What the finished search in `path` comes to in truth, in words; truth.json has it in numbers, too."""
-    facts = _facts(config, path) if config.truth else None
+    facts = _facts(problem, path) if problem.config.truth else None
     if facts is None:
         return []
     largest, random = facts["largest"], facts["random"]
@@ -61,7 +62,8 @@ def lines(config: Any, path: Path) -> list[str]:
     return told
 
 
-def _facts(config: Any, path: Path) -> dict[str, Any] | None:
+def _facts(problem: Problem, path: Path) -> dict[str, Any] | None:
+    config = problem.config
     results, ranks = _table(config.truth, config.space, config.truth_percent)
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["fitness"] is not None]
     # by architecture: a search may have begun without the table
@@ -71,8 +73,8 @@ def _facts(config: Any, path: Path) -> dict[str, Any] | None:
     if not there:
         return None
     best = places[max(there, key=lambda i: fitness[i])]
-    archs = config.space.enumerate()
-    sizes, _ = TabularPlan(config.space, config.form, (32, 32, 3), 10).count(archs)
+    assert problem.builder.tabled is not None
+    sizes = problem.builder.tabled(config.space, problem.form)
     largest = int(np.argmax(np.where(known, sizes, -1)))
     epochs = checkpoint.read_lines(path / "metrics.jsonl") if len(rows) == 1 else []
     if epochs and "weights" in epochs[-1]:  # of a search by gradients, which has one trial
@@ -110,14 +112,14 @@ def _order(found: dict[str, float | None]) -> str:
 
 def _agreement(scores: Any, truths: Any) -> dict[str, float | None]:
     """Kendall's tau and Spearman's rho; None where one of the two is constant."""
-    from scipy.stats import kendalltau, spearmanr
+    from scipy.stats import spearmanr
 
     scores, truths = np.asarray(scores, np.float64), np.asarray(truths, np.float64)
     known = np.isfinite(scores) & np.isfinite(truths)
     if len(set(scores[known])) < 2 or len(set(truths[known])) < 2:
         return {"tau": None, "spearman": None}
-    found = kendalltau(scores[known], truths[known]), spearmanr(scores[known], truths[known])
-    return {"tau": float(found[0].statistic), "spearman": float(found[1].statistic)}
+    scores, truths = scores[known], truths[known]
+    return {"tau": kendall_tau(scores, truths), "spearman": float(spearmanr(scores, truths).statistic)}
 
 
 def _best_of(draws: int, fitness: np.ndarray, results: np.ndarray) -> float:
