@@ -18,13 +18,15 @@ class Supernet(NamedTuple):
     select(archs, new, old) -> for every parameter `new` if one of archs i32[P, S] uses it, else `old`, bit by bit
     scores(params) -> f32[L, m + 1], mean |gamma| of each operator's last batch norm; 0 for identity (the last column)
     last_norm(path) -> whether a parameter's path of names ends in a scale or shift of such a last batch norm
+
+    The last two are None where there is no batch norm; "batch_stats" of the variables is then empty.
     """
 
     init: Callable[..., PyTree]
     apply: Callable[..., tuple[jax.Array, PyTree]]
     select: Callable[[jax.Array, PyTree, PyTree], PyTree]
-    scores: Callable[[PyTree], jax.Array]
-    last_norm: Callable[[tuple[str, ...]], bool]
+    scores: Callable[[PyTree], jax.Array] | None = None
+    last_norm: Callable[[tuple[str, ...]], bool] | None = None
     carry: Callable[[int], PyTree] = no_carry
 
 
