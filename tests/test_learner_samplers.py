@@ -9,6 +9,8 @@ from tools.tiny_choice_chains import tiny
 from nasjax.learners import samplers
 from nasjax.spaces.choice_chain import variant
 from nasjax.spaces.choice_plan import ChoicePlan, counter
+from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.site_space import SiteSpace
 
 
 def drawn(sampler, count):
@@ -40,6 +42,29 @@ def test_strict_paths_are_permutations():
     assert 60 < (orders[:, 0] == orders[:, 1]).all(-1).sum() < 140  # layers draw independently: 100 expected
 
 
+@pytest.mark.parametrize(
+    ("space", "paths"),
+    [
+        (SiteSpace("mixed", {"width": (16, 32), "depth": (1, 2, 3), "act": ("relu",)}), 6),
+        (ConvChain(1, 2, (1, 3), (1, 3), (4,), skips=False), 4),  # half of the paths have a second layer
+        (ConvChain(1, 3, (1, 3), (1,), (4, 8, 16), skips=False), 18),
+    ],
+)
+def test_strict_paths_use_every_choice_equally_often_where_the_numbers_differ(space, paths):
+    assert samplers.strict_paths(space) == paths
+    archs = drawn(samplers.strict_fairness(space), 200)
+    assert archs.shape == (200, paths, len(space.sites))
+    for arch in archs[0]:
+        space.validate(arch)
+    for column, site in enumerate(space.sites):
+        times = np.array(
+            [np.bincount(step[step[:, column] >= 0, column], minlength=len(site.choices)) for step in archs]
+        )
+        assert np.all(times == times[0, 0]) and times[0, 0] > 0, site.name
+    first = archs[:, 0, 0]  # which choice a path has is random
+    assert chisquare(np.bincount(first, minlength=len(space.sites[0].choices))).pvalue > 1e-3
+
+
 @pytest.mark.slow
 def test_bins_of_multiply_adds_are_hit_and_equally_often():
     plan = ChoicePlan(variant("spos_digits"), (8, 8, 1), 10)
@@ -58,5 +83,7 @@ def test_wrong_use():
     plan = tiny()
     with pytest.raises(ValueError, match="choose_identity=false"):
         samplers.strict_fairness(tiny(choose_identity=True).space)
+    with pytest.raises(ValueError, match="5, 8 choices takes more than 36 paths"):
+        samplers.strict_fairness(SiteSpace("coprime", {"a": tuple(range(5)), "b": tuple(range(8))}))
     with pytest.raises(ValueError, match="ascending"):
         samplers.macs_bins(plan.space, counter(plan, "macs"), (5, 4))

@@ -5,25 +5,25 @@ SPOS: Guo et al. 2020 (arXiv:1904.00420), section 3.1, and its code. FairNAS: Ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from nasjax.spaces.choice_chain import ChoiceChain
-from nasjax.types import Array, Key
+from nasjax.types import Array, Key, Space
 
 Sampler = Callable[[Key], jax.Array]
+MOST_PATHS = 36  # whose gradients one update adds up, under strict fairness
 
 
-def uniform(space: ChoiceChain) -> Sampler:
-    """One path, every layer's operator drawn uniformly and independently."""
+def uniform(space: Space) -> Sampler:
+    """One path, every site drawn as the space samples: uniformly and independently."""
     return lambda key: space.sample(key)[None]
 
 
-def macs_bins(
-    space: ChoiceChain, macs: Callable[[jax.Array], jax.Array], edges: Sequence[int], tries: int = 500
-) -> Sampler:
+def macs_bins(space: Space, macs: Callable[[jax.Array], jax.Array], edges: Sequence[int], tries: int = 500) -> Sampler:
     """One path out of a bin of multiply-adds, the bin drawn uniformly: what SPOS's release does instead of `uniform`.
 
     Args:
@@ -59,22 +59,69 @@ def macs_bins(
     return sample
 
 
-def strict_fairness(space: ChoiceChain) -> Sampler:
-    """m paths that together use every operator of every layer exactly once (FairNAS, algorithm 1).
+def strict_fairness(space: Space) -> Sampler:
+    """P paths that together use all choices of every site equally often (FairNAS, algorithm 1).
+
+    Where all sites have m choices, P = m and each comes once, which is the paper's rule. Where their numbers differ, as
+    those of depths and heads do, or some sites count only in deep paths, the choices of a site come equally often among
+    the paths in which it counts; that is our reading, since the paper has one number of operators. P is `strict_paths`.
 
     Raises:
-      ValueError: layers with different numbers of choices (identity), or channel search.
+      ValueError: see `strict_paths`.
     """
-    if space.choose_identity or space.channel_factors:
+    return _balanced(space, strict_paths(space))
+
+
+def strict_paths(space: Space) -> int:
+    """The least number of paths that can be strictly fair.
+
+    Raises:
+      ValueError: layers that may be identity, channel search, or more paths than one update should add up.
+    """
+    if getattr(space, "choose_identity", False) or getattr(space, "channel_factors", ()):
         raise ValueError(
             "strict fairness needs layers with the same operators: choose_identity=false and no channel_factors"
         )
-    m, layers = len(space.operators), [layer for layer in range(space.layers) if layer not in space.removed]
+    columns = _columns(space)
+    counts = [len(space.sites[column].choices) for column in columns]
+    least = math.lcm(*counts)
+    for paths in range(least, MOST_PATHS + 1, least):
+        archs = np.asarray(_balanced(space, paths)(jax.random.key(0)))
+        found = [np.bincount(archs[archs[:, c] >= 0, c], minlength=n) for c, n in zip(columns, counts, strict=True)]
+        if all(len(set(times.tolist())) == 1 for times in found):
+            return paths
+    raise ValueError(
+        f"strict fairness over sites of {', '.join(map(str, sorted(set(counts))))} choices takes more than "
+        f"{MOST_PATHS} paths a step; give the sites numbers of choices that divide each other, or set "
+        "supernet.sampler=uniform"
+    )
+
+
+def _columns(space: Space) -> list[int]:
+    """The sites that count in some path."""
+    removed = getattr(space, "removed", ())
+    return [column for column, site in enumerate(space.sites) if site.layer not in removed]
+
+
+def _balanced(space: Space, paths: int) -> Sampler:
+    """Paths in which the choices of a site come as equally often as `paths` allows, wherever the site counts.
+
+    Whether a site counts may depend on sites that always count (a depth), not on others.
+    """
+    columns = _columns(space)
+    counts = jnp.array([len(space.sites[column].choices) for column in columns], jnp.int32)[:, None]
 
     def sample(key: Key) -> jax.Array:
-        orders = jax.vmap(lambda k: jax.random.permutation(k, m))(jax.random.split(key, len(layers)))
-        archs = jnp.full((m, space.layers), -1, jnp.int32)
-        return archs.at[:, jnp.asarray(layers)].set(orders.T.astype(jnp.int32))
+        orders = jax.vmap(lambda k: jax.random.permutation(k, paths))(jax.random.split(key, len(columns)))
+
+        def archs(counted: jax.Array) -> jax.Array:
+            """By a path's place in the order of those that count, bool[C, P]."""
+            before = (orders[:, None, :] < orders[:, :, None]) & counted[:, None, :]
+            chosen = jnp.where(counted, before.sum(-1, dtype=jnp.int32) % counts, -1)
+            return jnp.full((paths, len(space.sites)), -1, jnp.int32).at[:, jnp.array(columns)].set(chosen.T)
+
+        always = archs(jnp.ones(orders.shape, bool))
+        return archs(jax.vmap(space.active)(always)[:, jnp.array(columns)].T)
 
     return sample
 
