@@ -125,8 +125,8 @@ def embed(plan: VitPlan, params: PyTree, images: jax.Array, size: Size, mode: Mo
         raise ValueError(f"the plan is for images {plan.image}, got {images.shape[1:]}; set VitPlan(image=...)")
     (rows, columns), side = plan.grid, plan.space.patch
     x = images.reshape(-1, rows, side, columns, side, images.shape[-1]).swapaxes(2, 3)
-    x = dense(params["patch"], x.reshape(len(images), rows * columns, -1), mode.dtype)
-    token = jnp.broadcast_to(params["token"]["bias"], (len(x), 1, x.shape[-1])).astype(x.dtype)
+    x = dense(params["patch"], x.reshape(images.shape[0], rows * columns, -1), mode.dtype)
+    token = jnp.broadcast_to(params["token"]["bias"], (x.shape[0], 1, x.shape[-1])).astype(x.dtype)
     return kept(jnp.concatenate([token, x], 1) + params["position"]["bias"][None], size.width)
 
 

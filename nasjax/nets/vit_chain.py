@@ -65,7 +65,7 @@ def vit_chain(
         if train and not (isinstance(drop_rate, (int, float)) and not drop_rate):
             if key is None:
                 raise ValueError("stochastic depth needs randomness: give key, or drop_rate=0")
-            keep = _keep(key, drop_rate, len(x), len(layers))
+            keep = _keep(key, drop_rate, x.shape[0], len(layers))
         x = vit_blocks.embed(plan, params, x, Size(), mode)
         for name, (first, second) in zip(layers, keep, strict=True):
             x = vit_blocks.layer(plan, params[name], x, Size(), mode, (first, second))
