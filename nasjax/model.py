@@ -129,11 +129,10 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
         raise ValueError(f"{file} is damaged: {error}") from error
     if wanted and run_plugin and plugin.use(path / "plugin.py") != wanted:
         raise ValueError(f"{path}/plugin.py is another file than the network was trained with; retrain it")
-    if tree["space"]["name"] not in catalog.SPACES:
+    named = (("space", tree["space"]["name"], catalog.SPACES), ("task", tree.get("task"), catalog.TASKS))
+    if unknown := [f"the {kind} {name!r}" for kind, name, known in named if name is not None and name not in known]:
         if not wanted:
-            raise ValueError(
-                f"the space {tree['space']['name']!r} of {path} was registered in a program: register it again first"
-            )
+            raise ValueError(f"{' and '.join(unknown)} of {path} was registered in a program: register it again first")
         raise ValueError(
             f"{path} needs its plugin: nasjax.load({str(path)!r}, run_plugin=True) runs {path}/plugin.py, so look at "
             f"it first (the command: --plugin={path}/plugin.py)"

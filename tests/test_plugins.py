@@ -215,6 +215,9 @@ def test_a_metric_that_is_no_mean_through_every_family(tmp_path, capsys, method)
     model, test = nasjax.load(run, run_plugin=True), load_test(DataConfig("digits_f1"))
     assert told == pytest.approx(macro_f1(model.apply(model.variables, test.x), test.y), abs=1e-5)
     assert command("--mode=report", f"--workdir={run}") == 0 and "macro_f1" in (run / "report.html").read_text()
+    catalog.forget("task", "macro_f1")
+    with pytest.raises(ValueError, match=r"needs its plugin: .*run_plugin=True"):
+        nasjax.load(run)
 
 
 def test_a_task_that_is_like_another_reads_its_data_and_has_its_networks(tmp_path, capsys):
