@@ -17,7 +17,7 @@ from nasjax.store.checkpoint import RunError
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.batches import paired
-from nasjax.train.losses import judged
+from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.passes import validation
 from nasjax.train.step import Data
 from nasjax.types import Learner, Stages
@@ -187,7 +187,7 @@ def test_every_validation_sample_counts_once_whatever_the_batch(batches):
     network = toy_network()
     choice = jax.tree.map(jnp.ones_like, darts(network, epochs=1).init(KEY, first(batches)).alpha)
     variables = network.init(KEY, choice, first(batches)["train"][0])
-    validate = validation(network, judged, 1)
+    validate = validation(network, CLASSIFICATION, 1)
     found = []
     for given, size, count in ((batches, None, 3), (batches, 16, 2), (batches, 99, 1)):
         parts = list(given.valid(size))
@@ -208,6 +208,7 @@ def test_a_derived_cells_figure_does_not_depend_on_the_searchs_batch(batches):
     found = []
     for size in (8, 20):
         parts = types.SimpleNamespace(
+            problem=types.SimpleNamespace(task=TASK),
             batches=paired(data(), TASK, batch_size=size, cfg=Augment("none")),
             networks=lambda stage, facts: network,
             inherit=lambda state: state.params,

@@ -18,6 +18,7 @@ from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import architecture_gradient, darts
 from nasjax.learners.descent import Sgd
 from nasjax.learners.stopping import Stopping
+from nasjax.train.objective import objective
 from nasjax.types import Experiment, Learner, Network
 
 ORDERS = {
@@ -90,6 +91,7 @@ def parts(problem: Problem) -> Learning:
             architecture_gradient=ORDERS[search.order],
             operators=found.operators,
             edges=found.edges,
+            objective=objective(problem.task),
         )
 
     relaxation = darts.softmax_relaxation(found.operators, found.edges)

@@ -24,6 +24,7 @@ from nasjax.learners.search_layout import search_layout
 from nasjax.nets.darts_search import darts_search
 from nasjax.spaces.darts_cell import DartsCell
 from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe
 from nasjax.types import Experiment, Signature
 
@@ -116,6 +117,7 @@ def parts(problem: Problem) -> Learning:
             iterations=search.iterations,
             weigh_by_rank=search.weigh_by_rank,
             score=search.score,
+            objective=objective(problem.task),
         )
 
     return Learning(

@@ -21,6 +21,7 @@ from nasjax.learners import pc_darts
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.stopping import Stopping
 from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.train.objective import objective
 from nasjax.types import Experiment, Learner, Network
 
 PUBLISHED = {
@@ -108,6 +109,7 @@ def parts(problem: Problem) -> Learning:
             adam=search.adam,
             operators=found.operators,
             edges=found.edges,
+            objective=objective(problem.task),
         )
 
     weights, scores = (partial(of, edges=found.edges) for of in (pc_darts.probabilities, pc_darts.scores))

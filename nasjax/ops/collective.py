@@ -1,4 +1,4 @@
-"""The mean over data-parallel devices, for code that may run on one."""
+"""Means and sums over data-parallel devices, for code that may run on one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def mean(tree: Tree) -> Tree:
     try:
         return lax.pmean(tree, AXIS)
     except NameError:  # no such axis here: one device
+        return tree
+
+
+def total(tree: Tree) -> Tree:
+    """Sum over the devices of a data-parallel program, leaf by leaf; the argument itself elsewhere."""
+    try:
+        return lax.psum(tree, AXIS)
+    except NameError:
         return tree
 
 

@@ -13,11 +13,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nasjax.ops.collective import AXIS, mean
+from nasjax.ops.collective import AXIS, mean, total
 from nasjax.train.compiling import jit
 from nasjax.types import PyTree
 
-__all__ = ["data_parallel", "data_parallel_piece", "device_count", "mean", "replicate", "split"]
+__all__ = ["data_parallel", "data_parallel_piece", "device_count", "mean", "replicate", "split", "total"]
 
 
 def data_parallel(program: Callable[..., PyTree], devices: int | None = None) -> Callable[..., PyTree]:

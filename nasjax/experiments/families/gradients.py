@@ -33,11 +33,10 @@ from nasjax.spaces.tabular_plan import TabularForm
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, paired
 from nasjax.train.fit import resident
+from nasjax.train.objective import objective
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe
 from nasjax.types import Learner, Network, PyTree, Signature, Stages
-
-METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what the learners' steps return
 
 
 @dataclass(frozen=True)
@@ -190,12 +189,12 @@ def mixed(
       found: the search network.
       learner: of a network.
       relaxation: of the learner.
-      weights: state -> the network's mixing weights.
+      weights: state -> what the histories show.
       scores: state -> what the cells are derived from.
     """
     search = data.problem.config.search
     network, stopping = found.network(search.dtype), search.stopping
-    product = hessian_product(network, relaxation)
+    product = hessian_product(network, relaxation, objective(data.problem.task))
 
     def curvature(state: PyTree) -> float:
         """On the first validation batch, with the same vector to begin with in every epoch."""
@@ -210,7 +209,7 @@ def mixed(
         batches=data.batches,
         networks=lambda stage, facts: network,
         weights=weights,
-        choice=weights,
+        choice=lambda state: relaxation.choice(state.alpha, None, state.epoch),
         derive=lambda stage, facts, state: found.derive(scores(state)),
         inherit=lambda state: state.params,
         facts=data.facts,
