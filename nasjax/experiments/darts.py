@@ -95,4 +95,4 @@ def parts(problem: Problem) -> Learning:
         )
 
     relaxation = darts.softmax_relaxation(found.operators, found.edges)
-    return base.mixed(data, found, learner, relaxation, darts.probabilities, darts.probabilities)
+    return base.mixed(data, found, learner, relaxation, darts.probabilities, darts.probabilities, search.stopping)

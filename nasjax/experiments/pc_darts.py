@@ -114,4 +114,4 @@ def parts(problem: Problem) -> Learning:
 
     weights, scores = (partial(of, edges=found.edges) for of in (pc_darts.probabilities, pc_darts.scores))
     relaxation = pc_darts.edge_relaxation(found.operators, found.edges)
-    return base.mixed(data, found, learner, relaxation, weights, scores)
+    return base.mixed(data, found, learner, relaxation, weights, scores, search.stopping)

@@ -181,6 +181,7 @@ def mixed(
     relaxation: Relaxation,
     weights: Callable[[PyTree], dict[str, np.ndarray]],
     scores: Callable[[PyTree], dict[str, np.ndarray]],
+    stopping: Stopping | None = None,
 ) -> Learning:
     """The parts of a method of one stage whose cells are derived from scores of operators.
 
@@ -191,9 +192,10 @@ def mixed(
       relaxation: of the learner.
       weights: state -> what the histories show.
       scores: state -> what the cells are derived from.
+      stopping: when it ends early; None = never.
     """
-    search = data.problem.config.search
-    network, stopping = found.network(search.dtype), search.stopping
+    stopping = stopping or Stopping()
+    network = found.network(data.problem.config.search.dtype)
     product = hessian_product(network, relaxation, objective(data.problem.task))
 
     def curvature(state: PyTree) -> float:
