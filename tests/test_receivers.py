@@ -33,6 +33,7 @@ from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment, augment
 from nasjax.train.batches import paired, training
 from nasjax.train.fit import resident
+from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.recipe import Recipe
 from nasjax.types import Proposal, Watch
 
@@ -195,7 +196,8 @@ def of_record(function, name, kind):
 
 SGD = {"rate": 0.1, "final_rate": 0.01, "warmup_epochs": 2, "momentum": 0.5, "weight_decay": 0.1, "clip": 1.0}
 ADAM = {"rate": 0.1, "b1": 0.6, "b2": 0.9, "weight_decay": 0.1, "clip": 1.0}
-GRADIENTS = {"epochs": 2, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.1)}
+TWICE = CLASSIFICATION._replace(loss=lambda outputs, labels: 2 * CLASSIFICATION.loss(outputs, labels))
+GRADIENTS = {"epochs": 2, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.1), "objective": TWICE}
 # What a setting needs beside it to have an effect.
 NEEDS = {
     ("Recipe", "betas"): {"optimizer": "adam"},
@@ -235,6 +237,7 @@ CASES = {
             "iterations": 2,
             "weigh_by_rank": True,
             "score": msr_darts.Score(operator=True),
+            "objective": TWICE,
         },
     ),
     "one_shot": (
