@@ -21,7 +21,7 @@ from tools.toy_search_network import toy_batch, toy_conv_network, toy_layout, to
 from nasjax.drive.retrain import Job, RetrainConfig, retrain
 from nasjax.evaluators.child import child
 from nasjax.evaluators.supernet import path_accuracy
-from nasjax.learners import darts, msr_darts, p_darts, pc_darts
+from nasjax.learners import darts, gdas, msr_darts, p_darts, pc_darts
 from nasjax.learners.architecture_gradient import second_order_difference, second_order_exact
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.one_shot import one_shot
@@ -69,6 +69,10 @@ def searched(learner, epochs=3):
 
 def first_order(**settings):
     return searched(lambda: darts.darts(MIXED[settings.get("operators", 8)], devices=1, **settings))
+
+
+def drawn(**settings):
+    return searched(lambda: gdas.gdas(MIXED[settings.get("operators", 8)], devices=1, **settings))
 
 
 def partial_channels(**settings):
@@ -216,6 +220,7 @@ NOT_HERE = {  # parameters that are no settings, or are held elsewhere
 }
 CASES = {
     "darts": (first_order, darts.darts, {**GRADIENTS, "operators": 5}),
+    "gdas": (drawn, gdas.gdas, {**GRADIENTS, "operators": 5, "tau": (5.0, 0.1)}),
     "pc_darts": (partial_channels, pc_darts.pc_darts, {**GRADIENTS, "frozen_epochs": 0, "operators": 5}),
     "p_darts": (
         progressive,

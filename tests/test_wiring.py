@@ -74,6 +74,7 @@ WITH = {
     "reinforce: search.depth_first": ((), "1"),
     "reinforce: search.reward": ((), "fitness"),
     "topk*: search.[mc]*s": ((), "3"),
+    "gdas: search.tau": ((), "5.0,0.1"),
     "p_darts: search.depths": ((), "3,4,4"),
     "p_darts: search.operators": ((), "8,6,3"),
     "p_darts: search.dropout": ((), "0.0,0.4,0.6"),
