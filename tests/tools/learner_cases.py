@@ -9,7 +9,9 @@ from tools.toy_search_network import toy_conv_network, toy_layout, toy_network, 
 from nasjax.learners.architecture_gradient import first_order, second_order_difference, second_order_exact
 from nasjax.learners.bilevel import bilevel
 from nasjax.learners.darts import darts, softmax_relaxation
+from nasjax.learners.derivation import every_edge
 from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.drnas import drnas
 from nasjax.learners.gdas import gdas
 from nasjax.learners.msr_darts import msr_darts
 from nasjax.learners.p_darts import p_darts
@@ -48,6 +50,12 @@ def drawn(devices):
     return gdas(calm(), devices=devices, **QUICK)
 
 
+def dirichlet(devices):
+    """The first stage."""
+    stages = drnas([calm()], operators=(8,), names=every_edge(), frozen_epochs=0, devices=devices, **QUICK)
+    return stages.learner(0, stages.facts(0, None, None))
+
+
 def progressive(devices):
     """The second stage, which has dropout and five operators per edge."""
     stages = p_darts(
@@ -69,6 +77,7 @@ CASES = {
     "darts_by_parts": by_parts,
     "pc_darts": partial_channels,
     "gdas": drawn,
+    "drnas": dirichlet,
     "p_darts": progressive,
     "msr_darts": stable_rank,
 }
