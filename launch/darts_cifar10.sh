@@ -2,6 +2,8 @@
 # A search by gradients on CIFAR-10, then 600 epochs of the cell that it derives, tested once.
 #   METHOD     paper                                its test error            its cost of a search      counted search
 #   darts      Liu et al. 2019, 3.1, Table 1        2.76 +- 0.09 % (3.3M)     1 GPU-day (of four: 4)    1.1e16 FLOP
+#   gdas       Dong & Yang 2019, Table 1            2.93 % (3.4M)             0.21 GPU-days             2.3e16, all operators
+#   drnas      Chen et al. 2021, Table 1            2.46 +- 0.03 % (4.1M)     0.6 GPU-days              2.3e15 (stage 1)
 #   pc_darts   Xu et al. 2020, Table 1              2.57 % (3.6M)             0.1 GPU-days              7e14
 #   p_darts    Chen et al. 2019, Table 1            2.50 % (3.4M)             0.3 GPU-days (P100, 7 h)  1e15 (stage 1)
 #   msr_darts  Machida et al. 2021 (JSAI), Table 1  2.84 % (1.63M, 8 cells)   0.3 GPU-days (TITAN RTX)  4e15

@@ -24,6 +24,8 @@ METHODS = {
     "topk": "evolution among the best k, in any space",
     "darts": "a softmax over operators, trained with the weights",
     "pc_darts": "DARTS through a part of the channels",
+    "gdas": "DARTS with an operator per edge drawn in every pass",
+    "drnas": "mixing weights drawn from Dirichlet distributions, in two stages",
     "p_darts": "DARTS in three stages, deeper with fewer operators",
     "msr_darts": "operators chosen by the stable rank of their weights",
     "spos": "a supernet of single paths, then evolution",

@@ -140,10 +140,12 @@ class Stages(NamedTuple):
 
     facts(i, previous_facts, previous_state) -> facts of stage i | None after the last; both None for i = 0
     learner(i, facts) -> Learner
+    carry(i, facts, previous_state, state) -> what stage i > 0 begins with, `state` being what its learner's `init` gave
     """
 
     facts: Callable[[int, Any, PyTree], Any]
     learner: Callable[[int, Any], Learner]
+    carry: Callable[[int, Any, PyTree, PyTree], PyTree] = lambda i, facts, previous, state: state
 
 
 class Evaluator(NamedTuple):

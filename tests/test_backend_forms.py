@@ -32,7 +32,7 @@ from nasjax.spaces.darts_cell import CELLS, OPERATORS, Genotype
 from nasjax.spaces.darts_plan import DartsPlan
 from nasjax.tasks.classification import TASK
 from nasjax.train import passes
-from nasjax.train.losses import classified, judged
+from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, trainer
 from nasjax.types import Evaluation
@@ -230,9 +230,9 @@ def search_passes(layers, names):
     ones = jax.tree.map(jnp.ones_like, variables["params"])
     drop = np.float64(0.2)
     return (
-        passes.gradient_pass(network, classified, 1)(*weights, KEY, drop, (x, y)),
-        mixed_product(network, classified, 1)(*weights, KEY, drop, ones, (x, y)),
-        passes.validation(network, judged, 1)(*weights, [(x, y)]),
+        passes.gradient_pass(network, CLASSIFICATION, 1)(*weights, KEY, drop, (x, y)),
+        mixed_product(network, CLASSIFICATION, 1)(*weights, KEY, drop, ones, (x, y)),
+        passes.validation(network, CLASSIFICATION, 1)(*weights, [(x, y)]),
     )
 
 

@@ -15,7 +15,7 @@ from tools.commands import accepted, idle
 from nasjax import catalog
 
 FOLDER = Path(__file__).parents[1] / "launch"
-CELLS = ("darts", "pc_darts", "p_darts", "msr_darts")
+CELLS = ("darts", "drnas", "gdas", "pc_darts", "p_darts", "msr_darts")
 ONE_SHOT = ("spos", "fairnas", "bn_nas")
 CASES = [
     *(("darts_cifar10", (method, "DATA", "RUN")) for method in CELLS),

@@ -11,6 +11,8 @@ from nasjax.learners.bilevel import bilevel
 from nasjax.learners.darts import softmax_relaxation
 from nasjax.learners.descent import Adam, Sgd, clip, transformation
 from nasjax.train.losses import cross_entropy
+from nasjax.train.objective import Objective
+from nasjax.types import Metric, Network
 
 BATCH = toy_batch(0)
 NETWORK = toy_network()
@@ -105,6 +107,36 @@ def test_drop_rate_follows_the_epoch():
     assert one != other
 
 
+@pytest.mark.slow
+def test_a_relaxation_draws_for_alpha_and_again_for_the_weights_and_is_judged_without():
+    """The network gives its mixing weights out, and the metric is their mean."""
+
+    def choice(alpha, key, epoch):
+        drawn = jnp.float32(-1) if key is None else jax.random.uniform(key) + epoch
+        return {cell: 0 * values + drawn for cell, values in alpha.items()}
+
+    def apply(variables, choice, x, **options):
+        return variables["params"]["w"] * choice["normal"][0, 0] + x[:, 0, 0, :1], variables
+
+    network = Network(lambda key, choice, x: {"params": {"w": jnp.ones((1, 1))}, "batch_stats": {}}, apply)
+    told = Objective(
+        lambda outputs, y: 0 * outputs.sum(),
+        lambda outputs, y: (outputs[:, 0], jnp.ones(len(outputs))),
+        lambda total, weight: total / weight,
+        Metric("mean"),
+    )
+    still = {side: (jnp.zeros_like(BATCH[side][0]), BATCH[side][1]) for side in BATCH}
+    learner = bilevel(network, RELAXATION._replace(choice=choice), epochs=2, sgd=SGD, objective=told, devices=1)
+    start = learner.init(jax.random.key(0), still)
+    seen = [learner.step(jax.random.key(key), start, still)[1] for key in (1, 1, 2)]
+    values = [[float(of[name]) for name in ("val_mean", "train_mean")] for of in seen]
+    assert values[0] == values[1] and len({value for pair in values for value in pair}) == 4
+    assert all(0 <= value < 1 for pair in values for value in pair)
+    later, _ = learner.epoch(jax.random.key(3), start, [still["val"]])
+    assert later.valid_accuracy == -1
+    assert 1 <= float(learner.step(jax.random.key(1), later, still)[1]["train_mean"]) < 2
+
+
 def test_clip():
     tree = {"a": jnp.array([3.0]), "b": jnp.array([0.0, 4.0])}
     close(clip(tree, 1.0), jax.tree.map(lambda leaf: leaf / 5, tree), rtol=1e-6)
@@ -168,7 +200,7 @@ def test_second_order_looks_ahead_by_sgd_s_next_step(clip):
             return jax.tree.map(lambda p, m, g: p - xi * (0.9 * m + g + 0.3 * p), params, buffer, slopes)
 
         ((ahead, gradient),) = seen
-        choice = RELAXATION.choice(state.alpha)
+        choice = RELAXATION.choice(state.alpha, None, 0)
         close(ahead, after(state.params, choice), rtol=1e-6, atol=1e-8)  # the rate is float32
         whole = jax.jit(jax.grad(lambda choice: loss(after(state.params, choice), choice, *batch["val"])))(choice)
         close(gradient, whole, rtol=1e-5, atol=1e-9)

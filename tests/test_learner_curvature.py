@@ -16,7 +16,7 @@ from nasjax.learners.curvature import hessian_product, largest_eigenvalue
 from nasjax.learners.darts import softmax_relaxation
 from nasjax.learners.pc_darts import edge_relaxation
 from nasjax.learners.stopping import Stopping, stopped
-from nasjax.train.losses import classified
+from nasjax.train.losses import cross_entropy
 
 
 @pytest.mark.slow
@@ -27,20 +27,23 @@ def test_the_product_is_that_with_the_loss_s_second_derivative(case):
     with jax.enable_x64(True):
         x, y = toy_batch(0, dtype=np.float64)["val"]
         alpha = jax.tree.map(lambda a: 300 * a.astype(jnp.float64), relaxation.init(jax.random.key(1)))
-        variables = network.init(jax.random.key(0), relaxation.choice(alpha), x)
+        variables = network.init(jax.random.key(0), relaxation.choice(alpha, None, 0), x)
         variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
         flat, unravel = ravel_pytree(alpha)
 
         def gradient(flat):
             def loss(alpha):
-                outputs, _ = network.apply(variables, relaxation.choice(alpha), x, key=jax.random.key(0), train=True)
-                return classified(outputs, y)[0]
+                choice = relaxation.choice(alpha, None, 0)
+                outputs, _ = network.apply(variables, choice, x, key=jax.random.key(0), train=True)
+                return cross_entropy(outputs, y)
 
             return ravel_pytree(jax.grad(loss)(unravel(flat)))[0]
 
         v = jnp.cos(jnp.arange(flat.size, dtype=jnp.float64))
         expected = (jax.jit(gradient)(flat + 1e-5 * v) - jax.jit(gradient)(flat - 1e-5 * v)) / 2e-5
-        times = hessian_product(network, relaxation, 1)(variables["params"], variables["batch_stats"], alpha, (x, y))
+        times = hessian_product(network, relaxation, devices=1)(
+            variables["params"], variables["batch_stats"], alpha, (x, y)
+        )
         found = times(v)
         assert float(jnp.abs(expected).max()) > 1e-3
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * float(jnp.abs(expected).max()))

@@ -38,7 +38,7 @@ def test_relaxation():
     alpha = relaxation.init(jax.random.key(0))
     assert {name: a.shape for name, a in alpha.items()} == {"normal": (14, 8), "reduce": (14, 8)}
     assert 0.0008 < np.std(alpha["normal"]) < 0.0012 and not np.array_equal(alpha["normal"], alpha["reduce"])
-    choice = relaxation.choice({**alpha, "normal": jnp.tile(jnp.log(jnp.arange(1.0, 9))[None], (14, 1))})
+    choice = relaxation.choice({**alpha, "normal": jnp.tile(jnp.log(jnp.arange(1.0, 9))[None], (14, 1))}, None, 0)
     np.testing.assert_allclose(choice["normal"][3], np.arange(1, 9) / 36, rtol=1e-5)
     np.testing.assert_allclose(choice["reduce"].sum(-1), 1, rtol=1e-5)
 

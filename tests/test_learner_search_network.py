@@ -27,7 +27,7 @@ def test_uniform_edge_weights_divide_by_the_number_of_inputs():
     keys = jax.random.split(jax.random.key(1), 2)
     alpha = {cell: jax.random.normal(k, (14, 8)) for cell, k in zip(CELLS, keys, strict=True)}
     edges = {name: jnp.zeros(14) for name in ("normal_edges", "reduce_edges")}
-    choice = pc_darts.edge_relaxation(len(OPERATORS)).choice(alpha | edges)
+    choice = pc_darts.edge_relaxation(len(OPERATORS)).choice(alpha | edges, None, 0)
     plain = {cell: choice[cell] / INPUTS[:, None] for cell in CELLS}
     variables = jax.jit(network.init)(jax.random.key(2), plain, X)
     run = jax.jit(lambda choice: network.apply(variables, choice, X, train=True)[0], compiler_options=QUICK)

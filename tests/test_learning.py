@@ -17,7 +17,7 @@ from nasjax.store.checkpoint import RunError
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.batches import paired
-from nasjax.train.losses import judged
+from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.passes import validation
 from nasjax.train.step import Data
 from nasjax.types import Learner, Stages
@@ -46,7 +46,7 @@ def batches():
 
 @pytest.fixture(scope="module")
 def stages():
-    """Two stages of two epochs; the second stage's facts come from the first one's state."""
+    """Two stages of two epochs; the second one's facts come from the first one's state, and its alpha, 1 larger."""
     learners = [darts(toy_network(), epochs=2, sgd=Sgd(rate=rate), devices=1) for rate in (0.05, 0.1)]
 
     def facts(i, previous, state):
@@ -54,7 +54,10 @@ def stages():
             return None
         return {"seen": 0.0 if i == 0 else round(float(state.alpha["normal"][0, 0]), 6)}
 
-    return Stages(facts, lambda i, facts: learners[i])
+    def carry(i, facts, previous, state):
+        return state._replace(alpha=jax.tree.map(lambda alpha: alpha + 1, previous.alpha))
+
+    return Stages(facts, lambda i, facts: learners[i], carry)
 
 
 def first(batches):
@@ -107,6 +110,7 @@ def test_a_search_writes_one_line_an_epoch(whole):
     ]
     assert rows[0]["absent"] is None and rows[1]["train_loss"] < rows[0]["train_loss"]
     assert rows[2]["seen"] == round(rows[1]["first"], 6) != 0.0
+    assert rows[2]["first"] == pytest.approx(rows[1]["first"] + 1, abs=0.01)
     assert (end.stage, end.epoch) == (1, 4)
 
 
@@ -187,7 +191,7 @@ def test_every_validation_sample_counts_once_whatever_the_batch(batches):
     network = toy_network()
     choice = jax.tree.map(jnp.ones_like, darts(network, epochs=1).init(KEY, first(batches)).alpha)
     variables = network.init(KEY, choice, first(batches)["train"][0])
-    validate = validation(network, judged, 1)
+    validate = validation(network, CLASSIFICATION, 1)
     found = []
     for given, size, count in ((batches, None, 3), (batches, 16, 2), (batches, 99, 1)):
         parts = list(given.valid(size))
@@ -208,6 +212,7 @@ def test_a_derived_cells_figure_does_not_depend_on_the_searchs_batch(batches):
     found = []
     for size in (8, 20):
         parts = types.SimpleNamespace(
+            problem=types.SimpleNamespace(task=TASK),
             batches=paired(data(), TASK, batch_size=size, cfg=Augment("none")),
             networks=lambda stage, facts: network,
             inherit=lambda state: state.params,

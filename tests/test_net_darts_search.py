@@ -12,6 +12,7 @@ from nasjax.nets.darts_search import darts_search, operator_edges, shuffle_chann
 from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, DartsCell, Genotype
 from nasjax.spaces.darts_plan import DartsPlan, SearchPlan, stride_of
 from nasjax.train import losses
+from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.passes import gradient_pass
 
 CONVS = OPERATORS[3:]  # skip and the four convolutions: what both networks compute alike
@@ -245,7 +246,7 @@ def test_part_by_part_is_the_network_itself():
         (loss, stats), expected = jax.jit(jax.value_and_grad(loss_of, (0, 1), has_aux=True))(
             variables["params"], choice
         )
-        found = gradient_pass(network, losses.classified, 1)(*variables_of(variables), choice, key, 0.3, (x, y))
+        found = gradient_pass(network, CLASSIFICATION, 1)(*variables_of(variables), choice, key, 0.3, (x, y))
         for a, b in zip(
             jax.tree.leaves((loss, expected, stats)),
             jax.tree.leaves((found.loss, (found.params, found.choice), found.batch_stats)),
@@ -289,7 +290,7 @@ def compare_devices():
     network, choice = darts_search(channels=2, layers=3, classes=5), {cell: np.full((14, 8), 0.1) for cell in CELLS}
     variables = network.init(jax.random.key(0), choice, x)
     fixed = (*variables_of(variables), choice, jax.random.key(1), 0.3, (x, y))
-    one, four = (gradient_pass(network, losses.classified, devices)(*fixed) for devices in (1, 4))
+    one, four = (gradient_pass(network, CLASSIFICATION, devices)(*fixed) for devices in (1, 4))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
     print("equal")

@@ -15,7 +15,7 @@ from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments import reinforce
 from nasjax.settings import override
 
-FAMILY = ("darts", "msr_darts", "pc_darts", "p_darts")
+FAMILY = ("darts", "drnas", "gdas", "msr_darts", "pc_darts", "p_darts")
 
 
 ALL_IMAGES = [(method, None) for method in (*FAMILY, "spos", "fairnas", "bn_nas")]

@@ -10,7 +10,7 @@ from nasjax.nets.cell_parts import Dense
 from nasjax.nets.parts import Line, assemble
 from nasjax.spaces.darts_cell import CELLS
 from nasjax.train import passes
-from nasjax.train.losses import classified, judged
+from nasjax.train.objective import CLASSIFICATION
 from nasjax.types import Network
 
 
@@ -38,9 +38,11 @@ def test_gradients_equal_those_of_the_whole(case):
     parts, whole, variables, choice, _, batch = case
     with jax.enable_x64(True):
         fixed = (variables["params"], variables["batch_stats"], choice, jax.random.key(1))
-        one, other = (passes.gradient_pass(network, classified, 1)(*fixed, None, batch) for network in (parts, whole))
+        one, other = (
+            passes.gradient_pass(network, CLASSIFICATION, 1)(*fixed, None, batch) for network in (parts, whole)
+        )
         close(one, other)
-        dropped = passes.gradient_pass(parts, classified, 1)(*fixed, np.float64(0.3), batch)
+        dropped = passes.gradient_pass(parts, CLASSIFICATION, 1)(*fixed, np.float64(0.3), batch)
     assert all(np.abs(g).max() > 1e-6 for g in jax.tree.leaves((one.params, one.choice["normal"][0])))
     assert not np.allclose(dropped.loss, one.loss, rtol=1e-3)
 
@@ -52,10 +54,10 @@ def test_the_mixed_product_is_the_derivative_of_the_gradient(case):
     with jax.enable_x64(True):
         fixed = (variables["params"], variables["batch_stats"])
         rest = (jax.random.key(1), None)
-        one, other = (mixed_product(n, classified, 1)(*fixed, choice, *rest, v, batch) for n in (parts, whole))
+        one, other = (mixed_product(n, CLASSIFICATION, 1)(*fixed, choice, *rest, v, batch) for n in (parts, whole))
         close(one, other)
         direction = jax.tree.map(lambda c: np.random.default_rng(1).standard_normal(c.shape), choice)
-        gradient = passes.gradient_pass(parts, classified, 1)
+        gradient = passes.gradient_pass(parts, CLASSIFICATION, 1)
         moved = [
             gradient(*fixed, jax.tree.map(lambda c, d, e=eps: c + e * d, choice, direction), *rest, batch).params
             for eps in (1e-5, -1e-5)
@@ -76,7 +78,7 @@ def test_validation_equals_that_of_the_whole(case, batch_statistics):
     batches = [(x[:5], y[:5]), (x[5:], y[5:])]
     with jax.enable_x64(True):
         one, other = (
-            passes.validation(n, judged, 1, batch_statistics=batch_statistics)(
+            passes.validation(n, CLASSIFICATION, 1, batch_statistics=batch_statistics)(
                 variables["params"], variables["batch_stats"], choice, batches
             )
             for n in (parts, whole)

@@ -192,11 +192,8 @@ FAMILIES = {  # method: what makes its search tiny
 }
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="search networks learn by classification's loss and metric")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["random", "spos", pytest.param("darts", marks=NOT_YET)])
+@pytest.mark.parametrize("method", ["random", "spos", "darts"])
 def test_a_metric_that_is_no_mean_through_every_family(tmp_path, capsys, method):
     """Spaces for classification serve a task that is like it; validation and test tell the F1 of the classes."""
     mine, run = written(tmp_path, "macro_f1"), tmp_path / "run"

@@ -21,7 +21,7 @@ from tools.toy_search_network import toy_batch, toy_conv_network, toy_layout, to
 from nasjax.drive.retrain import Job, RetrainConfig, retrain
 from nasjax.evaluators.child import child
 from nasjax.evaluators.supernet import path_accuracy
-from nasjax.learners import darts, msr_darts, p_darts, pc_darts
+from nasjax.learners import darts, drnas, gdas, msr_darts, p_darts, pc_darts
 from nasjax.learners.architecture_gradient import second_order_difference, second_order_exact
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.one_shot import one_shot
@@ -33,6 +33,7 @@ from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment, augment
 from nasjax.train.batches import paired, training
 from nasjax.train.fit import resident
+from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.recipe import Recipe
 from nasjax.types import Proposal, Watch
 
@@ -68,6 +69,30 @@ def searched(learner, epochs=3):
 
 def first_order(**settings):
     return searched(lambda: darts.darts(MIXED[settings.get("operators", 8)], devices=1, **settings))
+
+
+def drawn(**settings):
+    return searched(lambda: gdas.gdas(MIXED[settings.get("operators", 8)], devices=1, **settings))
+
+
+def dirichlet(**settings):
+    """The second stage, from the end of the first."""
+
+    def learner():
+        stages = drnas.drnas([MIXED[7]] * 2, devices=1, **settings)
+        facts = stages.facts(0, None, None)
+        before, second = stages.learner(0, facts).init(jax.random.key(0), BATCH), stages.learner(1, facts)
+
+        def init(key, batch):
+            begun = stages.carry(1, facts, before, second.init(key, batch))
+            starts.append(str(drnas.probabilities(begun)))
+            return begun
+
+        return second._replace(init=init)
+
+    starts = []
+    settings = {"frozen_epochs": 1, **settings}
+    return [*searched(learner), starts]
 
 
 def partial_channels(**settings):
@@ -195,7 +220,8 @@ def of_record(function, name, kind):
 
 SGD = {"rate": 0.1, "final_rate": 0.01, "warmup_epochs": 2, "momentum": 0.5, "weight_decay": 0.1, "clip": 1.0}
 ADAM = {"rate": 0.1, "b1": 0.6, "b2": 0.9, "weight_decay": 0.1, "clip": 1.0}
-GRADIENTS = {"epochs": 2, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.1)}
+TWICE = CLASSIFICATION._replace(loss=lambda outputs, labels: 2 * CLASSIFICATION.loss(outputs, labels))
+GRADIENTS = {"epochs": 2, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.1), "objective": TWICE}
 # What a setting needs beside it to have an effect.
 NEEDS = {
     ("Recipe", "betas"): {"optimizer": "adam"},
@@ -210,10 +236,12 @@ NOT_HERE = {  # parameters that are no settings, or are held elsewhere
     "eval_streams",  # test_task_language.py: of texts
     "average",  # test_evaluator_supernet.py: needs a hundred batches
     *("part", "top_k", "sample"),  # of commands.retrain, test_wiring.py
-    *("network", "layout", "devices", "names", "edges", "supernet", "sampler", "data", "task", "over"),
+    *("network", "networks", "layout", "devices", "names", "edges", "supernet", "sampler", "data", "task", "over"),
 }
 CASES = {
     "darts": (first_order, darts.darts, {**GRADIENTS, "operators": 5}),
+    "gdas": (drawn, gdas.gdas, {**GRADIENTS, "operators": 5, "tau": (5.0, 0.1)}),
+    "drnas": (dirichlet, drnas.drnas, {**GRADIENTS, "epochs": 24, "frozen_epochs": 0, "operators": (7, 5)}),
     "pc_darts": (partial_channels, pc_darts.pc_darts, {**GRADIENTS, "frozen_epochs": 0, "operators": 5}),
     "p_darts": (
         progressive,
@@ -235,6 +263,7 @@ CASES = {
             "iterations": 2,
             "weigh_by_rank": True,
             "score": msr_darts.Score(operator=True),
+            "objective": TWICE,
         },
     ),
     "one_shot": (

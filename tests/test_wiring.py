@@ -48,6 +48,8 @@ REFUSED = {
     "*: form.auxiliary": "the auxiliary head needs maps of 8x8",
     "[!s]*: supernet.last_norms": "is for shuffle blocks",
     "p_darts: space*": "operators must fall from the space's",
+    "drnas: space.robust": "leave out operators and none",
+    "drnas: space*": "operators must fall from the space's",
     "msr_darts: space.robust": "every edge needs two of",
 }
 
@@ -74,6 +76,10 @@ WITH = {
     "reinforce: search.depth_first": ((), "1"),
     "reinforce: search.reward": ((), "fitness"),
     "topk*: search.[mc]*s": ((), "3"),
+    "gdas: search.tau": ((), "5.0,0.1"),
+    "drnas: space.robust": ((), "S2"),
+    "drnas: search.partial": ((), "4,1"),
+    "drnas: search.operators": ((), "7,5"),
     "p_darts: search.depths": ((), "3,4,4"),
     "p_darts: search.operators": ((), "8,6,3"),
     "p_darts: search.dropout": ((), "0.0,0.4,0.6"),

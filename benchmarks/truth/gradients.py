@@ -1,4 +1,4 @@
-"""DARTS and PC-DARTS over NAS-Bench-201's cells, whose true results are known, on CIFAR-10 images in miniature.
+"""Searches by gradients over NAS-Bench-201's cells, whose true results are known, on CIFAR-10 images in miniature.
 
     python benchmarks/truth/gradients.py --data_dir=FOLDER --table=nas_bench_201.npz      # some 15 minutes a search
 
@@ -7,7 +7,8 @@ the validation loss's Hessian in the architecture (Zela et al. 2020; `--no_eigen
 rule would have taken; and how `--cells` random cells are ordered by the sum of log softmax(alpha) over their edges, and
 by their validation accuracy in the search network with the weights that it has, beside their parameters alone (tau and
 Spearman; their standard errors between unrelated rankings of 300 are 0.04 and 0.06). Second order is the paper's finite
-difference; "exact" takes the mixed product itself.
+difference; "exact" takes the mixed product itself. `--epochs` are those of DrNAS's two stages together. GDAS and DrNAS
+have no eigenvalue: they draw their mixing weights.
 """
 
 from __future__ import annotations
@@ -23,10 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from miniature import agreement, arguments, bars, folder, settings, sizes
 
-from nasjax import commands
+from nasjax import catalog, commands
 from nasjax.building.problem import Problem
 from nasjax.evaluators.table import load_table
-from nasjax.experiments import darts, pc_darts
 from nasjax.experiments.families import gradients_run
 from nasjax.learners.stopping import Stopping, stopped
 from nasjax.settings import override
@@ -38,21 +38,25 @@ METHODS = {
     "darts, second order": ("darts", ["search.order=second"]),
     "darts, exact": ("darts", ["search.order=exact"]),
     "pc_darts": ("pc_darts", []),
+    "gdas": ("gdas", []),
+    "drnas": ("drnas", []),
 }
+CURVED = ("darts", "pc_darts")  # whose eigenvalue can be measured
 
 
 def configuration(name: str, args: argparse.Namespace, seed: int) -> Any:
     """A search in miniature; half of the images are for the architecture."""
     method, changes = METHODS[name]
-    frozen = [f"search.frozen_epochs={round(0.3 * args.epochs)}"] if method == "pc_darts" else []
+    epochs = args.epochs // 2 if method == "drnas" else args.epochs  # of each stage
+    frozen = {"pc_darts": [round(0.3 * epochs)], "drnas": [round(0.2 * epochs)]}.get(method, [])
     return override(
         commands.configure(method, "demo", "cifar10", "tabular_cell"),
         *sizes(args, seed, train=args.images // 2, valid=args.images // 2),
-        f"search.epochs={args.epochs}",
+        f"search.epochs={epochs}",
         "search.batch_size=64",
-        f"search.stopping.measure={str(not args.no_eigenvalue).lower()}",
+        *([f"search.stopping.measure={str(not args.no_eigenvalue).lower()}"] if method in CURVED else []),
         *changes,
-        *frozen,
+        *(f"search.frozen_epochs={count}" for count in frozen),
     )
 
 
@@ -65,13 +69,15 @@ def searched(name: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     space, kind = TabularCell(), METHODS[name][0]
     archs = np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(seed), args.cells)))
     truths = load_table(args.table, space).result[np.asarray(space.index(jnp.asarray(archs)))]
-    scores = np.log(np.array(lines[-1]["weights"]["cell"]))[np.arange(space.edges), archs].sum(1)
-    parts = (darts if kind == "darts" else pc_darts).parts(Problem(config))
+    weights = np.maximum(lines[-1]["weights"]["cell"], 1e-6)  # a dropped operation has 0
+    scores = np.log(weights)[np.arange(space.edges), archs].sum(1)
+    parts = catalog.method(kind).parts(Problem(config))
     trees = [space.encode(arch) for arch in archs]
     accuracies = gradients_run.accuracies(
         parts, gradients_run.learned(parts, path, Watch()), trees, most=64 * args.batches
     )
-    rule = [stopped(Stopping("eigenvalue"), lines[:n]) for n in range(len(lines) + 1)] if not args.no_eigenvalue else []
+    measured = range(len(lines) + 1) if kind in CURVED and not args.no_eigenvalue else ()
+    rule = [stopped(Stopping("eigenvalue"), lines[:n]) for n in measured]
     taken = next((epoch for epoch in rule if epoch is not None), None)
     return {
         "found": row["result"],
@@ -112,7 +118,7 @@ def main() -> None:
     print("\n| method | epoch | skips of 6 edges | true accuracy of its cell | dominant eigenvalue | of the network |")
     print("|" + " --- |" * 6)
     for name, rows in found.items():
-        for epoch in sorted({1, *range(10, args.epochs, 10), args.epochs}):
+        for epoch in sorted({1, *range(10, args.epochs, 10), len(rows[0]["epochs"])}):
             now = rows[0]["epochs"][epoch - 1]
             curved = "" if now["eigenvalue"] is None else f"{now['eigenvalue']:.3f}"
             told = f"{now['skips']} | {now['true_result']:.2%} | {curved} | {now['valid_accuracy']:.1%}"

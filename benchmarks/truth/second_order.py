@@ -47,7 +47,7 @@ from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.batches import paired
 from nasjax.train.fit import resident
-from nasjax.train.losses import classified
+from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.passes import gradient_pass
 from nasjax.types import Network, PyTree
 
@@ -89,7 +89,7 @@ class Compared(NamedTuple):
 
 def compared(network: Network, operators: int) -> Compared:
     relaxation = softmax_relaxation(operators)
-    return Compared(relaxation, gradient_pass(network, classified, 1), mixed_product(network, classified, 1))
+    return Compared(relaxation, gradient_pass(network, CLASSIFICATION, 1), mixed_product(network, CLASSIFICATION, 1))
 
 
 def norm(tree: PyTree) -> float:
@@ -100,7 +100,7 @@ def products(
     of: Compared, state: BilevelState, batch: PyTree, sgd: Sgd, rate: float, factors: Sequence[float], move: float
 ) -> Products:
     """The exact product and a central difference of every step, in the precision of the state and the images."""
-    choice, back = jax.vjp(of.relaxation.choice, state.alpha)
+    choice, back = jax.vjp(lambda alpha: of.relaxation.choice(alpha, None, 0), state.alpha)
     fixed = (state.batch_stats, choice, jax.random.key(0), None)
 
     def at(params: PyTree, batch: PyTree, choice: PyTree = choice) -> Any:
@@ -108,7 +108,7 @@ def products(
 
     def behind(alpha: PyTree) -> float:
         """The validation loss at w'(alpha)."""
-        mixed = of.relaxation.choice(alpha)
+        mixed = of.relaxation.choice(alpha, None, 0)
         down = at(state.params, batch["train"], mixed).params
         return float(at(descend(sgd, state.params, state.momentum, down, rate)[0], batch["val"], mixed).loss)
 

@@ -136,9 +136,9 @@ def learn(
         stage += 1
         all_facts = [*all_facts[:stage], following]
         _write_facts(workdir, all_facts)
-        epochs, wall_s = record["epochs"], record["wall_s"]
-        learner, record = start(stage, following)
-        record |= {"epochs": epochs, "wall_s": wall_s}
+        before, (learner, record) = record, start(stage, following)
+        state = stages.carry(stage, following, before["state"], record["state"])
+        record |= {"state": state, "epochs": before["epochs"], "wall_s": before["wall_s"]}
 
 
 def _resume(folder: Path, all_facts: list[Any], start: Callable[..., Any]) -> tuple[int, Any, dict[str, Any]]:

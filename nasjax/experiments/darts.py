@@ -22,6 +22,7 @@ from nasjax.learners import architecture_gradient, darts
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.stopping import Stopping
 from nasjax.train.augment import Augment
+from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe
 from nasjax.types import Experiment, Learner, Network
 
@@ -141,7 +142,8 @@ def parts(problem: Problem) -> Learning:
             architecture_gradient=ORDERS[search.order],
             operators=found.operators,
             edges=found.edges,
+            objective=objective(problem.task),
         )
 
     relaxation = darts.softmax_relaxation(found.operators, found.edges)
-    return base.mixed(data, found, learner, relaxation, darts.probabilities, darts.probabilities)
+    return base.mixed(data, found, learner, relaxation, darts.probabilities, darts.probabilities, search.stopping)

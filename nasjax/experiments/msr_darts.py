@@ -26,6 +26,7 @@ from nasjax.learners.mixture import Mixture
 from nasjax.learners.msr_darts import OPERATORS, Score
 from nasjax.learners.search_layout import search_layout
 from nasjax.train.augment import Augment
+from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe
 from nasjax.types import Experiment
 
@@ -143,6 +144,7 @@ def parts(problem: Problem) -> Learning:
             iterations=search.iterations,
             weigh_by_rank=search.weigh_by_rank,
             score=search.score,
+            objective=objective(problem.task),
         )
 
     return Learning(

@@ -21,6 +21,7 @@ from nasjax.learners import p_darts
 from nasjax.learners.derivation import every_edge
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.train.augment import Augment
+from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe
 from nasjax.types import Experiment, Network
 
@@ -65,7 +66,7 @@ class PDartsConfig(SearchConfig):
             raise ValueError(f"frozen_epochs must be 0..{self.epochs} (epochs), got {self.frozen_epochs}")
 
 
-def stages(search: PDartsConfig, network: Any, names: Any) -> Any:
+def stages(search: PDartsConfig, network: Any, names: Any, **more: Any) -> Any:
     """The learners, on networks made by `network(depth, operators)`; `names` are the first one's by edge."""
     return p_darts.p_darts(
         network,
@@ -77,6 +78,7 @@ def stages(search: PDartsConfig, network: Any, names: Any) -> Any:
         sgd=search.sgd,
         adam=search.adam,
         names=names,
+        **more,
     )
 
 
@@ -156,7 +158,7 @@ def parts(problem: Problem) -> Learning:
 
     return Learning(
         problem=problem,
-        stages=stages(search, network, first.names),
+        stages=stages(search, network, first.names, objective=objective(problem.task)),
         batches=data.batches,
         networks=lambda stage, facts: network(search.depths[stage], p_darts.edge_operators(facts)),
         weights=p_darts.probabilities,

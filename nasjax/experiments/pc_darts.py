@@ -24,6 +24,7 @@ from nasjax.learners import pc_darts
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.stopping import Stopping
 from nasjax.train.augment import Augment
+from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe
 from nasjax.types import Experiment, Learner, Network
 
@@ -160,8 +161,9 @@ def parts(problem: Problem) -> Learning:
             adam=search.adam,
             operators=found.operators,
             edges=found.edges,
+            objective=objective(problem.task),
         )
 
     weights, scores = (partial(of, edges=found.edges) for of in (pc_darts.probabilities, pc_darts.scores))
     relaxation = pc_darts.edge_relaxation(found.operators, found.edges)
-    return base.mixed(data, found, learner, relaxation, weights, scores)
+    return base.mixed(data, found, learner, relaxation, weights, scores, search.stopping)

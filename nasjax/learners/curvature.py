@@ -17,30 +17,36 @@ from nasjax.learners.bilevel import Relaxation
 from nasjax.learners.descent import inner
 from nasjax.learners.mixed_product import choice_product
 from nasjax.train.compiling import jit
-from nasjax.train.losses import classified
+from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.train.passes import gradient_pass
 from nasjax.types import Key, Network, PyTree
 
 Times = Callable[[Any], jax.Array]  # v f[n] -> a matrix times v
 
 
-def hessian_product(network: Network, relaxation: Relaxation, devices: int | None = None) -> Callable[..., Times]:
+def hessian_product(
+    network: Network, relaxation: Relaxation, objective: Objective = CLASSIFICATION, devices: int | None = None
+) -> Callable[..., Times]:
     """product(params, batch_stats, alpha, (x, y)) -> v -> H v, for the Hessian H of the loss by alpha at fixed params.
 
     v and H v are f32[n], the entries of alpha in the order of `ravel_pytree`. H is exact: of the choice by automatic
     differentiation of the backward pass, and from there to alpha through the relaxation's first and second
-    derivative. Batch norm uses the batch's statistics, nothing is dropped. Weight decay of alpha is not counted.
+    derivative. The relaxation draws nothing, batch norm uses the batch's statistics, nothing is dropped. Weight decay
+    of alpha is not counted.
     """
-    gradients, second = gradient_pass(network, classified, devices), choice_product(network, classified, devices)
+    gradients, second = gradient_pass(network, objective, devices), choice_product(network, objective, devices)
+
+    def choice_of(alpha: PyTree) -> PyTree:
+        return relaxation.choice(alpha, None, 0)
 
     def forward(alpha: PyTree, v: PyTree) -> tuple[PyTree, PyTree]:
-        return jax.jvp(relaxation.choice, (alpha,), (v,))
+        return jax.jvp(choice_of, (alpha,), (v,))
 
     @jit
     def back(alpha: PyTree, v: PyTree, slope: PyTree, change: PyTree) -> jax.Array:
         """From d loss / d choice and its change along v."""
         bent = jax.grad(lambda alpha: inner(slope, forward(alpha, v)[1]))(alpha)
-        (direct,) = jax.vjp(relaxation.choice, alpha)[1](change)
+        (direct,) = jax.vjp(choice_of, alpha)[1](change)
         return ravel_pytree(jax.tree.map(jnp.add, bent, direct))[0]
 
     along = jit(forward)
@@ -48,7 +54,7 @@ def hessian_product(network: Network, relaxation: Relaxation, devices: int | Non
     def product(params: PyTree, batch_stats: PyTree, alpha: PyTree, batch: PyTree) -> Times:
         key = jax.random.key(0)  # nothing is drawn
         unravel = ravel_pytree(alpha)[1]
-        choice = relaxation.choice(alpha)
+        choice = choice_of(alpha)
         slope = gradients(params, batch_stats, choice, key, None, batch).choice
 
         def times(v: Any) -> jax.Array:

@@ -16,6 +16,7 @@ from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
 from nasjax.learners.derivation import DARTS_EDGES, Edges, Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.spaces.darts_cell import OPERATORS
+from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.types import Key, Learner, Network, PyTree
 
 SPREAD = 1e-3  # standard deviation of the initial architecture parameters
@@ -30,6 +31,7 @@ def darts(
     architecture_gradient: ArchitectureGradient = first_order,
     operators: int = len(OPERATORS),
     edges: Edges = DARTS_EDGES,
+    objective: Objective = CLASSIFICATION,
     devices: int | None = None,
 ) -> Learner:
     """The learner of DARTS, CIFAR-10 settings. See `bilevel` for the arguments.
@@ -53,6 +55,7 @@ def darts(
         sgd=sgd,
         adam=adam,
         architecture_gradient=architecture_gradient,
+        objective=objective,
         devices=devices,
     )
 
@@ -64,7 +67,7 @@ def softmax_relaxation(operators: int, edges: Edges = DARTS_EDGES) -> Relaxation
         keys = jax.random.split(key, len(edges))
         return {c: SPREAD * jax.random.normal(k, (len(edges[c]), operators)) for c, k in zip(edges, keys, strict=True)}
 
-    return Relaxation(init, lambda alpha: jax.tree.map(jax.nn.softmax, alpha))
+    return Relaxation(init, lambda alpha, key, epoch: jax.tree.map(jax.nn.softmax, alpha))
 
 
 def probabilities(state: BilevelState) -> dict[str, np.ndarray]:

@@ -16,11 +16,11 @@ import numpy as np
 
 from nasjax.learners.descent import inner
 from nasjax.ops.parts import part_of
+from nasjax.train.objective import Objective
 from nasjax.train.parallel import data_parallel_piece, mean, split
 from nasjax.train.passes import (
     KEPT,
     Call,
-    Loss,
     accumulate,
     choices,
     end,
@@ -32,23 +32,27 @@ from nasjax.train.passes import (
 from nasjax.types import Network, PyTree
 
 
-def mixed_product(network: Network, loss: Loss, devices: int | None = None) -> Callable[..., PyTree]:
+def mixed_product(network: Network, objective: Objective, devices: int | None = None) -> Callable[..., PyTree]:
     """product(params, batch_stats, choice, key, drop_rate, v, (x, y)) -> d <d loss / d params, v> / d choice.
 
     v has the form of params.
     """
-    return _product(network, loss, devices, lambda v, pick, part, i: part_of({"params": v}, part).get("params", {}), 0)
+    return _product(
+        network, objective, devices, lambda v, pick, part, i: part_of({"params": v}, part).get("params", {}), 0
+    )
 
 
-def choice_product(network: Network, loss: Loss, devices: int | None = None) -> Callable[..., PyTree]:
+def choice_product(network: Network, objective: Objective, devices: int | None = None) -> Callable[..., PyTree]:
     """product(params, batch_stats, choice, key, drop_rate, v, (x, y)) -> d <d loss / d choice, v> / d choice.
 
     v has the form of choice.
     """
-    return _product(network, loss, devices, lambda v, pick, part, i: pick(v)[i], 1)
+    return _product(network, objective, devices, lambda v, pick, part, i: pick(v)[i], 1)
 
 
-def _product(network: Network, loss: Loss, devices: int | None, own_along: Callable[..., PyTree], by: int) -> Any:
+def _product(
+    network: Network, objective: Objective, devices: int | None, own_along: Callable[..., PyTree], by: int
+) -> Any:
     """own_along(v, pick, part, i) -> v of part i, along its params (`by` = 0) or its choice (1).
 
     This is reverse mode over reverse mode, because the hand-written convolutions have no forward-mode derivative. The
@@ -69,7 +73,7 @@ def _product(network: Network, loss: Loss, devices: int | None, own_along: Calla
             inputs: list[PyTree] = []
             slopes: dict[int, PyTree] = {}
             outputs, pulls, _ = record(parts, own, own_choices, key, drop_rate, x, call, devices, seen=inputs)
-            slope = call(end(loss, devices), (outputs, targets))[1]
+            slope = call(end(objective, devices), (outputs, targets))[1]
             gradients(parts, list(pulls), {"y": slope}, call, devices, slopes)
             changes: dict[str, PyTree] = {"x": x * 0}  # the images do not change
             again: dict[str, PyTree] = {}
@@ -82,7 +86,7 @@ def _product(network: Network, loss: Loss, devices: int | None, own_along: Calla
                 direct.append(one)
                 accumulate(again, part.reads, by_inputs, call)
                 changes |= zip(part.writes, by_slopes, strict=True)
-            again["y"] = call(_end_second(loss, devices), (outputs, targets, changes["y"]))[1]
+            again["y"] = call(_end_second(objective, devices), (outputs, targets, changes["y"]))[1]
             return direct, gradients(parts, pulls, again, call, devices)
 
         direct, indirect = execute(walk)
@@ -120,12 +124,12 @@ def _second(apply: Callable[..., Any], devices: int | None, by: int) -> Callable
 
 
 @functools.lru_cache(maxsize=32)
-def _end_second(loss: Loss, devices: int | None) -> Callable[..., Any]:
+def _end_second(objective: Objective, devices: int | None) -> Callable[..., Any]:
     """((outputs, targets, change of outputs)) -> (), gradient by outputs of <the loss's gradient, change>."""
 
     def run(own: PyTree) -> tuple[PyTree, PyTree]:
         outputs, targets, change = own
-        slope = jax.grad(lambda outputs: loss(outputs, targets)[0])
+        slope = jax.grad(lambda outputs: objective.loss(outputs, targets))
         return (), jax.grad(lambda outputs: inner(slope(outputs), change))(outputs)
 
     return data_parallel_piece(run, devices)

@@ -20,7 +20,7 @@ from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, 
 from nasjax.ops import stable_rank
 from nasjax.spaces.darts_cell import CELLS, EDGES
 from nasjax.train.compiling import jit
-from nasjax.train.losses import classified, judged
+from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.train.parallel import replicate
 from nasjax.train.passes import gradient_pass, validation
 from nasjax.types import Key, Learner, Network, PyTree
@@ -76,10 +76,10 @@ class MsrState(NamedTuple):
     normalised: Kernels  # the normalised kernels of the last training pass, which validation uses
     choice: PyTree  # mixing weights, {"normal": f32[14, 4], "reduce": f32[14, 4]}
     best_params: PyTree  # of the epoch with the lowest validation error, normalised
-    best_error: Any  # f32[], its error, a fraction; inf = none yet
+    best_error: Any  # f32[], its error: 1 - sign * metric; inf = none yet
     epoch: Any  # i32[], epochs done
     valid_loss: Any  # f32[], nats, of the last epoch; NaN = not measured
-    valid_accuracy: Any  # f32[], fraction, likewise
+    valid_accuracy: Any  # f32[], the objective's metric, likewise; the name is that of written checkpoints
 
 
 def msr_darts(
@@ -91,6 +91,7 @@ def msr_darts(
     iterations: int = 5,
     weigh_by_rank: bool = False,
     score: Score | None = None,
+    objective: Objective = CLASSIFICATION,
     devices: int | None = None,
 ) -> Learner:
     """The learner of MSR-DARTS, CIFAR-10 settings (batch 128, training to validation images 4:1).
@@ -101,7 +102,7 @@ def msr_darts(
     Args:
       network: `nets.darts_search(operators=layout.operators)`.
       layout: where the convolutions are in the network's parameters.
-      epochs, sgd, devices: as in `bilevel`.
+      epochs, sgd, objective, devices: as in `bilevel`.
       iterations: steps of power iteration per training pass.
       weigh_by_rank: False sums the operators (the article); True weighs them by softmax(-stable rank), computed at the
         start of each epoch. The authors' code does so with the ranks of each cell's own edge; ours are the mean over
@@ -116,7 +117,7 @@ def msr_darts(
         raise ValueError(f"epochs and iterations must be >= 1, got {epochs} and {iterations}")
     sgd = sgd or Sgd()
     convs, score = layout.convs, score or Score()
-    gradients, validate = gradient_pass(network, classified, devices), validation(network, judged, devices)
+    gradients, validate = gradient_pass(network, objective, devices), validation(network, objective, devices)
 
     @jit
     def prepare(key: Key, params: PyTree, kept: Kernels) -> tuple[PyTree, Kernels, Callable[..., Any]]:
@@ -170,20 +171,20 @@ def msr_darts(
             vectors=vectors,
             normalised=get(normalised, convs),
         )
-        return state, {"train_loss": at.loss, "train_accuracy": at.score}
+        return state, {"train_loss": at.loss, f"train_{objective.metric.name}": at.score}
 
     def epoch(key: Key, state: MsrState, val_batches: Iterable[PyTree] = ()) -> tuple[MsrState, bool]:
         state = replicate(state, devices)
         params = put(state.params, state.normalised)
-        loss, accuracy = validate(params, state.batch_stats, state.choice, val_batches)
-        done, error = int(state.epoch) + 1, 1 - accuracy
+        loss, metric = validate(params, state.batch_stats, state.choice, val_batches)
+        done, error = int(state.epoch) + 1, 1 - objective.metric.sign * metric
         if error < state.best_error or np.isinf(state.best_error):  # a NaN replaces nothing that was measured
             state = state._replace(best_params=params, best_error=np.float32(np.inf if np.isnan(error) else error))
         state = state._replace(
             choice=weights(state.params),
             epoch=np.int32(done),
             valid_loss=np.float32(loss),
-            valid_accuracy=np.float32(accuracy),
+            valid_accuracy=np.float32(metric),
         )
         return state, done >= epochs
 

@@ -18,6 +18,7 @@ from nasjax.learners.darts import probabilities, softmax_relaxation
 from nasjax.learners.derivation import Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.spaces.darts_cell import CELLS
+from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.types import Learner, Network, Stages
 
 Facts = Mapping[str, Names]  # 14 lists of operator names for each of "normal" and "reduce"; JSON
@@ -35,6 +36,7 @@ def p_darts(
     adam: Adam | None = None,
     architecture_gradient: ArchitectureGradient = first_order,
     names: Mapping[str, Names] | None = None,
+    objective: Objective = CLASSIFICATION,
     devices: int | None = None,
 ) -> Stages:
     """The stages of P-DARTS, CIFAR settings (batch 96, width 16). Weights and alpha start anew at each stage.
@@ -86,6 +88,7 @@ def p_darts(
             adam=adam or Adam(rate=6e-4, clip=5.0),
             architecture_gradient=architecture_gradient,
             drop_rate=(lambda epoch: skip_dropout(rate, epoch, epochs, frozen_epochs)) if rate else None,
+            objective=objective,
             devices=devices,
         )
 

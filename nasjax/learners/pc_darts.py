@@ -20,6 +20,7 @@ from nasjax.learners.darts import SPREAD, softmax_relaxation
 from nasjax.learners.derivation import DARTS_EDGES, Edges, Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.spaces.darts_cell import EDGES, OPERATORS
+from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.types import Key, Learner, Network, PyTree
 
 _BETA = "_edges"  # ends the names of beta in alpha and in the network's choice
@@ -35,6 +36,7 @@ def pc_darts(
     architecture_gradient: ArchitectureGradient = first_order,
     operators: int = len(OPERATORS),
     edges: Edges = DARTS_EDGES,
+    objective: Objective = CLASSIFICATION,
     devices: int | None = None,
 ) -> Learner:
     """The learner of PC-DARTS, CIFAR-10 settings (batch 256). See `bilevel` for the arguments.
@@ -52,6 +54,7 @@ def pc_darts(
         sgd=sgd or Sgd(rate=0.1, final_rate=0.0),
         adam=adam or Adam(rate=6e-4),
         architecture_gradient=architecture_gradient,
+        objective=objective,
         devices=devices,
     )
 
@@ -65,9 +68,9 @@ def edge_relaxation(operators: int, edges: Edges = DARTS_EDGES) -> Relaxation:
         beta = {c + _BETA: SPREAD * jax.random.normal(k, (len(edges[c]),)) for c, k in zip(edges, keys, strict=True)}
         return inner.init(key_alpha) | beta
 
-    def choice(alpha: PyTree) -> PyTree:
+    def choice(alpha: PyTree, key: Key | None, epoch: Any) -> PyTree:
         beta = {cell + _BETA: edge_softmax(alpha[cell + _BETA], of) for cell, of in edges.items()}
-        return inner.choice({cell: alpha[cell] for cell in edges}) | beta
+        return inner.choice({cell: alpha[cell] for cell in edges}, key, epoch) | beta
 
     return Relaxation(init, choice)
 
@@ -81,7 +84,7 @@ def edge_softmax(beta: jax.Array, edges: Sequence[tuple[int, int]] = EDGES) -> j
 
 def probabilities(state: BilevelState, edges: Edges = DARTS_EDGES) -> dict[str, np.ndarray]:
     """Softmax of alpha [E, O] and of beta [E], entries as in alpha, on the host; for the report's histories."""
-    choice = edge_relaxation(0, edges).choice(state.alpha)
+    choice = edge_relaxation(0, edges).choice(state.alpha, None, state.epoch)
     return {name: np.asarray(weights) for name, weights in choice.items()}
 
 

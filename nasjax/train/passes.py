@@ -23,31 +23,26 @@ import numpy as np
 
 from nasjax.ops.parts import part_of, through, whole, with_part
 from nasjax.train.compiling import jit
-from nasjax.train.parallel import data_parallel_piece, device_count, mean, split
+from nasjax.train.objective import Objective
+from nasjax.train.parallel import data_parallel_piece, device_count, mean, split, total
 from nasjax.types import Network, Part, PyTree
 
 # Kinds of parts whose programs are kept. The largest space of graphs has 60 for each of its channel counts. A part that
 # is not asked for any more, that of a single network say, goes with its programs when so many others came.
 KEPT = 1024
 
-Loss = Callable[[PyTree, PyTree], tuple[jax.Array, PyTree]]  # (outputs, targets) -> (loss f32[], what is told beside)
-
-
-# (outputs, targets) -> what is told of every sample, f32[B] each: two figures
-Score = Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array]]
-
 
 class Pass(NamedTuple):
-    """What a forward and backward pass over a batch gives, averaged over devices."""
+    """What a forward and backward pass over a batch gives, over all devices."""
 
     loss: jax.Array  # f32[]
-    score: PyTree  # what the loss function tells beside the loss
+    score: jax.Array  # f32[], the objective's metric
     params: PyTree  # d loss / d params
     choice: PyTree  # d loss / d choice, the mixing weights
     batch_stats: PyTree  # running statistics after the pass
 
 
-def gradient_pass(network: Network, loss: Loss, devices: int | None = None) -> Callable[..., Pass]:
+def gradient_pass(network: Network, objective: Objective, devices: int | None = None) -> Callable[..., Pass]:
     """pass(params, batch_stats, choice, key, drop_rate, (x, y)) -> Pass; drop_rate None leaves dropout out.
 
     The same programs serve the architecture's pass and the weights': they give both gradients, because compiling
@@ -63,7 +58,7 @@ def gradient_pass(network: Network, loss: Loss, devices: int | None = None) -> C
 
         def walk(call: Call) -> tuple[PyTree, list[PyTree], list[PyTree]]:
             outputs, pulls, stats = record(parts, own, own_choices, key, drop_rate, x, call, devices)
-            scores, slope = call(end(loss, devices), (outputs, targets))
+            scores, slope = call(end(objective, devices), (outputs, targets))
             return scores, gradients(parts, pulls, {"y": slope}, call, devices), stats
 
         (value, score), found, stats = execute(walk)
@@ -79,18 +74,18 @@ def gradient_pass(network: Network, loss: Loss, devices: int | None = None) -> C
 
 
 def validation(
-    network: Network, score: Score, devices: int | None = None, *, batch_statistics: bool = False
-) -> Callable[..., tuple[float, ...]]:
-    """validate(params, batch_stats, choice, batches) -> means of what `score` gives, over all samples; on the host.
+    network: Network, objective: Objective, devices: int | None = None, *, batch_statistics: bool = False
+) -> Callable[..., tuple[float, float]]:
+    """validate(params, batch_stats, choice, batches) -> the loss and the metric of all samples, on the host.
 
-    A batch is (x, y), or (x, y, weight f32[B]) with 0 for samples that another batch counts. Batch norm uses the
-    running statistics, or each batch's own: then the programs are those of `gradient_pass`. Without batches the figures
-    are NaN. Batches of another size compile again.
+    A batch is (x, y), or (x, y, weight f32[B]) with 0 for samples that another batch counts. The loss is the mean of
+    what it is for each sample alone. Batch norm uses the running statistics, or each batch's own: then the programs are
+    those of `gradient_pass`. Without batches the figures are NaN. Batches of another size compile again.
     """
     parts, execute = parts_of(network), execution(network, devices)
     pick, _ = choices(parts)
 
-    def sums(variables: PyTree, choice: PyTree, batch: PyTree) -> tuple[jax.Array, ...]:
+    def sums(variables: PyTree, choice: PyTree, batch: PyTree) -> PyTree:
         x, targets, weight = split(batch, devices)
         own, own_choices = [part_of(variables, part) for part in parts], pick(choice)
 
@@ -100,20 +95,21 @@ def validation(
                 outputs, *_ = record(parts, own, own_choices, key, None, x, call, devices, keep=False)
             else:
                 outputs = evaluated(parts, own, own_choices, x, call, devices)
-            return call(_weighed(score, devices), (outputs, targets, weight))[0]
+            return call(_summed(objective, devices), (outputs, targets, weight))[0]
 
         return execute(walk)
 
-    def validate(params: PyTree, batch_stats: PyTree, choice: PyTree, batches: Iterable[PyTree]) -> tuple[float, ...]:
+    def validate(params: PyTree, batch_stats: PyTree, choice: PyTree, batches: Iterable[PyTree]) -> tuple[float, float]:
         variables = {"params": params, "batch_stats": batch_stats}
         found = []
         for x, y, *given in batches:
-            weight = given[0] if given else jnp.ones(len(y), jnp.float32)
+            weight = given[0] if given else jnp.ones(len(jax.tree.leaves(x)[0]), jnp.float32)
             found.append(sums(variables, choice, (x, y, weight)))
         if not found:
             return float("nan"), float("nan")
-        *totals, weights = np.asarray(jax.device_get(found), np.float64).sum(0)
-        return tuple(float(total / weights) for total in totals)
+        added = jax.tree.map(lambda *parts: np.asarray(parts, np.float64).sum(0), *jax.device_get(found))
+        loss, samples, scores = added
+        return float(loss / samples), float(objective.finish(scores))
 
     return validate
 
@@ -369,24 +365,34 @@ def _evaluate(apply: Callable[..., Any], devices: int | None) -> Callable[..., A
 
 
 @functools.lru_cache(maxsize=32)
-def end(loss: Loss, devices: int | None) -> Callable[..., Any]:
-    """((outputs, targets)) -> (loss, score), gradient by outputs."""
+def end(objective: Objective, devices: int | None) -> Callable[..., Any]:
+    """((outputs, targets)) -> (loss, metric), gradient by outputs."""
 
     def run(own: PyTree) -> tuple[PyTree, PyTree]:
-        found, slope = jax.value_and_grad(loss, has_aux=True)(*own)
-        return mean(found), slope
+        outputs, targets = own
+        loss, slope = jax.value_and_grad(objective.loss)(outputs, targets)
+        sums = jax.tree.map(lambda one: one.sum(0), objective.score(outputs, targets))
+        return (mean(loss), objective.finish(total(sums))), slope
 
     return data_parallel_piece(run, devices)
 
 
 @functools.lru_cache(maxsize=32)
-def _weighed(score: Score, devices: int | None) -> Callable[..., Any]:
-    """((outputs, targets, weight)) -> (sums of the weighed scores, sum of weights), both over `devices`, ()."""
+def _summed(objective: Objective, devices: int | None) -> Callable[..., Any]:
+    """((outputs, targets, weight)) -> sums over samples and devices of losses, of weights and of the weighed scores."""
 
     def run(own: PyTree) -> tuple[PyTree, PyTree]:
         outputs, targets, weight = own
-        sums = [jnp.where(weight > 0, weight * one, 0).sum() for one in score(outputs, targets)]
-        return mean((*sums, weight.sum())), ()
+
+        def alone(outputs: PyTree, targets: PyTree) -> jax.Array:
+            return objective.loss(*jax.tree.map(lambda leaf: leaf[None], (outputs, targets)))
+
+        def added(one: jax.Array) -> jax.Array:
+            counted = weight.reshape(-1, *[1] * (one.ndim - 1))
+            return jnp.where(counted > 0, counted * one, 0).sum(0)
+
+        losses = jax.vmap(alone)(outputs, targets)
+        return total((added(losses), weight.sum(), jax.tree.map(added, objective.score(outputs, targets)))), ()
 
     return data_parallel_piece(run, devices)
 

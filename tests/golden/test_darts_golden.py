@@ -19,7 +19,7 @@ from nasjax.learners.descent import Sgd, cosine, descend
 from nasjax.learners.mixed_product import mixed_product
 from nasjax.learners.p_darts import skip_dropout
 from nasjax.ops.pool import max_pool
-from nasjax.train.losses import classified
+from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.passes import Pass, gradient_pass
 
 PLAIN = Sgd(momentum=0.0, weight_decay=0.0)
@@ -79,7 +79,7 @@ def network_problem(activation, xi, dtype=np.float64):
     variables = network.init(keys[2], choice, jnp.asarray(batch["train"][0]))
     params, stats = variables["params"], variables["batch_stats"]
     momentum, fixed = jax.tree.map(jnp.cos, params), (stats, choice, keys[0], None)
-    gradients, mixed = gradient_pass(network, classified, 1), mixed_product(network, classified, 1)
+    gradients, mixed = gradient_pass(network, CLASSIFICATION, 1), mixed_product(network, CLASSIFICATION, 1)
     return Problem(
         gradients=lambda params, batch: gradients(params, *fixed, batch),
         mixed=lambda params, v, batch: mixed(params, *fixed, v, batch),

@@ -156,11 +156,12 @@ class Handover:
 
 
 def learn(handover, real, key, stages, batches, *, workdir, history, stop=lambda rows: False, **settings):
-    facts, row, stage = stages.facts(0, None, None), {}, 0
+    facts, row, stage, state = stages.facts(0, None, None), {}, 0, None
     while True:
         learner = stages.learner(stage, facts)
         handover.saw("learner", {"learner": learner})
-        state = state_of(handover.config, learner)
+        before, state = state, state_of(handover.config, learner)
+        state = stages.carry(stage, facts, before, state) if stage else state
         row = {**EPOCH, "epoch": stage + 1, "stage": stage, **history(stage, facts, state)}
         rows = [{**row, "eigenvalue": float(n > 5), "skips": n % 3} for n in range(12)]
         stops = [stop(rows[: n + 1]) for n in range(12)]

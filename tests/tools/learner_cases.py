@@ -9,7 +9,10 @@ from tools.toy_search_network import toy_conv_network, toy_layout, toy_network, 
 from nasjax.learners.architecture_gradient import first_order, second_order_difference, second_order_exact
 from nasjax.learners.bilevel import bilevel
 from nasjax.learners.darts import darts, softmax_relaxation
+from nasjax.learners.derivation import every_edge
 from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.drnas import drnas
+from nasjax.learners.gdas import gdas
 from nasjax.learners.msr_darts import msr_darts
 from nasjax.learners.p_darts import p_darts
 from nasjax.learners.pc_darts import pc_darts
@@ -32,6 +35,27 @@ def partial_channels(devices):
     return pc_darts(toy_network(edges=True), frozen_epochs=0, devices=devices, **QUICK)
 
 
+def calm():
+    """A toy network that a draw changes by a tenth: none learns in 30 steps under mixing weights that are all noise."""
+    network = toy_network()
+
+    def apply(variables, choice, x, **options):
+        mixed = jax.tree.map(lambda weights: 0.1 * weights + 0.9 / weights.shape[-1], choice)
+        return network.apply(variables, mixed, x, **options)
+
+    return network._replace(apply=apply)
+
+
+def drawn(devices):
+    return gdas(calm(), devices=devices, **QUICK)
+
+
+def dirichlet(devices):
+    """The first stage."""
+    stages = drnas([calm()], operators=(8,), names=every_edge(), frozen_epochs=0, devices=devices, **QUICK)
+    return stages.learner(0, stages.facts(0, None, None))
+
+
 def progressive(devices):
     """The second stage, which has dropout and five operators per edge."""
     stages = p_darts(
@@ -52,6 +76,8 @@ CASES = {
     "darts_exact": partial(one_level, second_order_exact),
     "darts_by_parts": by_parts,
     "pc_darts": partial_channels,
+    "gdas": drawn,
+    "drnas": dirichlet,
     "p_darts": progressive,
     "msr_darts": stable_rank,
 }

@@ -26,11 +26,10 @@ from nasjax.learners.stopping import Stopping
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, paired
 from nasjax.train.fit import resident
+from nasjax.train.objective import objective
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe
 from nasjax.types import Learner, Network, PyTree, Stages
-
-METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what the learners' steps return
 
 
 @dataclass(frozen=True)
@@ -161,6 +160,7 @@ def mixed(
     relaxation: Relaxation,
     weights: Callable[[PyTree], dict[str, np.ndarray]],
     scores: Callable[[PyTree], dict[str, np.ndarray]],
+    stopping: Stopping | None = None,
 ) -> Learning:
     """The parts of a method of one stage whose cells are derived from scores of operators.
 
@@ -169,12 +169,13 @@ def mixed(
       found: the search network.
       learner: of a network.
       relaxation: of the learner.
-      weights: state -> the network's mixing weights.
+      weights: state -> what the histories show.
       scores: state -> what the cells are derived from.
+      stopping: when it ends early; None = never.
     """
-    search = data.problem.config.search
-    network, stopping = found.network(search.dtype), search.stopping
-    product = hessian_product(network, relaxation)
+    stopping = stopping or Stopping()
+    network = found.network(data.problem.config.search.dtype)
+    product = hessian_product(network, relaxation, objective(data.problem.task))
 
     def curvature(state: PyTree) -> float:
         """On the first validation batch, with the same vector to begin with in every epoch."""
@@ -189,7 +190,7 @@ def mixed(
         batches=data.batches,
         networks=lambda stage, facts: network,
         weights=weights,
-        choice=weights,
+        choice=lambda state: relaxation.choice(state.alpha, None, state.epoch),
         derive=lambda stage, facts, state: found.derive(scores(state)),
         inherit=lambda state: state.params,
         facts=data.facts,
@@ -211,6 +212,7 @@ class Preset(NamedTuple):
       valid_part: share of the training images that serves as the validation side.
       part: the samples of the retraining, "train" or "all".
       own_augment: the recipe's augmentation counts as it is.
+      space: a variant of the space; None = its default.
     """
 
     search: Any
@@ -219,6 +221,7 @@ class Preset(NamedTuple):
     valid_part: float = 0.5
     part: Literal["train", "all"] = "train"
     own_augment: bool = False
+    space: Any = None
 
 
 Presets = Mapping[tuple[str, ...], Preset]  # (preset, space), or (preset, space, data set) where one has its own
@@ -264,7 +267,7 @@ def preset(method: str, given: Given, presets: Presets) -> LearnConfig:
         method=method,
         preset=given.preset,
         search=chosen.search,
-        space=given.builder.default,
+        space=given.builder.default if chosen.space is None else chosen.space,
         data=DataConfig(name=data.name, valid_size=valid_size),
         augment=augment,
         form=chosen.form,

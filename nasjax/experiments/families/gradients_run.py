@@ -15,11 +15,11 @@ from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import ticking
 from nasjax.drive.streams import streams
 from nasjax.experiments.families.config import demo_line, next_line
-from nasjax.experiments.families.gradients import METRICS, Learning
+from nasjax.experiments.families.gradients import Learning
 from nasjax.experiments.families.true_results import lines, order_by_weights, with_truth
 from nasjax.learners.stopping import stopped
 from nasjax.store import checkpoint
-from nasjax.train.losses import judged
+from nasjax.train.objective import objective
 from nasjax.train.passes import validation
 from nasjax.types import Experiment, Outcome, PyTree, Runtime, Watch
 
@@ -43,9 +43,9 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
     """Runs or continues the search in the opened workdir `path` and derives a cell.
 
     Returns:
-      The row of the derived cell, as in trials.jsonl and best.json. Its fitness is the validation accuracy of the
-      derived cell with the weights it inherits, `search_accuracy` that of the whole search network; both with the
-      batch's statistics in batch norm, so their difference is the discretisation gap alone.
+      The row of the derived cell, as in trials.jsonl and best.json. Its fitness is that of the derived cell with the
+      weights it inherits, `search_accuracy` (or whatever the metric is) that of the whole search network; both with
+      the batch's statistics in batch norm, so their difference is the discretisation gap alone.
     """
     end = learned(experiment, path, watch)
     rows = checkpoint.read_lines(path / "trials.jsonl")
@@ -56,16 +56,16 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
     tree = experiment.derive(end.stage, end.facts, end.state) if taken is None else epochs[taken]["arch"]
     mixed = experiment.choice(end.state)
     whole, derived = _validated(experiment, end, [mixed, experiment.discrete(tree, end.facts, mixed)])
-    problem = experiment.problem
+    problem, metric = experiment.problem, experiment.problem.metric
     row = {
         "id": 0,
         "parent": -1,
         **with_truth(problem.config, problem.describe)(problem.space.decode(tree)),
-        "fitness": derived,
+        "fitness": None if derived is None else metric.sign * derived,
         "cost_s": round(end.wall_s, 3),
         "status": "ok" if derived is not None else "failed",
         "error": None if derived is not None else "the derived cell's logits are NaN",
-        "search_accuracy": whole,
+        f"search_{metric.name}": whole,
         **({} if taken is None else {"epoch": taken + 1, "stopped_after": len(epochs)}),
     }
     with checkpoint.writing(path):
@@ -77,11 +77,12 @@ def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
 
 def learned(experiment: Learning, path: Path, watch: Watch) -> Progress:
     """Trains the search network in the opened workdir `path` to its end, from where it was."""
+    metric = experiment.problem.metric.name
 
     def history(stage: int, facts: Any, state: PyTree) -> dict[str, Any]:
         tree = experiment.derive(stage, facts, state)
         weights = {name: _rounded(values) for name, values in experiment.weights(state).items()}
-        scores = {name: _finite(getattr(state, name)) for name in ("valid_loss", "valid_accuracy")}
+        scores = {"valid_loss": _finite(state.valid_loss), f"valid_{metric}": _finite(state.valid_accuracy)}
         found = {**scores, "skips": experiment.skips(tree), "arch": tree, "weights": weights}
         if experiment.problem.config.truth:  # what the cell of this epoch is truly worth
             space = experiment.problem.config.space
@@ -98,7 +99,7 @@ def learned(experiment: Learning, path: Path, watch: Watch) -> Progress:
         experiment.stages,
         experiment.batches,
         workdir=path,
-        metrics=METRICS,
+        metrics=("train_loss", f"train_{metric}", "val_loss", f"val_{metric}"),
         history=history,
         on_epoch=_told(experiment, watch),
         on_step=ticking(watch),
@@ -118,9 +119,11 @@ def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
             f"epoch {row['epoch']}."
         )
     if row["fitness"] is not None:
+        metric = experiment.problem.metric
+        whole = metric.text(metric.sign * row[f"search_{metric.name}"])
         told.append(
-            f"Validation accuracy of the search network {row['search_accuracy']:.2%}, of the derived cell with its "
-            f"weights {row['fitness']:.2%}. {row['params']:,} parameters when retrained."
+            f"Validation {metric.name} of the search network {whole}, of the derived cell with its weights "
+            f"{metric.text(row['fitness'])}. {row['params']:,} parameters when retrained."
         )
     told += lines(experiment.problem, path)
     told.append(f"Results: {path}/report.html, {path}/best.json, {path}/metrics.jsonl")
@@ -130,7 +133,7 @@ def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
 def accuracies(
     experiment: Learning, end: Progress, trees: Sequence[dict[str, Any]], most: int | None = None
 ) -> list[float | None]:
-    """Validation accuracies of cells in the search network, with the weights they inherit; None = not finite.
+    """The validation metric of cells in the search network, with the weights they inherit; None = not finite.
 
     Args:
       experiment: the search.
@@ -146,21 +149,23 @@ def _validated(
     experiment: Learning, end: Progress, choices: Sequence[PyTree], most: int | None = None
 ) -> list[float | None]:
     """All validation samples count. Batch norm has the statistics of `_TOGETHER`, whatever the search's batch."""
-    params = experiment.inherit(end.state)
-    validate = validation(experiment.networks(end.stage, end.facts), judged, batch_statistics=True)
+    params, target = experiment.inherit(end.state), objective(experiment.problem.task)
+    validate = validation(experiment.networks(end.stage, end.facts), target, batch_statistics=True)
     batches = itertools.islice(experiment.batches.valid(_TOGETHER), None if most is None else -(-most // _TOGETHER))
     kept = list(batches)
     return [_finite(validate(params, end.state.batch_stats, choice, kept)[1]) for choice in choices]
 
 
 def _told(experiment: Learning, watch: Watch) -> Callable[[Progress], None]:
+    metric = experiment.problem.metric
+
     def told(progress: Progress) -> None:
         row = progress.row
-        accuracy = row["valid_accuracy"]
-        shown = "none" if accuracy is None else f"{accuracy:.2%}"
+        value = row[f"valid_{metric.name}"]
+        shown = metric.text(None if value is None else metric.sign * value)
         watch.say(
             f"epoch {progress.epoch} (stage {progress.stage + 1}): training loss {row['train_loss']:.4f}, "
-            f"validation accuracy {shown}, {row['skips']} skips in the cell, {progress.wall_s:.0f} s"
+            f"validation {metric.name} {shown}, {row['skips']} skips in the cell, {progress.wall_s:.0f} s"
         )
         true = row.get("true_result")
         watch.say(f"  {experiment.written(row['arch'])}" + (f"  truly {true:.2%}" if true is not None else ""))
