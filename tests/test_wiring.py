@@ -53,10 +53,11 @@ REFUSED = {
     "msr_darts: space.robust": "every edge needs two of",
 }
 
+FAMILY = ("darts", "pc_darts", "p_darts", "msr_darts", "gdas", "drnas")
 # What a setting needs beside it to have an effect: what is set in both runs, and the value in one of them.
 WITH = {
     "*: data": ((), "data.split_seed=3"),
-    **{f"{method}: form": ((), "form.channels=10") for method in ("darts", "pc_darts", "p_darts", "msr_darts")},
+    **{f"{method}: form": ((), "form.channels=10") for method in FAMILY},
     "*: form.channels": ((), "10"),
     "*: *dtype": ((), "bfloat16"),
     "*: strategy": ((), "exact"),
