@@ -37,6 +37,7 @@ SPACES = {
     "choice_chain": "an operator per layer of a chain of blocks",
     "resolution_graph": "nodes and edges of a graph over resolutions, for segmentation",
     "cell_tree": "the cell of a recurrent language model, a binary tree",
+    "vit_chain": "depth, width, heads and MLP ratios of a vision transformer",
 }
 TASKS = {
     "classification": "one class per image",

@@ -36,7 +36,7 @@ def test_architectures_as_json_are_those_of_their_spaces():
                 space = builder.widen(builder.default, tree)
                 space.validate(space.decode(tree))
                 spaces.append(tree["space"])
-    assert spaces == ["conv_chain", "darts_cell", "choice_chain", "tabular_cell"]
+    assert spaces == ["conv_chain", "darts_cell", "choice_chain", "tabular_cell", "vit_chain"]
 
 
 def documents(text):

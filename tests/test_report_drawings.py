@@ -154,6 +154,27 @@ def test_the_name_of_a_space_finds_its_drawing_and_nothing_else(space):
     assert "depth" in drawing and "<td>3</td>" in drawing
 
 
+def test_transformers_show_heads_and_mlps_to_scale():
+    """Boxes of heads are equal; that of an MLP of half the largest ratio is half as wide."""
+    arch = {"space": "vit_chain", "embed_dim": 24, "num_heads": [1, 3], "mlp_ratio": [2.0, 1.0]}
+    tree, caption = drawn(arch, patch=2, head_width=8, heads=[1, 3, 4], mlp_ratios=[1.0, 2.0])
+    assert texts(tree) == [
+        "patches of 2×2, 24 features", "0", "1 head", "MLP ×2", "1", "3 heads", "MLP ×1",
+        "average over patches, classifier",
+    ]  # fmt: skip
+    wide = [float(box.get("width")) for box in tree.iter("rect") if box.get("class") == "box"]
+    assert len(wide) == 6 and wide[0] == wide[2] == wide[3] == wide[4]
+    assert wide[5] == pytest.approx(wide[1] / 2) and wide[0] == pytest.approx(wide[1] / 4 - 2, abs=0.1)
+    assert "2 layers of 24 features" in caption and "of 8 features each" in caption
+    assert networks.summary(arch) == "24: 1·2 3·1"
+    bare, _ = drawn(arch)
+    assert texts(bare)[0] == "24 features"
+    assert networks.difference(arch, arch | {"num_heads": [1, 4]}) == ["num_heads [1, 3] → [1, 4]"]
+    for damaged in ({"num_heads": [1]}, {"num_heads": [0, 1]}, {"embed_dim": "wide"}, {"mlp_ratio": [1.0, -1.0]}):
+        drawing, _ = networks.draw(arch | damaged, {})
+        assert drawing.startswith("<div") or "<table" in drawing
+
+
 def test_every_drawing_has_the_same_functions():
     folder = resources.files("nasjax.report.drawings")
     names = [file.name.removesuffix(".py") for file in folder.iterdir() if file.name.endswith(".py")]

@@ -18,6 +18,7 @@ from nasjax.spaces.choice_chain import MOBILE, SHUFFLE, ChoiceChain
 from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
 from nasjax.spaces.darts_cell import OPERATORS, DartsCell
 from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.vit_chain import VitChain
 from nasjax.types import Space, canonical
 
 TINY = {
@@ -43,6 +44,8 @@ TINY = {
         choose_identity=True,
         channel_factors=(0.5, 1.0),
     ),
+    "vit_tiny": VitChain((1, 2), (8, 16), (1, 2), (1.0, 2.0)),
+    "vit_single": VitChain((2,), (8,), (1,), (2.0,)),
     "choice_single": ChoiceChain(channels=(32,), depths=(3,), strides=(2,), operators=SHUFFLE[:1], removed=(1,)),
 }
 SPACES = {
@@ -54,6 +57,7 @@ SPACES = {
     "conv_v3": variant("v3"),
     "conv_all_options": ConvChain(2, 5, strides=(1, 2), types=TYPES, learning_rates=(0.2, 0.1, 0.05)),
     "tabular": TabularCell(),
+    "vit": VitChain(),
     "darts": DartsCell(),
     "darts_two": DartsCell(OPERATORS[3:5]),
     "darts_one": DartsCell(("sep_conv_3x3",)),

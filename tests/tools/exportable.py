@@ -14,6 +14,7 @@ from tools.tiny_choice_chains import shaken
 from nasjax.nets.choice_chain import choice_chain
 from nasjax.nets.conv_chain import conv_chain
 from nasjax.nets.darts_eval import darts_eval
+from nasjax.nets.vit_chain import vit_chain
 from nasjax.ops import portable
 from nasjax.spaces.choice_chain import MOBILE, ChoiceChain
 from nasjax.spaces.choice_plan import ChoicePlan
@@ -21,6 +22,8 @@ from nasjax.spaces.conv_chain import TYPES, ConvChain
 from nasjax.spaces.conv_plan import plan
 from nasjax.spaces.darts_cell import DartsCell, genotype
 from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.spaces.vit_chain import VitChain
+from nasjax.spaces.vit_plan import VitPlan
 
 CLASSES = 3
 BATCHES = (1, 3, 7)
@@ -54,6 +57,7 @@ CASES = {
     "choice_chain channels": Case(
         ChoiceChain("mobile", **_PATH, operators=MOBILE, choose_identity=True, channel_factors=(0.5, 1.5)), (7, 7, 3)
     ),
+    "vit_chain": Case(VitChain((1, 2), (8, 12), (1, 2), (1.0, 2.0), 4, 4, 1), (8, 12, 3)),
 }
 
 
@@ -70,6 +74,8 @@ def network_of(case, seed):
             cells = genotype(case.space.encode(arch))
             form = {"stem": "cifar"} | (case.form or {})
             return darts_eval(DartsPlan(cells, classes=CLASSES, image=case.image, auxiliary=False, **form))
+        case VitChain():
+            return vit_chain(VitPlan(case.space, case.image, CLASSES), arch)
         case ChoiceChain():
             return choice_chain(ChoicePlan(case.space, case.image, CLASSES), arch)
 
