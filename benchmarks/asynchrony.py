@@ -27,7 +27,7 @@ import numpy as np
 
 from nasjax.evaluators.table import load_table, table
 from nasjax.searchers.aging import aging
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Evaluation, Evaluator, Proposal, PyTree, Searcher
 
 

@@ -21,11 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from nasjax.nets.cell_tree import masked_step, step
-from nasjax.nets.recurrent import layer
-from nasjax.nets.recurrent_model import recurrent_model
-from nasjax.spaces.cell_tree import CellTree
-from nasjax.spaces.cell_tree_plan import RecurrentForm, plan
+from nasjax.nets.cell_tree.cell import masked_step, step
+from nasjax.nets.cell_tree.model import recurrent_model
+from nasjax.nets.cell_tree.recurrent import layer
+from nasjax.spaces.cell_tree.plan import RecurrentForm, plan
+from nasjax.spaces.cell_tree.space import CellTree
 from nasjax.train.compiling import compile_lowered
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

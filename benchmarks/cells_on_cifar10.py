@@ -19,7 +19,7 @@ import numpy as np
 
 from nasjax import commands
 from nasjax.settings import override
-from nasjax.spaces.darts_cell import DartsCell
+from nasjax.spaces.darts_cell.space import DartsCell
 
 
 def configuration(method: str, args: argparse.Namespace, seed: int):

@@ -30,9 +30,9 @@ import jax
 import numpy as np
 
 from nasjax import commands
-from nasjax.building.data import load
+from nasjax.problem.data import load
 from nasjax.settings import override
-from nasjax.spaces.cell_tree_plan import hidden_for
+from nasjax.spaces.cell_tree.plan import hidden_for
 
 SEARCHES = {
     "reinforce": ("reinforce_rnn", ["search.learning_rate=2e-2"]),

@@ -25,7 +25,7 @@ from nasjax.runtime.simulated import simulated
 from nasjax.searchers.aging import aging
 from nasjax.searchers.random import random_search
 from nasjax.searchers.reinforce import reinforce
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Budget, Evaluation
 
 

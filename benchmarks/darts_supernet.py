@@ -37,9 +37,9 @@ from nasjax.learners.architecture_gradient import first_order, second_order_diff
 from nasjax.learners.darts import darts
 from nasjax.learners.pc_darts import pc_darts
 from nasjax.learners.search_layout import search_layout
-from nasjax.nets.darts_search import darts_search
-from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS
-from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.nets.darts_cell.mixed import darts_search
+from nasjax.spaces.darts_cell.plan import SearchPlan
+from nasjax.spaces.darts_cell.space import CELLS, EDGES, OPERATORS
 from nasjax.types import Learner
 
 ORDERS = {"first": first_order, "second": second_order_difference, "exact": second_order_exact}

@@ -31,7 +31,7 @@ from nasjax.report import charts, simulation
 from nasjax.searchers.distributed import Run, distributed_reinforce
 from nasjax.searchers.random import random_search
 from nasjax.searchers.reinforce import reinforce
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 
 SETTINGS = ("1,1,8,1", "20,10,8,1", "20,100,8,1", "20,400,1,10")
 WAYS = ("asynchronous", "rounds", "random")

@@ -31,15 +31,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from nasjax.building.data import load
-from nasjax.building.problem import builds
-from nasjax.building.resolution_graph import BUILDER, RECIPE
 from nasjax.data.dataset import DataConfig, Dataset
 from nasjax.data.sources import Split
 from nasjax.evaluators.child import child
+from nasjax.problem.builders.resolution_graph import BUILDER, RECIPE
+from nasjax.problem.data import load
+from nasjax.problem.problem import builds
 from nasjax.runtime.host_memory import keep_freed_memory
-from nasjax.spaces.resolution_graph import ResolutionGraph
-from nasjax.spaces.resolution_graph_plan import GraphPlan
+from nasjax.spaces.resolution_graph.plan import GraphPlan
+from nasjax.spaces.resolution_graph.space import ResolutionGraph
 from nasjax.tasks.segmentation import TASK
 from nasjax.train.by_parts import by_parts
 from nasjax.train.fit import resident

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 
 PLUGIN = Path(__file__).with_name("sleeping.py")
 FILES = ("trials.jsonl", "metrics.jsonl", "best.json")  # that follow from the ledger

@@ -31,7 +31,7 @@ from nasjax.evaluators.table import load_table, table
 from nasjax.searchers.aging import aging
 from nasjax.searchers.random import random_search
 from nasjax.searchers.reinforce import cube, reinforce
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Evaluator, Searcher
 
 BUDGET_S = 12_000.0

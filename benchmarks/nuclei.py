@@ -23,8 +23,8 @@ import numpy as np
 
 from nasjax import commands
 from nasjax.settings import override
-from nasjax.spaces.resolution_graph import ResolutionGraph
-from nasjax.spaces.resolution_graph_named import NAMED
+from nasjax.spaces.resolution_graph.named import NAMED
+from nasjax.spaces.resolution_graph.space import ResolutionGraph
 
 ROWS = {"evolution, inheriting": ("evolution", True), "evolution": ("evolution", False), "random": ("random", False)}
 

@@ -39,11 +39,11 @@ from torch import nn
 from nasjax.evaluators.supernet import path_accuracy, score_sum
 from nasjax.learners.one_shot_update import Descent, one_shot_update
 from nasjax.learners.samplers import uniform
-from nasjax.nets.choice_blocks import Block, Step, block
-from nasjax.nets.choice_frame import frame_steps
-from nasjax.nets.choice_supernet import choice_supernet
-from nasjax.spaces.choice_chain import variant
-from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.nets.choice_chain.blocks import Block, Step, block
+from nasjax.nets.choice_chain.frame import frame_steps
+from nasjax.nets.choice_chain.supernet import choice_supernet
+from nasjax.spaces.choice_chain.plan import ChoicePlan
+from nasjax.spaces.choice_chain.space import variant
 from nasjax.tasks.classification import TASK
 from nasjax.train.compiling import compile_lowered
 from nasjax.train.step import Data

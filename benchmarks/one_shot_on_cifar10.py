@@ -30,16 +30,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax import commands
-from nasjax.building.data import load
-from nasjax.building.problem import Problem
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.evaluators.supernet import score_sum
 from nasjax.experiments.families import supernets_run as one_shot_search
 from nasjax.experiments.families.supernets import parts
 from nasjax.learners.one_shot import kendall_tau
-from nasjax.nets.choice_supernet import choice_supernet
+from nasjax.nets.choice_chain.supernet import choice_supernet
+from nasjax.problem.data import load
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
-from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.spaces.choice_chain.plan import ChoicePlan
 from nasjax.store import checkpoint
 from nasjax.tasks.classification import TASK
 from nasjax.train.fit import resident

@@ -18,7 +18,7 @@ import numpy as np
 
 from nasjax.drive.scan import scan
 from nasjax.searchers import inverse_square_perplexity, random_search, reinforce
-from nasjax.spaces.cell_tree import CellTree
+from nasjax.spaces.cell_tree.space import CellTree
 from nasjax.types import Evaluation, Evaluator
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -26,14 +26,14 @@ import numpy as np
 import torch
 
 from nasjax import catalog
-from nasjax.building.data import load
-from nasjax.building.problem import builds
 from nasjax.data.dataset import DataConfig, Dataset, resize
 from nasjax.data.sources import Split
 from nasjax.evaluators.child import child
 from nasjax.evaluators.cost_model import choose_strategy
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import IMAGE, Plan, plan
+from nasjax.problem.data import load
+from nasjax.problem.problem import builds
+from nasjax.spaces.conv_chain.plan import IMAGE, Plan, plan
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.tasks.classification import TASK
 from nasjax.train.recipe import DTYPES, Recipe
 from nasjax.types import Proposal

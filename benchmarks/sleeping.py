@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.problem import Problem
 from nasjax.experiments import evolution
+from nasjax.problem.problem import Problem
 from nasjax.types import Evaluation, Evaluator, Experiment, Key, Proposal
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 
 TOOK = {
     "seconds",

@@ -3,7 +3,7 @@
 A name leads to its module by convention, and the module is imported when the name is used:
 
   method NAME     nasjax/experiments/NAME.py   configure, make, describe, published
-  space NAME      nasjax/building/NAME.py      BUILDER
+  space NAME      nasjax/problem/builders/NAME.py      BUILDER
   task NAME       nasjax/tasks/NAME.py         TASK
   data set NAME   nasjax/data/NAME.py          SOURCE
 
@@ -59,7 +59,7 @@ DATA = {
 
 _KINDS: dict[str, tuple[str, dict[str, str], str, str]] = {  # kind: what it is called, names, room, attribute
     "method": ("--method", METHODS, "experiments", ""),
-    "space": ("--space", SPACES, "building", "BUILDER"),
+    "space": ("--space", SPACES, "problem.builders", "BUILDER"),
     "task": ("task", TASKS, "tasks", "TASK"),
     "data": ("--dataset", DATA, "data", "SOURCE"),
 }

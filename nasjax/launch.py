@@ -227,7 +227,7 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
 def _apply(given: flags.FlagValues, config: Any) -> Any:
     """The flags that change single settings, then every --set; flags that would do nothing are refused."""
     from nasjax import commands
-    from nasjax.building.problem import Problem
+    from nasjax.problem.problem import Problem
     from nasjax.settings import names, override
 
     if given.table is not None:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.saved import network_of, space_and_form, updated, whitening
 from nasjax.data.units import names as names_of
 from nasjax.data.units import other_form, other_units
+from nasjax.problem.saved import network_of, space_and_form, updated, whitening
 from nasjax.store import checkpoint, plugin
 from nasjax.types import PyTree, carries_state
 

@@ -24,7 +24,7 @@ def override(config: Any, *assignments: str) -> Any:
       ValueError: no such field (the nearest is suggested), a value of another type, or one the dataclass refuses.
 
     Example:
-      >>> from nasjax.spaces.conv_chain import ConvChain
+      >>> from nasjax.spaces.conv_chain.space import ConvChain
       >>> override(ConvChain(), "filter_counts=6,12", "max_layers=8").filter_counts
       (6, 12)
     """

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nasjax.searchers.additive import best_path
-from nasjax.spaces.choice_chain import variant
-from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.spaces.choice_chain.plan import ChoicePlan
+from nasjax.spaces.choice_chain.space import variant
 
 SCORES, COSTS = np.array([[1.0, 0.2], [0.5, 0.9]]), np.array([[3, 1], [1, 1]])
 

@@ -16,20 +16,20 @@ from tools.tiny_choice_chains import images, tiniest, tiny, tiny_shuffle
 
 from nasjax.learners.mixed_product import mixed_product
 from nasjax.learners.one_shot_update import one_shot_update
-from nasjax.nets.choice_chain import choice_chain
-from nasjax.nets.choice_supernet import choice_supernet
-from nasjax.nets.conv_chain import conv_chain
-from nasjax.nets.conv_chain_masked import conv_chain_masked
-from nasjax.nets.darts_eval import darts_eval
-from nasjax.nets.darts_search import darts_search
+from nasjax.nets.choice_chain.network import choice_chain
+from nasjax.nets.choice_chain.supernet import choice_supernet
+from nasjax.nets.conv_chain.masked import conv_chain_masked
+from nasjax.nets.conv_chain.network import conv_chain
+from nasjax.nets.darts_cell.mixed import darts_search
+from nasjax.nets.darts_cell.network import darts_eval
 from nasjax.ops import backend
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
 from nasjax.searchers.reinforce import reinforce
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import plan
-from nasjax.spaces.darts_cell import CELLS, OPERATORS, Genotype
-from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.spaces.conv_chain.plan import plan
+from nasjax.spaces.conv_chain.space import ConvChain
+from nasjax.spaces.darts_cell.plan import DartsPlan
+from nasjax.spaces.darts_cell.space import CELLS, OPERATORS, Genotype
 from nasjax.tasks.classification import TASK
 from nasjax.train import passes
 from nasjax.train.objective import CLASSIFICATION

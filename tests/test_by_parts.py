@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.building.resolution_graph import BUILDER, SMALL
 from nasjax.data.dataset import Dataset, Split
 from nasjax.evaluators.child import child
-from nasjax.nets.resolution_graph_inherit import inherit
-from nasjax.spaces.resolution_graph import ResolutionGraph
-from nasjax.spaces.resolution_graph_form import to_tree
+from nasjax.nets.resolution_graph.inherit import inherit
+from nasjax.problem.builders.resolution_graph import BUILDER, SMALL
+from nasjax.spaces.resolution_graph.form import to_tree
+from nasjax.spaces.resolution_graph.space import ResolutionGraph
 from nasjax.tasks import segmentation
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe

@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.building.resolution_graph import BUILDER
-from nasjax.building.resolution_graph import RECIPE as GRAPHS
 from nasjax.evaluators.cost_model import choose_strategy
-from nasjax.nets.darts_eval import darts_eval
-from nasjax.nets.resolution_graph import resolution_graph
-from nasjax.nets.resolution_graph_inherit import inherit
-from nasjax.spaces.darts_cell import Genotype
-from nasjax.spaces.darts_plan import DartsPlan
-from nasjax.spaces.resolution_graph_form import from_tree
-from nasjax.spaces.resolution_graph_plan import GraphPlan
+from nasjax.nets.darts_cell.network import darts_eval
+from nasjax.nets.resolution_graph.inherit import inherit
+from nasjax.nets.resolution_graph.network import resolution_graph
+from nasjax.problem.builders.resolution_graph import BUILDER
+from nasjax.problem.builders.resolution_graph import RECIPE as GRAPHS
+from nasjax.spaces.darts_cell.plan import DartsPlan
+from nasjax.spaces.darts_cell.space import Genotype
+from nasjax.spaces.resolution_graph.form import from_tree
+from nasjax.spaces.resolution_graph.plan import GraphPlan
 from nasjax.tasks import classification
 from nasjax.tasks.segmentation import TASK
 from nasjax.train.augment import Augment

@@ -8,13 +8,13 @@ import pytest
 from tools.networks import children
 
 from nasjax import commands
-from nasjax.building.data import load
 from nasjax.data.dataset import DataConfig
 from nasjax.evaluators import child, child_exact, child_vmap
 from nasjax.evaluators.children import Curves, Outcome
-from nasjax.nets.conv_chain import conv_chain
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import plan
+from nasjax.nets.conv_chain.network import conv_chain
+from nasjax.problem.data import load
+from nasjax.spaces.conv_chain.plan import plan
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.fit import resident

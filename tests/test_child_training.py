@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.building.data import load
 from nasjax.data.dataset import DataConfig
-from nasjax.nets.conv_chain import conv_chain
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import plan
+from nasjax.nets.conv_chain.network import conv_chain
+from nasjax.problem.data import load
+from nasjax.spaces.conv_chain.plan import plan
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.tasks.classification import TASK
 from nasjax.train import losses
 from nasjax.train.augment import Augment

@@ -117,8 +117,8 @@ def test_retrain_load_export(searched):
     assert json.loads((path / "result.json").read_text()) == result
 
     import nasjax
-    from nasjax.building.data import load_test
     from nasjax.data.dataset import DataConfig
+    from nasjax.problem.data import load_test
 
     model = nasjax.load(path)
     test = load_test(DataConfig())

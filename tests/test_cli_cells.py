@@ -9,13 +9,13 @@ from tools.toy_search_network import toy_conv_network, toy_layout, toy_network
 
 import nasjax
 from nasjax import commands, launch
-from nasjax.building import darts_cell
-from nasjax.building.problem import Problem
 from nasjax.experiments import msr_darts
+from nasjax.problem.builders import darts_cell
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
-from nasjax.spaces.darts_cell import CELLS, EDGES
-from nasjax.spaces.darts_plan import SearchPlan
-from nasjax.spaces.darts_robust import ROBUST
+from nasjax.spaces.darts_cell.plan import SearchPlan
+from nasjax.spaces.darts_cell.robust import ROBUST
+from nasjax.spaces.darts_cell.space import CELLS, EDGES
 
 TINY = [
     "--set=search.channels=2",

@@ -11,8 +11,8 @@ from tools.commands import here, killed
 
 import nasjax
 from nasjax import commands, launch
-from nasjax.building.problem import Problem
 from nasjax.experiments.families import supernets
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
 from nasjax.types import Proposal
 

@@ -9,7 +9,7 @@ from tools.commands import here, rows
 from tools.report_pages import report
 
 import nasjax
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 
 TINY = ["--space=tabular_cell", "--set=form.channels=2", "--set=data.train_limit=128", "--set=data.valid_limit=64"]
 ONE_SHOT = ["--set=supernet.epochs=1", "--trials=40", "--set=search.calibration_batches=1"]

@@ -10,7 +10,7 @@ from tools.networks import built, signature
 from nasjax import catalog, commands
 from nasjax.commands import searching
 from nasjax.evaluators.cost_model import choose_strategy
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.train.recipe import Recipe
 
 SPACE = ConvChain(2, 2, (1, 3), (3,), (2, 4))

@@ -7,11 +7,11 @@ import pytest
 from tools.numpy_layers import convolved, pooled, relu
 
 import nasjax
-from nasjax.nets import darts_released as module
-from nasjax.nets.darts_eval import darts_eval
-from nasjax.nets.darts_released import darts_from_release
-from nasjax.spaces.darts_cell import Genotype
-from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.nets.darts_cell import released as module
+from nasjax.nets.darts_cell.network import darts_eval
+from nasjax.nets.darts_cell.released import darts_from_release
+from nasjax.spaces.darts_cell.plan import DartsPlan
+from nasjax.spaces.darts_cell.space import Genotype
 
 # Every operator; in the reduction cell with stride 2, and with stride 1 behind its own nodes.
 CELLS = Genotype(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tools.make_cifar_folder import convert, python2_pickle, write
 
-from nasjax.building.data import load, load_test
 from nasjax.data.cifar10 import cifar10
 from nasjax.data.dataset import DataConfig
+from nasjax.problem.data import load, load_test
 
 REAL = Path(os.environ.get("NASJAX_DATA", Path(__file__).parents[2] / "shared" / "data")) / "cifar10"
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from nasjax import catalog, commands, register
-from nasjax.building.data import load, load_test
-from nasjax.building.problem import Problem
 from nasjax.data.dataset import DataConfig
 from nasjax.data.npz import images
 from nasjax.data.units import names, other_form, other_units
+from nasjax.problem.data import load, load_test
+from nasjax.problem.problem import Problem
 from nasjax.train.augment import Augment, augment, require_suited, whiten
 
 RANDOM = np.random.default_rng(0)

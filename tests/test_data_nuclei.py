@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from nasjax import catalog
-from nasjax.building.data import load, load_test
-from nasjax.building.given import augmentation
 from nasjax.data.dataset import DataConfig, known_form
 from nasjax.data.nuclei import picture
+from nasjax.problem.data import load, load_test
+from nasjax.problem.given import augmentation
 from nasjax.train.augment import Augment
 
 

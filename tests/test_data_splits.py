@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from nasjax.building.data import load, load_test
 from nasjax.data.dataset import DataConfig, resize
+from nasjax.problem.data import load, load_test
 
 
 def numbered(n):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from nasjax import catalog
-from nasjax.building.data import load, load_test
 from nasjax.data.dataset import DataConfig, known_form
 from nasjax.data.text import EOS, UNK, TextConfig, Vocabulary, load_test_text, load_text, tokens_of, windows
+from nasjax.problem.data import load, load_test
 
 PTB = Path(os.environ.get("NASJAX_DATA", Path(__file__).parents[2] / "shared" / "data")) / "ptb"
 

@@ -15,7 +15,7 @@ from nasjax.searchers.distributed import distributed_reinforce
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.reinforce import score_loss
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Evaluation, Evaluator, Status
 
 CELL = TabularCell(edges=4, ops=("none", "skip", "conv"))

@@ -25,10 +25,10 @@ from tools.toy_search_network import toy_network
 import nasjax
 from nasjax import catalog
 from nasjax.evaluators.table import COST, COST_SCALE, FITNESS, RESULT
-from nasjax.nets import darts_released
+from nasjax.nets.darts_cell import released as darts_released
 from nasjax.runtime import replicas as replicas_module
 from nasjax.searchers.distributed import distributed_reinforce
-from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.spaces.darts_cell.plan import DartsPlan
 from nasjax.types import Built, Signature
 
 ELSEWHERE = {("docs/plugins.md", number) for number in range(7)}  # in test_plugins.py

@@ -13,7 +13,7 @@ from nasjax.drive.work import worker
 from nasjax.report.workdir import read
 from nasjax.runtime.inline import inline, left_behind, within
 from nasjax.searchers.random import random_search
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
 from nasjax.types import Budget, Evaluation, Evaluator, Status

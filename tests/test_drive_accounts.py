@@ -11,7 +11,7 @@ from nasjax.drive.search import search
 from nasjax.drive.work import Answer, Work, worker
 from nasjax.runtime.simulated import simulated
 from nasjax.searchers.random import random_search
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.store import artifacts
 from nasjax.types import Budget, Evaluation, Evaluator, Failure, Status
 

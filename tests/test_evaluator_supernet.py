@@ -9,9 +9,9 @@ import pytest
 from tools.tiny_choice_chains import images, quick, shaken, tiniest, tiny
 
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, score_sum, with_costs
-from nasjax.nets.choice_supernet import choice_supernet
+from nasjax.nets.choice_chain.supernet import choice_supernet
 from nasjax.searchers.additive import best_path
-from nasjax.spaces.choice_plan import counter
+from nasjax.spaces.choice_chain.plan import counter
 from nasjax.tasks.classification import TASK
 from nasjax.train.step import Data
 from nasjax.types import Proposal, Status

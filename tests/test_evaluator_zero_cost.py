@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from nasjax.evaluators.zero_cost import agreement, naswot, relu_inputs, relu_kernel, score
-from nasjax.nets.choice_chain import choice_chain
-from nasjax.nets.conv_chain import conv_chain
-from nasjax.nets.conv_chain_masked import conv_chain_masked
-from nasjax.nets.darts_eval import darts_eval
-from nasjax.nets.resolution_graph import resolution_graph
-from nasjax.spaces.choice_chain import MOBILE, ChoiceChain
-from nasjax.spaces.choice_plan import ChoicePlan
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import plan
-from nasjax.spaces.darts_cell import DartsCell, genotype
-from nasjax.spaces.darts_plan import DartsPlan
-from nasjax.spaces.resolution_graph import ResolutionGraph
-from nasjax.spaces.resolution_graph_plan import GraphPlan
+from nasjax.nets.choice_chain.network import choice_chain
+from nasjax.nets.conv_chain.masked import conv_chain_masked
+from nasjax.nets.conv_chain.network import conv_chain
+from nasjax.nets.darts_cell.network import darts_eval
+from nasjax.nets.resolution_graph.network import resolution_graph
+from nasjax.spaces.choice_chain.plan import ChoicePlan
+from nasjax.spaces.choice_chain.space import MOBILE, ChoiceChain
+from nasjax.spaces.conv_chain.plan import plan
+from nasjax.spaces.conv_chain.space import ConvChain
+from nasjax.spaces.darts_cell.plan import DartsPlan
+from nasjax.spaces.darts_cell.space import DartsCell, genotype
+from nasjax.spaces.resolution_graph.plan import GraphPlan
+from nasjax.spaces.resolution_graph.space import ResolutionGraph
 from nasjax.types import Network, Proposal, Status
 
 X = jax.random.normal(jax.random.key(9), (6, 8, 8, 2))

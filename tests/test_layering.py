@@ -35,18 +35,18 @@ ALLOWED = {
     "train": {"types", "ops"},
     "store": {"types", "settings", "__init__"},
     "tasks": {"types", "data", "train"},
-    "building": {"types", "settings", "catalog", "spaces", "nets", "learners", "data", "train"},
+    "problem": {"types", "settings", "catalog", "spaces", "nets", "learners", "data", "train"},
     "learners": {"types", "spaces", "ops", "train", "tasks"},
     "evaluators": {"types", "ops", "spaces", "data", "train"},
     "drive": {"types", "settings", "store", "train"},
-    "model": {"types", "catalog", "building", "data", "ops", "store"},
+    "model": {"types", "catalog", "problem", "data", "ops", "store"},
     "experiments": {
-        *("types", "settings", "catalog", "spaces", "searchers", "nets", "learners", "building", "data"),
+        *("types", "settings", "catalog", "spaces", "searchers", "nets", "learners", "problem", "data"),
         *("train", "evaluators", "store", "runtime", "drive"),
     },
-    "commands": {"types", "settings", "catalog", "data", "building", "store", "runtime", "drive", "model", "report"},
-    "plugins": {"types", "settings", "catalog", "spaces", "data", "building", "experiments", "store"},
-    "launch": {"settings", "catalog", "building", "store", "commands", "runtime"},
+    "commands": {"types", "settings", "catalog", "data", "problem", "store", "runtime", "drive", "model", "report"},
+    "plugins": {"types", "settings", "catalog", "spaces", "data", "problem", "experiments", "store"},
+    "launch": {"settings", "catalog", "problem", "store", "commands", "runtime"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))
@@ -121,7 +121,7 @@ BLIND = [path for path in FILES if room(path) in ("commands", "launch", "model",
 IN_FAMILIES = [path for path in FILES if path.parent.name == "families"]
 CONCRETE = ("spaces", "nets", "searchers", "learners", "evaluators", "tasks", "experiments")
 # Of the other rooms with a module per name.
-SHARED = tuple(f"nasjax.building.{name}" for name in ("problem", "given", "saved", "meaning"))
+SHARED = tuple(f"nasjax.problem.{name}" for name in ("problem", "given", "saved", "meaning"))
 SHARED += ("nasjax.data.dataset", "nasjax.data.units")
 NAMES = {*catalog.METHODS, *catalog.SPACES, *catalog.DATA}
 # Families of methods are not in the catalog; "candidates" and "config" are words of result.json and config.json, too.
@@ -132,7 +132,7 @@ NAMES |= FAMILIES - {"__init__", "candidates", "config"}
 @pytest.fixture(scope="module")
 def concrete_classes():
     """Classes of spaces, data sets, networks, methods and families."""
-    files = [path for path in FILES if room(path) in (*CONCRETE, "building", "data") and _dotted(path) not in SHARED]
+    files = [path for path in FILES if room(path) in (*CONCRETE, "problem", "data") and _dotted(path) not in SHARED]
     nodes = [node for path in files for node in nodes_of(path)]
     classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
     assert {"ConvChain", "DartsCell", "CandidateConfig", "LearnConfig", "OneShotConfig", "EvalConfig"} <= classes
@@ -159,7 +159,7 @@ def test_a_family_imports_no_space_network_or_method(path):
 def test_what_runs_everything_knows_nothing_by_name(path, concrete_classes):
     for module in modules(path):
         parts = module.split(".")
-        if len(parts) > 1 and parts[1] in ("building", "data"):
+        if len(parts) > 1 and parts[1] in ("problem", "data"):
             assert ".".join(parts[:3]) in SHARED, module
     told = {id(node.value) for node in nodes_of(path) if isinstance(node, ast.Expr)}  # docstrings
     names = NAMES - {"topk", "random"} if path in IN_FAMILIES else NAMES  # a searcher, and a row of truth.json
@@ -182,7 +182,7 @@ LOOK_UPS = re.compile(r"catalog\.(method|builder|task|source|named)\(")
 
 def test_names_are_looked_up_where_a_problem_is_made_and_nowhere_else():
     users = {room(path) for path in FILES if LOOK_UPS.search(path.read_text())}
-    assert users == {"building", "commands"}
+    assert users == {"problem", "commands"}
 
 
 def test_experiments_import_little_of_what_they_search():

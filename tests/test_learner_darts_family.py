@@ -10,8 +10,8 @@ from tools.toy_search_network import toy_batch, toy_network
 
 from nasjax.learners import darts, p_darts, pc_darts
 from nasjax.learners.bilevel import BilevelState
-from nasjax.learners.derivation import kept_pairs
-from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, DartsCell
+from nasjax.spaces.darts_cell.derivation import kept_pairs
+from nasjax.spaces.darts_cell.space import CELLS, EDGES, OPERATORS, DartsCell
 
 SKIP = OPERATORS.index("skip_connect")
 NAMES = [OPERATORS] * 14

@@ -10,9 +10,9 @@ from tools.toy_search_network import toy_batch, toy_network
 
 from nasjax.learners import drnas
 from nasjax.learners.architecture_gradient import first_order
-from nasjax.learners.derivation import every_edge
 from nasjax.learners.descent import Sgd, cosine
-from nasjax.spaces.darts_cell import CELLS, OPERATORS
+from nasjax.spaces.darts_cell.derivation import every_edge
+from nasjax.spaces.darts_cell.space import CELLS, OPERATORS
 
 EDGES = {"cell": ((0, 1), (0, 2))}
 ALPHA = jnp.array([[0.5, -0.5, 0.0, 1.0], [-2.0, 0.3, 0.1, -0.1]])

@@ -11,10 +11,10 @@ from nasjax.learners.descent import Sgd
 from nasjax.learners.msr_darts import OPERATORS, LastKernels, Layout, Score, derive, mean_ranks, msr_darts, stable_ranks
 from nasjax.learners.normalised import Convs, get, iterate, normalise, put, start
 from nasjax.learners.search_layout import search_layout
-from nasjax.nets.darts_search import darts_search
+from nasjax.nets.darts_cell.mixed import darts_search
 from nasjax.ops.depthwise import depthwise_conv2d
-from nasjax.spaces.darts_cell import CELLS, EDGES, DartsCell
-from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.spaces.darts_cell.plan import SearchPlan
+from nasjax.spaces.darts_cell.space import CELLS, EDGES, DartsCell
 
 BATCH = toy_batch(0)
 LAYOUT = toy_layout()

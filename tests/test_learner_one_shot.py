@@ -13,7 +13,7 @@ from tools.toy_tasks import MACRO_F1
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, kendall_tau, layer_tau, one_shot
 from nasjax.learners.one_shot_update import Descent, one_shot_update
-from nasjax.nets.choice_supernet import choice_supernet, groups
+from nasjax.nets.choice_chain.supernet import choice_supernet, groups
 from nasjax.nets.supernet import Supernet
 
 PLAN = tiny()

@@ -7,9 +7,9 @@ from scipy.stats import chisquare
 from tools.tiny_choice_chains import tiny
 
 from nasjax.learners import samplers
-from nasjax.spaces.choice_chain import variant
-from nasjax.spaces.choice_plan import ChoicePlan, counter
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.choice_chain.plan import ChoicePlan, counter
+from nasjax.spaces.choice_chain.space import variant
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.spaces.site_space import SiteSpace
 
 

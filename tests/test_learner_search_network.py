@@ -9,9 +9,9 @@ from nasjax.learners import msr_darts, pc_darts
 from nasjax.learners.descent import Sgd
 from nasjax.learners.normalised import get
 from nasjax.learners.search_layout import search_layout
-from nasjax.nets.darts_search import darts_search
-from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS
-from nasjax.spaces.darts_plan import SearchPlan
+from nasjax.nets.darts_cell.mixed import darts_search
+from nasjax.spaces.darts_cell.plan import SearchPlan
+from nasjax.spaces.darts_cell.space import CELLS, EDGES, OPERATORS
 
 C, LAYERS, SIZE = 4, 3, 8
 QUICK = {"xla_backend_optimization_level": 0}
@@ -89,7 +89,7 @@ def test_last_kernels_are_by_edge_and_operator(network, params):
 @pytest.mark.slow
 def test_the_forward_pass_sees_the_maps_that_the_layout_says(network, params, monkeypatch):
     """Every depthwise convolution of the network, by shape of map, window, stride and dilation."""
-    from nasjax.nets import darts_search as module
+    from nasjax.nets.darts_cell import mixed as module
 
     seen, true = set(), module.depthwise_conv2d
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import nasjax
-from nasjax.building.own import own_builder
 from nasjax.evaluators import child_exact
 from nasjax.evaluators.children import Child
 from nasjax.nets import initial
+from nasjax.problem.own import own_builder
 from nasjax.tasks import classification
 from nasjax.train.fit import Data
 from nasjax.types import Signature

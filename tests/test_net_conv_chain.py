@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nasjax.nets import initial
-from nasjax.nets.conv_chain import conv_chain, pad_to
-from nasjax.spaces.conv_chain import TYPES, ConvChain
-from nasjax.spaces.conv_plan import plan
+from nasjax.nets.conv_chain.network import conv_chain, pad_to
+from nasjax.spaces.conv_chain.plan import plan
+from nasjax.spaces.conv_chain.space import TYPES, ConvChain
 
 WINDOW = {"filter_height": 3, "filter_width": 3}
 SPACE = ConvChain(1, 3, filter_counts=(2, 64), types=TYPES, strides=(1, 2))

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.nets import darts_eval as module
-from nasjax.nets.darts_eval import darts_eval
-from nasjax.spaces.darts_cell import Genotype
-from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.nets.darts_cell import network as module
+from nasjax.nets.darts_cell.network import darts_eval
+from nasjax.spaces.darts_cell.plan import DartsPlan
+from nasjax.spaces.darts_cell.space import Genotype
 
 QUICK = {"xla_backend_optimization_level": 0}
 # Every operator, in the reduction cell with stride 2 wherever its source can have one.

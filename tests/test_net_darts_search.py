@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tools.four_devices import on_four_devices
 
-from nasjax.learners.derivation import discrete_choice
-from nasjax.nets.darts_eval import darts_eval
-from nasjax.nets.darts_search import darts_search, operator_edges, shuffle_channels
-from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, DartsCell, Genotype
-from nasjax.spaces.darts_plan import DartsPlan, SearchPlan, stride_of
+from nasjax.nets.darts_cell.mixed import darts_search, operator_edges, shuffle_channels
+from nasjax.nets.darts_cell.network import darts_eval
+from nasjax.spaces.darts_cell.derivation import discrete_choice
+from nasjax.spaces.darts_cell.plan import DartsPlan, SearchPlan, stride_of
+from nasjax.spaces.darts_cell.space import CELLS, EDGES, OPERATORS, DartsCell, Genotype
 from nasjax.train import losses
 from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.passes import gradient_pass

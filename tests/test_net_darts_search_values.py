@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tools.numpy_layers import convolved, pooled, relu
 
-from nasjax.nets import darts_search as module
-from nasjax.nets.darts_search import darts_search
-from nasjax.spaces.darts_cell import EDGES, OPERATORS
+from nasjax.nets.darts_cell import mixed as module
+from nasjax.nets.darts_cell.mixed import darts_search
+from nasjax.spaces.darts_cell.space import EDGES, OPERATORS
 
 # One reduction cell: edges that leave an input have stride 2, the others 1. Both tuples together have every operator.
 PER_EDGE = tuple((OPERATORS[i % 8], OPERATORS[(i + 3) % 8]) for i in range(14))

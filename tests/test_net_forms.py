@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.nets.conv_chain import conv_chain
-from nasjax.nets.conv_chain_masked import conv_chain_masked
-from nasjax.nets.conv_chain_pack import pack, unpack
-from nasjax.spaces.conv_chain import TYPES, ConvChain
-from nasjax.spaces.conv_plan import plan
+from nasjax.nets.conv_chain.masked import conv_chain_masked
+from nasjax.nets.conv_chain.network import conv_chain
+from nasjax.nets.conv_chain.pack import pack, unpack
+from nasjax.spaces.conv_chain.plan import plan
+from nasjax.spaces.conv_chain.space import TYPES, ConvChain
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nasjax.nets.cell_tree import masked_step, step
-from nasjax.nets.recurrent import layer, one_step
-from nasjax.nets.recurrent_flax import TreeCell
-from nasjax.nets.recurrent_model import recurrent_model
-from nasjax.spaces.cell_tree import ACTIVATIONS, COMBINATIONS, CellTree
-from nasjax.spaces.cell_tree_named import NAMED, program
-from nasjax.spaces.cell_tree_plan import RecurrentForm, plan
+from nasjax.nets.cell_tree.cell import masked_step, step
+from nasjax.nets.cell_tree.flax_model import TreeCell
+from nasjax.nets.cell_tree.model import recurrent_model
+from nasjax.nets.cell_tree.recurrent import layer, one_step
+from nasjax.spaces.cell_tree.named import NAMED, program
+from nasjax.spaces.cell_tree.plan import RecurrentForm, plan
+from nasjax.spaces.cell_tree.space import ACTIVATIONS, COMBINATIONS, CellTree
 
 FULL = CellTree(4, COMBINATIONS, ACTIVATIONS)
 FORM = RecurrentForm(hidden=5, embedding=4, bias=True, softmax_bias=True, init_scale=0.5)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nasjax.nets.resolution_graph import resolution_graph
+from nasjax.nets.resolution_graph.network import resolution_graph
 from nasjax.ops.parts import part_of, through, with_part
-from nasjax.spaces.resolution_graph import ResolutionGraph
-from nasjax.spaces.resolution_graph_change import Mutations, mutant
-from nasjax.spaces.resolution_graph_form import from_tree
-from nasjax.spaces.resolution_graph_named import NAMED
-from nasjax.spaces.resolution_graph_plan import GraphPlan
+from nasjax.spaces.resolution_graph.change import Mutations, mutant
+from nasjax.spaces.resolution_graph.form import from_tree
+from nasjax.spaces.resolution_graph.named import NAMED
+from nasjax.spaces.resolution_graph.plan import GraphPlan
+from nasjax.spaces.resolution_graph.space import ResolutionGraph
 
 QUICK = {"xla_backend_optimization_level": 0}
 SPACE = ResolutionGraph(3, 20, 60, channels=(2,), expansions=(2,), min_params=100, max_params=100_000)

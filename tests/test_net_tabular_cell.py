@@ -7,16 +7,16 @@ import pytest
 from tools.tabular_reference import reference
 from tools.tiny_choice_chains import quick
 
-from nasjax.building.tabular_cell import BUILDER
 from nasjax.data.dataset import Dataset
 from nasjax.data.sources import Split
 from nasjax.evaluators.child import child
 from nasjax.evaluators.zero_cost import relu_kernel
 from nasjax.learners.samplers import strict_fairness
-from nasjax.nets.tabular_cell import tabular_supernet
-from nasjax.nets.tabular_parts import own, tabular_cell
-from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
+from nasjax.nets.tabular_cell.network import own, tabular_cell
+from nasjax.nets.tabular_cell.supernet import tabular_supernet
+from nasjax.problem.builders.tabular_cell import BUILDER
+from nasjax.spaces.tabular_cell.plan import TabularForm, TabularPlan
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe

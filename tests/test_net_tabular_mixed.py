@@ -12,12 +12,12 @@ from tools.commands import here, rows
 from tools.tabular_reference import alone, reference
 from tools.tiny_choice_chains import quick
 
-from nasjax.building.tabular_cell import BUILDER
 from nasjax.experiments.families import true_results
-from nasjax.nets.tabular_cell import tabular_supernet
-from nasjax.nets.tabular_mixed import tabular_mixed
-from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
+from nasjax.nets.tabular_cell.mixed import tabular_mixed
+from nasjax.nets.tabular_cell.supernet import tabular_supernet
+from nasjax.problem.builders.tabular_cell import BUILDER
+from nasjax.spaces.tabular_cell.plan import TabularForm, TabularPlan
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Signature
 
 SPACE = TabularCell()

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from nasjax import commands
-from nasjax.building.darts_cell import NAMED
-from nasjax.spaces.darts_cell import DartsCell
-from nasjax.spaces.darts_notation import parsed, written
+from nasjax.problem.builders.darts_cell import NAMED
+from nasjax.spaces.darts_cell.notation import parsed, written
+from nasjax.spaces.darts_cell.space import DartsCell
 
 PAIRS = "[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 0), ('sep_conv_3x3', 1), ('skip_connect', 0), "
 PAIRS += "('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 2)]"

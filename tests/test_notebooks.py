@@ -13,8 +13,8 @@ from tools.programs import run, runs
 
 import nasjax
 from nasjax import commands
-from nasjax.building.data import load
 from nasjax.data.dataset import DataConfig
+from nasjax.problem.data import load
 from nasjax.settings import override
 
 FOLDER = Path(__file__).parents[1] / "launch" / "colab"

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from nasjax import catalog, commands
-from nasjax.building.data import load
-from nasjax.building.problem import Problem
 from nasjax.commands import retraining
 from nasjax.data.dataset import DataConfig, joined
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments import reinforce
+from nasjax.problem.data import load
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
 
 FAMILY = ("darts", "drnas", "gdas", "msr_darts", "pc_darts", "p_darts")

@@ -7,10 +7,10 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from tools.four_devices import on_four_devices
 
-from nasjax.nets.conv_chain import conv_chain
+from nasjax.nets.conv_chain.network import conv_chain
 from nasjax.ops.collective import sample_index
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import plan
+from nasjax.spaces.conv_chain.plan import plan
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.fit import fit

@@ -8,7 +8,7 @@ from tools.toy_search_network import toy_batch, toy_parts_network
 from nasjax.learners.mixed_product import mixed_product
 from nasjax.nets.cell_parts import Dense
 from nasjax.nets.parts import Line, assemble
-from nasjax.spaces.darts_cell import CELLS
+from nasjax.spaces.darts_cell.space import CELLS
 from nasjax.train import passes
 from nasjax.train.objective import CLASSIFICATION
 from nasjax.types import Network

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from nasjax.nets.choice_chain import choice_chain
-from nasjax.spaces.choice_chain import ChoiceChain
-from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.nets.choice_chain.network import choice_chain
+from nasjax.spaces.choice_chain.plan import ChoicePlan
+from nasjax.spaces.choice_chain.space import ChoiceChain
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "truth" / "planted_kernels.py"
 SPEC = importlib.util.spec_from_file_location("planted_kernels", FILE)

@@ -19,8 +19,8 @@ from tools.toy_tasks import macro_f1
 
 import nasjax
 from nasjax import catalog, commands, launch
-from nasjax.building.data import load, load_test
 from nasjax.data.dataset import DataConfig
+from nasjax.problem.data import load, load_test
 from nasjax.store import plugin
 from nasjax.types import Space
 

@@ -10,8 +10,8 @@ from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.policy import blank_arch, depth_schedule
 from nasjax.searchers.reinforce import score_loss
-from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.conv_chain.space import TYPES, ConvChain, variant
+from nasjax.spaces.tabular_cell.space import TabularCell
 
 SPACES = {
     "skips": ConvChain(1, 3, filter_heights=(1, 3), filter_widths=(1,), filter_counts=(4, 8)),

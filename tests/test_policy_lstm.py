@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasjax.searchers.lstm_policy import lstm_cell, lstm_policy, step_table
-from nasjax.spaces.conv_chain import ConvChain, variant
+from nasjax.spaces.conv_chain.space import ConvChain, variant
 from nasjax.types import Site
 
 
@@ -100,5 +100,5 @@ def test_wrong_use_says_what_to_write():
         name = "gap"
         sites = (Site("a", (0, 1), "op", 0), Site("b", (0, 1), "anchor", 2))
 
-    with pytest.raises(ValueError, match="needs i anchor sites side by side"):
+    with pytest.raises(ValueError, match="needs i adjacent anchor sites"):
         lstm_policy(Gap())

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from nasjax import commands, launch, model
-from nasjax.building.conv_chain import BUILDER
-from nasjax.building.data import load
-from nasjax.building.problem import Problem
-from nasjax.building.saved import described
 from nasjax.commands.configuration import configure, record_of
 from nasjax.data.dataset import DataConfig, resize
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.problem.builders.conv_chain import BUILDER
+from nasjax.problem.data import load
+from nasjax.problem.problem import Problem
+from nasjax.problem.saved import described
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.tasks.classification import TASK
 from nasjax.tasks.images import read_images
 

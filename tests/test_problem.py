@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nasjax import catalog, commands
-from nasjax.building import problem as room
-from nasjax.building.problem import Problem
+from nasjax.problem import problem as room
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
 
 CHAIN = override(commands.configure("random"), "space.min_layers=2", "space.max_layers=2", "space.skips=false")

@@ -8,7 +8,8 @@ from importlib import resources
 import pytest
 
 from nasjax.report import networks
-from nasjax.spaces import cell_tree_named, resolution_graph_named
+from nasjax.spaces.cell_tree import named as cell_tree_named
+from nasjax.spaces.resolution_graph import named as resolution_graph_named
 
 
 def conv(height, width, filters, inputs):

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from nasjax.building.problem import builds, counts
-from nasjax.building.resolution_graph import BUILDER, SMALL
+from nasjax.problem.builders.resolution_graph import BUILDER, SMALL
+from nasjax.problem.problem import builds, counts
 from nasjax.report import correlation, ledger, lineage, random_phase, timeline, top_k, write_report
 from nasjax.report.inheritance import gains
 from nasjax.report.workdir import read

@@ -11,17 +11,17 @@ import pytest
 from tools.networks import built as build
 
 from nasjax import commands
-from nasjax.building import problem as problems
-from nasjax.building.choice_chain import PathConfig
-from nasjax.building.problem import Problem
 from nasjax.commands.retraining import _to_train
 from nasjax.drive import retrain as retraining
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families import supernets_run as one_shot_search
 from nasjax.experiments.families.supernets import shared_of
 from nasjax.experiments.spos import PRESETS
+from nasjax.problem import problem as problems
+from nasjax.problem.builders.choice_chain import PathConfig
+from nasjax.problem.problem import Problem
 from nasjax.settings import as_json
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
 from nasjax.tasks.classification import TASK
@@ -254,6 +254,6 @@ def test_paths_of_the_ranking_are_trained_with_the_same_dropout(path_config, tmp
     shared = types.SimpleNamespace(network=supernet)
     with pytest.raises(KeyboardInterrupt):
         one_shot_search.standalone(
-            types.SimpleNamespace(config=settings, shared=shared, task=TASK), tmp_path, 1, Watch()
+            types.SimpleNamespace(config=settings, shared=shared, problem=Problem(settings)), tmp_path, 1, Watch()
         )
     assert len(asked) == 1 and "dropout" not in asked[0]

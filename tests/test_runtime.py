@@ -22,7 +22,7 @@ from nasjax.runtime.inline import inline
 from nasjax.runtime.process import process
 from nasjax.runtime.simulated import simulated
 from nasjax.searchers.aging import aging
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.store import artifacts
 from nasjax.types import Budget, Evaluation, Status
 

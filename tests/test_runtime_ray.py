@@ -26,7 +26,7 @@ from nasjax.runtime.ray import RayConfig, ray
 from nasjax.runtime.replicas import replicas
 from nasjax.searchers.distributed import distributed_reinforce
 from nasjax.searchers.scheme import scheme
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Evaluation, Evaluator, Failure, Status
 
 engine = pytest.importorskip("ray", exc_type=ImportError)

@@ -15,7 +15,7 @@ from nasjax.drive.work import worker
 from nasjax.evaluators.table import Table, load_table, table
 from nasjax.runtime.inline import inline
 from nasjax.searchers.random import random_search
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Budget, Evaluation, Evaluator, Proposal, Searcher
 
 SPACE = TabularCell(edges=3, ops=("none", "skip", "conv"))  # 27 cells

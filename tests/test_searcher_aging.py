@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nasjax.searchers.aging import aging
-from nasjax.spaces.resolution_graph import ResolutionGraph
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.resolution_graph.space import ResolutionGraph
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Evaluation, Status
 
 QUICK = {"xla_backend_optimization_level": 0}

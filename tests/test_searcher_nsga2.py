@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nasjax.searchers.nsga2 import crowding_distance, domination_rank, front, nsga2
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Evaluation, Status
 
 QUICK = {"xla_backend_optimization_level": 0}

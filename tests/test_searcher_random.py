@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from nasjax.searchers import depth_schedule, random_search
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.conv_chain.space import ConvChain
+from nasjax.spaces.tabular_cell.space import TabularCell
 
 SPACE = ConvChain(1, 3, filter_heights=(1, 3), filter_widths=(1,), filter_counts=(4,))
 

@@ -10,7 +10,7 @@ import pytest
 
 from nasjax.searchers import inverse_square_perplexity, reinforce
 from nasjax.searchers.lstm_policy import lstm_policy, step_table
-from nasjax.spaces.cell_tree import CellTree
+from nasjax.spaces.cell_tree.space import CellTree
 from nasjax.types import Evaluation
 
 SPACE = CellTree(2)

@@ -8,8 +8,8 @@ import pytest
 from nasjax.searchers import depth_schedule, metrics, reinforce
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.conv_chain.space import ConvChain
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.store import checkpoint
 from nasjax.types import Evaluation, Proposal, Status
 

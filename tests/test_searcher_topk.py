@@ -9,8 +9,8 @@ import pytest
 from tools.tiny_choice_chains import tiny
 
 from nasjax.searchers import archive, best_path, random_search, top, topk_evolution
-from nasjax.spaces.choice_chain import ChoiceChain
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.choice_chain.space import ChoiceChain
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Evaluation, Status
 
 PATHS = tiny(depths=(4,)).space  # 4 layers, 3 operators, 81 paths; it knows mutate_genes

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from nasjax.settings import as_json, differences, from_json, override
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_chain.space import ConvChain
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from nasjax.building.arch_text import read_arch
-from nasjax.building.cell_tree import BUILDER
+from nasjax.problem.arch_text import read_arch
+from nasjax.problem.builders.cell_tree import BUILDER
 from nasjax.report.drawings.cell_tree import equations
-from nasjax.spaces.cell_tree import ACTIVATIONS, COMBINATIONS, Cell, CellTree, from_json, to_json, widen
-from nasjax.spaces.cell_tree_named import NAMED, OUTSIDE, REFERENCES, matrices, program
+from nasjax.spaces.cell_tree.named import NAMED, OUTSIDE, REFERENCES, matrices, program
+from nasjax.spaces.cell_tree.space import ACTIVATIONS, COMBINATIONS, Cell, CellTree, from_json, to_json, widen
 
 CELLS = {name: program(tree) for name, tree in NAMED.items() if "nodes" in tree}
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nasjax.catalog import named
-from nasjax.spaces.choice_chain import _VARIANTS, MOBILE, SHUFFLE, ChoiceChain, LayerShape, variant
-from nasjax.spaces.choice_plan import ChoicePlan, counter, mid_channels
+from nasjax.spaces.choice_chain.plan import ChoicePlan, counter, mid_channels
+from nasjax.spaces.choice_chain.space import _VARIANTS, MOBILE, SHUFFLE, ChoiceChain, LayerShape, variant
 
 ALL = ChoiceChain(
     channels=(32, 64),

@@ -8,7 +8,7 @@ import pytest
 
 from nasjax import catalog
 from nasjax.catalog import named
-from nasjax.spaces.darts_cell import CELLS, EDGES, OPERATORS, DartsCell, Genotype, genotype
+from nasjax.spaces.darts_cell.space import CELLS, EDGES, OPERATORS, DartsCell, Genotype, genotype
 
 SPACE = DartsCell()
 S1 = {

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.spaces.resolution_graph import ResolutionGraph
-from nasjax.spaces.resolution_graph_change import Mutations, mutant, next_ids, random_graph
-from nasjax.spaces.resolution_graph_form import MBV2, check, from_tree, operators, to_tree
-from nasjax.spaces.resolution_graph_named import NAMED
-from nasjax.spaces.resolution_graph_plan import count_params, edge_counts
+from nasjax.spaces.resolution_graph.change import Mutations, mutant, next_ids, random_graph
+from nasjax.spaces.resolution_graph.form import MBV2, check, from_tree, operators, to_tree
+from nasjax.spaces.resolution_graph.named import NAMED
+from nasjax.spaces.resolution_graph.plan import count_params, edge_counts
+from nasjax.spaces.resolution_graph.space import ResolutionGraph
 from nasjax.types import Space, arch_size, canonical, crossover
 
 SMALL = ResolutionGraph(

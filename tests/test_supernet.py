@@ -10,12 +10,12 @@ from tools.tiny_choice_chains import images, quick, shaken, tiny, tiny_shuffle
 
 from nasjax.catalog import named
 from nasjax.nets.cell_parts import Mode
-from nasjax.nets.choice_blocks import apply_block, block, named_steps, step_shapes
-from nasjax.nets.choice_chain import choice_chain
-from nasjax.nets.choice_frame import initialise
-from nasjax.nets.choice_supernet import choice_supernet, groups
-from nasjax.spaces.choice_chain import LayerShape, variant
-from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.nets.choice_chain.blocks import apply_block, block, named_steps, step_shapes
+from nasjax.nets.choice_chain.frame import initialise
+from nasjax.nets.choice_chain.network import choice_chain
+from nasjax.nets.choice_chain.supernet import choice_supernet, groups
+from nasjax.spaces.choice_chain.plan import ChoicePlan
+from nasjax.spaces.choice_chain.space import LayerShape, variant
 
 WIDE = ("shuffle_k5", "shuffle_xception")
 CASES = {

@@ -9,7 +9,6 @@ import pytest
 from tools.toy_tasks import MACRO_F1, macro_f1
 
 from nasjax import commands
-from nasjax.building.problem import Problem
 from nasjax.evaluators.supernet import path_accuracy
 from nasjax.experiments.families import supernets
 from nasjax.experiments.families.supernets_run import run
@@ -17,8 +16,9 @@ from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent
 from nasjax.nets.supernet import Supernet
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.tasks.classification import TASK
 from nasjax.tasks.segmentation import TASK as SEGMENTATION
 from nasjax.train.step import Data

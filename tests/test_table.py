@@ -9,7 +9,7 @@ import pytest
 from tools.real_data import TABLE
 
 from nasjax.evaluators.table import COST, FITNESS, RESULT, check_accuracies, load_table, table
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Proposal, Status
 
 SPACE = TabularCell(edges=3, ops=("none", "skip", "conv"))  # 27 cells

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from nasjax.spaces.tabular_cell import NAS_BENCH_201_OPS, TabularCell
+from nasjax.spaces.tabular_cell.space import NAS_BENCH_201_OPS, TabularCell
 
 SPACE = TabularCell()
 # Row 0 and row 1 of the published benchmark.

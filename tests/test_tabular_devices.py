@@ -10,10 +10,10 @@ from nasjax.learners.darts import darts
 from nasjax.learners.one_shot import one_shot
 from nasjax.learners.one_shot_update import Descent
 from nasjax.learners.pc_darts import pc_darts
-from nasjax.nets.tabular_cell import tabular_supernet
-from nasjax.nets.tabular_mixed import tabular_mixed
-from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
+from nasjax.nets.tabular_cell.mixed import tabular_mixed
+from nasjax.nets.tabular_cell.supernet import tabular_supernet
+from nasjax.spaces.tabular_cell.plan import TabularForm, TabularPlan
+from nasjax.spaces.tabular_cell.space import TabularCell
 
 SPACE = TabularCell()
 PLAN = TabularPlan(SPACE, TabularForm(channels=2, cells=1), (8, 4, 3), 3)

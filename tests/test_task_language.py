@@ -10,13 +10,13 @@ import pytest
 from tools import toy_tasks
 
 from nasjax import catalog, commands
-from nasjax.building.problem import Problem
 from nasjax.data.dataset import Dataset
 from nasjax.data.sources import Split
 from nasjax.drive import retrain as retraining
 from nasjax.drive.retrain import Job, RetrainConfig, retrain
 from nasjax.evaluators.child import child
 from nasjax.model import Model
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
 from nasjax.store.checkpoint import RunError
 from nasjax.tasks.language import TASK, continuation, predict, sample

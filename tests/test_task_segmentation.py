@@ -11,11 +11,11 @@ from PIL import Image
 from tools import toy_tasks
 
 from nasjax import catalog
-from nasjax.building.data import load
-from nasjax.building.given import augmentation
 from nasjax.data.dataset import DataConfig
 from nasjax.evaluators.child import child
 from nasjax.model import Model
+from nasjax.problem.data import load
+from nasjax.problem.given import augmentation
 from nasjax.tasks.segmentation import TASK, mask_names, overlap, predict, prediction, segmentation
 from nasjax.train import augment as augmenting
 from nasjax.train import step

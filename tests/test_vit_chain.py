@@ -12,11 +12,11 @@ from tools.tiny_choice_chains import quick
 
 from nasjax import catalog
 from nasjax.catalog import named
-from nasjax.nets import vit_blocks
-from nasjax.nets.vit_chain import inherit, shapes_of, vit_chain
-from nasjax.nets.vit_supernet import vit_supernet
-from nasjax.spaces.vit_chain import VitChain, variant, widened
-from nasjax.spaces.vit_plan import VitPlan, counter
+from nasjax.nets.vit_chain import blocks as vit_blocks
+from nasjax.nets.vit_chain.network import inherit, shapes_of, vit_chain
+from nasjax.nets.vit_chain.supernet import vit_supernet
+from nasjax.spaces.vit_chain.plan import VitPlan, counter
+from nasjax.spaces.vit_chain.space import VitChain, variant, widened
 
 TINY = VitChain((1, 2), (4, 6), (1, 2), (1.0, 2.0), patch=2, head_width=3, distance=1)
 PLAN = VitPlan(TINY, (4, 6, 2), 3)

@@ -276,7 +276,7 @@ def test_a_setting_reaches_all_that_use_it(line, tmp_path):
 
 def test_what_a_search_by_gradients_ends_in(tmp_path):
     """The network, the weights and the scores that the derived cell is judged and derived by."""
-    depths = whole("p_darts", ["search.depths=3,4,5"], tmp_path / "a")["nets.darts_search.darts_search"]
+    depths = whole("p_darts", ["search.depths=3,4,5"], tmp_path / "a")["nets.darts_cell.mixed.darts_search"]
     assert [call["layers"] for call in depths] == ["3", "4", "5", "5"]  # three stages, and the last network again
     assert "learners.pc_darts.scores" in whole("pc_darts", [], tmp_path / "b")
     record = whole("msr_darts", [], tmp_path / "c")

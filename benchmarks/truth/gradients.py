@@ -25,12 +25,12 @@ import numpy as np
 from miniature import agreement, arguments, bars, folder, settings, sizes
 
 from nasjax import catalog, commands
-from nasjax.building.problem import Problem
 from nasjax.evaluators.table import load_table
 from nasjax.experiments.families import gradients_run
 from nasjax.learners.stopping import Stopping, stopped
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Watch
 
 METHODS = {

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
-from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
+from nasjax.spaces.tabular_cell.plan import TabularForm, TabularPlan
+from nasjax.spaces.tabular_cell.space import TabularCell
 
 
 def arguments(doc: str | None, workdir: str, *, seeds: int, images: int = 10_000) -> argparse.ArgumentParser:

@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
-from nasjax.building.data import load
 from nasjax.data.dataset import DataConfig
 from nasjax.evaluators.table import load_table
 from nasjax.evaluators.zero_cost import naswot
-from nasjax.nets.tabular_parts import tabular_cell
-from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
+from nasjax.nets.tabular_cell.network import tabular_cell
+from nasjax.problem.data import load
+from nasjax.spaces.tabular_cell.plan import TabularForm, TabularPlan
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.tasks.classification import TASK
 from nasjax.types import Proposal
 

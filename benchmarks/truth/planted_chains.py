@@ -28,7 +28,7 @@ from nasjax.drive.scan import scan
 from nasjax.searchers import random_search, reinforce
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.policy import depth_schedule
-from nasjax.spaces.conv_chain import ConvChain, variant
+from nasjax.spaces.conv_chain.space import ConvChain, variant
 from nasjax.types import Evaluation, Evaluator, Key, Proposal, Searcher
 
 BATCH = 8

@@ -37,13 +37,13 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
 from nasjax import commands
-from nasjax.building.data import load_test
-from nasjax.building.problem import Problem
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.supernets import OneShot, parts, sampler_of
 from nasjax.learners.one_shot import one_shot
+from nasjax.problem.data import load_test
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
-from nasjax.spaces.choice_chain import MOBILE, ChoiceChain
+from nasjax.spaces.choice_chain.space import MOBILE, ChoiceChain
 from nasjax.store import checkpoint
 from nasjax.train.augment import Augment
 from nasjax.train.fit import resident

@@ -25,8 +25,8 @@ from nasjax.evaluators.supernet import indicator, with_costs
 from nasjax.searchers.additive import best_path
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
-from nasjax.spaces.choice_chain import variant
-from nasjax.spaces.choice_plan import ChoicePlan, counter
+from nasjax.spaces.choice_chain.plan import ChoicePlan, counter
+from nasjax.spaces.choice_chain.space import variant
 from nasjax.types import Evaluator, Searcher
 
 LIMIT = 475_000_000 - 1_727_000  # in our count, see docs/methods/bn_nas.md

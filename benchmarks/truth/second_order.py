@@ -34,15 +34,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.building.data import load
 from nasjax.data.dataset import DataConfig
 from nasjax.learners.architecture_gradient import mixed_difference
 from nasjax.learners.bilevel import BilevelState
 from nasjax.learners.darts import darts, softmax_relaxation
 from nasjax.learners.descent import Sgd, cosine, descend, inner
 from nasjax.learners.mixed_product import mixed_product
-from nasjax.nets.darts_search import darts_search
-from nasjax.spaces.darts_cell import OPERATORS
+from nasjax.nets.darts_cell.mixed import darts_search
+from nasjax.problem.data import load
+from nasjax.spaces.darts_cell.space import OPERATORS
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.batches import paired

@@ -26,11 +26,11 @@ import numpy as np
 from miniature import agreement, arguments, bars, folder, settings, sizes
 
 from nasjax import commands
-from nasjax.building.problem import Problem
 from nasjax.evaluators.table import load_table
 from nasjax.experiments.families.supernets import parts
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Proposal
 
 GENTLE = ("rate=0.025", "final_rate=0.001", "schedule=cosine", "clip=5", "weight_decay=5e-4", "label_smoothing=0")

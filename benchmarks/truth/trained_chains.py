@@ -25,11 +25,11 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from nasjax import catalog, commands
-from nasjax.building.problem import Problem
 from nasjax.drive.scan import scan
+from nasjax.problem.problem import Problem
 from nasjax.searchers import random_search, reinforce
 from nasjax.settings import override
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.types import Evaluation, Evaluator, Key, Proposal, Searcher
 
 SPACE = ConvChain(3, 3, (1, 5), (1, 5), (12,))

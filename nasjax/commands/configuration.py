@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
-from nasjax.building.given import Given
-from nasjax.building.problem import Problem
+from nasjax.problem.given import Given
+from nasjax.problem.problem import Problem
 from nasjax.runtime import jax_settings
 from nasjax.settings import as_json, from_json
 from nasjax.store import plugin, workdir

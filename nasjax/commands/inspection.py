@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nasjax import catalog
-from nasjax.building.problem import Problem, counts
+from nasjax.problem.problem import Problem, counts
 
 
 def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:

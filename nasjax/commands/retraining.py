@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nasjax import catalog
-from nasjax.building.problem import Problem
-from nasjax.building.saved import described
 from nasjax.commands.configuration import defaults_of, environment, published, record_of
 from nasjax.commands.searching import Record, report, watch_of
+from nasjax.problem.problem import Problem
+from nasjax.problem.saved import described
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json, resumable

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
-from nasjax.building.problem import Problem
 from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
+from nasjax.problem.problem import Problem
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json, resumable

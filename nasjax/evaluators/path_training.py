@@ -43,7 +43,7 @@ def trained_alone(supernet: Any, data: Data, task: Task, *, recipe: Recipe) -> E
     not used. Trial i depends on fold_in(key, i) and its path only.
 
     Args:
-      supernet: `nets.choice_supernet` with affine batch norms; its results are those of `nets.choice_chain`.
+      supernet: `nets.choice_chain.supernet` with affine batch norms; its results are those of a path's own network.
       data: see `train.fit.resident`.
       task: of the paths.
       recipe: how a path is trained.

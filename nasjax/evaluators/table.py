@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Evaluation, Evaluator, Key, Proposal, Status
 
 # The protocol of the paper's section 5 in the benchmark layout: reward after 12 epochs of training on half of CIFAR-10

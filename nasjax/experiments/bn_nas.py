@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from nasjax.building.choice_chain import PathConfig
-from nasjax.building.given import Given
 from nasjax.experiments.families import supernets as base
 from nasjax.experiments.families import supernets_run
 from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, Preset, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
-from nasjax.spaces.choice_chain import variant
+from nasjax.problem.builders.choice_chain import PathConfig
+from nasjax.problem.given import Given
+from nasjax.spaces.choice_chain.space import variant
 from nasjax.train.recipe import Recipe
 
 make = supernets_run.make

@@ -11,16 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nasjax.building.darts_cell import SMALL, EvalConfig
-from nasjax.building.given import Given
-from nasjax.building.problem import Problem
-from nasjax.building.tabular_cell import TabularForm
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import drnas
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.spaces.darts_cell import DartsCell
+from nasjax.problem.builders.darts_cell import SMALL, EvalConfig
+from nasjax.problem.builders.tabular_cell import TabularForm
+from nasjax.problem.given import Given
+from nasjax.problem.problem import Problem
+from nasjax.spaces.darts_cell.space import DartsCell
 from nasjax.train.augment import Augment
 from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from nasjax.building.given import Given
-from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
 from nasjax.experiments.families.prefilter import best_random, require_images
+from nasjax.problem.given import Given
+from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import within
 from nasjax.searchers.aging import aging
 from nasjax.store.checkpoint import RunError

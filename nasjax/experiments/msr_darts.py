@@ -13,18 +13,18 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from nasjax.building.darts_cell import SMALL, EvalConfig
-from nasjax.building.given import Given
-from nasjax.building.problem import Problem
 from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import msr_darts
-from nasjax.learners.derivation import every_edge
 from nasjax.learners.descent import Sgd
 from nasjax.learners.mixture import Mixture
 from nasjax.learners.msr_darts import OPERATORS, Score
 from nasjax.learners.search_layout import search_layout
+from nasjax.problem.builders.darts_cell import SMALL, EvalConfig
+from nasjax.problem.given import Given
+from nasjax.problem.problem import Problem
+from nasjax.spaces.darts_cell.derivation import every_edge
 from nasjax.train.augment import Augment
 from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe

@@ -18,11 +18,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from nasjax.building.given import Given
-from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
+from nasjax.problem.given import Given
+from nasjax.problem.problem import Problem
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.reinforce import cube, inverse_square_perplexity, metrics, reinforce

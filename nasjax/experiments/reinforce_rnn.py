@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from nasjax.building.given import Given
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments import reinforce
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.reinforce import ReinforceConfig
+from nasjax.problem.given import Given
 
 SPACE = "cell_tree"
 # Section 4.2: one child per replica; the parameter server waits for the gradients of 10 replicas.

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nasjax.building.given import Given
-from nasjax.building.problem import Problem
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
+from nasjax.problem.given import Given
+from nasjax.problem.problem import Problem
 from nasjax.searchers.topk import topk_evolution
 from nasjax.types import Experiment
 

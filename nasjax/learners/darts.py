@@ -13,9 +13,9 @@ import numpy as np
 
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
-from nasjax.learners.derivation import DARTS_EDGES, Edges, Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.spaces.darts_cell import OPERATORS
+from nasjax.spaces.darts_cell.derivation import DARTS_EDGES, Edges, Names, architecture, every_edge, kept_pairs
+from nasjax.spaces.darts_cell.space import OPERATORS
 from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.types import Key, Learner, Network, PyTree
 
@@ -37,7 +37,7 @@ def darts(
     """The learner of DARTS, CIFAR-10 settings. See `bilevel` for the arguments.
 
     Args:
-      network: `nets.darts_search`, or any whose choice is {cell: f32[E, O]}.
+      network: `nets.darts_cell.mixed`, or any whose choice is {cell: f32[E, O]}.
       operators: how many each edge of the network has.
       edges: of its cells.
 

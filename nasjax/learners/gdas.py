@@ -13,9 +13,9 @@ import jax
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import Relaxation, bilevel
 from nasjax.learners.darts import softmax_relaxation
-from nasjax.learners.derivation import DARTS_EDGES, Edges
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.spaces.darts_cell import OPERATORS
+from nasjax.spaces.darts_cell.derivation import DARTS_EDGES, Edges
+from nasjax.spaces.darts_cell.space import OPERATORS
 from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.types import Key, Learner, Network, PyTree
 

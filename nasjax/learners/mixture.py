@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nasjax.learners.derivation import Edges, Names
+from nasjax.spaces.darts_cell.derivation import Edges, Names
 from nasjax.types import Network, PyTree
 
 Scores = Mapping[str, np.ndarray]  # cell type -> f[E, O]

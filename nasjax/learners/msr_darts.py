@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.learners.derivation import architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Sgd, at_rest, clip, cosine, descend
 from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, put, start
 from nasjax.ops import stable_rank
-from nasjax.spaces.darts_cell import CELLS, EDGES
+from nasjax.spaces.darts_cell.derivation import architecture, every_edge, kept_pairs
+from nasjax.spaces.darts_cell.space import CELLS, EDGES
 from nasjax.train.compiling import jit
 from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.train.parallel import replicate
@@ -37,7 +37,7 @@ class LastKernels(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where the convolutions are in a network's parameters; `search_layout` makes it for `nets.darts_search`."""
+    """Where the convolutions are in a network's parameters; `search_layout` makes it for `nets.darts_cell.mixed`."""
 
     convs: Sequence[Convs]  # every convolution inside an operator
     last: Callable[[PyTree], list[LastKernels]]  # params -> one entry per cell
@@ -100,7 +100,7 @@ def msr_darts(
     training pass estimates the norm anew.
 
     Args:
-      network: `nets.darts_search(operators=layout.operators)`.
+      network: `nets.darts_cell.mixed(operators=layout.operators)`.
       layout: where the convolutions are in the network's parameters.
       epochs, sgd, objective, devices: as in `bilevel`.
       iterations: steps of power iteration per training pass.

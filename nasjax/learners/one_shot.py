@@ -63,7 +63,7 @@ def one_shot(
     momentum also reach the channels that a narrow path leaves out (our choice; the release has no channel search).
 
     Args:
-      supernet: a `nets.supernet.Supernet`, such as that of `nets.choice_supernet`.
+      supernet: a `nets.supernet.Supernet`, such as that of `nets.choice_chain.supernet`.
       sampler: key -> archs i32[P, S].
       epochs, epoch_steps: length of the training; the learning rate's schedule spans it.
       task: whose loss is minimised, and whose metric is told.

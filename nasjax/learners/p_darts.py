@@ -15,9 +15,9 @@ import numpy as np
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, bilevel
 from nasjax.learners.darts import probabilities, softmax_relaxation
-from nasjax.learners.derivation import Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.spaces.darts_cell import CELLS
+from nasjax.spaces.darts_cell.derivation import Names, architecture, every_edge, kept_pairs
+from nasjax.spaces.darts_cell.space import CELLS
 from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.types import Learner, Network, Stages
 

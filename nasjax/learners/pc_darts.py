@@ -1,7 +1,7 @@
 """PC-DARTS: partial channels, and a softmax over each node's incoming edges.
 
 Xu et al. 2020, "PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search" (arXiv:1907.05737),
-sections 3.2 and 3.3. The network implements partial channels (`nets.darts_search(partial=4)`).
+sections 3.2 and 3.3. The network implements partial channels (`nets.darts_cell.mixed(partial=4)`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
 from nasjax.learners.darts import SPREAD, softmax_relaxation
-from nasjax.learners.derivation import DARTS_EDGES, Edges, Names, architecture, every_edge, kept_pairs
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.spaces.darts_cell import EDGES, OPERATORS
+from nasjax.spaces.darts_cell.derivation import DARTS_EDGES, Edges, Names, architecture, every_edge, kept_pairs
+from nasjax.spaces.darts_cell.space import EDGES, OPERATORS
 from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.types import Key, Learner, Network, PyTree
 
@@ -42,7 +42,7 @@ def pc_darts(
     """The learner of PC-DARTS, CIFAR-10 settings (batch 256). See `bilevel` for the arguments.
 
     Args:
-      network: `nets.darts_search(partial=4)`; it takes edge weights.
+      network: `nets.darts_cell.mixed(partial=4)`; it takes edge weights.
       operators: how many each edge of the network has.
       edges: of its cells.
     """

@@ -1,4 +1,4 @@
-"""Where MSR-DARTS finds its convolutions in the parameters of `nets.darts_search`."""
+"""Where MSR-DARTS finds its convolutions in the parameters of `nets.darts_cell.mixed`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from nasjax.learners.msr_darts import LastKernels, Layout
 from nasjax.learners.normalised import Convs, Path
-from nasjax.spaces.darts_cell import CELLS, EDGES, NODES
-from nasjax.spaces.darts_plan import SearchPlan, stride_of
+from nasjax.spaces.darts_cell.plan import SearchPlan, stride_of
+from nasjax.spaces.darts_cell.space import CELLS, EDGES, NODES
 from nasjax.types import PyTree
 
 

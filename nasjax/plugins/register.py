@@ -14,15 +14,15 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.given import Given
-from nasjax.building.meaning import of_functions
-from nasjax.building.own import form_of, own_builder
-from nasjax.building.problem import Problem
 from nasjax.data.npz import arrays_source, images
 from nasjax.data.sources import DataSource, Source, Split
 from nasjax.data.targets import meant
 from nasjax.data.units import names
 from nasjax.experiments.families import candidates, candidates_run
+from nasjax.problem.given import Given
+from nasjax.problem.meaning import of_functions
+from nasjax.problem.own import form_of, own_builder
+from nasjax.problem.problem import Problem
 from nasjax.settings import as_json
 from nasjax.spaces.site_space import SiteSpace, plain_site
 from nasjax.store.plugin import where

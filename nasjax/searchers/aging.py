@@ -66,7 +66,7 @@ def aging(
       ValueError: a setting below 1, or more first architectures than members.
 
     Example:
-      >>> from nasjax.spaces.tabular_cell import TabularCell
+      >>> from nasjax.spaces.tabular_cell.space import TabularCell
       >>> searcher = aging(TabularCell(), population=10, sample_size=3)
       >>> state, proposal = searcher.ask(jax.random.key(1), searcher.init(jax.random.key(0)), 4)
     """

@@ -24,7 +24,7 @@ def random_search(space: Space, *, depth_schedule: DepthSchedule | None = None) 
       ValueError: a schedule for a space without a depth site.
 
     Example:
-      >>> from nasjax.spaces.conv_chain import ConvChain
+      >>> from nasjax.spaces.conv_chain.space import ConvChain
       >>> searcher = random_search(ConvChain())
       >>> state = searcher.init(jax.random.key(0))
       >>> state, proposal = searcher.ask(jax.random.key(1), state, 4)

@@ -161,7 +161,7 @@ def reinforce(
       ValueError: an unknown policy, or a setting outside its range.
 
     Example:
-      >>> from nasjax.spaces.conv_chain import variant
+      >>> from nasjax.spaces.conv_chain.space import variant
       >>> searcher = reinforce(variant("v1"))
     """
     m = samples_per_update

@@ -136,7 +136,7 @@ def fit(
 
     Args:
       key: of the whole training; a resumed one needs the same.
-      network: e.g. `nets.conv_chain.conv_chain(plan, bn_eps=recipe.bn_eps, dtype=recipe.dtype)`.
+      network: e.g. `nets.conv_chain.network.conv_chain(plan, bn_eps=recipe.bn_eps, dtype=recipe.dtype)`.
       data: see `resident`.
       recipe: its learning_rate is the initial one.
       task: of the network.

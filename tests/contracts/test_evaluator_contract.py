@@ -10,15 +10,15 @@ import pytest
 from tools.networks import children
 from tools.tiny_choice_chains import images, tiniest
 
-from nasjax.building.data import load
 from nasjax.data.dataset import DataConfig
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.evaluators.table import Table, table
-from nasjax.nets.choice_supernet import choice_supernet
-from nasjax.spaces.choice_plan import counter
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.tabular_cell import TabularCell
+from nasjax.nets.choice_chain.supernet import choice_supernet
+from nasjax.problem.data import load
+from nasjax.spaces.choice_chain.plan import counter
+from nasjax.spaces.conv_chain.space import ConvChain
+from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe

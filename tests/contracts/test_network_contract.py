@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.nets.conv_chain import conv_chain
-from nasjax.nets.conv_chain_masked import conv_chain_masked
-from nasjax.nets.darts_eval import darts_eval
-from nasjax.spaces.conv_chain import ConvChain
-from nasjax.spaces.conv_plan import plan
-from nasjax.spaces.darts_cell import DartsCell, genotype
-from nasjax.spaces.darts_plan import DartsPlan
+from nasjax.nets.conv_chain.masked import conv_chain_masked
+from nasjax.nets.conv_chain.network import conv_chain
+from nasjax.nets.darts_cell.network import darts_eval
+from nasjax.spaces.conv_chain.plan import plan
+from nasjax.spaces.conv_chain.space import ConvChain
+from nasjax.spaces.darts_cell.plan import DartsPlan
+from nasjax.spaces.darts_cell.space import DartsCell, genotype
 
 IMAGE, CLASSES, CHILDREN = (6, 5, 2), 3, 3
 SMALL = {"filter_heights": (1, 3), "filter_widths": (1, 5), "filter_counts": (2, 4)}

@@ -11,7 +11,7 @@ import pytest
 
 from nasjax.searchers import nsga2, random_search, reinforce, topk_evolution
 from nasjax.searchers.aging import aging
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.types import Evaluation, Searcher, Status
 
 SPACE = ConvChain(

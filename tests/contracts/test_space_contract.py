@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.spaces import choice_chain
-from nasjax.spaces.cell_tree import ACTIVATIONS, COMBINATIONS, CellTree
-from nasjax.spaces.choice_chain import MOBILE, SHUFFLE, ChoiceChain
-from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
-from nasjax.spaces.darts_cell import OPERATORS, DartsCell
-from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.spaces.vit_chain import VitChain
+from nasjax.spaces.cell_tree.space import ACTIVATIONS, COMBINATIONS, CellTree
+from nasjax.spaces.choice_chain import space as choice_chain
+from nasjax.spaces.choice_chain.space import MOBILE, SHUFFLE, ChoiceChain
+from nasjax.spaces.conv_chain.space import TYPES, ConvChain, variant
+from nasjax.spaces.darts_cell.space import OPERATORS, DartsCell
+from nasjax.spaces.tabular_cell.space import TabularCell
+from nasjax.spaces.vit_chain.space import VitChain
 from nasjax.types import Space, canonical
 
 TINY = {

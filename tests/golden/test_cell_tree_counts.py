@@ -2,8 +2,8 @@
 
 import pytest
 
-from nasjax.spaces.cell_tree_named import NAMED, program
-from nasjax.spaces.cell_tree_plan import RecurrentForm, hidden_for, plan, training_bytes
+from nasjax.spaces.cell_tree.named import NAMED, program
+from nasjax.spaces.cell_tree.plan import RecurrentForm, hidden_for, plan, training_bytes
 
 NASCELL = program(NAMED["NASCELL"])
 

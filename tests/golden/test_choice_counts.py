@@ -10,11 +10,11 @@ import pytest
 
 from nasjax import commands
 from nasjax.catalog import named
-from nasjax.nets import choice_blocks
-from nasjax.nets.choice_chain import choice_chain
-from nasjax.nets.choice_supernet import choice_supernet
-from nasjax.spaces.choice_chain import variant
-from nasjax.spaces.choice_plan import ChoicePlan, counter, dense
+from nasjax.nets.choice_chain import blocks as choice_blocks
+from nasjax.nets.choice_chain.network import choice_chain
+from nasjax.nets.choice_chain.supernet import choice_supernet
+from nasjax.spaces.choice_chain.plan import ChoicePlan, counter, dense
+from nasjax.spaces.choice_chain.space import variant
 
 BLOCK_PATH = [0, 0, 3, 1, 1, 1, 0, 0, 2, 0, 2, 1, 1, 0, 2, 0, 2, 1, 3, 2]
 CHANNELS = [6, 5, 3, 5, 2, 6, 3, 4, 2, 5, 7, 5, 4, 6, 7, 4, 4, 5, 4, 3]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from nasjax.catalog import named
-from nasjax.nets.conv_chain import conv_chain
+from nasjax.nets.conv_chain.network import conv_chain
 from nasjax.ops.conv import conv2d
-from nasjax.spaces.conv_chain import TYPES, ConvChain, variant
-from nasjax.spaces.conv_plan import IMAGE, count_macs, count_params, plan
+from nasjax.spaces.conv_chain.plan import IMAGE, count_macs, count_params, plan
+from nasjax.spaces.conv_chain.space import TYPES, ConvChain, variant
 
 CIFAR = (32, 32, 3)
 
@@ -27,7 +27,7 @@ def sizes(planned, monkeypatch):
         macs += w.size * y.shape[1] * y.shape[2]
         return y
 
-    monkeypatch.setattr("nasjax.nets.conv_chain.conv2d", counted)
+    monkeypatch.setattr("nasjax.nets.conv_chain.network.conv2d", counted)
     logits, _ = jax.eval_shape(lambda v, x: network.apply(v, None, x), variables, x)
     assert logits.shape == (1, planned.classes)
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"])), macs

@@ -6,10 +6,10 @@ import pytest
 
 from nasjax.catalog import named
 from nasjax.nets import cell_parts
-from nasjax.nets import darts_eval as darts_eval_module
-from nasjax.nets.darts_eval import darts_eval
-from nasjax.spaces.darts_cell import EDGES, OPERATORS, DartsCell, genotype
-from nasjax.spaces.darts_plan import DartsPlan, SearchPlan, operator_weights
+from nasjax.nets.darts_cell import network as darts_eval_module
+from nasjax.nets.darts_cell.network import darts_eval
+from nasjax.spaces.darts_cell.plan import DartsPlan, SearchPlan, operator_weights
+from nasjax.spaces.darts_cell.space import EDGES, OPERATORS, DartsCell, genotype
 
 CIFAR20 = {"channels": 36, "layers": 20}
 CIFAR8 = {"channels": 36, "layers": 8}

@@ -11,10 +11,10 @@ import pytest
 
 from nasjax.drive.scan import scan
 from nasjax.searchers.aging import aging
-from nasjax.spaces.resolution_graph_form import from_tree
-from nasjax.spaces.resolution_graph_indicators import bottlenecks, drawing, elongation, indicators, pairs, widths
-from nasjax.spaces.resolution_graph_named import NAMED
-from nasjax.spaces.resolution_graph_plan import Counts, GraphPlan, convolutions, edge_counts, merge
+from nasjax.spaces.resolution_graph.form import from_tree
+from nasjax.spaces.resolution_graph.indicators import bottlenecks, drawing, elongation, indicators, pairs, widths
+from nasjax.spaces.resolution_graph.named import NAMED
+from nasjax.spaces.resolution_graph.plan import Counts, GraphPlan, convolutions, edge_counts, merge
 from nasjax.types import Evaluation, Evaluator, Site
 
 UNETPP_BLOCKS = {  # X^{level, column}

@@ -11,7 +11,7 @@ from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import anchor_logits, lstm_policy
 from nasjax.searchers.policy import depth_schedule
 from nasjax.searchers.reinforce import cube, inverse_square_perplexity, metrics, reinforce, score_loss
-from nasjax.spaces.conv_chain import ConvChain, variant
+from nasjax.spaces.conv_chain.space import ConvChain, variant
 from nasjax.tasks.classification import TASK
 from nasjax.types import Evaluation
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tools.real_data import nas_bench_201
 
-from nasjax.spaces.tabular_cell import TabularCell
-from nasjax.spaces.tabular_plan import TabularForm, TabularPlan
+from nasjax.spaces.tabular_cell.plan import TabularForm, TabularPlan
+from nasjax.spaces.tabular_cell.space import TabularCell
 
 PLAN = TabularPlan(TabularCell(), TabularForm(), (32, 32, 3), 10)
 

@@ -16,11 +16,11 @@ import pytest
 
 from nasjax import commands
 from nasjax.catalog import named
-from nasjax.nets import vit_blocks
-from nasjax.nets.vit_chain import shapes_of, vit_chain
-from nasjax.nets.vit_supernet import vit_supernet
-from nasjax.spaces.vit_chain import variant, widened
-from nasjax.spaces.vit_plan import VitPlan
+from nasjax.nets.vit_chain import blocks as vit_blocks
+from nasjax.nets.vit_chain.network import shapes_of, vit_chain
+from nasjax.nets.vit_chain.supernet import vit_supernet
+from nasjax.spaces.vit_chain.plan import VitPlan
+from nasjax.spaces.vit_chain.space import variant, widened
 
 RELEASED = {  # space, parameters, what the README says of them, our multiply-adds, the release's "complexity"
     "AUTOFORMER_T": ("tiny", 5_867_944, "5.8", 1_481_938_432, 1_344_034_362),

@@ -14,11 +14,11 @@ import jax
 import numpy as np
 
 from nasjax import catalog, commands, launch
-from nasjax.building.problem import Problem
 from nasjax.commands import searching
 from nasjax.commands.configuration import record_of
 from nasjax.drive.recorded import Recorded
 from nasjax.experiments import reinforce
+from nasjax.problem.problem import Problem
 from nasjax.runtime import hosts
 from nasjax.store import plugin
 from nasjax.types import Metric, Outcome

@@ -11,19 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from tools.tiny_choice_chains import shaken
 
-from nasjax.nets.choice_chain import choice_chain
-from nasjax.nets.conv_chain import conv_chain
-from nasjax.nets.darts_eval import darts_eval
-from nasjax.nets.vit_chain import vit_chain
+from nasjax.nets.choice_chain.network import choice_chain
+from nasjax.nets.conv_chain.network import conv_chain
+from nasjax.nets.darts_cell.network import darts_eval
+from nasjax.nets.vit_chain.network import vit_chain
 from nasjax.ops import portable
-from nasjax.spaces.choice_chain import MOBILE, ChoiceChain
-from nasjax.spaces.choice_plan import ChoicePlan
-from nasjax.spaces.conv_chain import TYPES, ConvChain
-from nasjax.spaces.conv_plan import plan
-from nasjax.spaces.darts_cell import DartsCell, genotype
-from nasjax.spaces.darts_plan import DartsPlan
-from nasjax.spaces.vit_chain import VitChain
-from nasjax.spaces.vit_plan import VitPlan
+from nasjax.spaces.choice_chain.plan import ChoicePlan
+from nasjax.spaces.choice_chain.space import MOBILE, ChoiceChain
+from nasjax.spaces.conv_chain.plan import plan
+from nasjax.spaces.conv_chain.space import TYPES, ConvChain
+from nasjax.spaces.darts_cell.plan import DartsPlan
+from nasjax.spaces.darts_cell.space import DartsCell, genotype
+from nasjax.spaces.vit_chain.plan import VitPlan
+from nasjax.spaces.vit_chain.space import VitChain
 
 CLASSES = 3
 BATCHES = (1, 3, 7)

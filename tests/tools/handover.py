@@ -24,19 +24,19 @@ import numpy as np
 
 import nasjax
 from nasjax import catalog, commands
-from nasjax.building.problem import Problem
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.learn import Progress
 from nasjax.drive.recorded import Summary
 from nasjax.evaluators.table import Table
 from nasjax.experiments.families import true_results
 from nasjax.learners.one_shot import OneShotState
+from nasjax.problem.problem import Problem
 from nasjax.settings import as_json
-from nasjax.spaces.conv_chain import ConvChain
+from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.types import Evaluation, Evaluator, Network, Status, Watch
 
-CALLERS = ("nasjax.experiments", "nasjax.commands", "nasjax.building")
-ROOMS = ("data", "learners", "searchers", "evaluators", "nets", "drive", "train", "runtime", "building")
+CALLERS = ("nasjax.experiments", "nasjax.commands", "nasjax.problem")
+ROOMS = ("data", "learners", "searchers", "evaluators", "nets", "drive", "train", "runtime", "problem")
 METHODS_OWN = ("search", "supernet", "table")  # fields of a config whose values are the experiments' own records
 ROW = {"id": 0, "parent": -1, "fitness": 0.5, "params": 9, "macs": 9, "cost_s": 1.0, "status": "ok", "error": None}
 CELL = {"space": "darts_cell", **dict.fromkeys(("normal", "reduce"), [["sep_conv_3x3", 0], ["sep_conv_3x3", 1]] * 4)}
@@ -244,8 +244,8 @@ STAND_INS = {
     "nasjax.drive.search.search": search,
     "nasjax.drive.work.worker": worker,
     "nasjax.drive.retrain.retrain": train,
-    "nasjax.nets.darts_search.darts_search": toy_network,
-    "nasjax.nets.tabular_mixed.tabular_mixed": toy_network,
+    "nasjax.nets.darts_cell.mixed.darts_search": toy_network,
+    "nasjax.nets.tabular_cell.mixed.tabular_mixed": toy_network,
     "nasjax.train.passes.validation": judge,
     "nasjax.learners.curvature.hessian_product": lambda *given, **settings: lambda *at: None,
     "nasjax.learners.curvature.largest_eigenvalue": lambda *given, **settings: 1.0,

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.problem import builds
 from nasjax.evaluators.child import child
+from nasjax.problem.problem import builds
 from nasjax.tasks.classification import TASK
 from nasjax.types import Signature
 

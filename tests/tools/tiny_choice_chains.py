@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.spaces.choice_chain import ChoiceChain
-from nasjax.spaces.choice_plan import ChoicePlan
+from nasjax.spaces.choice_chain.plan import ChoicePlan
+from nasjax.spaces.choice_chain.space import ChoiceChain
 
 quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # to compile, not to run
 THREE = ("mbconv_k3_e3", "mbconv_k5_e3", "mbconv_k3_e6")

@@ -14,7 +14,7 @@ from nasjax.nets.parts import Line, assemble
 from nasjax.ops.collective import sample_index
 from nasjax.ops.depthwise import depthwise_conv2d
 from nasjax.ops.norm import batch_norm
-from nasjax.spaces.darts_cell import CELLS
+from nasjax.spaces.darts_cell.space import CELLS
 from nasjax.types import Network
 
 EDGES = 14

@@ -6,11 +6,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from nasjax.building.given import Given
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.child import STRATEGIES
 from nasjax.experiments.families.config import Config
+from nasjax.problem.given import Given
 from nasjax.runtime.ray import RayConfig
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.settings import RESUMABLE

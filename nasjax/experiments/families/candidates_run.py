@@ -12,8 +12,6 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.building.meaning import of_networks
-from nasjax.building.problem import Problem
 from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
 from nasjax.drive.recorded import Summary
@@ -26,6 +24,8 @@ from nasjax.evaluators.table import check_accuracies, load_table, table
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.config import closing, dataset_facts, nothing_left, refusal
 from nasjax.experiments.families.true_results import with_truth
+from nasjax.problem.meaning import of_networks
+from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import inline, within
 from nasjax.store import artifacts, workdir
 from nasjax.train.augment import require_suited

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nasjax import catalog
-from nasjax.building.problem import Problem
 from nasjax.data.dataset import DataConfig, Dataset
 from nasjax.drive.recorded import Summary
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.drive.rows import scalar_fitness
 from nasjax.experiments.families import true_results
+from nasjax.problem.problem import Problem
 from nasjax.settings import RESUMABLE
 from nasjax.store import checkpoint, plugin
 from nasjax.train.recipe import Recipe

@@ -11,18 +11,17 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from nasjax.building.given import Given
-from nasjax.building.problem import Problem
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families.config import Config, dataset_facts
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners.bilevel import Relaxation
 from nasjax.learners.curvature import hessian_product, largest_eigenvalue
-from nasjax.learners.derivation import Names
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.learners.mixture import Mixture
+from nasjax.learners.mixture import Mixture, Names
 from nasjax.learners.stopping import Stopping
+from nasjax.problem.given import Given
+from nasjax.problem.problem import Problem
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, paired
 from nasjax.train.fit import resident

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from nasjax.building.problem import Problem
 from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import ticking
 from nasjax.drive.streams import streams
@@ -18,6 +17,7 @@ from nasjax.experiments.families.config import demo_line, next_line
 from nasjax.experiments.families.gradients import Learning
 from nasjax.experiments.families.true_results import lines, order_by_weights, with_truth
 from nasjax.learners.stopping import stopped
+from nasjax.problem.problem import Problem
 from nasjax.store import checkpoint
 from nasjax.train.objective import objective
 from nasjax.train.passes import validation

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.building.problem import Problem
 from nasjax.drive.streams import streams
 from nasjax.evaluators.children import network_of
 from nasjax.evaluators.zero_cost import naswot
+from nasjax.problem.problem import Problem
 from nasjax.store import checkpoint
 from nasjax.train.compiling import jit
 from nasjax.types import Proposal, Watch

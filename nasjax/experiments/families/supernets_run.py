@@ -12,7 +12,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.building.problem import Problem
 from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import progress, ticking
 from nasjax.drive.rows import scalar_fitness
@@ -22,6 +21,7 @@ from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.config import closing, nothing_left, refusal
 from nasjax.experiments.families.supernets import OneShot, describe, parts
+from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
 from nasjax.settings import as_json

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from nasjax.building.problem import Problem
 from nasjax.drive.rows import scalar_fitness
 from nasjax.evaluators.table import Table, check_accuracies, load_table
 from nasjax.learners.one_shot import kendall_tau
+from nasjax.problem.problem import Problem
 from nasjax.store import checkpoint
 
 Describe = Callable[[np.ndarray], dict[str, Any]]

@@ -1,0 +1,166 @@
+"""What a run is about: space, builder, the networks' form, task and data, looked up once and handed on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from nasjax import catalog
+from nasjax.data.dataset import Dataset, known_form
+from nasjax.data.sources import DataSource, Split
+from nasjax.problem.arch_text import read_arch
+from nasjax.problem.data import load, load_test
+from nasjax.types import Builder, Built, Metric, Signature, Task
+
+_KEPT = 16  # networks that were built last: a trial's is asked for by what describes it and by what trains it
+
+
+class Problem:
+    """The problem of a configuration. No data are read before they are asked for.
+
+    Attributes:
+      config: the settings of a run.
+      space: where it searches.
+      looked_up: whether results come from a table, and nothing is built or trained.
+
+    `told` hears what is to be said of the data when they are read. Raises ValueError for an unknown name, and for a
+    setting that does not fit the space or the data set.
+    """
+
+    def __init__(self, config: Any, told: Callable[[str], None] | None = None) -> None:
+        self.config, self.space = config, config.space
+        self.looked_up: bool = config.table is not None and bool(config.table.path)
+        self._told = told
+        self._built: dict[bytes, Built] = {}
+        if config.truth and not self.builder.tabled:
+            raise ValueError(f"truth is a table of all architectures; none holds those of --space={self.space.name}")
+        for name in ("recipe", "retrain_recipe"):
+            streams = getattr(getattr(config, name, None), "eval_streams", 1)
+            if streams > 1 and not catalog.task(self.source.task).contiguous:
+                raise ValueError(f"{name}.eval_streams has no effect on --dataset={config.data.name}, which is no text")
+
+    @functools.cached_property
+    def builder(self) -> Builder:
+        """Of the space."""
+        return catalog.builder(self.space.name)
+
+    @property
+    def form(self) -> Any:
+        """What a network has beside its architecture."""
+        return self.builder.form if self.config.form is None else self.config.form
+
+    @functools.cached_property
+    def source(self) -> DataSource:
+        """The data set by its name."""
+        source: DataSource = catalog.source(self.config.data.name)
+        return source
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """Of the data. Raises ValueError where the space's networks do not serve it."""
+        task: Task = catalog.task(self.source.task)
+        if not {task.name, task.like} & set(self.builder.tasks):
+            raise ValueError(
+                f"--space={self.space.name} is for {' and '.join(self.builder.tasks)}, "
+                f"--dataset={self.config.data.name} for {task.name}; choose another space or data set"
+            )
+        return task
+
+    @property
+    def metric(self) -> Metric:
+        """What a fitness stands for."""
+        return Metric("accuracy") if self.looked_up else self.task.metric
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """Training and validation part, read when first asked for. Raises ValueError or FileNotFoundError."""
+        return load(self.config.data, self._told)
+
+    def test(self) -> Split:
+        """The test part, for retraining, once. Raises as `data`."""
+        return load_test(self.config.data, self._told)
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """What networks read and write; the data are read only where nothing else tells."""
+        if "data" not in self.__dict__ and (known := known_form(self.config.data, self.source)) is not None:
+            shape, outputs = known
+            x = np.broadcast_to(np.uint8(0), (1, *shape))  # no memory
+            return self.task.signature(types.SimpleNamespace(train=Split(x, x), classes=outputs))
+        return self.task.signature(self.data)
+
+    def build(self, arch: np.ndarray) -> Built:
+        """The network of an Arch. Raises ValueError where there is none."""
+        name = np.asarray(arch).tobytes()  # an identity leaves out the numbers of edges, by which weights are inherited
+        built = self._built.pop(name, None)
+        if built is None:
+            built = builds(self.builder, self.space, self.form, self.signature)(arch)
+        self._built[name] = built  # the last to go
+        if len(self._built) > _KEPT:
+            self._built.pop(next(iter(self._built)), None)
+        return built
+
+    def built(self, tree: dict[str, Any]) -> Built:
+        """The network of an architecture as JSON, which may lie outside the space (a baseline). Errors as `build`."""
+        return self.builder.build(self.builder.widen(self.space, tree), self.form, tree, self.signature)
+
+    def read(self, text: str) -> dict[str, Any]:
+        """The JSON tree of an architecture given as NAME, JSON, FILE or in the field's notation, else ValueError."""
+        return read_arch(text, self.builder, self.space)
+
+    def formed(self, changes: dict[str, Any]) -> Problem:
+        """The same with other settings of the networks' form, for example {"dropout": 0.3}.
+
+        Raises ValueError where it has none of that name.
+        """
+        form = self.form
+        known = () if form is None else [field.name for field in dataclasses.fields(form)]
+        if missing := [name for name in changes if name not in known]:
+            raise ValueError(
+                f"networks of --space={self.space.name} have no {' and '.join(missing)} for a grid to try; write "
+                + " ".join(f"--set 'retrain.grid_{name}s=()'" for name in missing)
+            )
+        if not changes:
+            return self
+        other = Problem(dataclasses.replace(self.config, form=dataclasses.replace(form, **changes)), self._told)
+        other.__dict__.update({name: self.__dict__[name] for name in ("data", "signature") if name in self.__dict__})
+        return other
+
+    def example(self) -> dict[str, Any]:
+        """An architecture of the space, as JSON."""
+        if self.builder.example is not None:
+            return self.builder.example(self.space)
+        return dict(self.space.encode(np.asarray(self.space.sample(jax.random.key(0)))))
+
+    def named(self, arch: np.ndarray) -> dict[str, Any]:
+        """What is known of an Arch without its network: its JSON form and identity."""
+        return {
+            "arch": self.space.encode(arch),
+            "hash": self.space.identity(arch),
+            "params": None,
+            "macs": None,
+        }
+
+    def describe(self, arch: np.ndarray) -> dict[str, Any]:
+        """What is known of a trial without training: JSON form, identity, counts and indicators of its network."""
+        if self.looked_up:
+            return self.named(arch)
+        built = self.build(arch)
+        return {"arch": built.arch, "hash": self.space.identity(arch), **counts(built)}
+
+
+def builds(builder: Builder, space: Any, form: Any, signature: Signature) -> Callable[[np.ndarray], Built]:
+    """Arch -> its network. Raises ValueError where there is none."""
+    return lambda arch: builder.build(space, form, space.encode(arch), signature)
+
+
+def counts(built: Built) -> dict[str, Any]:
+    """Parameters, multiply-adds, and the indicators of a network that has any."""
+    more = {"indicators": dict(built.indicators)} if built.indicators else {}
+    return {"params": built.params, "macs": built.macs, **more}
