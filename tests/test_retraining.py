@@ -24,7 +24,6 @@ from nasjax.settings import as_json
 from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
-from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.types import Watch
