@@ -163,10 +163,10 @@ def parts(problem: Problem) -> OneShot:
     require_suited(config.augment, data.train.x.shape[1:], "augment")
     shared = shared_of(problem)
     space, settings, devices = config.space, config.supernet, device_count()
-    if settings.fresh_batches and settings.batch_size % (len(space.operators) * devices):
+    if settings.fresh_batches and settings.batch_size % ((paths := samplers.strict_paths(space)) * devices):
         raise ValueError(
-            f"fresh_batches divides supernet.batch_size={settings.batch_size} among {len(space.operators)} paths on "
-            f"{devices} device(s); make it a multiple of {len(space.operators) * devices}"
+            f"fresh_batches divides supernet.batch_size={settings.batch_size} among {paths} paths on {devices} "
+            f"device(s); make it a multiple of {paths * devices}"
         )
     arrays = resident(data)
     if settings.last_norms != "main" and not shared.two_norms:
