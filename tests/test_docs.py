@@ -199,7 +199,7 @@ def test_names_of_the_package_in_text_are_there(page):
 
 @pytest.mark.parametrize("page", WEB_FREE, ids=lambda page: page.name)
 def test_files_in_text_are_there(page):
-    """`nasjax/types.py`, `tests/contracts/`, and by their last part `families/config.py`."""
+    """`nasjax/types.py`, `tests/contracts/`, and by their last part `families/settings.py`."""
     files = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.*") if ".git" not in path.parts]
     for line, text in page.spans:
         for word in re.findall(r"[\w/.-]+", text):

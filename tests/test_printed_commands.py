@@ -16,7 +16,7 @@ from tools.settings_known import configs, prefixes
 from nasjax import commands, launch
 from nasjax.commands import retraining
 from nasjax.commands.configuration import record_of
-from nasjax.experiments.families.config import next_line
+from nasjax.experiments.families.settings import next_line
 from nasjax.report.sections import _next
 from nasjax.report.workdir import read
 from nasjax.store import plugin

@@ -153,7 +153,7 @@ CANDIDATES = [
           "        last_epochs=config.last_epochs,\n", "", wiring("random")),
     Fault("a trial's time-out is not handed on", "experiments/families/candidates_run.py",
           "                timeout_s=config.trial_timeout,\n", "", SEVERAL),
-    Fault("the limit of multiply-adds is forgotten", "experiments/families/config.py",
+    Fault("the limit of multiply-adds is forgotten", "experiments/families/settings.py",
           '(("params", config.max_params), ("macs", config.max_macs))', '(("params", config.max_params),)',
           wiring("random")),
     Fault("the table's cost column is not handed on", "experiments/families/candidates_run.py",

@@ -15,7 +15,7 @@ from nasjax.evaluators.child_exact import exact
 from nasjax.evaluators.child_parts import parted
 from nasjax.evaluators.child_path import pathed
 from nasjax.evaluators.child_vmap import vmapped
-from nasjax.evaluators.children import Child, Outcome
+from nasjax.evaluators.children import Child, ChildResult
 from nasjax.evaluators.cost_model import chunk_size
 from nasjax.train.fit import resident
 from nasjax.train.recipe import Recipe
@@ -94,21 +94,21 @@ def child(
     def evaluate(key: Key, proposal: Proposal, inherited: Any = None) -> tuple[Evaluation, Any]:
         ids, archs = np.asarray(proposal.id), np.asarray(proposal.arch)
         builts: dict[int, Built] = {}
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, ChildResult] = {}
         for n in np.flatnonzero(ids >= 0).tolist():
             try:
                 builts[n] = build(archs[n])
             except ValueError as error:
-                outcomes[n] = Outcome(0.0, error=str(error))
+                outcomes[n] = ChildResult(0.0, error=str(error))
         parents = np.asarray(proposal.parent).tolist()
 
-        def bequest(n: int) -> Callable[[Any], tuple[Any, float]] | None:
+        def inherited_init(n: int) -> Callable[[Any], tuple[Any, float]] | None:
             left = (inherited or {}).get(parents[n])
             if inherit is None or left is None:
                 return None
             return lambda fresh: inherit(builts[n], build(left["arch"]), fresh, left["variables"])
 
-        children = [Child(int(ids[n]), archs[n], builts[n], bequest(n)) for n in builts]
+        children = [Child(int(ids[n]), archs[n], builts[n], inherited_init(n)) for n in builts]
         outcomes |= zip(builts, train(key, children, len(ids)), strict=True)
         evaluation = _evaluation(ids, builts, outcomes, recipe.epochs, last_epochs, task)
         if inherit is not None:
@@ -120,7 +120,12 @@ def child(
 
 
 def _evaluation(
-    ids: np.ndarray, builts: dict[int, Built], outcomes: dict[int, Outcome], epochs: int, last_epochs: int, task: Task
+    ids: np.ndarray,
+    builts: dict[int, Built],
+    outcomes: dict[int, ChildResult],
+    epochs: int,
+    last_epochs: int,
+    task: Task,
 ) -> Evaluation:
     n, sign = len(ids), task.metric.sign
     fitness, cost, loss = (np.full(n, fill, np.float32) for fill in (np.nan, 0, np.nan))
@@ -147,7 +152,7 @@ def _evaluation(
     return Evaluation(fitness, cost, status, info)
 
 
-def _artifacts(ids: np.ndarray, archs: np.ndarray, outcomes: dict[int, Outcome]) -> dict[int, Any]:
+def _artifacts(ids: np.ndarray, archs: np.ndarray, outcomes: dict[int, ChildResult]) -> dict[int, Any]:
     return {
         int(ids[i]): {"arch": archs[i], "variables": outcome.variables}
         for i, outcome in outcomes.items()

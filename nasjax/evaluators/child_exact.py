@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nasjax.evaluators.children import Child, Outcome, Train, network_of, reared
+from nasjax.evaluators.children import Child, ChildResult, Train, network_of, train_child
 from nasjax.train.fit import Run, advance, stepwise
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, example, trainer
@@ -34,7 +34,7 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
       keep_weights: leave the variables in the outcomes.
 
     Returns:
-      train(key, children, width) -> outcomes of `reared` children. A child's seconds are its training and the wait for
+      train(key, children, width) -> outcomes of `train_child` children. A child's seconds are its training and the wait for
       its program. Programs are kept for plans that come again; the learning rate is an argument of them.
     """
     programs: OrderedDict[Any, Future[Run]] = OrderedDict()
@@ -57,16 +57,16 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
             programs.popitem(last=False)
         return programs[plan]
 
-    def one(key: Key, child: Child, ready: Future[Run]) -> Outcome:
+    def one(key: Key, child: Child, ready: Future[Run]) -> ChildResult:
         def fit(key: Key, network: Network, variables: PyTree, rate: float) -> tuple[Any, Callable[[Any], PyTree]]:
             run = ready.result()
             train = trainer(network, recipe, len(data.train_y), variables, task)
             state = advance(run, key, train.start(variables), None, jnp.float32(rate), data, 0, train.steps)
             return state, train.variables
 
-        return reared(key, child, signature, recipe, fit, keep_weights=keep_weights)
+        return train_child(key, child, signature, recipe, fit, keep_weights=keep_weights)
 
-    def train(key: Key, children: Sequence[Child], width: int) -> list[Outcome]:
+    def train(key: Key, children: Sequence[Child], width: int) -> list[ChildResult]:
         nonlocal since
         pool = ThreadPoolExecutor(1, "compile")
         try:

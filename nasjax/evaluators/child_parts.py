@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nasjax.evaluators.children import Child, Outcome, Train, reared
+from nasjax.evaluators.children import Child, ChildResult, Train, train_child
 from nasjax.train.by_parts import by_parts
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data
@@ -16,7 +16,7 @@ def parted(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep
     """Trains children whose networks have `parts`. Arguments as of `exact`.
 
     Returns:
-      train(key, children, width) -> outcomes of `reared` children. A child's seconds include the compilation of parts
+      train(key, children, width) -> outcomes of `train_child` children. A child's seconds include the compilation of parts
       that no earlier child had.
     """
 
@@ -29,7 +29,7 @@ def parted(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep
                 break
         return state, train.variables
 
-    def train(key: Key, children: Sequence[Child], width: int) -> list[Outcome]:
-        return [reared(key, child, signature, recipe, fit, keep_weights=keep_weights) for child in children]
+    def train(key: Key, children: Sequence[Child], width: int) -> list[ChildResult]:
+        return [train_child(key, child, signature, recipe, fit, keep_weights=keep_weights) for child in children]
 
     return train

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from nasjax.evaluators.children import Child, Outcome, Train, reared
+from nasjax.evaluators.children import Child, ChildResult, Train, train_child
 from nasjax.evaluators.path_training import path_fit
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data
@@ -23,21 +23,21 @@ def pathed(
     """Trains children of a network whose architectures have equal shapes. Arguments as of `child_vmap.vmapped`.
 
     Returns:
-      train(key, children, width) -> outcomes of `reared` children, compiled once; the first child waits for that.
+      train(key, children, width) -> outcomes of `train_child` children, compiled once; the first child waits for that.
     """
     network = masked.network(0, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
 
     train_path = path_fit(network, data, task, recipe)
 
-    def one(key: Key, child: Child) -> Outcome:
+    def one(key: Key, child: Child) -> ChildResult:
         def fit(key: Key, network: Network, variables: PyTree, rate: float) -> tuple[Any, Callable[[Any], PyTree]]:
             state, train = train_path(key, variables, jnp.asarray(child.arch, jnp.int32), rate)
             return state, lambda state: masked.pack(child.arch, train.variables(state), 0)
 
         whole = child._replace(built=child.built._replace(network=lambda **_: network))
-        return reared(key, whole, signature, recipe, fit, keep_weights=keep_weights)
+        return train_child(key, whole, signature, recipe, fit, keep_weights=keep_weights)
 
-    def train(key: Key, children: Sequence[Child], width: int) -> list[Outcome]:
+    def train(key: Key, children: Sequence[Child], width: int) -> list[ChildResult]:
         return [one(key, child) for child in children]
 
     return train

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.evaluators.children import Child, Curves, Outcome, Train
+from nasjax.evaluators.children import Child, ChildResult, Curves, Train
 from nasjax.train.compiling import compile_lowered
 from nasjax.train.fit import Run, advance
 from nasjax.train.recipe import Recipe
@@ -64,7 +64,7 @@ def vmapped(
         lowered = run.lower(keys, state, archs, jnp.zeros(count, jnp.float32), data, jnp.int32(0), jnp.int32(0))
         return train, begin, compile_lowered(lowered, thorough=carries_state(network.carry))
 
-    def attempt(key: Key, children: Sequence[Child], size: int) -> list[Outcome]:
+    def attempt(key: Key, children: Sequence[Child], size: int) -> list[ChildResult]:
         """One chunk, filled up to `size` by repeating its first child."""
         began = time.monotonic()
         rows = [*children, *[children[0]] * (size - len(children))]
@@ -78,17 +78,17 @@ def vmapped(
         curves = jax.tree.map(np.asarray, Curves(state.train_loss, state.valid_metric, state.nan_epoch))
         variables = jax.tree.map(np.asarray, jax.vmap(train.variables)(state)) if keep_weights else None
 
-        def outcome(i: int, child: Child) -> Outcome:
+        def outcome(i: int, child: Child) -> ChildResult:
             mine = jax.tree.map(lambda leaf: leaf[i], (curves, variables))
             if keep_weights:
                 mine = mine[0], masked.pack(child.arch, mine[1], largest)
-            return Outcome(seconds, *mine)
+            return ChildResult(seconds, *mine)
 
         seconds = (time.monotonic() - began) / len(children)
         return [outcome(i, child) for i, child in enumerate(children)]
 
-    def train(key: Key, children: Sequence[Child], width: int) -> list[Outcome]:
-        outcomes: list[Outcome] = []
+    def train(key: Key, children: Sequence[Child], width: int) -> list[ChildResult]:
+        outcomes: list[ChildResult] = []
         size = -(-width // -(-width // (chunk or width)))  # chunks of equal size
         while len(outcomes) < len(children):
             part = children[len(outcomes) : len(outcomes) + size]
@@ -97,7 +97,7 @@ def vmapped(
                 outcomes += attempt(key, part, size)
             except Exception as error:  # a child that cannot be trained is a result, not the end of the search
                 if size == 1:
-                    outcomes.append(Outcome(time.monotonic() - began, error=one_line(error)))
+                    outcomes.append(ChildResult(time.monotonic() - began, error=one_line(error)))
                 size = max(1, size // 2)
         return outcomes
 

@@ -32,7 +32,7 @@ class Curves(NamedTuple):
     nan_epoch: Any  # i32
 
 
-class Outcome(NamedTuple):
+class ChildResult(NamedTuple):
     """The result of one child."""
 
     seconds: float
@@ -44,27 +44,29 @@ class Outcome(NamedTuple):
 
 # train(key, children, width) -> outcomes; `width` is the largest number of children: compiled shapes follow it, so that
 # a round in which some are refused compiles nothing new.
-Train = Callable[[Key, Sequence[Child], int], list[Outcome]]
+Train = Callable[[Key, Sequence[Child], int], list[ChildResult]]
 # fit(key, network, variables, initial rate) -> the training state at the end, and what takes its variables out
 Fit = Callable[[Key, Network, PyTree, float], tuple[Any, Callable[[Any], PyTree]]]
 
 
-def reared(key: Key, child: Child, signature: Signature, recipe: Recipe, fit: Fit, *, keep_weights: bool) -> Outcome:
+def train_child(
+    key: Key, child: Child, signature: Signature, recipe: Recipe, fit: Fit, *, keep_weights: bool
+) -> ChildResult:
     """The result of training a child by `fit`; it depends on fold_in(key, id), its architecture and its parent."""
     began = time.monotonic()
     try:
         key_init, key_train = jax.random.split(jax.random.fold_in(key, child.id))
         network = network_of(child.built, recipe)
-        variables, inherited = _born(key_init, network, child, signature)
+        variables, inherited = _initialise(key_init, network, child, signature)
         state, variables_of = fit(key_train, network, variables, child.built.learning_rate or recipe.learning_rate)
         curves = Curves(state.train_loss, state.valid_metric, state.nan_epoch)
         curves, kept = jax.tree.map(np.asarray, jax.device_get((curves, variables_of(state) if keep_weights else None)))
-        return Outcome(time.monotonic() - began, curves, kept, inherited=inherited)
+        return ChildResult(time.monotonic() - began, curves, kept, inherited=inherited)
     except Exception as error:  # a child that cannot be trained is a result, not the end of the search
-        return Outcome(time.monotonic() - began, error=one_line(error))
+        return ChildResult(time.monotonic() - began, error=one_line(error))
 
 
-def _born(key: Key, network: Network, child: Child, signature: Signature) -> tuple[PyTree, float]:
+def _initialise(key: Key, network: Network, child: Child, signature: Signature) -> tuple[PyTree, float]:
     """A child's variables before its training, and the fraction of its weights that it inherits."""
     variables = network.init(key, None, example(network, signature))
     return (variables, 0.0) if child.inherit is None else child.inherit(variables)

@@ -9,7 +9,7 @@ from typing import Any
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.child import STRATEGIES
-from nasjax.experiments.families.config import Config
+from nasjax.experiments.families.settings import Config
 from nasjax.problem.given import Given
 from nasjax.runtime.ray import RayConfig
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule

@@ -22,7 +22,7 @@ from nasjax.evaluators.child import child
 from nasjax.evaluators.cost_model import choose_strategy, chunk_size, usable_bytes
 from nasjax.evaluators.table import check_accuracies, load_table, table
 from nasjax.experiments.families.candidates import CandidateConfig
-from nasjax.experiments.families.config import closing, dataset_facts, nothing_left, refusal
+from nasjax.experiments.families.settings import closing, dataset_facts, nothing_left, refusal
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.problem.meaning import of_networks
 from nasjax.problem.problem import Problem

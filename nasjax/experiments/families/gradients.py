@@ -13,7 +13,7 @@ import numpy as np
 
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
-from nasjax.experiments.families.config import Config, dataset_facts
+from nasjax.experiments.families.settings import Config, dataset_facts
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners.bilevel import Relaxation
 from nasjax.learners.curvature import hessian_product, largest_eigenvalue

@@ -13,8 +13,8 @@ import numpy as np
 from nasjax.drive.learn import Progress, learn
 from nasjax.drive.progress import ticking
 from nasjax.drive.streams import streams
-from nasjax.experiments.families.config import demo_line, next_line
 from nasjax.experiments.families.gradients import Learning
+from nasjax.experiments.families.settings import demo_line, next_line
 from nasjax.experiments.families.true_results import lines, order_by_weights, with_truth
 from nasjax.learners.stopping import stopped
 from nasjax.problem.problem import Problem

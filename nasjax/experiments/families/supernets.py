@@ -12,7 +12,7 @@ import numpy as np
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
-from nasjax.experiments.families.config import Config, dataset_facts
+from nasjax.experiments.families.settings import Config, dataset_facts
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
