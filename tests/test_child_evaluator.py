@@ -10,7 +10,7 @@ from tools.networks import children
 from nasjax import commands
 from nasjax.data.dataset import DataConfig
 from nasjax.evaluators import child, child_exact, child_vmap
-from nasjax.evaluators.children import Curves, Outcome
+from nasjax.evaluators.children import Curves, ChildResult
 from nasjax.nets.conv_chain.network import conv_chain
 from nasjax.problem.data import load
 from nasjax.spaces.conv_chain.plan import plan
@@ -100,7 +100,7 @@ def test_fitness_is_the_best_of_the_last_epochs(monkeypatch, sign, last, fitness
     curve = np.array([0.1, 0.9, 0.5, 0.3], np.float32)
 
     def exact(*given, **settings):
-        return lambda key, children, width: [Outcome(1.0, Curves(curve, curve, 0)) for _ in children]
+        return lambda key, children, width: [ChildResult(1.0, Curves(curve, curve, 0)) for _ in children]
 
     monkeypatch.setattr(child, "exact", exact)
     task = TASK._replace(metric=TASK.metric._replace(sign=sign))
@@ -117,7 +117,7 @@ def test_a_child_begins_with_what_its_parent_left(monkeypatch):
 
     def exact(*given, **settings):
         return lambda key, children, width: [
-            began.append(one.inherit and one.inherit("fresh")) or Outcome(1.0, inherited=0.25 * len(began))
+            began.append(one.inherit and one.inherit("fresh")) or ChildResult(1.0, inherited=0.25 * len(began))
             for one in children
         ]
 

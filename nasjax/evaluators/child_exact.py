@@ -34,7 +34,7 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
       keep_weights: leave the variables in the outcomes.
 
     Returns:
-      train(key, children, width) -> outcomes of `train_child` children. A child's seconds are its training and the wait for
+      train(key, children, width) -> results of `train_child`. A child's seconds are its training and the wait for
       its program. Programs are kept for plans that come again; the learning rate is an argument of them.
     """
     programs: OrderedDict[Any, Future[Run]] = OrderedDict()

@@ -16,7 +16,7 @@ def parted(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep
     """Trains children whose networks have `parts`. Arguments as of `exact`.
 
     Returns:
-      train(key, children, width) -> outcomes of `train_child` children. A child's seconds include the compilation of parts
+      train(key, children, width) -> results of `train_child`. A child's seconds include the compilation of parts
       that no earlier child had.
     """
 

@@ -23,7 +23,7 @@ def pathed(
     """Trains children of a network whose architectures have equal shapes. Arguments as of `child_vmap.vmapped`.
 
     Returns:
-      train(key, children, width) -> outcomes of `train_child` children, compiled once; the first child waits for that.
+      train(key, children, width) -> results of `train_child`, compiled once; the first child waits for that.
     """
     network = masked.network(0, bn_eps=recipe.bn_eps, dtype=recipe.dtype)
 

@@ -1,4 +1,4 @@
-"""Random search: architectures drawn uniformly, the yardstick of every other method.
+"""Random search: architectures drawn uniformly, the baseline of every other method.
 
 Bergstra & Bengio 2012; as a control experiment for this space Zoph & Le 2017, section 4.2.
 Command: python -m nasjax.launch --method=random

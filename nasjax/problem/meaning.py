@@ -1,4 +1,4 @@
-"""What registered code means, as digests for config.json: a run goes on only with code that means the same."""
+"""What registered code means, as digests for config.json: a run resumes only with code that means the same."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasjax.evaluators.child import _evaluation
-from nasjax.evaluators.children import Curves, Outcome
+from nasjax.evaluators.children import Curves, ChildResult
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import anchor_logits, lstm_policy
 from nasjax.searchers.policy import depth_schedule
@@ -73,7 +73,7 @@ def test_depth_schedule():
 def test_rewards():
     """The fitness is the best of the last five epochs, not of all; the reward is its cube."""
     curve = np.array([0.99, 0.90, 0.91, 0.93, 0.92, 0.91], np.float32)
-    outcome = Outcome(1.0, Curves(np.zeros(6), curve, np.int32(0)))
+    outcome = ChildResult(1.0, Curves(np.zeros(6), curve, np.int32(0)))
     told = _evaluation(np.array([7]), {}, {0: outcome}, epochs=6, last_epochs=5, task=TASK)
     assert float(told.fitness[0]) == pytest.approx(0.93)
     assert float(cube(told.fitness[0])) == pytest.approx(0.804357)

@@ -40,7 +40,7 @@ def experiment(problem: Problem, parts: Callable[[Problem], Learning]) -> Experi
 
 
 def search(experiment: Learning, path: Path, watch: Watch) -> dict[str, Any]:
-    """Runs or continues the search in the opened workdir `path` and derives a cell.
+    """Runs or resumes the search in the opened workdir `path` and derives a cell.
 
     Returns:
       The row of the derived cell, as in trials.jsonl and best.json. Its fitness is that of the derived cell with the

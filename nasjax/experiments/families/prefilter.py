@@ -28,7 +28,7 @@ def best_random(problem: Problem, part: float, number: int, path: Path, watch: W
 
     So many are drawn that `number` stay. They are compared with those of like parameters only, in bands of 25 or
     more. One that cannot be built or scored goes first. What was drawn, and what stayed, is kept in
-    `path`/prefilter.jsonl and read from there when a search goes on.
+    `path`/prefilter.jsonl and read from there when a search resumes.
 
     Args:
       problem: of a `CandidateConfig`; its space, data, recipe and seed count.

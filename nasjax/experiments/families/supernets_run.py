@@ -45,7 +45,7 @@ def make(problem: Problem) -> Experiment:
 
 
 def run(experiment: OneShot, path: Path, watch: Watch) -> Outcome:
-    """Runs or continues both phases in the opened workdir `path`.
+    """Runs or resumes both phases in the opened workdir `path`.
 
     The supernet lives in `path/supernet` (metrics.jsonl, checkpoints); the search beside it like any other. Each goes
     on where it stopped; --trials=0 ends after the supernet. Where the score is a sum over layers, optimum.json holds
