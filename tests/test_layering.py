@@ -124,9 +124,9 @@ CONCRETE = ("spaces", "nets", "searchers", "learners", "evaluators", "tasks", "e
 SHARED = tuple(f"nasjax.problem.{name}" for name in ("problem", "given", "saved", "meaning"))
 SHARED += ("nasjax.data.dataset", "nasjax.data.units")
 NAMES = {*catalog.METHODS, *catalog.SPACES, *catalog.DATA}
-# Families of methods are not in the catalog; "candidates" and "config" are words of result.json and config.json, too.
+# Families of methods are not in the catalog; "candidates" and "settings" are words of the files, too.
 FAMILIES = {path.stem for path in (ROOT / "experiments" / "families").glob("*.py")}
-NAMES |= FAMILIES - {"__init__", "candidates", "config"}
+NAMES |= FAMILIES - {"__init__", "candidates", "settings"}
 
 
 @pytest.fixture(scope="module")
