@@ -142,6 +142,7 @@ def test_clip():
     close(clip(tree, 1.0), jax.tree.map(lambda leaf: leaf / 5, tree), rtol=1e-6)
     close(clip(tree, 10.0), tree, rtol=0)
     close(clip({"a": jnp.zeros(2)}, 1.0), {"a": jnp.zeros(2)}, rtol=0)
+    close(clip(tree, Sgd(clip=0.0).clip), tree, rtol=0)  # 0 = not clipped, for every optimiser
 
 
 def test_alpha_gradients_are_clipped_before_the_decay():

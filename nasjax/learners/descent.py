@@ -21,7 +21,7 @@ class Sgd:
       rate, final_rate: learning rate of epoch 0, and the one that the cosine would reach after the last epoch.
       warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the cosine's rate.
       momentum, weight_decay: the decay is added to the clipped gradient of all weights.
-      clip: largest norm of the whole gradient.
+      clip: largest norm of the whole gradient; 0 = not clipped.
 
     Raises:
       ValueError: a value out of its range.
@@ -37,8 +37,8 @@ class Sgd:
     def __post_init__(self) -> None:
         if not self.rate >= self.final_rate >= 0 or not self.rate > 0:
             raise ValueError(f"rates must satisfy rate >= final_rate >= 0, got {self.rate} and {self.final_rate}")
-        if not 0 <= self.momentum < 1 or self.weight_decay < 0 or not self.clip > 0 or self.warmup_epochs < 0:
-            raise ValueError("momentum must be in [0, 1), weight_decay and warmup_epochs >= 0, clip > 0")
+        if not 0 <= self.momentum < 1 or min(self.weight_decay, self.warmup_epochs, self.clip) < 0:
+            raise ValueError("momentum must be in [0, 1), weight_decay, warmup_epochs and clip not negative")
 
 
 def cosine(sgd: Sgd, epoch: int, epochs: int) -> float:
@@ -61,7 +61,9 @@ def at_rest(params: PyTree) -> PyTree:
 
 
 def clip(grads: PyTree, norm: float) -> PyTree:
-    """`grads` scaled down to at most this global norm."""
+    """`grads` scaled down to at most this global norm; 0 = as they are."""
+    if not norm:
+        return grads
     scale = norm / jnp.maximum(jnp.sqrt(inner(grads, grads)), norm)
     return jax.tree.map(lambda g: g * scale, grads)
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nasjax.learners.descent import Sgd
 from nasjax.learners.descent import clip as clip_norm
 from nasjax.tasks.classification import TASK as CLASSIFICATION
 from nasjax.train import schedules
@@ -26,15 +27,13 @@ KERNELS = ("conv", "pointwise", "depthwise", "dense")  # the arrays that weight 
 
 
 @dataclass(frozen=True)
-class Descent:
+class Descent(Sgd):
     """SGD for a supernet; the defaults are those of SPOS's release (docs/methods/spos.md).
 
     Attributes:
       rate, final_rate: learning rate of the first step, and the one that a step after the last would have.
-      schedule: from one to the other, step by step: "linear" or "cosine".
-      warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the schedule's rate.
-      momentum, weight_decay: the decay acts on kernels only.
-      clip: largest norm of the whole gradient; 0 = not clipped.
+      weight_decay: acts on kernels only.
+      schedule: from one rate to the other, step by step: "linear" or "cosine".
       clip_value: largest absolute value of a gradient's element; 0 = not clipped.
       label_smoothing: part of the target's weight that is spread over all classes, for the tasks whose loss has it.
 
@@ -44,21 +43,16 @@ class Descent:
 
     rate: float = 0.5
     final_rate: float = 0.0
-    schedule: Literal["linear", "cosine"] = "linear"
-    warmup_epochs: int = 0
-    momentum: float = 0.9
     weight_decay: float = 4e-5
     clip: float = 0.0
+    schedule: Literal["linear", "cosine"] = "linear"
     clip_value: float = 0.0
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.rate >= self.final_rate >= 0 or not self.rate > 0:
-            raise ValueError(f"rates must satisfy rate >= final_rate >= 0, got {self.rate} and {self.final_rate}")
-        if not 0 <= self.momentum < 1 or not 0 <= self.label_smoothing < 1:
-            raise ValueError("momentum and label_smoothing must be in [0, 1)")
-        if min(self.weight_decay, self.warmup_epochs, self.clip, self.clip_value) < 0:
-            raise ValueError("weight_decay, warmup_epochs, clip and clip_value must not be negative")
+        super().__post_init__()
+        if not 0 <= self.label_smoothing < 1 or self.clip_value < 0:
+            raise ValueError("label_smoothing must be in [0, 1), clip_value not negative")
         if self.schedule not in ("linear", "cosine"):
             raise ValueError(f"unknown schedule {self.schedule!r}; choose linear or cosine")
 
@@ -145,8 +139,7 @@ def one_shot_update(
         grads, loss = mean((grads, loss.mean()))
         if optimiser.clip_value:
             grads = jax.tree.map(lambda g: jnp.clip(g, -optimiser.clip_value, optimiser.clip_value), grads)
-        if optimiser.clip:
-            grads = clip_norm(grads, optimiser.clip)
+        grads = clip_norm(grads, optimiser.clip)
         decays = [name[-1].key in KERNELS for name, _ in jax.tree.leaves_with_path(params)]
         decays = [d for d, t in zip(decays, which, strict=True) if t]
         buffer = tuple(
