@@ -10,7 +10,7 @@ from tools.networks import children
 from nasjax import commands
 from nasjax.data.dataset import DataConfig
 from nasjax.evaluators import child, child_exact, child_vmap
-from nasjax.evaluators.children import Curves, ChildResult
+from nasjax.evaluators.children import ChildResult, Curves
 from nasjax.nets.conv_chain.network import conv_chain
 from nasjax.problem.data import load
 from nasjax.spaces.conv_chain.plan import plan

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasjax.evaluators.child import _evaluation
-from nasjax.evaluators.children import Curves, ChildResult
+from nasjax.evaluators.children import ChildResult, Curves
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import anchor_logits, lstm_policy
 from nasjax.searchers.policy import depth_schedule
