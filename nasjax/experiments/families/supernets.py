@@ -22,7 +22,7 @@ from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
-from nasjax.settings import RESUMABLE
+from nasjax.settings import ALONE, RESUMABLE
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
@@ -105,10 +105,12 @@ class OneShotConfig(Config):
     """Everything that decides a run of the three phases.
 
     Attributes:
+      form: of the paths' own networks, see `Config`; what of it the supernet does not have may change.
       augment: of the supernet's training.
       trials: paths that the search evaluates; 0 = train the supernet only.
     """
 
+    form: Any = field(default=None, metadata=ALONE)
     augment: Augment
     supernet: SupernetConfig
     trials: int = field(default=1050, metadata=RESUMABLE)
