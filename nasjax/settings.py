@@ -10,7 +10,11 @@ import types
 import typing
 from typing import Any
 
-RESUMABLE: Any = types.MappingProxyType({"resumable": True})  # metadata of a field that a resumed search may alter
+# Metadata of a field that a resumed search may alter.
+RESUMABLE: Any = types.MappingProxyType({"resumable": True})
+# The same where the search never builds the network that has this setting: of the setting, and of the field of a
+# configuration that holds it. A supernet does not have what its paths have when they are trained alone.
+ALONE: Any = types.MappingProxyType({"alone": True})
 
 
 def override(config: Any, *assignments: str) -> Any:
@@ -128,15 +132,18 @@ def names(config: Any) -> set[str]:
     return {field.name for field in dataclasses.fields(config)}
 
 
-def resumable(config: Any, where: str = "") -> list[str]:
-    """The dotted names of the settings that a resumed search may alter: fields with the metadata RESUMABLE."""
+def resumable(config: Any, where: str = "", alone: bool = False) -> list[str]:
+    """The dotted names of the settings that a resumed search may alter: fields with the metadata RESUMABLE.
+
+    With `alone` also those with ALONE, as within a field that has it.
+    """
     found = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.metadata == RESUMABLE:
+        if field.metadata == RESUMABLE or (alone and field.metadata == ALONE):
             found.append(f"{where}{field.name}")
         elif dataclasses.is_dataclass(value):
-            found += resumable(value, f"{where}{field.name}.")
+            found += resumable(value, f"{where}{field.name}.", field.metadata == ALONE)
     return found
 
 

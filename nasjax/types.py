@@ -171,6 +171,10 @@ class Metric(NamedTuple):
             return "none"
         return f"{self.value(fitness):.2%}" if self.unit == "fraction" else f"{self.value(fitness):.4f}"
 
+    def shown(self, value: float | None) -> str:
+        """The metric itself as a person reads it; None = it was not finite."""
+        return self.text(None if value is None else self.sign * value)
+
 
 class Signature(NamedTuple):
     """The inputs and outputs of a network, known before any data are read."""

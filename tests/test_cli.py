@@ -94,6 +94,23 @@ def test_an_older_workdir_is_read_but_never_continued(written, searched, tmp_pat
     assert json.loads(config.read_text())["format"] == written  # so that its search is still known to be older
 
 
+@pytest.mark.parametrize(
+    ("method", "space", "older", "form"),
+    [
+        ("darts", None, {"eval": {"channels": 12, "layers": 6}}, {"channels": 12, "layers": 6, "auxiliary": False}),
+        ("darts", "tabular_cell", {"eval": None, "form": {"channels": 4, "cells": 2}}, {"channels": 4, "cells": 2}),
+        ("spos", None, {"retrain_dropout": 0.3}, {"dropout": 0.3}),
+        ("spos", "tabular_cell", {"retrain_dropout": 0.0, "form": {"channels": 4, "cells": 2}}, {"channels": 4}),
+    ],
+)
+def test_an_older_workdir_keeps_the_settings_of_its_networks_form(method, space, older, form, tmp_path):
+    record = configuration.record_of(configuration.configure(method, space=space), {})
+    record["format"], record["config"] = 4, {**record["config"], "form": None, **older}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    found = configuration.config_of(tmp_path).form
+    assert {name: getattr(found, name) for name in form} == form
+
+
 def test_other_settings_in_the_same_workdir_are_refused(searched):
     code, _, err = here("--method=reinforce", f"--workdir={searched[0]}", *TINY, "--set=recipe.epochs=2")
     assert code == 2

@@ -194,7 +194,7 @@ def test_named_options_reach_the_supernet_and_the_search():
         (["--method=spos", "--set=space.operators=mbconv_k3_e3"], "shuffle_k3"),
         (["--method=spos", "--set=space.depths=1,1,1"], "one entry per stage"),
         (["--method=spos", "--set=search.top_k=0"], "top_k"),
-        (["--method=spos", "--space=conv_chain"], "choice_chain"),
+        (["--method=spos", "--space=conv_chain"], "choose from tabular_cell, choice_chain, vit_chain"),
         (["--method=spos", "--preset=big"], "choose demo or paper"),
         (["--method=spos", "--trials=-1"], "0 trains the supernet only"),
         (["--method=spos", "--dataset=imagenet"], "--mode=inspect"),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
-from tools.commands import here, rows
+from tools.commands import here, killed, rows
 from tools.report_pages import report
 
 import nasjax
@@ -81,6 +81,37 @@ def test_one_shot_methods_search_its_supernet(tmp_path):
     )
     assert code == 0, err
     assert "Test accuracy" in out and len((path / "standalone.jsonl").read_text().splitlines()) == 2
+
+
+DRAWN = {  # beside the epoch in which it is killed: GDAS amid its temperatures, DrNAS in its second stage
+    "gdas": ["--set=search.epochs=3", 2],
+    "drnas": ["--set=search.epochs=2", "--set=search.frozen_epochs=1", 3],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", DRAWN)
+def test_a_search_that_draws_goes_on_after_a_kill_and_its_cell_is_retrained(method, tmp_path):
+    *settings, write = DRAWN[method]
+    args = [f"--method={method}", *TINY, "--set=search.batch_size=16", *settings]
+    if method == "drnas":
+        args = [*args, "--set=form.channels=4"]  # which both stages' K divide
+    killed(*args, f"--workdir={tmp_path / 'killed'}", write=write)
+    assert not (tmp_path / "killed" / "best.json").exists()
+    epochs = []
+    for name in ("killed", "whole"):
+        code, out, err = here(*args, f"--workdir={tmp_path / name}")
+        assert code == 0, err
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        epochs.append([{k: v for k, v in json.loads(line).items() if k != "wall_s"} for line in lines])
+    assert epochs[0] == epochs[1] and len(epochs[0]) == {"gdas": 3, "drnas": 4}[method]
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    last = np.array(epochs[0][-1]["weights"]["cell"])
+    assert ((last > 0).sum(1) == {"gdas": 5, "drnas": 3}[method]).all()
+    code, out, err = here("--mode=retrain", f"--workdir={tmp_path / 'killed'}", "--set=retrain_recipe.epochs=1")
+    assert code == 0 and "Test accuracy" in out, err
+    model = nasjax.load(tmp_path / "killed")
+    assert model.apply(model.variables, np.zeros((2, *model.shape), model.dtype)).shape == (2, 10)
 
 
 def test_inspect_counts_what_the_benchmark_counts():

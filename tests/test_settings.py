@@ -2,7 +2,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from nasjax.settings import as_json, differences, from_json, override
+from nasjax import commands
+from nasjax.settings import as_json, differences, from_json, override, resumable
 from nasjax.spaces.conv_chain.space import ConvChain
 
 
@@ -62,3 +63,11 @@ def test_json_round_trip_and_differences():
     assert differences(as_json(Outer()), tree) == ["inner.rate: 0.1 -> 0.25", "space.strides: [] -> [1, 2]"]
     with pytest.raises(ValueError, match="unknown field 'wrong'"):
         from_json(Outer(), {**tree, "wrong": 1})
+
+
+def test_a_resumed_search_may_alter_the_form_only_where_no_candidate_has_it():
+    """Dropout of paths that are trained alone in the end, not of candidates that are trained now."""
+    assert "form.dropout" in resumable(commands.configure("spos"))
+    for method, space in (("random", "choice_chain"), ("reinforce_rnn", None), ("spos", "tabular_cell")):
+        found = resumable(commands.configure(method, space=space))
+        assert "retrain_recipe" in found and not [name for name in found if name.startswith("form")]

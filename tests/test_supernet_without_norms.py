@@ -9,9 +9,10 @@ import pytest
 from tools.toy_tasks import MACRO_F1, macro_f1
 
 from nasjax import commands
+from nasjax.drive.learn import Progress
 from nasjax.evaluators.supernet import path_accuracy
 from nasjax.experiments.families import supernets
-from nasjax.experiments.families.supernets_run import run
+from nasjax.experiments.families.supernets_run import _told, run
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent
@@ -22,7 +23,7 @@ from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.tasks.classification import TASK
 from nasjax.tasks.segmentation import TASK as SEGMENTATION
 from nasjax.train.step import Data
-from nasjax.types import Watch
+from nasjax.types import Metric, Watch
 
 SPACE = TabularCell(edges=2, ops=("a", "b", "c"))
 WIDTH = 8
@@ -145,8 +146,29 @@ def problem(*settings):
     [["search.score=indicator"], ["supernet.trainable=all_bn"], ["supernet.early_bird=0.9"]],
 )
 def test_a_search_by_scales_is_refused(settings):
-    with pytest.raises(ValueError, match=r"no batch norms: set supernet\.trainable=all, .* search\.score=accuracy"):
+    with pytest.raises(ValueError, match=r"no batch norms .* set supernet\.trainable=all, .* search\.score=accuracy"):
         supernets.parts(problem("supernet.affine=true", *settings))
+
+
+def test_scales_of_a_space_without_batch_norms_are_refused_by_its_name():
+    with pytest.raises(ValueError, match="networks of --space=vit_chain have no batch norms for --method=bn_nas"):
+        supernets.parts(Problem(commands.configure("bn_nas", space="vit_chain")))
+
+
+def test_counts_beyond_32_bits_are_refused_before_the_supernet_is_trained():
+    wide = ("widths=4096", "heads=64", "head_width=64", "mlp_ratios=4.0")
+    config = override(commands.configure("fairnas", space="vit_chain"), *(f"space.{change}" for change in wide))
+    with pytest.raises(ValueError, match=r"macs of these transformers reach 2\^31"):
+        supernets.parts(Problem(config))
+
+
+@pytest.mark.parametrize(("value", "shown"), [(None, "f1 none"), (0.5, "f1 50.00%")])
+def test_an_epoch_whose_metric_is_not_finite_is_told(value, shown):
+    """As the F1 of a class that no batch had is not."""
+    told = []
+    row = {"train_loss": 1.0, "train_f1": value}
+    _told(Watch(say=told.append), Metric("f1"))(Progress(0, {}, None, 1, row, 2.0, 0))
+    assert shown in told[0] and "loss 1.0000" in told[0]
 
 
 @pytest.mark.slow

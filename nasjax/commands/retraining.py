@@ -192,7 +192,7 @@ def _restore(path: Path, folder: Path, result: dict[str, Any]) -> dict[str, Any]
 
 def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> Iterator[str]:
     """The closing lines about a retrained network, with the published figure where there is one."""
-    value = metric.text(metric.sign * result[f"test_{metric.name}"])
+    value = metric.shown(result[f"test_{metric.name}"])
     yield (
         f"Test {metric.name} {value} on {result['test_samples']} samples of {result['dataset']['name']}, "
         f"{result['params']:,} parameters."

@@ -237,7 +237,7 @@ def _train(
             what = "running statistics refreshed"
         curves = {"train_loss": state.train_loss, valid_name(task): state.valid_metric}
         watch.record({"epoch": epoch, **{name: float(curve[at]) for name, curve in curves.items()}})
-        watch.say(f"{what}, validation {metric.name} {metric.text(metric.sign * float(state.valid_metric[at]))}")
+        watch.say(f"{what}, validation {metric.name} {metric.shown(float(state.valid_metric[at]))}")
         clock()
         if time.monotonic() - saved > _SAVE_S or epoch == recipe.epochs + recipe.refresh_epochs:
             checkpoint.save(epochs, f"{epoch:06d}", state)
@@ -299,7 +299,7 @@ def _grid(
             done[name] = history[valid][-1] if all(np.isfinite(curve[-1]) for curve in history.values()) else None
             checkpoint.append_lines(file, [{"setting": json.loads(name), valid: done[name]}])
             clock()
-            shown = metric.text(None if done[name] is None else metric.sign * done[name])
+            shown = metric.shown(done[name])
             watch.say(f"grid {n}/{total}: validation {metric.name} {shown} with {name}")
         if done[name] is not None and metric.sign * done[name] > best:
             best, chosen = metric.sign * done[name], (tried, form)

@@ -65,6 +65,10 @@ class Given(NamedTuple):
             raise ValueError(f"no known data set is for {' or '.join(tasks)}; give --dataset")
         return next((name for name in fitting if catalog.source(name).folder == self.published), fitting[0])
 
+    def spaces(self, slot: str) -> list[str]:
+        """The known spaces whose Builder has this."""
+        return [name for name in catalog.SPACES if getattr(catalog.builder(name), slot) is not None]
+
     def recipes(self, augment: Augment) -> Recipes:
         """How the networks of the space are trained, on data that `augment` suits."""
         found: Recipes = (self.builder.recipes or image_recipes)(augment)

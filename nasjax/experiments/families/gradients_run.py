@@ -120,7 +120,7 @@ def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
         )
     if row["fitness"] is not None:
         metric = experiment.problem.metric
-        whole = metric.text(metric.sign * row[f"search_{metric.name}"])
+        whole = metric.shown(row[f"search_{metric.name}"])
         told.append(
             f"Validation {metric.name} of the search network {whole}, of the derived cell with its weights "
             f"{metric.text(row['fitness'])}. {row['params']:,} parameters when retrained."
@@ -161,8 +161,7 @@ def _told(experiment: Learning, watch: Watch) -> Callable[[Progress], None]:
 
     def told(progress: Progress) -> None:
         row = progress.row
-        value = row[f"valid_{metric.name}"]
-        shown = metric.text(None if value is None else metric.sign * value)
+        shown = metric.shown(row[f"valid_{metric.name}"])
         watch.say(
             f"epoch {progress.epoch} (stage {progress.stage + 1}): training loss {row['train_loss']:.4f}, "
             f"validation {metric.name} {shown}, {row['skips']} skips in the cell, {progress.wall_s:.0f} s"

@@ -22,7 +22,7 @@ from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
-from nasjax.settings import RESUMABLE
+from nasjax.settings import ALONE, RESUMABLE
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
@@ -105,10 +105,12 @@ class OneShotConfig(Config):
     """Everything that decides a run of the three phases.
 
     Attributes:
+      form: of the paths' own networks, see `Config`; what of it the supernet does not have may change.
       augment: of the supernet's training.
       trials: paths that the search evaluates; 0 = train the supernet only.
     """
 
+    form: Any = field(default=None, metadata=ALONE)
     augment: Augment
     supernet: SupernetConfig
     trials: int = field(default=1050, metadata=RESUMABLE)
@@ -178,7 +180,8 @@ def parts(problem: Problem) -> OneShot:
     scales = settings.trainable, settings.early_bird, config.search.score
     if supernet.scores is None and scales != ("all", None, "accuracy"):
         raise ValueError(
-            "there are no batch norms: set supernet.trainable=all, supernet.early_bird=none and search.score=accuracy"
+            f"networks of --space={space.name} have no batch norms for --method={config.method} to train or score; "
+            "choose another space, or set supernet.trainable=all, supernet.early_bird=none and search.score=accuracy"
         )
     batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
     sampler = sampler_of(config, shared)
@@ -197,8 +200,10 @@ def parts(problem: Problem) -> OneShot:
             affine=settings.affine,
         )
 
+    # Here, so that what does not fit is told before any training.
+    costs = [shared.counter(what) for what in ("macs", "params")] if config.search.searcher == "nsga2" else []
     accuracy = None
-    if config.search.score == "accuracy":  # here, so that a setting that does not fit is told before any training
+    if config.search.score == "accuracy":
         accuracy = path_accuracy(
             supernet,
             arrays,
@@ -213,8 +218,8 @@ def parts(problem: Problem) -> OneShot:
             judged = indicator(space, state.scores)
         else:
             judged = inherited_accuracy(accuracy, {"params": state.params, "batch_stats": state.batch_stats})
-        if config.search.searcher == "nsga2":
-            macs, params = shared.counter("macs"), shared.counter("params")
+        if costs:
+            macs, params = costs
             more = config.search.prefer_params == "more"
             judged = with_costs(judged, macs, (lambda archs: -params(archs)) if more else params)
         return judged
@@ -358,7 +363,8 @@ def preset(
     """
     builder, chosen = given.builder, presets.get(given.preset)
     if builder.shared is None:
-        raise ValueError(f"--space={given.space} has no supernet for {method}; choose {home}, or one that has")
+        fitting = ", ".join(given.spaces("shared"))
+        raise ValueError(f"--space={given.space} has no supernet for --method={method}; choose from {fitting}")
     given.known(*presets)
     assert chosen is not None
     own, published = given.space == home, given.published

@@ -177,7 +177,7 @@ def _told(watch: Watch, metric: Metric) -> Callable[[Progress], None]:
         tau = f", Kendall's tau of operator scores {row['tau']:.3f}" if row.get("tau") is not None else ""
         watch.say(
             f"supernet epoch {progress.epoch}: training loss {row['train_loss']:.4f}, "
-            f"{metric.name} {metric.text(metric.sign * row[f'train_{metric.name}'])}{tau}, {progress.wall_s:.0f} s"
+            f"{metric.name} {metric.shown(row[f'train_{metric.name}'])}{tau}, {progress.wall_s:.0f} s"
         )
 
     return told

@@ -9,7 +9,7 @@ from typing import Any
 from nasjax.nets.choice_chain.network import choice_chain
 from nasjax.nets.choice_chain.supernet import choice_supernet
 from nasjax.nets.supernet import Shared
-from nasjax.settings import RESUMABLE
+from nasjax.settings import ALONE
 from nasjax.spaces.choice_chain.plan import ChoicePlan, counter
 from nasjax.spaces.choice_chain.space import ChoiceChain, variant
 from nasjax.types import Builder, Built, Signature
@@ -25,7 +25,7 @@ _PATHS = {
 class PathConfig:
     """What a path's own network has beside its operators: dropout before the classifier."""
 
-    dropout: float = field(default=0.0, metadata=RESUMABLE)  # only of the last training
+    dropout: float = field(default=0.0, metadata=ALONE)
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
