@@ -150,6 +150,7 @@ def test_a_diverging_child_fails_alone(evaluator, results):
     np.testing.assert_array_equal(evaluation.info["train_loss"][[0, 2]], results[0].info["train_loss"][[0, 2]])
 
 
+@pytest.mark.slow
 def test_a_second_call_compiles_nothing(evaluator, results):
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(

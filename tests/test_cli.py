@@ -330,6 +330,7 @@ def test_a_finished_search_keeps_its_settings(searched):
     assert code == 2 and "was searched with --dataset=digits" in err
 
 
+@pytest.mark.slow
 def test_damaged_results_are_told(searched, tmp_path):
     """What follows from the ledger is written again; without a whole ledger nothing is touched."""
     path = tmp_path / "run"

@@ -84,7 +84,7 @@ COUNTS = {"S1": 2, "S2": 2, "S3": 3, "S4": 2, "own": 3}
 @pytest.mark.parametrize(
     ("method", "subset"),
     [
-        *((method, "own") for method in ("darts", "pc_darts", "p_darts")),
+        *((method, "own") for method in ("darts", "pc_darts", "p_darts", "gdas", "drnas")),
         *(pytest.param("darts", subset, marks=pytest.mark.slow) for subset in ("S1", "S2", "S4")),
         *(pytest.param("pc_darts", subset, marks=pytest.mark.slow) for subset in ("S1", "S3")),
         pytest.param("p_darts", "S3", marks=pytest.mark.slow),
@@ -100,6 +100,9 @@ def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path,
 
     monkeypatch.setattr(darts_cell, "darts_search", toy)
     more = ["--set=search.operators=3,2,2", "--set=search.frozen_epochs=0"] if method == "p_darts" else []
+    if method == "drnas":
+        more = ["--set=search.frozen_epochs=0", "--set=search.partial=2,1", "--set=search.operators=3,2"]
+        more += ["--set=search.layers=3"]
     if method == "pc_darts":
         more = ["--set=search.frozen_epochs=0", "--set=search.partial=2"]
     code, _, err = here(f"--method={method}", f"--workdir={tmp_path / 'run'}", *TINY, *SUBSETS[subset], *more)

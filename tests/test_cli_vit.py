@@ -30,9 +30,8 @@ def searched(method, path, *more):
     return rows(path)
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param(m, marks=pytest.mark.slow) if m != "evolution" else m for m in SEARCHES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", SEARCHES)
 def test_a_search_by_candidates(method, tmp_path):
     """REINFORCE takes the largest depth; children of an evolution have weights of their parents."""
     path = tmp_path / "run"

@@ -160,6 +160,7 @@ def test_many_choices_are_one_vmap():
         np.testing.assert_array_equal(together[i], alone)
 
 
+@pytest.mark.slow
 def test_the_evaluator_scores_proposals_in_any_order():
     archs = np.stack([np.asarray(GRAPHS.sample(jax.random.key(i))) for i in range(3)])
     proposal = Proposal(np.array([4, 5, -1]), archs, np.full(3, -1))

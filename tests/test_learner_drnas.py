@@ -31,6 +31,7 @@ def test_the_concentration_is_elu_plus_one():
     assert not drnas.concentration(DROPPED)[:, 1].any()
 
 
+@pytest.mark.slow
 def test_mixing_weights_are_dirichlet_variates():
     found = RELAXATION.choice({"cell": ALPHA}, KEY, 0)["cell"]
     expected = jax.random.dirichlet(jax.random.split(KEY, 1)[0], jax.nn.elu(ALPHA) + 1)
@@ -59,6 +60,7 @@ def test_the_gradient_is_that_of_the_mean_on_average():
     assert float(jnp.abs(expected).max()) > 0.2 and float(gradients.std(0).min()) > 0.03
 
 
+@pytest.mark.slow
 def test_dropped_operators_leave_the_distribution_of_the_others():
     found = draws(DROPPED, 4000)
     assert not found[..., 1].any()

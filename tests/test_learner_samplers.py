@@ -46,8 +46,10 @@ def test_strict_paths_are_permutations():
     ("space", "paths"),
     [
         (SiteSpace("mixed", {"width": (16, 32), "depth": (1, 2, 3), "act": ("relu",)}), 6),
-        (ConvChain(1, 2, (1, 3), (1, 3), (4,), skips=False), 4),  # half of the paths have a second layer
-        (ConvChain(1, 3, (1, 3), (1,), (4, 8, 16), skips=False), 18),
+        pytest.param(
+            ConvChain(1, 2, (1, 3), (1, 3), (4,), skips=False), 4, marks=pytest.mark.slow
+        ),  # half have two layers
+        pytest.param(ConvChain(1, 3, (1, 3), (1,), (4, 8, 16), skips=False), 18, marks=pytest.mark.slow),
     ],
 )
 def test_strict_paths_use_every_choice_equally_often_where_the_numbers_differ(space, paths):

@@ -205,6 +205,7 @@ def test_every_validation_sample_counts_once_whatever_the_batch(batches):
         assert [(len(x), len(y), float(weight.sum())) for x, y, weight in parts] == [(shape, shape, w) for w in weights]
 
 
+@pytest.mark.slow
 def test_a_derived_cells_figure_does_not_depend_on_the_searchs_batch(batches):
     """20 of 24 samples once were all that counted with a batch of 20."""
     network = toy_network()

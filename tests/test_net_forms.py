@@ -115,6 +115,7 @@ def test_forms_agree_in_float32():
     assert_close(pack(SPACES["v1"], planned, arch, {"params": wide[0][1]})["params"], narrow[0][1], 1e-4)
 
 
+@pytest.mark.slow
 def test_pack_and_unpack_are_inverse():
     space = SPACES["types"]
     arch = archs("types")[1]

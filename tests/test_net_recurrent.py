@@ -155,6 +155,7 @@ def test_found_cells_are_cells_of_flax(name):
         np.testing.assert_allclose(block @ block.T, np.eye(6), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_found_cells_are_modules_of_nnx():
     x = jax.random.normal(jax.random.key(0), (B, 4))
     linen = TreeCell.of(NAMED["NASCELL"], 6)

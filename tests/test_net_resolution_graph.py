@@ -244,6 +244,7 @@ def test_evaluation_treats_images_one_by_one(every):
     np.testing.assert_allclose(*both, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_initial_values_depend_on_the_key_alone(every):
     first, again, other = (every.network.init(jax.random.key(k), None, every.x) for k in (0, 0, 1))
     assert all(map(np.array_equal, jax.tree.leaves(first), jax.tree.leaves(again)))

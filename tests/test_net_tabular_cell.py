@@ -95,6 +95,7 @@ def test_a_step_moves_only_what_its_paths_use(ran):
     jax.tree.map(np.testing.assert_array_equal, out["reduce1"], new["reduce1"])
 
 
+@pytest.mark.slow
 def test_scores_are_the_scales_of_convolutions_and_0_elsewhere():
     supernet = tabular_supernet(PLAN)
     params = supernet.init(jax.random.key(0), None, jnp.zeros((1, 8, 4, 3)))["params"]

@@ -299,6 +299,7 @@ def test_a_workdir_belongs_to_the_space_and_the_networks_that_made_it(tmp_path):
     assert search(1) == 1 and commands.config_of(run).trials == 1
 
 
+@pytest.mark.slow
 def test_numbers_of_numpy_are_choices(tmp_path):
     registered("{'width': np.arange(4, 17, 4)}")
     config = launch._apply(_given([*TINY, "--trials=2"]), commands.configure("random", space="own"))
@@ -532,6 +533,7 @@ def test_a_policy_chooses_every_site():
         nasjax.SiteSpace("s", [nasjax.Site("a", (1, 2), "depth", 0)])
 
 
+@pytest.mark.slow
 def test_sites_that_count_only_sometimes():
     """b counts where a is 2, c where b counts and is 2: what falls silent silences what hangs on it."""
 

@@ -108,6 +108,7 @@ def test_an_image_of_another_size_is_resized_by_area(workdir, tmp_path):
     np.testing.assert_allclose(read(file)[2], p, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_model_of_floats_reads_arrays_of_floats(floats, tmp_path):
     x = np.random.default_rng(1).normal(size=(300, 8, 8, 1))
     np.savez(tmp_path / "x.npz", x=x)

@@ -206,6 +206,7 @@ def test_children_are_bred_before_the_last_random_ones_are_back():
     assert search.members() == [3, 5]  # nothing is dropped before the population is full
 
 
+@pytest.mark.slow
 def test_live_keeps_the_parents_of_what_runs():
     search = Search()
     search.tell(search.ask(P))

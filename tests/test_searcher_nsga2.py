@@ -77,6 +77,7 @@ def test_domination_ranks_of_three_objectives_are_repeated_fronts():
     assert not len(left) and rank.max() >= 3
 
 
+@pytest.mark.slow
 def test_crowding_by_hand():
     """A front of four over ranges 4 and 8, and a front of two; rows in no order."""
     points = np.array([(3, 2), (0, 8), (1, 6), (0, 0), (4, 0), (1, -1)], np.float32)
@@ -220,6 +221,7 @@ def test_wrong_settings_are_refused(changes, message):
         nsga2(CELLS, **{"objectives": 2, **SMALL, **changes})
 
 
+@pytest.mark.slow
 def test_another_number_of_objectives_is_refused():
     state, first = ask(SEARCHER, KEY, SEARCHER.init(KEY), 6)
     with pytest.raises(ValueError, match="ranks 2 objectives, the evaluator gives 3"):

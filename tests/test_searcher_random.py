@@ -30,6 +30,7 @@ def test_a_schedule_sets_the_depth():
         SPACE.validate(arch)
 
 
+@pytest.mark.slow
 def test_the_same_trial_is_the_same_whatever_the_batch():
     searcher = random_search(SPACE)
     key, state, rows = jax.random.key(0), searcher.init(jax.random.key(1)), []

@@ -134,6 +134,7 @@ def test_staleness_counts_the_updates_between_ask_and_use(asked):
     assert set(metrics(state)) == {"baseline", "reward", "entropy", "grad_norm", "updates", "staleness"}
 
 
+@pytest.mark.slow
 def test_the_options_act(asked):
     *_, proposal = asked
 

@@ -152,6 +152,7 @@ def test_parents_are_the_best_of_all_generations():
     assert (distance[:, 0] == 1).any() and (distance[:, 1] == 1).any()
 
 
+@pytest.mark.slow
 def test_failures_have_no_children():
     """NaN, infinity and a status other than OK; where all fail, the next generation is random."""
     status = np.where(np.arange(12) == 7, Status.OK, Status.TIMEOUT)

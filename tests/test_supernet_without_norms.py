@@ -68,6 +68,7 @@ def learner(**settings):
     )
 
 
+@pytest.mark.slow
 def test_it_trains_by_the_loss_and_the_metric_of_its_task():
     """Nothing else is there: no statistics, no scores. A path's metric is that of the batch, no mean over samples."""
     doubled = MACRO_F1._replace(loss=lambda outputs, y, recipe: 2 * TASK.loss(outputs, y, recipe))

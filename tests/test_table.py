@@ -143,6 +143,7 @@ def test_evaluator_looks_up_fails_and_rejects(save):
     assert evaluation.status.dtype == jnp.int8
 
 
+@pytest.mark.slow
 def test_evaluator_vmaps_and_ignores_order(save):
     evaluator = table(SPACE, load_table(save(benchmark()), SPACE))
     key = jax.random.key(0)

@@ -154,6 +154,7 @@ def test_state_travels_between_windows_and_starts_anew_with_every_epoch(dataset)
     jax.tree.map(np.testing.assert_array_equal, parts, once)
 
 
+@pytest.mark.slow
 def test_the_gradient_stops_at_the_window(dataset):
     network = toy_tasks.recurrent()
     variables = network.init(jax.random.key(2), None, None)

@@ -171,6 +171,7 @@ def test_scales_and_shifts_decay_only_where_all_does():
     }
 
 
+@pytest.mark.slow
 def test_a_refresh_moves_no_weight_and_averages_the_statistics(data):
     """All batches count alike, so the mean over them is that of all images."""
     x = data.train_x + jnp.array([9.0, 0.0, 0.0, -9.0])[None, None, None]

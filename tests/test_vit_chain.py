@@ -233,6 +233,7 @@ def test_without_relative_positions_there_are_no_tables():
     assert PLAN.count(arch)[0] - plan.count(arch)[0] == 2 * 4 * 4 * 3
 
 
+@pytest.mark.slow
 def test_initial_weights_are_those_of_the_release():
     """Deviation 0.02 for matrices, tables, positions and class token; the patches' as of a convolution."""
     plan = VitPlan(variant("tiny"), classes=1000)
@@ -355,6 +356,7 @@ def supernet():
         yield net, variables, x, target, run, traces
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixed", *(pytest.param(n, marks=pytest.mark.slow) for n in ("largest", "short"))])
 def test_a_path_is_the_network_with_the_leading_slices(supernet, name):
     """Logits and gradients; what the path leaves out has a gradient of exactly 0."""
