@@ -55,7 +55,7 @@ def test_without_a_key_it_is_the_likeliest():
     assert RELAXATION.choice(ALPHA, None, 0)["cell"].sum() == 3
 
 
-@pytest.mark.parametrize("tau", [(0.1, 10.0), (1.0, 0.0), (-1.0, -2.0)])
+@pytest.mark.parametrize("tau", [(0.1, 10.0), (1.0, 0.0), (-1.0, -2.0), (10.0,), (10.0, 1.0, 0.1)])
 def test_temperatures_that_make_no_sense_are_refused(tau):
     with pytest.raises(ValueError, match="tau must fall"):
         gumbel_relaxation(4, EDGES, tau=tau)

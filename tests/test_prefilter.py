@@ -61,6 +61,15 @@ def test_what_cannot_be_scored_is_refused_before_there_is_a_workdir(tmp_path, se
 
 
 @pytest.mark.slow
+def test_a_space_whose_networks_have_no_relu_is_refused(tmp_path):
+    """Transformers have GELUs: to drop the first ones of them would be no filter."""
+    small = ("space.depths=1", "space.widths=8", "space.heads=1", "space.patch=4", "space.distance=0")
+    config = override(commands.configure("evolution", space="vit_chain"), *small, "search.population=2")
+    with pytest.raises(ValueError, match=r"score none of 4 random networks of --space=vit_chain .*no ReLU.*leave it 0"):
+        commands.search(override(config, "search.sample_size=2", "search.prefilter=0.4"), tmp_path, progress=False)
+
+
+@pytest.mark.slow
 def test_a_workdir_of_an_older_version_goes_on_where_the_new_setting_is_the_default(tmp_path):
     """As one that was made before `search.prefilter` there was."""
     config = override(commands.configure("evolution"), *TINY, "trials=1")

@@ -69,9 +69,9 @@ def gumbel_relaxation(
     Raises:
       ValueError: temperatures that are not positive or that rise.
     """
+    if len(tau) != 2 or not tau[0] >= tau[1] > 0:
+        raise ValueError(f"tau must fall from a positive number to another, got {tau}; write tau=10,0.1")
     first, last = tau
-    if not first >= last > 0:
-        raise ValueError(f"tau must fall from a positive number to another, got {first} and {last}; write tau=10,0.1")
 
     def choice(alpha: PyTree, key: Key | None, epoch: Any) -> PyTree:
         if key is None:

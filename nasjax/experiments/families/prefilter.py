@@ -39,6 +39,9 @@ def best_random(problem: Problem, part: float, number: int, path: Path, watch: W
 
     Returns:
       i32[number, A].
+
+    Raises:
+      ValueError: no network has a score, as those without ReLUs.
     """
     file = path / NAME
     if not file.exists():
@@ -93,4 +96,9 @@ def _scored(problem: Problem, number: int) -> tuple[np.ndarray, list[int | None]
     ids = jnp.arange(number)
     evaluation, _ = evaluator.evaluate(key, Proposal(ids, archs, jnp.full_like(ids, -1)), None)
     scores = [float(score) if np.isfinite(score) else None for score in np.asarray(evaluation.fitness)]
+    if all(score is None for score in scores):
+        raise ValueError(
+            f"search.prefilter can score none of {number} random networks of --space={problem.space.name} "
+            f"({evaluation.info['error'][0]}); leave it 0"
+        )
     return np.asarray(archs), [params(arch) for arch in np.asarray(archs)], scores
