@@ -2,7 +2,7 @@
 
 A name leads to its module by convention, and the module is imported when the name is used:
 
-  method NAME     nasjax/experiments/NAME.py   configure, make, describe, published
+  method NAME     nasjax/experiments/NAME.py   configure, make, describe
   space NAME      nasjax/problem/builders/NAME.py      BUILDER
   task NAME       nasjax/tasks/NAME.py         TASK
   data set NAME   nasjax/data/NAME.py          SOURCE
@@ -98,7 +98,7 @@ def is_own(kind: str, name: str) -> bool:
 
 
 def method(name: str | None) -> Any:
-    """The module of a method: configure(preset, dataset, space), make(config), describe(config, signature)."""
+    """The module of a method: configure(given), make(problem), describe(problem), SPACE and, for some, PUBLISHED."""
     return _find("method", name)
 
 

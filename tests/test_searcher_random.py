@@ -7,6 +7,7 @@ import pytest
 from nasjax.searchers import depth_schedule, random_search
 from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.spaces.tabular_cell.space import TabularCell
+from nasjax.spaces.vit_chain.space import VitChain
 
 SPACE = ConvChain(1, 3, filter_heights=(1, 3), filter_widths=(1,), filter_counts=(4,))
 
@@ -43,3 +44,8 @@ def test_the_same_trial_is_the_same_whatever_the_batch():
 def test_a_schedule_needs_a_depth():
     with pytest.raises(ValueError, match="has no depth: leave depth_schedule=None"):
         random_search(TabularCell(), depth_schedule=depth_schedule())
+
+
+def test_a_schedule_needs_a_space_that_samples_at_a_depth():
+    with pytest.raises(ValueError, match=r"vit_chain cannot sample at a given depth: .*--set search.depth_first=none"):
+        random_search(VitChain(), depth_schedule=depth_schedule())
