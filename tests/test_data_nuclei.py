@@ -219,6 +219,10 @@ BAD = [
         lambda f: save(f / "masks/3.png", np.dstack([np.full((8, 16, 3), 255, np.uint8), np.eye(8, 16) * 255])),
         r"masks/3\.png .* it has transparent pixels; write the mask as gray",
     ),
+    (
+        lambda f: save(f / "masks/3.png", np.dstack([np.zeros((8, 16, 3), np.uint8), np.eye(8, 16) * 255])),
+        r"masks/3\.png .* it has transparent pixels; write the mask as gray",
+    ),
     (lambda f: palette(f, [255] * 3 + [0] * 3), "3.png has a palette whose colours tell other classes apart"),
     (lambda f: palette(f, [0] * 3 + [255] * 6), "3.png has a palette whose colours tell other classes apart"),
     (lambda f: palette(f, [0] * 3 + [128, 0, 0]), "3.png is a coloured mask"),

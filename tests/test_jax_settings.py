@@ -7,8 +7,10 @@ import jax
 import pytest
 from tools.commands import here
 
+from nasjax import commands
 from nasjax.runtime import jax_settings, ray
 from nasjax.runtime.worker import begun
+from nasjax.settings import override
 from nasjax.store import workdir
 from nasjax.types import afterwards
 
@@ -46,6 +48,19 @@ def test_workers_have_what_the_program_set(settings, monkeypatch):
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     there = ray.environment(0)
     assert there["JAX_DEFAULT_PRNG_IMPL"] == "rbg" and there["NVIDIA_TF32_OVERRIDE"] == "0" and "HOME" not in there
+
+
+@pytest.mark.slow
+def test_workers_train_under_another_generator_of_random_numbers(settings, tmp_path):
+    """Keys of another form reach a worker process, and its candidates do not fail."""
+    settings("jax_default_prng_impl", "rbg")
+    tiny = ("space.min_layers=2", "space.max_layers=2", "recipe.epochs=1", "last_epochs=1", "data.train_limit=64")
+    config = override(commands.configure("random"), *tiny, "data.valid_limit=32", "trials=2", "workers=1")
+    found = commands.search(config, tmp_path / "run", progress=False)
+    assert (found.trials, found.failed) == (2, 0)
+    assert (
+        json.loads((tmp_path / "run" / "config.json").read_text())["jax"]["numbers"]["jax_default_prng_impl"] == "rbg"
+    )
 
 
 def test_workers_have_the_accelerator_that_their_driver_leaves_to_them(settings, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ def random_search(space: Space, *, depth_schedule: DepthSchedule | None = None) 
     """Independent draws of `space.sample`. A `depth_schedule` sets the depth, to the nearest choice of the space.
 
     Raises:
-      ValueError: a schedule for a space without a depth site.
+      ValueError: a schedule for a space without a depth site, or whose `sample` takes no depth.
 
     Example:
       >>> from nasjax.spaces.conv_chain.space import ConvChain
@@ -32,6 +33,10 @@ def random_search(space: Space, *, depth_schedule: DepthSchedule | None = None) 
     column = depth_column(space)
     if depth_schedule is not None and column is None:
         raise ValueError(f"{space.name} has no depth: leave depth_schedule=None")
+    if depth_schedule is not None and "depth" not in inspect.signature(space.sample).parameters:
+        raise ValueError(
+            f"{space.name} cannot sample at a given depth: leave depth_schedule=None (--set search.depth_first=none)"
+        )
 
     def init(key: Key) -> RandomState:
         return RandomState(jnp.int32(0))

@@ -117,7 +117,7 @@ class SiteSpace(UniformSites):
             if active and not 0 <= at < len(site.choices):
                 raise ValueError(f"{site.name} has no choice number {at}; choose 0..{len(site.choices) - 1}")
             if not active and at != -1:
-                raise ValueError(f"{site.name} does not count here, so its entry must be -1; got {at}")
+                raise ValueError(f"{site.name} does not count here: leave it out (-1 in an Arch); got choice {at}")
 
     def encode(self, arch: np.ndarray) -> dict[str, Any]:
         """The architecture as JSON: {"space": NAME, "choices": {site: value}}; inactive sites are left out."""

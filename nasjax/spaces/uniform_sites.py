@@ -22,9 +22,13 @@ class UniformSites:
         """bool[S]: which sites count. Here all do."""
         return jnp.ones(len(self.sites), bool)
 
-    def sample(self, key: Key) -> jax.Array:
-        """Every site drawn uniformly and independently."""
+    def sample(self, key: Key, depth: jax.Array | int | None = None) -> jax.Array:
+        """Every site drawn uniformly and independently; `depth` fixes the site of group "depth", where there is one."""
         drawn = self._drawn(key)
+        column = next((i for i, site in enumerate(self.sites) if site.group == "depth"), None)
+        if depth is not None and column is not None:
+            choices = jnp.array(self.sites[column].choices)
+            drawn = drawn.at[column].set(jnp.abs(choices - depth).argmin().astype(jnp.int32))
         return self._repaired(drawn, drawn)
 
     def mutate(self, key: Key, arch: jax.Array) -> jax.Array:
