@@ -156,6 +156,13 @@ def test_scales_of_a_space_without_batch_norms_are_refused_by_its_name():
         supernets.parts(Problem(commands.configure("bn_nas", space="vit_chain")))
 
 
+def test_a_limit_beyond_32_bits_leaves_every_path():
+    found = problem("max_macs=3000000000", "max_params=3000000000")
+    searcher = supernets.searcher_of(found.config, supernets.shared_of(found))
+    _, proposal = searcher.ask(jax.random.key(0), searcher.init(jax.random.key(0)), 3)
+    assert (np.asarray(proposal.id) >= 0).all()
+
+
 def test_counts_beyond_32_bits_are_refused_before_the_supernet_is_trained():
     wide = ("widths=4096", "heads=64", "head_width=64", "mlp_ratios=4.0")
     config = override(commands.configure("fairnas", space="vit_chain"), *(f"space.{change}" for change in wide))

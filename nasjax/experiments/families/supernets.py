@@ -105,7 +105,7 @@ class OneShotConfig(Config):
     """Everything that decides a run of the three phases.
 
     Attributes:
-      form: of the paths' own networks, see `Config`; what of it the supernet does not have may change.
+      form: of the paths' own networks, see `Config`. A resumed search may alter settings that the supernet lacks.
       augment: of the supernet's training.
       trials: paths that the search evaluates; 0 = train the supernet only.
     """
@@ -277,7 +277,7 @@ def searcher_of(config: OneShotConfig, shared: Shared) -> Searcher:
                 f"max_{name}={limit}, but the smallest path has {least} {name}; allow more, or leave it out"
             )
         if limit is not None:
-            limits.append((limit, shared.counter(name)))
+            limits.append((min(limit, 2**31 - 1), shared.counter(name)))  # counts have 32 bits, so no path is beyond
 
     def feasible(arch: Any) -> Any:
         inside = [count(arch) <= limit for limit, count in limits]
