@@ -122,7 +122,7 @@ def test_a_relaxation_draws_for_alpha_and_again_for_the_weights_and_is_judged_wi
     told = Objective(
         lambda outputs, y: 0 * outputs.sum(),
         lambda outputs, y: (outputs[:, 0], jnp.ones(len(outputs))),
-        lambda total, weight: total / weight,
+        lambda sums: sums[0] / sums[1],
         Metric("mean"),
     )
     still = {side: (jnp.zeros_like(BATCH[side][0]), BATCH[side][1]) for side in BATCH}
