@@ -94,6 +94,7 @@ def test_an_epoch_sees_every_image_at_most_once(setting):
     assert not np.array_equal(*orders)
 
 
+@pytest.mark.slow
 def test_fit_learns_and_an_interrupted_fit_ends_the_same(setting):
     network, data = setting
     states, epochs = [], []

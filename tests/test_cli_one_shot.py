@@ -33,11 +33,8 @@ SPOS = ["--method=spos", "--set=space.operators=shuffle_k3,shuffle_k5", *TINY, "
 SPOS += ["--set=search.population=3", "--set=search.top_k=2", "--set=search.mutants=1", "--set=search.crossovers=1"]
 SPOS += ["--set=search.calibration_batches=2", "--set=search.calibration_batch_size=16", "--trials=6"]
 MOBILE = [*TINY, "--set=space.first=0", "--set=space.operators=mbconv_k3_e3,mbconv_k5_e3"]
-FAIRNAS = ["--method=fairnas", *MOBILE, "--set=search.calibration_batches=2", "--trials=8"]
+FAIRNAS = ["--method=fairnas", *MOBILE, "--set=search.calibration_batches=2", "--trials=4"]  # of four paths
 FAIRNAS += ["--set=search.calibration_batch_size=16"]
-FAIRNAS += [
-    "--set=space.operators=mbconv_k3_e3,mbconv_k5_e3,mbconv_k3_e6"
-]  # nine paths: eight that differ are found soon
 BN_NAS = ["--method=bn_nas", *MOBILE, "--set=space.depths=9", "--set=search.top_k=2"]
 BN_NAS += [
     "--set=search.population=8",
@@ -123,7 +120,7 @@ def test_fairnas_weighs_accuracy_against_cost(tmp_path):
         score, macs, params = row["fitness"]
         assert (-macs, -params) == (row["macs"], row["params"]) and 0 <= score <= 1
     scores = np.array([row["scores"] for row in lines(path / "supernet/metrics.jsonl")])
-    assert scores.shape == (3, 2, 3) and np.all(scores[-1] != 1)  # every operator was trained
+    assert scores.shape == (3, 2, 2) and np.all(scores[-1] != 1)  # every operator was trained
 
 
 def test_bn_nas_trains_first_and_searches_later(tmp_path):

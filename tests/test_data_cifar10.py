@@ -102,6 +102,7 @@ def test_arrays_pickled_by_python_3_are_read_too(tiny):
     assert pool.y[:4].tolist() == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_tfds_gives_the_original_order():
     import tensorflow_datasets as tfds
 

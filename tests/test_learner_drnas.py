@@ -39,6 +39,7 @@ def test_mixing_weights_are_dirichlet_variates():
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_key_they_are_the_mean():
     beta = np.asarray(jax.nn.elu(ALPHA) + 1)
     expected = beta / beta.sum(1, keepdims=True)

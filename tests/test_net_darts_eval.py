@@ -148,6 +148,7 @@ def test_forward_pass_equals_pytorch(plan, train):
             np.testing.assert_allclose(a, b.numpy(), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_drop_path_drops_per_sample_and_keeps_the_mean():
     keep = np.asarray(module._keep(jax.random.key(0), 0.25, 500, 4))
     assert keep.shape == (4, 8, 500)

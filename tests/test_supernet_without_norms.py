@@ -100,6 +100,7 @@ def test_a_task_without_label_smoothing_says_so():
         one.step(jax.random.key(1), one.init(jax.random.key(0), train), train)
 
 
+@pytest.mark.slow
 def test_its_paths_are_measured_as_they_are():
     """Directly, on 50 images in pieces of 16; how a calibration would go makes no difference."""
     (train_x, train_y), (valid_x, valid_y) = batch(1), batch(2, 50)

@@ -69,7 +69,8 @@ def samples():
     return Data(*map(jnp.asarray, (x[:700], y[:700], x[700:], y[700:])), jnp.zeros(0), jnp.zeros(0))
 
 
-@pytest.mark.parametrize("which", [pytest.param(trainer, marks=pytest.mark.slow), by_parts])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [trainer, by_parts])
 def test_a_metric_that_is_no_mean_over_samples(which, samples):
     task = MACRO_F1._replace(inputs=lambda x, mean, std: x, augment=lambda key, x, y, cfg: (x, y))
     net, recipe = network(), Recipe(epochs=1, batch_size=700, learning_rate=0.1)

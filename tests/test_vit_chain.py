@@ -204,6 +204,7 @@ def written_out(params, arch, x):
     return mean @ params["head"]["dense"] + params["head"]["bias"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["short", pytest.param("mixed", marks=pytest.mark.slow)])
 def test_the_network_is_the_papers(name):
     arch = ARCHS[name]
@@ -308,6 +309,7 @@ def test_bfloat16_is_close_and_not_equal():
 # -- inheriting by slices --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_child_begins_with_the_common_slice_of_its_parents_weights():
     parent, child = ((shaken(vit_chain(PLAN, np.array(ARCHS[name])).init(jax.random.key(k), None, images(1)), k))
                      for k, name in enumerate(("short", "mixed")))  # fmt: skip

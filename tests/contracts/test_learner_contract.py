@@ -12,7 +12,13 @@ from tools.toy_search_network import toy_batch
 BATCH = toy_batch(0)
 
 
-@pytest.fixture(scope="module", params=CASES)
+# Two variants of an implementation that the default selection has.
+LONGER = ("darts_by_parts", "darts_exact")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(case, marks=[pytest.mark.slow] * (case in LONGER)) for case in CASES]
+)
 def trained(request):
     """A learner, and its states and metrics over 30 steps; what was compiled in the second and later ones."""
     learner = CASES[request.param](1)
