@@ -26,6 +26,7 @@ def drawn(epoch, key, slope):
     return np.asarray(found["cell"]), np.asarray(back({"cell": jnp.asarray(slope, jnp.float32)})[0]["cell"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epoch", "tau"), [(0, 10.0), (2, 5.05), (4, 0.1)])
 def test_one_operator_is_drawn_and_has_the_gradient_of_a_softmax_of_that_temperature(epoch, tau):
     key, slope = jax.random.key(7), np.random.default_rng(1).standard_normal((3, 4))

@@ -107,6 +107,7 @@ def last(*kernels):
     return [LastKernels(cell, size, jnp.broadcast_to(k, (14, 4, *k.shape))) for cell, size, k in kernels]
 
 
+@pytest.mark.slow
 def test_ranks_are_averaged_over_the_cells_of_a_type():
     eye, one = jnp.eye(4), jnp.zeros((4, 4)).at[0, 0].set(3)
     cells = last(("normal", (8, 8), eye), ("normal", (4, 4), one), ("reduce", (4, 4), eye))

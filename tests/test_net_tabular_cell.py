@@ -152,6 +152,7 @@ def test_a_cell_of_zeros_and_one_of_skips_have_networks_too():
         assert logits.shape == (2, 3) and np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 def test_strict_fairness_uses_every_operation_of_every_edge_once():
     archs = np.asarray(strict_fairness(PLAN.space)(jax.random.key(0)))
     assert archs.shape == (5, 6) and (np.sort(archs, 0) == np.arange(5)[:, None]).all()

@@ -66,6 +66,7 @@ def test_the_best_cell_is_tried_on_the_grid_of_section_4_2():
     assert not commands.configure("reinforce_rnn", "demo").retrain.grid
 
 
+@pytest.mark.slow
 def test_the_controller_of_recurrent_cells_waits_for_ten_gradients():
     """Zoph & Le 2017, section 4.2: rate 5e-4, one child per replica, gradients of 10 replicas in one update."""
     search = commands.configure("reinforce_rnn", "paper").search

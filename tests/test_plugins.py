@@ -160,6 +160,7 @@ def test_topk_and_nnx(tmp_path, capsys):
     assert "--space=nnx_mlp is exhausted: all its 3 architectures were tried, and 5" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own(tmp_path, capsys):
     """Smaller is better: fitness is -rmse, people see rmse, and retraining keeps the smallest."""
     run = tmp_path / "run"

@@ -90,6 +90,7 @@ def test_no_worker_idles_after_its_first_candidate(tmp_path, workers):
     assert told == [row["id"] for row in rows(tmp_path)] and told != sorted(told)
 
 
+@pytest.mark.slow
 def test_slow_candidates_count_like_fast_ones(tmp_path):
     """Eight trials on four workers are the eight that were asked first, however long one takes."""
     run(tmp_path, simulated(work, lambda task, result: 100.0 if 0 in task.ids else 1.0, 4), trials=8)

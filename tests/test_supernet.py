@@ -346,6 +346,7 @@ def test_a_projection_counts_by_its_channels():
         choice_supernet(plan, last_norms="projection")
 
 
+@pytest.mark.slow
 def test_one_program_for_all_paths():
     plan = tiny(choose_identity=True)
     supernet, traces = choice_supernet(plan), []

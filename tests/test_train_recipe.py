@@ -96,6 +96,7 @@ def test_the_released_imagenet_rate():
         Recipe(schedule="linear_tail", epochs=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "factors"),
     [

@@ -81,7 +81,9 @@ SPACES = {
 
 
 @pytest.mark.parametrize("draws", [slice(1), pytest.param(slice(1, 6), marks=pytest.mark.slow)], ids=("1", "5 more"))
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("v1", "v2", "v3"))) for name in SPACES]
+)
 def test_counts_agree_with_the_built_network(name, draws, monkeypatch):
     space = SPACES[name]
     for arch in np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(3), 6)))[draws]:
