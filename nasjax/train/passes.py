@@ -25,6 +25,7 @@ from nasjax.ops.parts import part_of, through, whole, with_part
 from nasjax.train.compiling import jit
 from nasjax.train.objective import Objective
 from nasjax.train.parallel import data_parallel_piece, device_count, mean, split, total
+from nasjax.train.scoring import summed
 from nasjax.types import Network, Part, PyTree
 
 # Kinds of parts whose programs are kept. The largest space of graphs has 60 for each of its channel counts. A part that
@@ -371,8 +372,7 @@ def end(objective: Objective, devices: int | None) -> Callable[..., Any]:
     def run(own: PyTree) -> tuple[PyTree, PyTree]:
         outputs, targets = own
         loss, slope = jax.value_and_grad(objective.loss)(outputs, targets)
-        sums = jax.tree.map(lambda one: one.sum(0), objective.score(outputs, targets))
-        return (mean(loss), objective.finish(total(sums))), slope
+        return (mean(loss), objective.finish(total(summed(objective, outputs, targets)))), slope
 
     return data_parallel_piece(run, devices)
 

@@ -11,11 +11,11 @@ import numpy as np
 from nasjax.types import PyTree, Task
 
 
-def summed(task: Task, outputs: PyTree, targets: PyTree, counted: jax.Array | None = None) -> PyTree:
+def summed(task: Any, outputs: PyTree, targets: PyTree, counted: jax.Array | None = None) -> PyTree:
     """The sums over samples of what `task.score` gives, f32[...] each.
 
     Args:
-      task: what the outputs are for.
+      task: a Task, or an Objective made of one; its `score` is summed.
       outputs, targets: of B samples.
       counted: bool[B], False for samples that another batch counts; None = all count.
     """
