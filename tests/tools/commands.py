@@ -26,6 +26,18 @@ from nasjax.types import Metric, Outcome
 TESTS = Path(__file__).parents[1]
 NEVER_WRITE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}  # a killed process would leave half an entry
 
+TINY = [  # a search of small chains
+    "--set=space.min_layers=2",
+    "--set=space.max_layers=2",
+    "--set=space.filter_heights=1,3",
+    "--set=space.filter_widths=3",
+    "--set=space.filter_counts=2,4",
+    "--set=recipe.epochs=1",
+    "--set=data.train_limit=128",
+    "--set=data.valid_limit=64",
+    "--set=width=4",
+]
+
 # Dies in the middle of the n-th write of lines: they are there, but the checkpoint that belongs to them is not.
 DYING = """
 import os, signal, sys

@@ -1,0 +1,226 @@
+"""The Python of README.md and docs/: calls fit what they call, and what can run at a toy size does.
+
+What compiles more than a little is slow. Plugins run in plugins/test_register.py, a whole search with its records in
+house/test_notebooks.py.
+"""
+
+import ast
+import doctest
+import json
+import pkgutil
+from importlib import import_module
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tools.calls import wrong_calls
+from tools.commands import forget_own
+from tools.pages import PAGES
+from tools.programs import COVERED, PROGRAMS, run, runs
+from tools.toy_search_network import toy_network
+
+import nasjax
+from nasjax import catalog
+from nasjax.evaluators.table import COST, COST_SCALE, FITNESS, RESULT
+from nasjax.nets.darts_cell import released as darts_released
+from nasjax.runtime import replicas as replicas_module
+from nasjax.searchers.distributed import distributed_reinforce
+from nasjax.spaces.darts_cell.plan import DartsPlan
+from nasjax.types import Built, Signature
+
+from . import test_notebooks  # noqa: F401 - it says which blocks it runs
+
+ELSEWHERE = {("docs/plugins.md", number) for number in range(7)}  # in plugins/test_register.py
+ELSEWHERE |= {("docs/plugins.md", 7)}  # the call itself is in plugins/test_register.py, on a workdir of its own
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """The benchmark's file, with numbers of ours."""
+    monkeypatch.chdir(tmp_path)
+    space = nasjax.TabularCell()
+    archs = np.array(list(space.enumerate()))
+    results = np.random.default_rng(0).random(len(archs))
+    columns = dict.fromkeys((FITNESS, RESULT), 100 * results) | {COST: np.full(len(archs), 1 / COST_SCALE)}
+    np.savez("nas_bench_201.npz", ops=archs, op_names=np.array(space.ops), **columns)
+    return results
+
+
+def test_every_python_block_runs_somewhere():
+    every = {(page, number) for page, blocks in PROGRAMS.items() for number in range(len(blocks))}
+    assert every == COVERED | ELSEWHERE and not COVERED & ELSEWHERE
+
+
+@pytest.mark.parametrize("page", sorted(PROGRAMS))
+def test_calls_fit_their_signatures(page):
+    """Also in what a test runs with other numbers, and where a name is wrong that only Ray, say, would reach."""
+    for block in PROGRAMS[page]:
+        assert wrong_calls(block.text)[0] == [], block.place
+
+
+def test_calls_in_text_fit_their_signatures():
+    looked = 0
+    for page in PAGES:
+        for line, text in page.spans:
+            if "nasjax." in text and "(" in text and not text.startswith("python"):
+                wrong, calls = wrong_calls(text)
+                assert not wrong, f"{page.name}:{line}: {wrong}"
+                looked += calls
+    assert looked >= 4
+
+
+def test_calls_in_docstrings_fit_their_signatures():
+    looked = 0
+    for found in pkgutil.walk_packages(nasjax.__path__, "nasjax."):
+        module = import_module(found.name)
+        for test in doctest.DocTestFinder(exclude_empty=True).find(module, found.name):
+            wrong, calls = wrong_calls("".join(example.source for example in test.examples), vars(module).items())
+            assert not wrong, f"{test.name}: {wrong}"
+            looked += calls
+    assert looked > 50
+
+
+@runs("README.md", 1)
+@runs("docs/library.md", 1)
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "number"), [("README.md", 1), ("docs/library.md", 1)])
+def test_searches_of_a_table(page, number, table):
+    names = run(page, [number], {"nasjax": nasjax, "jax": jax}, {"200)": "3)", "trials=110": "trials=24"})
+    best = jax.vmap(nasjax.incumbent)(names["history"])
+    assert jax.tree.leaves(best)[0].shape[0] == 3
+
+
+@runs("README.md", 2)
+def test_a_space_of_ones_own():
+    try:
+        run("README.md", [2])
+        builder = catalog.builder("mlp")
+        built = builder.build(builder.default, None, {"space": "mlp", "choices": {"width": 32}}, images())
+        assert built.params == 64 * 32 + 32 + 32 * 10 + 10
+    finally:
+        forget_own()
+
+
+def images():
+    return Signature(jax.ShapeDtypeStruct((8, 8, 1), jnp.float32), 10)
+
+
+@runs("docs/library.md", 0, 2)
+@pytest.mark.slow
+def test_a_searcher_a_score_and_children():
+    names = {"my_score": lambda tree: float(sum(layer["num_filters"] for layer in tree["layers"]))}
+    small = {"range(10)": "range(1)", "min_layers=4, max_layers=4": "min_layers=1, max_layers=1"}
+    small |= {"DataConfig()": "DataConfig(train_limit=32, valid_limit=16)", "epochs=3": "epochs=1, batch_size=16"}
+    run("docs/library.md", [0, 2], names, small)
+    assert names["fitness"].shape == (16,) and names["evaluation"].fitness.shape == (2,)
+    assert not np.isnan(names["evaluation"].fitness).any(), names["evaluation"].info["error"]
+
+
+@runs("docs/library.md", 3)
+@pytest.mark.slow
+def test_a_supernet():
+    small = {"channels=(32, 64), depths=(2, 2)": "channels=(24, 48), depths=(1, 1)", "tail=128": "tail=16"}
+    names = run("docs/library.md", [3], {"nasjax": nasjax, "jax": jax, "jnp": jnp}, small)
+    assert names["logits"].shape == (4, 2, 10)
+
+
+@runs("docs/library.md", 4)
+@pytest.mark.slow
+def test_a_search_by_gradients(monkeypatch):
+    """With a toy in place of the search network."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 8, 8, 3)).astype(np.float32), np.array([1, 2])
+    monkeypatch.setattr(nasjax, "darts_search", lambda *, channels, layers, classes: toy_network(classes=classes))
+    names = run("docs/library.md", [4], {"nasjax": nasjax, "jax": jax, "batch": {"train": (x, y), "val": (x, y)}})
+    assert len(names["cell"]["normal"]) == 8 and np.isfinite(names["metrics"]["train_loss"])
+    nasjax.darts_eval(nasjax.DartsPlan(nasjax.genotype(names["cell"])))
+
+
+@runs("docs/library.md", 5, 6)
+@pytest.mark.slow
+def test_a_released_checkpoint(tmp_path, monkeypatch):
+    """With zeros for weights; the published size is traced and stored, not computed."""
+    monkeypatch.chdir(tmp_path)
+    plan = DartsPlan(nasjax.genotype(nasjax.named("DARTS_V2")), channels=36, layers=20, auxiliary=True)
+    np.savez(
+        "weights.npz",
+        **{name: np.zeros(leaf.shape, np.float32) for leaf in darts_released._leaves(plan) for name in leaf.names},
+    )
+    names = {"nasjax": nasjax, "x": jnp.zeros((1, 32, 32, 3)), "classes": list("abcdefghij")}
+    traced = {
+        "nasjax.darts_eval(plan).apply(variables, None, x)": "apply(nasjax.darts_eval(plan), variables, x)",
+    }
+    names["apply"] = lambda network, v, x: jax.eval_shape(lambda v: network.apply(v, None, x), v)
+    run("docs/library.md", [5, 6], names, traced)
+    assert names["logits"].shape == (1, 10) and names["model"].names == tuple("abcdefghij")
+
+
+@runs("docs/methods/reinforce.md", 0)
+@pytest.mark.slow
+def test_the_distributed_scheme(table):
+    space = nasjax.TabularCell()
+    names = {"distributed_reinforce": distributed_reinforce, "space": space, "table": nasjax.table, "jax": jax}
+    names["rows"] = nasjax.load_table("nas_bench_201.npz", space)
+    small = {"replicas=100, children=8, shards=20": "replicas=3, children=2, shards=2", "12_800": "24", "-800": "-4"}
+    names = run("docs/methods/reinforce.md", [0], names, small)
+    assert names["run"].children.reward.shape == (24,)
+
+
+@runs("docs/ray.md", 0)
+@pytest.mark.slow
+def test_parameter_servers(table, monkeypatch):
+    """Ray is not needed: in its place stands the simulation of the same parts."""
+
+    def simulated(parts, *, replicas, sleep, settings):
+        assert parts and (replicas, sleep, settings.address) == (3, 0.01, "auto")
+        space = nasjax.TabularCell()
+        evaluator = nasjax.table(space, nasjax.load_table("nas_bench_201.npz", space))
+        return distributed_reinforce(space, evaluator, replicas=3, children=2, shards=2)
+
+    monkeypatch.setattr(replicas_module, "replicas", simulated)
+    names = run("docs/ray.md", [0], None, {"children=8": "children=2", "960": "24", "-80": "-4"})
+    assert names["run"].children.reward.shape == (24,)
+
+
+@runs("docs/methods/reinforce_rnn.md", 0)
+def test_a_cell_for_other_programs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/found").mkdir(parents=True)
+    (tmp_path / "runs/found/best.json").write_text(json.dumps({"arch": nasjax.named("GRU")}))
+    layer = run("docs/methods/reinforce_rnn.md", [0], None, {"features=256": "features=4"})["layer"]
+    x = jnp.zeros((2, 3, 4))
+    assert jax.eval_shape(lambda: layer.init_with_output(jax.random.key(0), x)[0]).shape == (2, 3, 4)
+
+
+@runs("docs/extend.md", 0)
+def test_a_builder_as_the_page_for_contributors_shows_it():
+    """`...` stands for an architecture there."""
+    table = SimpleNamespace(params=3, macs=4)
+    space = SimpleNamespace(decode=lambda tree: tree["a"], encode=lambda arch: {"space": "mine", "a": arch})
+    names = {"Builder": nasjax.Builder, "Built": Built, "MySpace": lambda: space, "plan": lambda *of: table}
+    names["my_network"] = lambda table, *, bn_eps, dtype: (table, bn_eps, dtype)
+    builder = run("docs/extend.md", [0], names)["BUILDER"]
+    built = builder.build(space, None, {"space": "mine", "a": 1}, images())
+    assert (built.arch, built.params, built.macs) == ({"space": "mine", "a": 1}, 3, 4)
+    assert built.network(bn_eps=1e-3, dtype="float32") == (table, 1e-3, "float32")
+
+
+@runs("docs/extend.md", 1)
+def test_a_method_as_the_page_for_contributors_shows_it():
+    """Every method has these functions with these arguments."""
+    shown = run("docs/extend.md", [1], {"Config": object, "Experiment": nasjax.Experiment})
+    functions = [
+        node for node in ast.parse(PROGRAMS["docs/extend.md"][1].text).body if isinstance(node, ast.FunctionDef)
+    ]
+    assert len(functions) == 3
+    for method in catalog.METHODS:
+        module = catalog.method(method)
+        for function in functions:
+            code = getattr(module, function.name).__code__
+            assert code.co_varnames[: code.co_argcount] == tuple(arg.arg for arg in function.args.args), method
+            assert shown[function.name].__doc__
+        assert module.SPACE in catalog.SPACES and set(getattr(module, "PUBLISHED", {})) <= {module.SPACE}
+    (row,) = shown["PUBLISHED"].values()
+    assert set(row) <= set(catalog.method("darts").PUBLISHED["darts_cell"])

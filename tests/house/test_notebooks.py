@@ -1,0 +1,110 @@
+"""The notebooks' own cells and the pages about notebooks, run in order at tiny settings."""
+
+import json
+import re
+import sys
+import types
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+from tools.programs import run, runs
+
+import nasjax
+from nasjax import commands
+from nasjax.data.dataset import DataConfig
+from nasjax.problem.data import load
+from nasjax.settings import override
+
+FOLDER = Path(__file__).parents[2] / "launch" / "colab"
+DATA = ("data.train_limit=64", "data.valid_limit=32", "retrain_recipe.epochs=1", "retrain_recipe.batch_size=32")
+SHAPE = ("space.filter_heights=3", "space.filter_widths=3", "space.filter_counts=2")  # one for all: one program
+CHAIN = (*SHAPE, "space.min_layers=1", "space.max_layers=1", "recipe.epochs=1", "width=2", "search.policy=independent")
+CELL = ("search.channels=4", "search.layers=3", "search.epochs=1", "search.batch_size=32", "form.channels=4")
+PATH = ("supernet.epochs=1", "supernet.batch_size=32", "trials=4", "search.population=4", "search.top_k=2")
+EVOLUTION = ("search.mutants=2", "search.crossovers=2", "search.calibration_batches=1")
+TINY = {
+    "reinforce": (*CHAIN, "trials=2"),
+    "darts": (*CELL, "form.layers=3"),
+    "one_shot": (*PATH, *EVOLUTION),
+}
+
+
+def cells(name):
+    notebook = json.loads((FOLDER / f"{name}.ipynb").read_text())
+    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return ["\n".join(line for line in source.splitlines() if not line.startswith("%")) for source in sources]
+
+
+def test_every_notebook_is_run():
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(TINY)
+
+
+def tiny(name):
+    return lambda *args, **options: override(commands.configure(*args, **options), *DATA, *TINY[name])
+
+
+@pytest.fixture
+def notebook(monkeypatch, tmp_path):
+    """A folder and the modules that a notebook has."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(HTML=str))
+
+
+@pytest.mark.slow  # the pages below do the same
+@pytest.mark.parametrize("name", TINY)
+def test_the_cells_run_in_order(name, notebook, monkeypatch, capsys):
+    monkeypatch.setattr(nasjax, "configure", tiny(name), raising=False)
+    names = {"__name__": "notebook"}
+    for source in cells(name):
+        exec(compile(re.sub(r"trials=\d+", "trials=2", source), name, "exec"), names)
+    assert names["model"].variables and names["data"].classes == 10
+    assert capsys.readouterr().out == "\n".join(names["trained"].lines) + "\n"  # what a cell prints, and no more
+
+
+@pytest.mark.slow
+@runs("docs/notebook.md", 0, 1, 2, 3)
+@runs("README.md", 0)
+@runs("docs/recording.md", 0, 1, 2, 3, 4, 5, 6)
+def test_the_pages_run_in_order(notebook, monkeypatch):
+    """A run as the page shows it; the README's lines find it finished; every recorder is told all of its numbers."""
+    digits = load(DataConfig())
+    names = {"images": digits.valid.x[:20], "labels": digits.valid.y[:20]}
+    monkeypatch.setattr(nasjax, "configure", tiny("reinforce"), raising=False)
+    run("docs/notebook.md", [0, 1], names, {"trials=24": "trials=2"})
+    path, outcome = names["workdir"], names["found"]
+    assert (outcome.trials, outcome.failed) == (2, 0)
+    run("docs/notebook.md", [3], names)
+    assert len(names["names"]) == 20 and set(names["names"]) <= set(map(str, range(10)))
+    again = {"images": names["images"]}
+    run("README.md", [0], again, {"trials=24": "trials=2", "runs/mine": str(path)})
+    assert again["found"].best == outcome.best and again["trained"].test == names["trained"].test
+    np.testing.assert_array_equal(again["logits"], names["logits"])
+    monkeypatch.setattr(nasjax, "configure", commands.configure, raising=False)
+    run("docs/notebook.md", [2], names)
+    assert len(load(names["config"].data).train.y) < 20
+
+    rows = [json.loads(x) for f in ("trials", "metrics") for x in (path / f"{f}.jsonl").read_text().splitlines()]
+    monkeypatch.setattr(nasjax, "search", lambda *_, on_record: list(map(on_record, rows)), raising=False)
+    recorders = {name: MagicMock() for name in ("tensorboardX", "wandb", "mlflow", "trackio")}
+    for name, module in recorders.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    told = []
+    names = {"nasjax": nasjax, "config": again["config"], "workdir": path, "record": told.append}
+    run("docs/recording.md", [0], names)
+    assert told == rows
+    run("docs/recording.md", [1, 2], names)
+    numbers, kind = names["numbers"], names["kind"]
+    assert {kind(row)[0] for row in rows} == {"trial", "round"}
+    assert all({"trial/fitness", "trial/id"} <= set(numbers(row)) for row in rows if "fitness" in row)
+    scalars = [(name, value, kind(row)[1]) for row in rows for name, value in numbers(row).items()]
+    writer = recorders["tensorboardX"].SummaryWriter.return_value.add_scalar
+    assert [call.args for call in writer.call_args_list] == scalars
+    run("docs/recording.md", [6], names)  # from the files: the same once more
+    assert [call.args for call in writer.call_args_list] == 2 * scalars
+    run("docs/recording.md", [3, 4, 5], names)
+    logs = (recorders["wandb"].init.return_value.__enter__.return_value.log, recorders["trackio"].log)
+    for log in (*logs, recorders["mlflow"].log_metrics):
+        assert [call.args[0] for call in log.call_args_list] == [numbers(row) for row in rows]
