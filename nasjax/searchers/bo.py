@@ -31,7 +31,7 @@ class BoState(NamedTuple):
     """Every trial, and the hyper-parameters as they were fitted last."""
 
     archive: Archive
-    place: jax.Array  # i32[C], where each trial is in the list of a listed space, else -1
+    mark: jax.Array  # u32[C, 2], by which it is recognised: its place in a listed space, else its code
     hyper: gp.Hyper
 
 
@@ -78,7 +78,7 @@ def bo(
       acquisition: "ucb" takes the largest mean + beta * deviation, "thompson" the largest draw of each candidate's own
         normal distribution (BANANAS).
       beta: of "ucb".
-      fit_steps: gradient steps on the marginal likelihood before every proposal; 0 keeps the kernel as it starts.
+      fit_steps: gradient steps on the marginal likelihood after every result; 0 keeps the kernel as it starts.
       samples, mutants, parents: of spaces that are not listed: random candidates, mutants, and of how many of the best.
       shortlist: the uncertainty is computed of so many candidates only, those with the largest mean.
       describe: features of an Arch, see `searchers.features`; None = the space's own.
@@ -116,6 +116,7 @@ def bo(
         known = jax.vmap(scores)(archs).T if scores is not None else jnp.zeros((0, len(archs)))
         return _Pool(archs, tuple(x.T for x in jax.vmap(told_by)(archs)), known)
 
+    factors = np.random.default_rng(0).integers(0, 2**32, (arch_size(space), 2), np.uint32)
     every = _listed(space)
     listed = None if every is None else jax.jit(pool_of)(every)
 
@@ -131,21 +132,25 @@ def bo(
         of = jnp.where(known > 0, of, jnp.resize(drawn, of.shape))
         return pool_of(jnp.concatenate([drawn, jax.vmap(space.mutate)(jax.random.split(key_mutate, mutants), of)]))
 
+    def codes(pool: _Pool) -> jax.Array:
+        """u32[M, 2], equal for equal architectures; for others by a chance of 2^-64."""
+        same = jax.vmap(lambda arch: canonical(space, arch))(pool.arch) if hasattr(space, "canonical") else pool.arch
+        return (same + 2).astype(jnp.uint32) @ factors
+
     def allowed(pool: _Pool, state: BoState) -> jax.Array:
         """bool[M]: feasible, and never tried."""
-        used = jnp.arange(capacity) < state.archive.made
+        used, size = jnp.arange(capacity) < state.archive.made, len(pool.arch)
         if listed is not None:
-            new = jnp.ones(len(pool.arch), bool).at[jnp.where(used, state.place, len(pool.arch))].set(False, mode="drop")
+            new = jnp.ones(size, bool).at[jnp.where(used, state.mark[:, 0], jnp.uint32(size))].set(False, mode="drop")
         else:
-            same = jax.vmap(lambda arch: canonical(space, arch))
-            known, mine = jnp.where(used[:, None], same(state.archive.arch), -2), same(pool.arch)
-            tried = jax.lax.map(lambda arch: (known == arch).all(1).any(), mine, batch_size=256)
-            again = (mine[:, None] == mine[None]).all(-1) & (jnp.arange(len(mine))[:, None] > jnp.arange(len(mine)))
-            new = ~tried & ~again.any(1)
+            mine = codes(pool)
+            tried = (_equal(mine, state.mark) & used[None]).any(1)
+            again = (_equal(mine, mine) & (jnp.arange(size)[:, None] > jnp.arange(size)[None])).any(1)
+            new = ~tried & ~again
         return new & jax.vmap(feasible)(pool.arch) if feasible is not None else new
 
     def init(key: Key) -> BoState:
-        return BoState(rows.empty(space, capacity, 1), jnp.full(capacity, -1, jnp.int32), prior)
+        return BoState(rows.empty(space, capacity, 1), jnp.zeros((capacity, 2), jnp.uint32), prior)
 
     def remembered(archive: Archive) -> jax.Array:
         """i32[memory], rows for the Gaussian process: the running, the best, the latest."""
@@ -158,6 +163,11 @@ def bo(
         urgent = jnp.where(archive.told, urgent, 3 * capacity)
         return jax.lax.top_k(jnp.where(number < archive.made, urgent, -1), memory)[1]
 
+    def memories(archive: Archive) -> tuple[jax.Array, _Pool, jax.Array]:
+        """The rows that the Gaussian process knows, what they are, and which of them were told."""
+        row = remembered(archive)
+        return row, pool_of(archive.arch[row]), archive.told[row] & (row < archive.made)
+
     def by_chance(key: Key, pool: _Pool, may: jax.Array, n: int) -> jax.Array:
         """i32[n], candidates of the start."""
         chance = jax.random.uniform(key, may.shape)
@@ -167,16 +177,11 @@ def bo(
             chance = jnp.where(promise >= least, chance, chance - 1)
         return jax.lax.top_k(jnp.where(may, chance, -jnp.inf), n)[1]
 
-    def by_model(
-        key: Key, pool: _Pool, may: jax.Array, archive: Archive, hyper: gp.Hyper, n: int
-    ) -> tuple[jax.Array, gp.Hyper]:
-        """i32[n], the most promising candidates, one after the other, and the fitted hyper-parameters."""
-        row = remembered(archive)
-        mine, there = pool_of(archive.arch[row]), row < archive.made
-        told = archive.told[row] & there
-        targets = gp.scores(archive.fitness[row, 0], told)
-        among = _distances(mine, mine)
-        hyper = gp.fit(hyper, prior, among, targets, told, fit_steps, 0.1)
+    def by_model(keys: Key, pool: _Pool, may: jax.Array, archive: Archive, hyper: gp.Hyper) -> jax.Array:
+        """i32[n], the most promising candidates, one after the other, for n keys."""
+        row, mine, told = memories(archive)
+        there = row < archive.made
+        targets, among = gp.scores(archive.fitness[row, 0], told), _distances(mine, mine)
         mean = gp.pull(gp.condition(hyper, among, targets, told)) @ gp.kernel(hyper, _distances(mine, pool))
         first, short = jax.lax.top_k(jnp.where(may, mean, -jnp.inf), min(shortlist, len(may)))
         some = pool.at(short)
@@ -196,19 +201,21 @@ def bo(
             variance = jnp.maximum(variance - line**2, 1e-6)
             return (first.at[best].set(-jnp.inf), variance, rest.at[number].set(line)), best
 
+        n = len(keys)
         begin = (first, variance, jnp.zeros((n, len(first))))
-        return short[jax.lax.scan(pick, begin, (jax.random.split(key, n), jnp.arange(n)))[1]], hyper
+        return short[jax.lax.scan(pick, begin, (keys, jnp.arange(n)))[1]]
 
     def ask(key: Key, state: BoState, n: int) -> tuple[BoState, Proposal]:
         archive = state.archive
-        key_pool, key_pick = jax.random.split(jax.random.fold_in(key, archive.made))
-        pool = candidates(key_pool, archive) if listed is None else listed
+        key_pool, key_start, key_pick = jax.random.split(key, 3)
+        pool = listed if listed is not None else candidates(jax.random.fold_in(key_pool, archive.made), archive)
         may = allowed(pool, state)
         known = (archive.made >= initial) & jnp.isfinite(archive.fitness).any()
-        chosen, hyper = jax.lax.cond(
+        keys = jax.vmap(lambda trial: jax.random.fold_in(key_pick, trial))(archive.made + jnp.arange(n))
+        chosen = jax.lax.cond(
             known,
-            lambda: by_model(key_pick, pool, may, archive, state.hyper, n),
-            lambda: (by_chance(key_pick, pool, may, n), state.hyper),
+            lambda: by_model(keys, pool, may, archive, state.hyper),
+            lambda: by_chance(jax.random.fold_in(key_start, archive.made), pool, may, n),
         )
         new = may[chosen]
         place = jnp.where(new, archive.made + jnp.cumsum(new) - 1, capacity)  # what is beyond the capacity is dropped
@@ -217,11 +224,19 @@ def bo(
             made=jnp.minimum(archive.made + new.sum(), capacity),
         )
         archive, proposal = rows.hand_out(archive, n)
-        at = state.place.at[place].set(chosen if listed is not None else -1, mode="drop")
-        return BoState(archive, at, hyper), proposal
+        mark = jnp.stack([chosen, chosen], 1) if listed is not None else codes(pool.at(chosen))
+        marks = state.mark.at[place].set(mark.astype(jnp.uint32), mode="drop")
+        return BoState(archive, marks, state.hyper), proposal
 
     def tell(state: BoState, proposal: Proposal, evaluation: Evaluation) -> BoState:
-        return state._replace(archive=rows.record(state.archive, proposal, evaluation))
+        archive = rows.record(state.archive, proposal, evaluation)
+        row, mine, told = memories(archive)
+        targets = gp.scores(archive.fitness[row, 0], told)
+        fitted = gp.fit(state.hyper, prior, _distances(mine, mine), targets, told, fit_steps, 0.1)
+        changed = (proposal.id >= 0).any()
+        return state._replace(
+            archive=archive, hyper=jax.tree.map(lambda new, old: jnp.where(changed, new, old), fitted, state.hyper)
+        )
 
     def live(state: BoState) -> jax.Array:
         return jnp.zeros(0, jnp.int32)  # nothing inherits from a trial
@@ -246,6 +261,11 @@ def _prior(space: Space, told_by: Features, scores: Scores | None) -> gp.Hyper:
     one = jax.ShapeDtypeStruct((arch_size(space),), jnp.int32)
     number = len(jax.eval_shape(told_by, one)) + (scores is not None)
     return gp.Hyper(jnp.full(number, jnp.log(2.0 / number)), jnp.log(jnp.float32(0.05)))
+
+
+def _equal(a: jax.Array, b: jax.Array) -> jax.Array:
+    """bool[N, M]: which codes u32[N, 2] and u32[M, 2] are equal."""
+    return (a[:, None, 0] == b[None, :, 0]) & (a[:, None, 1] == b[None, :, 1])
 
 
 def _distances(a: _Pool, b: _Pool) -> list[jax.Array]:

@@ -2,7 +2,7 @@
 
 A feature is a whole number, and two architectures agree in it where their numbers are equal. Features come in blocks
 (single decisions, pairs of decisions, paths), each with a weight of its own in the surrogate. A space may say itself
-which it has, by a method `features`; else they follow from its sites.
+which decisions belong together, by `groups`; else that follows from its sites.
 
 White et al. 2021, "BANANAS: Bayesian Optimization with Neural Architectures for Neural Architecture Search"
 (arXiv:1910.11858), section 3: an architecture is encoded by its paths. Single decisions, and pairs of them, beside the
@@ -25,13 +25,12 @@ _MOST_PAIRS = 512
 
 
 def features(space: Space) -> Features:
-    """Blocks of features of an Arch: the space's own, else its sites and the pairs of sites within a layer.
+    """Blocks of features of an Arch: the space's own `groups`, else its sites and the pairs of sites within a layer.
 
     Inactive sites have a value of their own (-1), so agreement in depth counts.
     """
-    own: Features | None = getattr(space, "features", None)
-    if own is not None:
-        return own
+    if hasattr(space, "groups"):
+        return blocks(space.sites, space.groups)
     by_layer: dict[int, list[int]] = {}
     for column, site in enumerate(space.sites):
         by_layer.setdefault(site.layer, []).append(column)
@@ -54,17 +53,14 @@ def blocks(sites: Sequence[Site], groups: Sequence[Sequence[tuple[int, ...]]]) -
 
     def of(arch: jax.Array) -> tuple[jax.Array, ...]:
         values = jnp.asarray(arch, jnp.int32) + 1
-        return tuple(
-            jnp.stack([_number([values[column] for column in group], [int(counts[c]) for c in group]) for group in block])
-            for block in groups
-        )
+        return tuple(jnp.stack([_number(values, counts, group) for group in block]) for block in groups)
 
     return of
 
 
-def _number(values: list[jax.Array], counts: list[int]) -> jax.Array:
-    """One number for several, mixed radix."""
-    number = values[0]
-    for value, count in zip(values[1:], counts[1:], strict=True):
-        number = number * count + value
+def _number(values: jax.Array, counts: np.ndarray, group: tuple[int, ...]) -> jax.Array:
+    """One number for the values of several sites, mixed radix."""
+    number = values[group[0]]
+    for column in group[1:]:
+        number = number * int(counts[column]) + values[column]
     return number

@@ -41,7 +41,13 @@ def _factor(hyper: Hyper, distances: Sequence[jax.Array], there: jax.Array) -> j
 
 
 def fit(
-    hyper: Hyper, prior: Hyper, distances: Sequence[jax.Array], targets: jax.Array, there: jax.Array, steps: int, rate: float
+    hyper: Hyper,
+    prior: Hyper,
+    distances: Sequence[jax.Array],
+    targets: jax.Array,
+    there: jax.Array,
+    steps: int,
+    rate: float,
 ) -> Hyper:
     """`steps` of gradient ascent (Adam, `rate`) on the marginal likelihood, with a normal prior of deviation 1.
 
@@ -73,7 +79,7 @@ def fit(
 
 
 def condition(hyper: Hyper, distances: Sequence[jax.Array], targets: jax.Array, there: jax.Array) -> Posterior:
-    """The posterior of rows with distances f32[C, C] per block and targets f32[C]; those that are not `there` say nothing."""
+    """The posterior of rows with distances f32[C, C] per block and targets f32[C]; rows not `there` say nothing."""
     factor = _factor(hyper, distances, there)
     whiten = jax.scipy.linalg.solve_triangular(factor, jnp.eye(len(targets)), lower=True)
     return Posterior(whiten, whiten @ jnp.where(there, targets, 0.0))
