@@ -260,7 +260,7 @@ def _prior(space: Space, told_by: Features, scores: Scores | None) -> gp.Hyper:
     """A kernel that falls to exp(-1) at half of all blocks' distance, and noise of a twentieth of the variance."""
     one = jax.ShapeDtypeStruct((arch_size(space),), jnp.int32)
     number = len(jax.eval_shape(told_by, one)) + (scores is not None)
-    return gp.Hyper(jnp.full(number, jnp.log(2.0 / number)), jnp.log(jnp.float32(0.05)))
+    return gp.Hyper(jnp.full(number, np.log(2 / number), jnp.float32), jnp.log(jnp.float32(0.05)))
 
 
 def _equal(a: jax.Array, b: jax.Array) -> jax.Array:
