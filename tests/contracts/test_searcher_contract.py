@@ -57,7 +57,13 @@ class Subject(NamedTuple):
     traces: dict[str, int]
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = ("bo",)  # compiles for long
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in CASES],
+)
 def subject(request):
     case = CASES[request.param]
     searcher = case.make(SPACE)
