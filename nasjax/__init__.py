@@ -43,6 +43,7 @@ _WHERE = {
     "nasjax.catalog": ("named",),
     "nasjax.searchers.additive": ("best_path",),
     "nasjax.searchers.nsga2": ("nsga2",),
+    "nasjax.searchers.bo": ("bo",),
     "nasjax.searchers.topk": ("topk_evolution",),
     "nasjax.searchers.random": ("random_search",),
     "nasjax.searchers.reinforce": ("reinforce",),

@@ -22,6 +22,7 @@ METHODS = {
     "reinforce_rnn": "the same controller over recurrent cells",
     "evolution": "aging evolution, over segmentation graphs by default",
     "topk": "evolution among the best k, in any space",
+    "bo": "Bayesian optimisation by a Gaussian process, in any space",
     "darts": "a softmax over operators, trained with the weights",
     "pc_darts": "DARTS through a part of the channels",
     "gdas": "DARTS with an operator per edge drawn in every pass",

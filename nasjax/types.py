@@ -391,7 +391,7 @@ class Space(Protocol):
     The first S = len(sites) entries of an Arch are its sites. A space may have further columns (identifiers of nodes
     and edges, say): then it has `arch_size`, A. A space may have `crossover(key, a, b) -> Arch` (traceable), and
     `canonical(arch) -> Arch` (traceable), the same for equal architectures; without it an Arch is its own canonical
-    form.
+    form. A space may have `groups`, blocks of groups of sites (their columns) by which a surrogate compares.
     """
 
     name: str

@@ -19,6 +19,7 @@ GRAPH = [
 COMMANDS = {
     "random": CHAIN,
     "topk": [*CHAIN, "--set=search.population=2", "--set=search.mutants=1", "--set=search.crossovers=1"],
+    "bo": [*CHAIN, "--set=search.initial=2", "--set=search.samples=4", "--set=search.mutants=4"],
     "evolution": GRAPH,
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 from nasjax.searchers import nsga2, random_search, reinforce, topk_evolution
 from nasjax.searchers.aging import aging
+from nasjax.searchers.bo import bo
 from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.types import Evaluation, Searcher, Status
 
@@ -37,6 +38,11 @@ CASES = {
         repeats=False,
     ),
     "aging": Case(partial(aging, population=16, sample_size=25), learns=True),
+    "bo": Case(
+        partial(bo, capacity=ROUNDS * N, memory=64, samples=100, mutants=100, shortlist=50, fit_steps=2),
+        learns=True,
+        repeats=False,
+    ),
     "nsga2": Case(partial(nsga2, objectives=1, population=16, capacity=ROUNDS * N), learns=True, repeats=False),
 }
 
@@ -51,7 +57,13 @@ class Subject(NamedTuple):
     traces: dict[str, int]
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = ("bo",)  # compiles for long
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in CASES],
+)
 def subject(request):
     case = CASES[request.param]
     searcher = case.make(SPACE)

@@ -7,6 +7,7 @@ always active. The number of edges and the operations are fields, so that tables
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -72,6 +73,23 @@ class TabularCell:
     def operators(self) -> tuple[str, ...]:
         """Operations."""
         return self.ops
+
+    @cached_property
+    def groups(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """What a surrogate compares cells by: edges, pairs of edges, and the paths from the first node to the last.
+
+        The paths are those of White et al. 2021 (BANANAS), section 3, each in its place. A number of edges that is no
+        complete cell has none.
+        """
+        edges = range(self.edges)
+        blocks = [tuple((e,) for e in edges), tuple(itertools.combinations(edges, 2))]
+        if self.edges in (nodes * (nodes - 1) // 2 for nodes in range(3, self.edges + 2)):
+            column = {(start, end): end * (end - 1) // 2 + start for end in range(self.nodes) for start in range(end)}
+            inner = range(1, self.nodes - 1)
+            ways = (way for count in range(self.nodes - 1) for way in itertools.combinations(inner, count))
+            stops = ((0, *way, self.nodes - 1) for way in ways)
+            blocks.append(tuple(tuple(column[step] for step in itertools.pairwise(stop)) for stop in stops))
+        return tuple(block for block in blocks if block)
 
     # -- pure functions of an Arch (traceable) -----------------------------------------------------------------
 

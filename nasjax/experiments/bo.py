@@ -1,0 +1,76 @@
+"""Bayesian optimisation in any space: a Gaussian process of the results so far chooses what to try next.
+
+White et al. 2021, "BANANAS" (arXiv:1910.11858); Kandasamy et al. 2018 (arXiv:1802.07191). The kernel is ours.
+Command: python -m nasjax.launch --method=bo [--space=tabular_cell --table=FILE.npz]
+Minutes: demo about 1 on two CPU cores. Expected: no published number of this kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nasjax.experiments.families import candidates as base
+from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.experiments.families.candidates_run import experiment
+from nasjax.problem.given import Given
+from nasjax.problem.problem import Problem
+from nasjax.searchers.bo import bo
+from nasjax.types import Experiment
+
+SPACE = "conv_chain"
+
+
+@dataclass(frozen=True)
+class BoConfig:
+    """Settings of `searchers.bo`.
+
+    Attributes:
+      initial: random trials at the start.
+      acquisition: "ucb" or "thompson" (BANANAS).
+      beta: of "ucb", deviations added to the mean.
+      fit_steps: gradient steps on the marginal likelihood after every result.
+      memory: results that the Gaussian process knows: the best half and the latest half of more.
+      samples, mutants, parents: random candidates, mutants, and of how many of the best, where a space is not listed.
+      shortlist: candidates whose uncertainty is computed.
+    """
+
+    initial: int = 10
+    acquisition: Literal["ucb", "thompson"] = "ucb"
+    beta: float = 0.5
+    fit_steps: int = 5
+    memory: int = 256
+    samples: int = 1000
+    mutants: int = 1000
+    parents: int = 10
+    shortlist: int = 2000
+
+
+def configure(given: Given) -> CandidateConfig:
+    """A preset for a space and a data set; 150 trials are the budget of BANANAS on NAS-Bench-101, section 4."""
+    return base.preset("bo", given, demo=BoConfig(), paper=BoConfig(), published_trials=150)
+
+
+def describe(problem: Problem) -> dict[str, Any]:
+    """What --mode=inspect shows without --arch: a Gaussian process has no network."""
+    return {"describes": "no controller", "params": 0, "macs": 0}
+
+
+def make(problem: Problem) -> Experiment:
+    """Bayesian optimisation on a problem."""
+    config, search = problem.config, problem.config.search
+    capacity = max(config.trials or 0, 10_000)  # not the budget itself, which a resume may change
+    searcher = bo(
+        config.space,
+        initial=search.initial,
+        capacity=capacity,
+        memory=search.memory,
+        acquisition=search.acquisition,
+        beta=search.beta,
+        fit_steps=search.fit_steps,
+        samples=search.samples,
+        mutants=search.mutants,
+        parents=search.parents,
+        shortlist=search.shortlist,
+    )
+    return experiment(problem, searcher, most=capacity)
