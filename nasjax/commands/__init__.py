@@ -1,7 +1,7 @@
 """What the command line does, as functions for notebooks and other programs. They print nothing."""
 
 from nasjax.commands.configuration import config_of, configure, default_workdir, published, with_table
-from nasjax.commands.exported import exported
+from nasjax.commands.exporting import exported
 from nasjax.commands.inspection import inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search

@@ -13,6 +13,10 @@ from nasjax.store import plugin, started
 ROOT = Path(__file__).parents[2]
 
 
+def pyproject():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
 def link(file, to):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.symlink_to(to)
@@ -80,7 +84,9 @@ def test_the_next_command_begins_with_what_started_the_run(monkeypatch, tmp_path
 
 
 def test_the_console_command_is_declared_and_ends_as_the_module_does(monkeypatch):
-    module, _, name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["nasjax"].partition(":")
+    module, _, name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["nasjax"].partition(
+        ":"
+    )
     assert (module, getattr(launch, name)) == (launch.__name__, launch.console)
     monkeypatch.setattr(launch, "main", lambda argv: 2)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -89,5 +95,5 @@ def test_the_console_command_is_declared_and_ends_as_the_module_does(monkeypatch
 
 def test_the_package_says_that_it_has_types():
     assert (Path(nasjax.__file__).parent / "py.typed").is_file()
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    packages = pyproject()["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert packages == {"packages": ["nasjax"]}  # with every file in it that git does not ignore

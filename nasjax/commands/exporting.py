@@ -43,8 +43,8 @@ def exported(files: list[Path], today: datetime.date | None = None) -> tuple[lis
 def _program(file: Path, x: Any) -> list[str]:
     """Python that loads the network and runs it on zeros."""
     return [
-        "import jax.export, numpy",
-        f"network = jax.export.deserialize(bytearray(open({str(file)!r}, 'rb').read()))",
+        "import jax.export, numpy, pathlib",
+        f"network = jax.export.deserialize(bytearray(pathlib.Path({str(file)!r}).read_bytes()))",
         f"print(network.call({_zeros(x)}))",
     ]
 
