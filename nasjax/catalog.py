@@ -98,6 +98,12 @@ def is_own(kind: str, name: str) -> bool:
     return name in _OWN[kind]
 
 
+def names_own(config: Any) -> bool:
+    """Whether a run's method, space or data set was added by a plugin or a program."""
+    names = (("method", config.method), ("space", config.space.name), ("data", config.data.name))
+    return any(is_own(kind, name) for kind, name in names)
+
+
 def method(name: str | None) -> Any:
     """The module of a method: configure(given), make(problem), describe(problem)."""
     return _find("method", name)

@@ -1,4 +1,4 @@
-"""`python -m nasjax.launch --method=M`: the command line, and the only place with flags.
+"""`nasjax --method=M`, also `python -m nasjax.launch --method=M`: the command line, and the only place with flags.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong usage; 130 interrupted after saving.
 """
@@ -19,6 +19,7 @@ from absl import flags
 
 from nasjax import catalog
 from nasjax.runtime import jax_settings, xla_flags
+from nasjax.store import started
 
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
@@ -58,7 +59,8 @@ def define() -> flags.FlagValues:
     text("dtype", "float32 | tf32 | bfloat16")
     text("arch", "an architecture: NAME, JSON or FILE")
     text("input", "a file or folder for --mode=predict")
-    text("plugin", "FILE.py with your own space, data set, searcher or task; it is run")
+    own = "FILE.py with your own space, data set, searcher or task; it is run; repeatable"
+    flags.DEFINE_multi_string("plugin", [], own, flag_values=values)
     flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin's file has changed", flag_values=values)
     flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=values)
     flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=values)
@@ -142,10 +144,10 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         raise ValueError("--input=FILE|FOLDER belongs to --mode=predict, which needs it")
     xla_flags.check()
     digest = ""
-    if given.plugin is not None:
+    if given.plugin:
         from nasjax.store import plugin
 
-        digest = plugin.use(given.plugin)
+        digest = plugin.use(*given.plugin)
     jax_settings.check()
     first = _join(given)
     _compile_cache(given.compile_cache)
@@ -155,7 +157,7 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
     elif given.mode == "search":
         if getattr(config, "workers", 0):
             jax_settings.stay_off_accelerators()
-        command = shlex.join(["python", "-m", "nasjax.launch", *argv[1:]])
+        command = f"{started.own()} {shlex.join(argv[1:])}"
         found = commands.search(config, workdir, command, progress=first, changed_plugin=given.changed_plugin)
         _tell(first, found.lines)
     elif given.mode == "retrain":
@@ -164,7 +166,10 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
     elif given.mode == "predict":
         print("\n".join(map(str, commands.predict(workdir, given.input, same_units=config.data.same_units))))
     else:
-        print("\n".join(map(str, commands.export(workdir))))
+        lines, warning = commands.exported(commands.export(workdir))
+        _tell(True, tuple(lines))
+        if warning is not None:
+            print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 
@@ -270,7 +275,7 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "ray_address": given.mode != "search",
         "trial_timeout": given.mode != "search",
     }
-    if given.changed_plugin and given.plugin is None:
+    if given.changed_plugin and not given.plugin:
         raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:
@@ -324,11 +329,18 @@ def _left_behind() -> bool:
     return inline is not None and inline.left_behind()
 
 
-if __name__ == "__main__":
+def console() -> int:
+    """The whole program: runs the process's command line and returns its exit code, or ends the process by it."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a plugin finds the files beside it, as with `python -m`
     code = main(sys.argv)
     sys.stdout.flush()
     coordinated = code and any(argument.startswith("--coordinator") for argument in sys.argv)
     if coordinated or _left_behind():
         sys.stderr.flush()
         os._exit(code)  # a normal exit would wait for ever, for the candidate or for the run's other processes
-    sys.exit(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(console())

@@ -109,7 +109,7 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
 
     Args:
       path: the workdir.
-      run_plugin: run the workdir's plugin.py where the network needs it; look at that file first.
+      run_plugin: run the workdir's plugin.py (and plugin_2.py ...) where the network needs it; look at it first.
 
     Raises:
       ValueError: it holds no retrained network, or a damaged one, or it needs a plugin.
@@ -121,21 +121,22 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
     path = Path(path)
     file = path / "model" / "model.json"
     if not file.is_file():
-        raise ValueError(f"{path} holds no trained network; run --mode=retrain --workdir={path} first")
+        raise ValueError(f"{path} holds no trained network; run {plugin.command(path, '', 'retrain')} first")
     try:
         tree = updated(json.loads(file.read_text()))
         wanted = tree["plugin"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
-    if wanted and run_plugin and plugin.use(path / "plugin.py") != wanted:
-        raise ValueError(f"{path}/plugin.py is another file than the network was trained with; retrain it")
+    copies = plugin.copies(path, wanted)
+    if wanted and run_plugin and plugin.use(*copies) != wanted:
+        raise ValueError(f"{_listed(copies)} is another file than the network was trained with; retrain it")
     named = (("space", tree["space"]["name"], catalog.SPACES), ("task", tree.get("task"), catalog.TASKS))
     if unknown := [f"the {kind} {name!r}" for kind, name, known in named if name is not None and name not in known]:
         if not wanted:
             raise ValueError(f"{' and '.join(unknown)} of {path} was registered in a program: register it again first")
         raise ValueError(
-            f"{path} needs its plugin: nasjax.load({str(path)!r}, run_plugin=True) runs {path}/plugin.py, so look at "
-            f"it first (the command: --plugin={path}/plugin.py)"
+            f"{path} needs its plugin: nasjax.load({str(path)!r}, run_plugin=True) runs {_listed(copies)}, so look at "
+            f"it first (the command: {plugin.flags(path, wanted)})"
         )
     try:
         network, task, template = network_of(tree)
@@ -155,6 +156,10 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
 
     of_arrays = {"channels": tree.get("channels", "last"), "range": seen}
     return Model(apply, variables, shape, tree["dtype"], names, tree["arch"], tree["task"], network.carry, **of_arrays)
+
+
+def _listed(files: Sequence[Path]) -> str:
+    return " and ".join(map(str, files))
 
 
 def _required(x: Any, dtype: str, shape: tuple[int, ...], seen: tuple[float, float] | None) -> Any:

@@ -1,6 +1,7 @@
 """What the command line does, as functions for notebooks and other programs. They print nothing."""
 
 from nasjax.commands.configuration import config_of, configure, default_workdir, published, with_table
+from nasjax.commands.exporting import exported
 from nasjax.commands.inspection import inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
@@ -12,6 +13,7 @@ __all__ = [
     "configure",
     "default_workdir",
     "export",
+    "exported",
     "inspect",
     "predict",
     "published",

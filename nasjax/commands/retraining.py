@@ -16,7 +16,7 @@ from nasjax.problem.saved import described
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json, resumable
-from nasjax.store import checkpoint, plugin, workdir
+from nasjax.store import checkpoint, plugin, started, workdir
 from nasjax.types import Built, Metric, Watch
 
 
@@ -58,8 +58,8 @@ def retrain(
     problem = Problem(config, watch.say)
     if problem.looked_up:
         raise ValueError(
-            "a search of a table trains nothing; train its cell in another workdir: --mode=retrain --method=random "
-            f"--space={config.space.name} --dataset=cifar10 --arch={path}/best.json --workdir=OTHER"
+            f"a search of a table trains nothing; train its cell in another workdir: {started.own()} --method=random "
+            f"--mode=retrain --space={config.space.name} --dataset=cifar10 --arch={path}/best.json --workdir=OTHER"
         )
     if config.data.seed_protocol and config.retrain.part == "all":
         raise ValueError(
@@ -204,7 +204,9 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
         )
     argument = ", run_plugin=True" if config.plugin else ""
     yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
-    yield f"Next: {plugin.command(path, config.plugin, 'export')}, or nasjax.load({str(path)!r}{argument})"
+    in_program = catalog.names_own(config) and not config.plugin  # registered in a program, no file of its own
+    yield f"Next: {f'nasjax.export({str(path)!r})' if in_program else plugin.command(path, config.plugin, 'export')}"
+    yield f"In Python: nasjax.load({str(path)!r}{argument})"
 
 
 def _unlike(config: Any, result: dict[str, Any], row: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json, resumable
 from nasjax.settings import names as names_of
-from nasjax.store import plugin, workdir
+from nasjax.store import plugin, started, workdir
 from nasjax.types import Experiment, Outcome, Runtime, Watch, afterwards
 
 Record = Callable[[dict[str, Any]], None]
@@ -81,12 +81,11 @@ def _workers(
         yield None, experiment.facts()
         return
 
-    names = (("method", config.method), ("space", config.space.name), ("data", config.data.name))
-    if not config.plugin and any(catalog.is_own(kind, name) for kind, name in names):
+    if not config.plugin and catalog.names_own(config):
         raise ValueError("worker processes do not know what was registered in a program; put it in a file (--plugin)")
-    source = str(plugin.file_of(config.plugin).absolute()) if config.plugin else ""
+    sources = [str(file.absolute()) for file in plugin.files_of(config.plugin)]
     cache = jax.config.jax_compilation_cache_dir or ""  # type: ignore[attr-defined]
-    arguments = (as_json(config), str(path.absolute()), source, cache)
+    arguments = (as_json(config), str(path.absolute()), sources, cache)
     logs = path / workdir.WORKERS
     if config.runtime == "ray":
         from nasjax.runtime.ray import ray
@@ -101,13 +100,15 @@ def _workers(
         yield runtime, facts
 
 
-def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+def work_of(
+    tree: dict[str, Any], path: str, sources: list[str], cache: str
+) -> tuple[dict[str, Any], Callable[[Any], Any]]:
     """Builds an experiment from config.json's settings in a worker process; returns its facts and task -> result.
 
     Args:
       tree: the settings.
       path: the workdir.
-      source: the plugin's file, "" = none.
+      sources: the plugins' files.
       cache: folder of compiled programs, "" = none.
     """
     from nasjax.drive.work import worker
@@ -115,9 +116,10 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
 
     keep_freed_memory()
     publish = own_cache(Path(cache)) if cache else lambda: None
-    if source and plugin.use(source) != tree["plugin"]:  # edited since, or another one on this machine
+    if sources and plugin.use(*sources) != tree["plugin"]:  # edited since, or another one on this machine
         raise ValueError(
-            f"{source} is not the file that the driver has run; give all machines the same, and start again"
+            f"{' or '.join(sources)} is not the file that the driver has run; give all machines the same, and start "
+            "again"
         )
     config = from_tree(tree)
     experiment = catalog.method(config.method).make(Problem(config))
@@ -181,4 +183,4 @@ def report(paths: list[Path]) -> Path:
     """Writes report.html into the first workdir (the others are overlaid) and returns its path."""
     from nasjax.report import write_report
 
-    return write_report(paths)
+    return write_report(paths, program=started.own())

@@ -52,7 +52,7 @@ def facts(exported: Any) -> dict[str, Any]:
 
     https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees: JAX reads what was written by a jaxlib
     built up to six months before its own, or up to three weeks after. "read_by_versions_built_until" is that day,
-    perhaps an earlier one where this library does not know the version's own; None where it cannot tell.
+    None where this library cannot tell; "or_later": the version is newer than those it knows, so the day is too early.
     """
     built = _built(version("jaxlib"))
     return {
@@ -65,6 +65,7 @@ def facts(exported: Any) -> dict[str, Any]:
         ],
         "written": datetime.date.today().isoformat(),
         "read_by_versions_built_until": _months_later(built, _MONTHS).isoformat() if built else None,
+        "or_later": built is not None and version("jaxlib") not in _BUILT,
         "platforms": list(exported.platforms),
         "inputs": [
             {"shape": [n if isinstance(n, int) else str(n) for n in x.shape], "dtype": str(x.dtype)}

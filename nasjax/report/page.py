@@ -28,7 +28,7 @@ from nasjax.report import (
 from nasjax.report.elements import count, note, plain, section, swatch, table
 from nasjax.report.grouping import Line
 from nasjax.report.metric import Metric
-from nasjax.report.runs import Run
+from nasjax.report.runs import PROGRAM, Run
 from nasjax.report.workdir import read
 
 MAX_ROWS = 1000  # of the trial tables, all runs together
@@ -36,12 +36,13 @@ MAX_ROWS = 1000  # of the trial tables, all runs together
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 
-def write_report(workdirs: Sequence[Path], out: Path | None = None) -> Path:
+def write_report(workdirs: Sequence[Path], out: Path | None = None, program: str = PROGRAM) -> Path:
     """Writes the report of finished or unfinished runs; nothing but their files is read.
 
     Args:
       workdirs: one folder, or several whose curves are overlaid.
       out: the file to write; `report.html` in the first workdir by default.
+      program: what begins the commands of "What to run next".
 
     Returns:
       The file written.
@@ -55,7 +56,7 @@ def write_report(workdirs: Sequence[Path], out: Path | None = None) -> Path:
     """
     if not workdirs:
         raise ValueError("give at least one workdir")
-    runs = [read(Path(folder)) for folder in workdirs]
+    runs = [read(Path(folder))._replace(program=program) for folder in workdirs]
     out = Path(out) if out is not None else runs[0].folder / "report.html"
     temporary = out.with_name(out.name + ".tmp")
     temporary.write_bytes(page(runs).encode("utf-8", "replace"))

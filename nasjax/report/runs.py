@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from nasjax.report import metric
 
+PROGRAM = "python -m nasjax.launch"  # where nobody says how it was started
+
 
 class Trial(NamedTuple):
     """One line of trials.jsonl."""
@@ -54,6 +56,7 @@ class Run(NamedTuple):
     unreadable: int  # damaged lines, a torn last line apart
     running: bool  # a search holds the workdir's lock
     written: float  # last change of the results, seconds since 1970
+    program: str = PROGRAM  # what begins the commands of "What to run next"
 
     @property
     def done(self) -> list[Trial]:

@@ -12,7 +12,7 @@ from nasjax.report import networks, random_phase
 from nasjax.report.elements import anchor, count, figure, note, plain, section, table
 from nasjax.report.grouping import Line
 from nasjax.report.retrained import retrained
-from nasjax.report.runs import Run, Trial
+from nasjax.report.runs import Run, Trial, mapping
 from nasjax.report.searching import sentence
 
 _EXTREMES = 5  # graphs drawn of either end
@@ -151,25 +151,28 @@ def _failures(run: Run) -> str:
 
 def _next(run: Run) -> str:
     """The commands that make sense now."""
-    base = "python -m nasjax.launch" + (f" --method={shlex.quote(run.name('method'))}" if run.name("method") else "")
     workdir = f"--workdir={shlex.quote(str(run.folder))}"
-    copy = run.folder / "plugin.py"
-    plugin = f" --plugin={shlex.quote(str(copy))}" if copy.exists() else ""
+    own = mapping(run.config.get("config")).get("plugin")  # a digest per file, with commas
+    copies = ["plugin.py", *(f"plugin_{n}.py" for n in range(2, 2 + str(own).count(",")))] if own else []
+    base = " ".join([run.program, *(f"--plugin={shlex.quote(str(run.folder / copy))}" for copy in copies)])
     commands = []
     if run.state != "finished":
         again = run.config.get("command")
         flags = [
             f"--{key}={shlex.quote(str(run.config[key]))}"
-            for key in ("preset", "seed")
+            for key in ("method", "preset", "seed")
             if run.config.get(key) is not None
         ]
-        command = again if isinstance(again, str) else " ".join([base + plugin, *flags, workdir])
+        command = again if isinstance(again, str) else " ".join([base, *flags, workdir])
         commands.append(("resume the search (with the other flags it was started with)", command))
-    if run.best is not None and run.best.params is not None:  # what is looked up in a table has no network to train
-        command = f"{base}{plugin} --mode=retrain {workdir}"
-        commands.append(("train the best network from scratch and test it once", command))
-    commands.append(("write this report again", f"{base} --mode=report {workdir}"))
-    commands.append(("compare with another run", f"{base} --mode=report {workdir},OTHER_WORKDIR"))
+    if run.result:
+        commands.append(("write the network for use without nasjax", f"{base} --mode=export {workdir}"))
+        command = f"{base} --mode=predict {workdir} --input=FILE_OR_FOLDER"
+        commands.append(("apply the network to files of yours", command))
+    elif run.best is not None and run.best.params is not None:  # what is looked up in a table has no network to train
+        commands.append(("train the best network from scratch and test it once", f"{base} --mode=retrain {workdir}"))
+    commands.append(("write this report again", f"{run.program} --mode=report {workdir}"))
+    commands.append(("compare with another run", f"{run.program} --mode=report {workdir},OTHER_WORKDIR"))
     listed = "".join(f"<li>{escape(why)}<pre><code>{escape(command)}</code></pre></li>" for why, command in commands)
     return f'<section><h2>What to run next</h2><ul class="commands">{listed}</ul></section>'
 

@@ -1,4 +1,4 @@
-"""A user's own file (`--plugin=FILE.py`): run once, known by its sha256, copied into the workdirs that need it."""
+"""A user's own files (`--plugin=FILE.py`): run once, known by their sha256, copied into the workdirs that need them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,41 @@ import traceback
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+from nasjax.store import started
+
 _RUN: dict[str, Path] = {}  # sha256 -> the file that was run in this process
 
 
-def use(file: str | Path) -> str:
-    """Runs a plugin, which registers what it has, and returns its sha256. A file that was run before is not run again.
+def use(*files: str | Path) -> str:
+    """Runs plugins, which register what they have, in this order; those that were run last are not run again.
+
+    Returns:
+      Their digest: the sha256 of each, with commas.
 
     Raises:
       ValueError: there is no such file, or it raises: with the file, the line and the reason.
     """
-    path = Path(file)
+    sources = [_source(file) for file in files]
+    digests = [hashlib.sha256(source).hexdigest() for source in sources]
+    if list(_RUN)[-len(files) :] != digests:  # another file may have registered the same names since
+        for file, digest in zip(files, digests, strict=True):
+            _run(Path(file), digest)
+    return ",".join(digests)
+
+
+def _source(file: str | Path) -> bytes:
     try:
-        source = path.read_bytes()
+        return Path(file).read_bytes()
     except OSError as error:
         raise ValueError(f"--plugin={file}: {error.strerror or error}") from error
-    digest = hashlib.sha256(source).hexdigest()
-    if next(reversed(_RUN), None) == digest:
-        return digest
-    _RUN.pop(digest, None)  # another file may have registered the same names since: run it again
+
+
+def _run(path: Path, digest: str) -> None:
+    _RUN.pop(digest, None)
     name = f"nasjax_plugin_{digest[:12]}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"--plugin={file} is no Python file; its name must end in .py")
+        raise ValueError(f"--plugin={path} is no Python file; its name must end in .py")
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
@@ -41,7 +54,6 @@ def use(file: str | Path) -> str:
             raise
         raise ValueError(f"--plugin={where(error, path)}") from error
     _RUN[digest] = path
-    return digest
 
 
 def where(error: BaseException, path: Path | str) -> str:
@@ -54,39 +66,46 @@ def where(error: BaseException, path: Path | str) -> str:
     return f"{place}: {text if isinstance(error, ValueError) else f'{type(error).__name__}: {text}'}"
 
 
+def copies(workdir: Path, digest: str) -> list[Path]:
+    """Where a workdir has the plugins of a digest: plugin.py, plugin_2.py and so on."""
+    count = len(digest.split(",")) if digest else 0
+    return [workdir / ("plugin.py" if n == 1 else f"plugin_{n}.py") for n in range(1, count + 1)]
+
+
 def keep(workdir: Path, digest: str) -> None:
-    """Copies the plugin that was run into the workdir, as plugin.py."""
-    copy = workdir / "plugin.py"
-    if not digest or (copy.exists() and hashlib.sha256(copy.read_bytes()).hexdigest() == digest):
-        return
-    source = _RUN[digest].read_bytes()
-    if hashlib.sha256(source).hexdigest() != digest:
-        raise ValueError(f"{_RUN[digest]} has changed since it was run; start again")
-    copy.write_bytes(source)
+    """Copies the plugins that were run into the workdir."""
+    for copy, one in zip(copies(workdir, digest), digest.split(","), strict=False):  # "" has no copy
+        if copy.exists() and hashlib.sha256(copy.read_bytes()).hexdigest() == one:
+            continue
+        source = _RUN[one].read_bytes()
+        if hashlib.sha256(source).hexdigest() != one:
+            raise ValueError(f"{_RUN[one]} has changed since it was run; start again")
+        copy.write_bytes(source)
 
 
-def file_of(digest: str) -> Path:
-    """The file of a plugin that was run in this process."""
-    return _RUN[digest]
+def files_of(digest: str) -> list[Path]:
+    """The files of the plugins that were run in this process."""
+    return [_RUN[one] for one in digest.split(",")] if digest else []
 
 
 def require(workdir: Path, digest: str, changed: bool = False) -> None:
-    """Raises ValueError where a workdir needs a plugin that was not run; `changed`: any that was run will do."""
-    if changed and _RUN:
+    """Raises ValueError where a workdir needs plugins that were not run; `changed`: any that were run will do."""
+    if (changed and _RUN) or not digest or all(one in _RUN for one in digest.split(",")):
         return
-    if digest and digest not in _RUN:
-        if _RUN:
-            raise ValueError(
-                f"{workdir} was made with another plugin than the one given; give --plugin={workdir}/plugin.py, or "
-                "--changed_plugin to resume with yours"
-            )
+    if _RUN:
         raise ValueError(
-            f"{workdir} was made with a plugin; add --plugin={workdir}/plugin.py (look at it first: it is run)"
+            f"{workdir} was made with another plugin than the one given; give {flags(workdir, digest)}, or "
+            "--changed_plugin to resume with yours"
         )
+    raise ValueError(f"{workdir} was made with a plugin; add {flags(workdir, digest)} (look at it first: it is run)")
+
+
+def flags(workdir: Path, digest: str) -> str:
+    """The flags that name a workdir's copies, as words for a shell; "" where it has none."""
+    return " ".join(f"--plugin={shlex.quote(str(copy))}" for copy in copies(workdir, digest))
 
 
 def command(workdir: Path, digest: str, mode: str) -> str:
-    """What to type for a mode on a workdir, with its plugin where it has one."""
-    place = shlex.quote(str(workdir))
-    flag = f" --plugin={place}/plugin.py" if digest else ""
-    return f"python -m nasjax.launch{flag} --mode={mode} --workdir={place}"
+    """What to type for a mode on a workdir, with its plugins where it has any."""
+    words = (started.own(), flags(workdir, digest), f"--mode={mode} --workdir={shlex.quote(str(workdir))}")
+    return " ".join(filter(None, words))

@@ -16,6 +16,7 @@ from typing import Any
 from nasjax import __version__
 from nasjax.settings import differences
 from nasjax.store import checkpoint
+from nasjax.store.plugin import flags
 
 WORKERS = "workers"  # folder of what worker processes print
 # Settings that may change until the first candidate, since a supernet is trained before it.
@@ -143,9 +144,10 @@ def _compare(path: Path, old: dict[str, Any], new: dict[str, Any], may_change: t
         )
     kept = [_without(record["config"], may_change) for record in (old, new)]
     if kept[0].get("plugin", "") != kept[1].get("plugin", ""):
+        own = flags(path, kept[0].get("plugin", ""))
         raise ValueError(
-            f"{path} was begun with another plugin than the one given (its copy is {path}/plugin.py); give that one, "
-            "or --changed_plugin to resume with the new one"
+            f"{path} was begun with {'another plugin than the one given' if own else 'no plugin'}; give "
+            f"{own or 'none'}, or --changed_plugin to resume with the new one"
         )
     kept += [{name: record.get(name) for name in ("dataset", "strategy", "chunk")} for record in (old, new)]
     if changed := differences(kept[0], kept[1]) + differences(kept[2], kept[3]):

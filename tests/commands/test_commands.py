@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from tools.commands import TINY, here, killed, replayed, rows, start
+from tools.commands import TINY, here, killed, next_words, replayed, rows, start
 
 from nasjax.commands import configuration
 
@@ -108,7 +108,7 @@ def test_other_settings_in_the_same_workdir_are_refused(searched):
 def test_retrain_load_export(searched):
     path = searched[0]
     (told,) = [line for line in searched[1].splitlines() if line.startswith("Next: ")]
-    printed = told.removeprefix("Next: python -m nasjax.launch ").split()
+    printed = next_words(told)
     args = [*printed, "--set=retrain_recipe.epochs=2"]
     code, out, err = here(*args)
     assert code == 0, err

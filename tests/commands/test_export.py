@@ -1,7 +1,10 @@
 """Exported networks: any architecture, any batch size, each platform's own operators, and what a reader must know."""
 
+import contextlib
 import datetime
+import io
 import json
+import re
 
 import jax
 import jax.export
@@ -10,7 +13,8 @@ import numpy as np
 import pytest
 from tools.exportable import CASES, difference, network_of
 
-from nasjax import model
+from nasjax import commands, model
+from nasjax.commands import exporting
 from nasjax.ops import portable
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
@@ -83,7 +87,10 @@ def test_facts_tell_who_reads_an_artifact(depthwise, monkeypatch):
     assert facts["jax"] == jax.__version__
     low, high = facts["calling_convention_versions_read"]
     assert low <= facts["calling_convention_version"] <= high
-    assert facts["read_by_versions_built_until"] == "2026-12-17"
+    assert (facts["read_by_versions_built_until"], facts["or_later"]) == ("2026-12-17", False)
+    monkeypatch.setattr(portable, "version", lambda name: "0.11.0")
+    facts = portable.facts(depthwise)
+    assert (facts["read_by_versions_built_until"], facts["or_later"]) == ("2026-12-17", True)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +138,77 @@ def test_export_writes_the_facts_beside_the_artifact(tmp_path, monkeypatch):
     for bad in (x.astype(np.int32), x / 255, x[:, :1]):
         with pytest.raises(ValueError, match="mismatch"):
             exported.call(bad)
+
+    lines, _ = commands.exported(written, datetime.date.fromisoformat(facts["written"]))
+    listed = {line.split()[0]: line for line in lines[1:5]}
+    for path in written:
+        assert f" {path.stat().st_size:,} bytes " in listed[str(path)]
+    assert "on cpu, cuda, tpu, pixels 0..255 as they are in the training data" in lines[-2]
+    assert f"Written by jax {jax.__version__}" in lines[-1]
+    assert printed(program(lines)) == str(np.asarray(apply(variables, x[:1] * 0))) + "\n"
+
+
+def program(lines):
+    """What is printed to load and run an exported network."""
+    start = lines.index("import jax.export, numpy, pathlib")
+    return "\n".join(lines[start : start + 3])
+
+
+def printed(text):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(text, {})
+    return out.getvalue()
+
+
+@pytest.mark.slow
+def test_the_printed_program_runs_a_network_that_carries_state(tmp_path, monkeypatch):
+    variables = {"params": {"w": np.float32(2.0)}}
+
+    def apply(variables, x):
+        tokens, (memory,) = x
+        return tokens * variables["params"]["w"] + memory["h"][0, :, None], ({"h": memory["h"] + 1},)
+
+    def carry(size):
+        return ({"h": jnp.zeros((1, size))},)
+
+    texts = model.Model(apply, variables, (4,), "int32", ("a", "b"), {"space": "none"}, "language", carry)
+    monkeypatch.setattr(model, "load", lambda path: texts)
+    lines, _ = commands.exported(model.export(tmp_path))
+    assert "numpy.zeros((1, 4), 'int32'), ({'h': numpy.zeros((1, 1), 'float32')},)" in program(lines)
+    assert printed(program(lines)).count("Array") == 2
+    assert "pixels" not in lines[-2]
+
+
+FACTS = {"jax": "0.10.2", "read_by_versions_built_until": "2026-12-17", "or_later": False}
+
+
+@pytest.mark.parametrize(
+    ("day", "changes", "expected"),
+    [
+        ((2026, 7, 1), {}, None),
+        ((2026, 10, 17), {}, None),
+        ((2026, 10, 18), {}, "readable until 2026-12-17 by new versions of JAX .* which ends in 60 days"),
+        ((2026, 12, 17), {}, "ends in 0 days: export again with a newer jax, or keep jax 0.10.2"),
+        ((2027, 1, 1), {}, "has ended"),
+        ((2027, 1, 1), {"or_later": True}, None),
+        ((2027, 1, 1), {"read_by_versions_built_until": None}, None),
+    ],
+)
+def test_a_warning_when_an_exported_network_is_readable_until_soon(day, changes, expected):
+    facts = FACTS | changes
+    told = exporting._warning(facts, facts["read_by_versions_built_until"], datetime.date(*day))
+    assert told is None if expected is None else re.search(expected, told)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "built until 2026-12-17 (JAX"),
+        ({"or_later": True}, "built until 2026-12-17 or later (JAX"),
+        ({"read_by_versions_built_until": None}, "newer ones for six months"),
+    ],
+)
+def test_it_is_said_who_reads_an_exported_network(changes, expected):
+    facts = FACTS | changes
+    assert expected in exporting._window(facts, facts["read_by_versions_built_until"])

@@ -272,7 +272,10 @@ def test_the_command(workdir, digits, tmp_path, capsys):
         assert launch.main([*flags, *more]) == 2
         told = capsys.readouterr().err.splitlines()
         assert len(told) == 1 and message in told[0]
-    for name, message in (("new", "needs the --workdir=DIR of a retrained search"), ("searched", "run --mode=retrain")):
+    for name, message in (
+        ("new", "needs the --workdir=DIR of a retrained search"),
+        ("searched", "--mode=retrain --workdir="),
+    ):
         if name == "searched":
             (tmp_path / name).mkdir()
             (tmp_path / name / "config.json").write_text(json.dumps(settings))

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tools.commands import here, killed, replayed, rows
+from tools.commands import here, killed, next_words, replayed, rows
 
 import nasjax
 from nasjax import commands
@@ -57,7 +57,7 @@ def test_the_grid_tries_initial_weights_and_dropout_and_the_model_keeps_them(sea
     path, out = searched
     assert "<pre>" in (path / "report.html").read_text() and "a0 = " in (path / "report.html").read_text()  # equations
     (told,) = [line for line in out.splitlines() if line.startswith("Next: ")]
-    args = told.removeprefix("Next: python -m nasjax.launch ").split()
+    args = next_words(told)
     grid = ["grid=true", "grid_epochs=1", "grid_learning_rates=1", "grid_weight_decays=", "grid_bn_eps="]
     grid += ["grid_decays=0.2", "grid_init_scales=0.1,1e-6", "grid_dropouts=0,0.9"]
     code, out, err = here(*args, "--set=retrain_recipe.epochs=3", *[f"--set=retrain.{setting}" for setting in grid])

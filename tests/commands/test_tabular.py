@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
-from tools.commands import here, killed, rows
+from tools.commands import here, killed, next_words, rows
 from tools.report_pages import report
 
 import nasjax
@@ -58,7 +58,7 @@ def test_candidates_train_by_path_beside_their_true_results_and_the_best_becomes
         assert ("Truth: the best has" in again) == bool(moved) and rows(path) == found
     assert json.loads((path / "truth.json").read_text()) == facts
     (told,) = [line for line in out.splitlines() if line.startswith("Next: ")]
-    args = told.removeprefix("Next: python -m nasjax.launch ").split()
+    args = next_words(told)
     code, out, err = here(*args, "--set=retrain_recipe.epochs=1")
     assert code == 0, err
     assert "Test accuracy" in out

@@ -6,10 +6,9 @@ import html
 import itertools
 import json
 import re
-import shlex
 
 import pytest
-from tools.commands import accepted, forget_own, idle
+from tools.commands import accepted, forget_own, idle, next_words
 from tools.pages import ROOT
 from tools.settings_known import configs, prefixes
 
@@ -53,24 +52,18 @@ def test_flags_in_messages_are_there():
     assert len(seen) > 20
 
 
-def commands_in(line):
-    """What a printed line tells to type: after "Next:", up to a comma that goes on in words."""
-    text = line.removeprefix("Next: ").split(", or nasjax")[0]
-    assert text.startswith("python -m nasjax.launch "), line
-    return shlex.split(text)[3:]
-
-
 def printed(config, folder):
     """Every command that is told of a workdir: after a search, after retraining, in its report."""
-    yield from (commands_in(next_line(config, folder, mode)) for mode in ("retrain", "report", "export"))
+    yield from (next_words(next_line(config, folder, mode)) for mode in ("retrain", "report", "export"))
     result = {"test_accuracy": 0.5, "test_samples": 9, "dataset": {"name": "digits"}, "params": 1, "published": None}
     lines = retraining._told(config, folder, result, Metric("accuracy"))
-    yield from (commands_in(line) for line in lines if line.startswith("Next: "))
+    yield from (next_words(line) for line in lines if line.startswith("Next: "))
     row = {"id": 0, "arch": {}, "hash": "", "fitness": 0.5, "params": 1, "status": "ok", "cost_s": 1.0}
     (folder / "trials.jsonl").write_text(json.dumps(row) + "\n")
-    listed = re.findall(r"<code>(.*?)</code>", _next(read(folder)), re.S)
-    assert len(listed) == 4  # resume, retrain, report, compare
-    yield from (commands_in(html.unescape(command)) for command in listed)
+    run = read(folder)._replace(program="./a\\ b/nasjax")
+    listed = re.findall(r"<code>(.*?)</code>", _next(run) + _next(run._replace(result=result)), re.S)
+    assert len(listed) == 4 + 5  # resume, retrain, report, compare; after retraining export and predict
+    yield from (next_words(html.unescape(command), run.program) for command in listed)
 
 
 def test_what_is_printed_as_next_is_taken(taken, tmp_path):

@@ -221,7 +221,7 @@ def test_a_worker_has_the_plugin_that_the_driver_has_run(tmp_path, monkeypatch):
     monkeypatch.setattr(plugin, "_RUN", {})
     (tmp_path / "mine.py").write_text("edited = True\n")
     with pytest.raises(ValueError, match=r"mine.py is not the file that the driver has run"):
-        searching.work_of({"plugin": "of another file"}, str(tmp_path), str(tmp_path / "mine.py"), "")
+        searching.work_of({"plugin": "of another file"}, str(tmp_path), [str(tmp_path / "mine.py")], "")
 
 
 def test_a_machine_that_differs_says_how(tmp_path):

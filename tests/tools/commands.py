@@ -20,7 +20,7 @@ from nasjax.drive.recorded import Recorded
 from nasjax.experiments import reinforce
 from nasjax.problem.problem import Problem
 from nasjax.runtime import hosts
-from nasjax.store import plugin
+from nasjax.store import plugin, started
 from nasjax.types import Metric, Outcome
 
 TESTS = Path(__file__).parents[1]
@@ -74,8 +74,7 @@ def idle(monkeypatch):
         configs.append(config)
         path.mkdir(parents=True, exist_ok=True)
         (path / "config.json").write_text(json.dumps(record_of(config, {})))
-        if config.plugin:
-            (path / "plugin.py").write_bytes(plugin.file_of(config.plugin).read_bytes())
+        plugin.keep(path, config.plugin)
         return Outcome(None, Metric("accuracy"), 0, 0, 0.0, ())
 
     def retrain(config, path, arch=None, **options):
@@ -89,6 +88,7 @@ def idle(monkeypatch):
     monkeypatch.setattr(commands, "report", lambda workdirs: workdirs[0] / "report.html")
     monkeypatch.setattr(commands, "predict", lambda workdir, source, *, same_units: [])
     monkeypatch.setattr(commands, "export", lambda workdir: [])
+    monkeypatch.setattr(commands, "exported", lambda files: ([], None))
     monkeypatch.setattr(hosts, "join", lambda coordinator, processes, process: process in (None, 0))
     return configs
 
@@ -99,6 +99,14 @@ def forget_own():
         for name in list(catalog._OWN[kind]):
             catalog.forget(kind, name)
     plugin._RUN.clear()
+
+
+def next_words(line, program=None):
+    """What a printed line tells to type after the program, None = the one that this process was started with."""
+    text = line.removeprefix("Next: ")
+    program = started.own() if program is None else program
+    assert text.startswith(f"{program} "), line
+    return shlex.split(text.removeprefix(program))
 
 
 def accepted(run):

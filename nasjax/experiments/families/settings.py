@@ -35,7 +35,7 @@ class Config:
       truth: a table with the true results of all architectures, to put beside what a search goes by; "" = none.
       truth_percent: whether that table holds percents; None = its columns' names say so.
       seed: of everything random.
-      plugin: sha256 of the plugin's file; "" = none.
+      plugin: sha256 of each plugin's file, with commas; "" = none.
     """
 
     method: str
@@ -129,7 +129,7 @@ def _end(config: Any, path: Path, summary: Summary) -> list[str]:
 
 def next_line(config: Config, path: Path, mode: str) -> str:
     """What to type next, plugin included."""
-    if catalog.is_own("space", config.space.name) and not config.plugin:  # registered in a program, no file of its own
+    if catalog.names_own(config) and not config.plugin:  # registered in a program, no file of its own
         return f"Next: nasjax.{mode}(config, {str(path)!r})"
     return f"Next: {plugin.command(path, config.plugin, mode)}"
 

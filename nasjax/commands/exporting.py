@@ -1,0 +1,79 @@
+"""What `--mode=export` prints: the files, Python that runs the network without nasjax, and who will read it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+NEAR = 60  # days before the end of the window from which on it is warned of
+_MEANINGS = {
+    "weights.npz": "the weights, by name",
+    "arch.json": "the architecture",
+    "model.jax": "the network with its weights, for jax.export",
+    "model.json": "what it takes and gives, and who reads it",
+}
+
+
+def exported(files: list[Path], today: datetime.date | None = None) -> tuple[list[str], str | None]:
+    """What to tell of the files that `export` wrote, and the warning that goes with them, if any.
+
+    The lines from "import" to "print" are a program; it needs jax, NumPy and flatbuffers. `today` is the day of the
+    warning, None = that of the clock.
+    """
+    import jax
+    from jax import export
+
+    named = {file.name: file for file in files}
+    network = export.deserialize(bytearray(named["model.jax"].read_bytes()))
+    facts = json.loads(named["model.json"].read_text())
+    (x,), _ = jax.tree.unflatten(network.in_tree, network.in_avals)
+    sizes = {file: f"{file.stat().st_size:,} bytes" for file in files}
+    widths = [max(map(len, map(str, column))) for column in (sizes, sizes.values())]
+    lines = ["Written:"]
+    lines += [f"  {file!s:<{widths[0]}}  {size:>{widths[1]}}  {_MEANINGS[file.name]}" for file, size in sizes.items()]
+    lines += ["In a program that has jax and flatbuffers, without nasjax:", *_program(named["model.jax"], x)]
+    units = "" if facts["units"] == "tokens" else f", {facts['units'].partition(';')[0]}"
+    lines.append(f"Any number of samples at a time, on {', '.join(facts['platforms'])}{units}.")
+    until = facts["read_by_versions_built_until"]
+    return [*lines, _window(facts, until)], _warning(facts, until, today or datetime.date.today())
+
+
+def _program(file: Path, x: Any) -> list[str]:
+    """Python that loads the network and runs it on zeros."""
+    return [
+        "import jax.export, numpy, pathlib",
+        f"network = jax.export.deserialize(bytearray(pathlib.Path({str(file)!r}).read_bytes()))",
+        f"print(network.call({_zeros(x)}))",
+    ]
+
+
+def _zeros(x: Any) -> str:
+    """An expression for zeros of these shapes, with a batch of one."""
+    if isinstance(x, dict):
+        return "{" + ", ".join(f"{name!r}: {_zeros(value)}" for name, value in x.items()) + "}"
+    if isinstance(x, (tuple, list)):
+        inside = ", ".join(map(_zeros, x))
+        return f"[{inside}]" if isinstance(x, list) else f"({inside}{',' * (len(x) == 1)})"
+    shape = tuple(n if isinstance(n, int) else 1 for n in x.shape)
+    return f"numpy.zeros({shape}, {str(x.dtype)!r})"
+
+
+def _window(facts: dict[str, Any], until: str | None) -> str:
+    """Which versions of JAX read the network."""
+    by = f"Written by jax {facts['jax']}, which always reads it"
+    if until is None:
+        return f"{by}; newer ones for six months, as JAX promises."
+    return f"{by}; newer ones that were built until {until}{' or later' * facts['or_later']} (JAX promises six months)."
+
+
+def _warning(facts: dict[str, Any], until: str | None, today: datetime.date) -> str | None:
+    """That the window ends soon, or has; None where it does not, or is not known to."""
+    if until is None or facts["or_later"] or (left := (datetime.date.fromisoformat(until) - today).days) > NEAR:
+        return None
+    when = f"ends in {left} days" if left >= 0 else "has ended"
+    return (
+        f"model.jax is readable until {until} by new versions of JAX (written by jax {facts['jax']}), which {when}: "
+        f"export again with a newer jax, or keep jax {facts['jax']} for it"
+    )
