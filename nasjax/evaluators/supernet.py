@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.train import activity
 from nasjax.train.compiling import jit
 from nasjax.train.scoring import finished, nothing, summed
 from nasjax.train.step import Data
@@ -131,10 +132,13 @@ def inherited_accuracy(
         asked = np.flatnonzero(ids >= 0)
         for begin in range(0, len(asked), chunk):
             part = asked[begin : begin + chunk]
-            began = time.monotonic()
+            began, compiled = time.monotonic(), activity.compiled_s()
+            activity.doing(f"trials {ids[part[0]]} to {ids[part[-1]]}", "scoring")
             padded = np.resize(part, chunk)  # one shape, one program
             fitness[part] = np.asarray(accuracy(variables, jnp.asarray(archs[padded])))[: len(part)]
-            cost[part] = (time.monotonic() - began) / len(part)
+            seconds = time.monotonic() - began
+            cost[part] = seconds / len(part)
+            activity.trained(len(part), seconds, activity.compiled_s() - compiled)
         status = np.where(np.isfinite(fitness) | (ids < 0), Status.OK, Status.FAILED).astype(np.int8)
         return Evaluation(fitness, cost, status, {}), None
 
