@@ -61,8 +61,8 @@ _place, _compiled = _Place(), _Compiled()
 
 
 def doing(subject: str, detail: str = "") -> None:
-    """Says what the process turns to."""
-    _place.subject, _place.detail = subject, (detail, None)
+    """Says what the process turns to, and what it does first."""
+    _place.subject, _place.detail = subject, (detail, time.monotonic() if detail else None)
 
 
 def at(detail: str) -> None:
