@@ -34,25 +34,29 @@ class Epochs:
         self._began = self._since = time.monotonic()
         self._compiled = activity.compiled_s()
         self._took: list[float] = []  # seconds of every epoch without compiling
-        self._once = 0.0  # seconds of compiling in the first one
+        self._once = 0.0  # seconds that the first one took longer: for compiling, and what goes with it
         self._steps, self._rest = 0, (0, 0)  # steps of this epoch in this process; steps done of it, and in all
-        self._second: float | None = None  # the moment after this process's first step
+        self._second: tuple[float, float] | None = None  # after the first step: moment, seconds of compiling so far
 
     def step(self, done: int, steps: int) -> None:
         """After a step: how many of the epoch are done."""
         self._steps, self._rest = self._steps + 1, (done, steps)
         if self._second is None:
-            self._second = time.monotonic()
+            self._second = time.monotonic(), activity.compiled_s()
         activity.at(f"step {done} of {steps}" if done < steps else "validation")
 
     def ended(self, done: int) -> str:
         """After an epoch: the time left, in words that go behind its line; "" = it is not known."""
         now, compiled = time.monotonic(), activity.compiled_s()
-        seconds, compiling = now - self._since, compiled - self._compiled
-        part = self._steps / self._rest[1] if self._steps else 1.0  # another process may have begun the epoch
+        seconds, own = now - self._since, now - self._since - (compiled - self._compiled)
+        if not self._took and self._second is not None and self._steps > 1:  # the first step also prepares and traces
+            at, before = self._second
+            own = min(own, (now - at - (compiled - before)) * self._steps / (self._steps - 1))
+        own = max(0.0, own)
         if not self._took:
-            self._once = compiling
-        self._took.append(max(0.0, seconds - compiling) / part)
+            self._once = seconds - own
+        part = self._steps / self._rest[1] if self._steps else 1.0  # another process may have begun the epoch
+        self._took.append(own / part)
         self._done, self._since, self._compiled = done, now, compiled
         self._steps, self._rest = 0, (0, 0)
         activity.at("")
@@ -65,7 +69,7 @@ class Epochs:
         began = self._began if self._watch.began is None or self._whole != "in all" else self._watch.began
         whole = self._since - began + left
         if whole >= _WORTH_S:
-            self._watch.say(first_line("first epoch", self._took[0] + self._once, self._once, whole, self._whole))
+            self._watch.say(first_line("first epoch", self._since - self._began, self._once, whole, self._whole))
 
     def place(self, done: int) -> str:
         """ "3/50"."""
@@ -92,5 +96,5 @@ class Epochs:
         done, steps = self._rest
         if self._steps <= _SETTLED or self._second is None:
             return None
-        per_step = (time.monotonic() - self._second) / (self._steps - 1)
+        per_step = (time.monotonic() - self._second[0]) / (self._steps - 1)
         return per_step * (steps * (total - self._done) - done)

@@ -106,5 +106,5 @@ class Pace:
 
 
 def left_words(seconds: float | None) -> str:
-    """The time left as the end of a line; "" where it is not known, or over."""
-    return f", about {duration(seconds)} left" if seconds else ""
+    """The time left as the end of a line; "" where it is not known, or less than a second."""
+    return f", about {duration(seconds)} left" if seconds is not None and seconds >= 1 else ""

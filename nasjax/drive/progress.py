@@ -65,6 +65,7 @@ class _Trials:
     def __init__(self, budget: Budget, metric: Metric, watch: Watch, pace: Pace, workers: int) -> None:
         self._budget, self._metric, self._watch, self._pace, self._workers = budget, metric, watch, pace, workers
         self._told: Summary | None = None
+        self._compiled = activity.compiled_s()
 
     def trained(self, what: activity.Trained) -> None:
         """Candidates whose results are not told yet, as others of their group are not there."""
@@ -76,7 +77,8 @@ class _Trials:
         self._told = summary
         self._pace.reached(summary.trials)
         if not self._workers:
-            self._first(max(1, summary.trials - summary.resumed), time.monotonic() - self._pace.began, None)
+            count, compiled_s = max(1, summary.trials - summary.resumed), activity.compiled_s() - self._compiled
+            self._first(count, time.monotonic() - self._pace.began, compiled_s)
         elif summary.last is not None and summary.last["status"] == "ok":
             self._first(1, summary.last["cost_s"], None)
         best = f"best {self._metric.text(scalar_fitness(summary.best))}" if summary.best else "no success yet"

@@ -19,10 +19,11 @@ def clock(monkeypatch):
 
 
 def epoch(clock, found, done, seconds, compiling=0.0, steps=4, of=4):
-    for step in range(of - steps, of):
-        found.step(step + 1, of)
-    clock.s += seconds
+    clock.s += compiling  # in the first step
     clock.compiled += compiling
+    for step in range(of - steps, of):
+        clock.s += (seconds - compiling) / steps
+        found.step(step + 1, of)
     left = found.ended(done)
     found.estimate()
     return left
@@ -36,6 +37,19 @@ def test_the_first_epoch_compiles_and_the_others_do_not(clock):
     assert said == ["first epoch: 12 s, of which 9.0 s compiling; about 2.8 min in all"]  # with 10 s before it
     assert epoch(clock, found, 2, 5.0) == ", about 4.0 min left"  # 48 times 5 s: the first no longer counts
     assert len(said) == 1 and found.words() == "epoch 3 of 50, about 4.0 min left"
+
+
+def test_what_the_first_step_prepares_counts_once(clock):
+    """Tracing, say, of which the compiler tells nothing."""
+    found = Epochs(Watch(), (11,))
+    clock.s += 7
+    assert epoch(clock, found, 1, 12.0, 9.0) == ", about 30 s left"  # 10 times 3 s
+
+
+def test_a_training_without_steps_counts_what_it_did_not_compile(clock):
+    found = Epochs(Watch(), (11,))
+    clock.s, clock.compiled = clock.s + 12, clock.compiled + 9
+    assert found.ended(1) == ", about 30 s left"
 
 
 def test_every_stage_compiles(clock):
