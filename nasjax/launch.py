@@ -62,7 +62,7 @@ def define() -> flags.FlagValues:
     flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin's file has changed", flag_values=values)
     flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=values)
     flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=values)
-    flags.DEFINE_boolean("verbose", False, "show the architecture of every epoch or trial", flag_values=values)
+    flags.DEFINE_boolean("verbose", False, "also show the architecture of every epoch or trial", flag_values=values)
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
     return values
 

@@ -97,7 +97,7 @@ def learned(experiment: Learning, path: Path, watch: Watch) -> Progress:
         return found
 
     epochs = Epochs(watch, experiment.lengths, len(checkpoint.read_lines(path / "metrics.jsonl")))
-    activity.doing("search network", "preparing the first step")
+    activity.doing("search network", "compiling the first step")
     with far(epochs.words):
         return learn(
             streams(experiment.problem.config.seed).search,

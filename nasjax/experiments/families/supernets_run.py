@@ -93,7 +93,7 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
     done, config = len(checkpoint.read_lines(folder / "metrics.jsonl")), experiment.config
     whole = "for the supernet; its search is measured once it begins" if config.trials else "in all"
     epochs = Epochs(watch, (config.supernet.epochs,), done, whole=whole)
-    activity.doing("supernet", "preparing the first step")
+    activity.doing("supernet", "compiling the first step")
     with far(epochs.words):
         end = learn(
             streams(config.seed).supernet,
