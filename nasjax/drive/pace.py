@@ -7,11 +7,11 @@ import math
 import time
 from collections.abc import Callable
 
-# (seconds of compiling, seconds of the rest) of the first one -> seconds of one that follows
+# of the first one (seconds of compiling its own programs, seconds of all but compiling) -> seconds of one that follows
 Later = Callable[[float, float], float]
 
 
-def compiled_once(compiled_s: float, rest_s: float) -> float:
+def compiled_once(programs_s: float, rest_s: float) -> float:
     """Of things that share one program."""
     return rest_s
 
@@ -76,10 +76,11 @@ class Pace:
         """The moment at which this pace began."""
         return self._moments[0]
 
-    def first(self, count: int, seconds: float, compiled_s: float | None) -> None:
-        """The first things, made together."""
+    def first(self, count: int, seconds: float, compiled_s: float | None, programs_s: float | None = None) -> None:
+        """The first things, made together; `programs_s` is the part of compiling for what is their own, None = all."""
         compiled = compiled_s or 0.0
-        self._each = self._later(compiled, max(0.0, seconds - compiled)) / count / self._workers
+        own = compiled if programs_s is None else programs_s
+        self._each = self._later(own, max(0.0, seconds - compiled)) / count / self._workers
 
     def reached(self, done: int) -> None:
         """So many are done now, those from before among them."""

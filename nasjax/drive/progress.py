@@ -70,7 +70,7 @@ class _Trials:
     def trained(self, what: activity.Trained) -> None:
         """Candidates whose results are not told yet, as others of their group are not there."""
         self._pace.reached(self._pace.done + what.number)
-        self._first(what.number, what.seconds, what.compiled_s)
+        self._first(*what)
 
     def told(self, summary: Summary) -> str:
         """The state after a result, in words."""
@@ -92,10 +92,10 @@ class _Trials:
         at_work = f"{self._workers} worker{'s' if self._workers > 1 else ''} at work, " if self._workers else ""
         return f"{at_work}{self._pace.done}{total} trials done{left_words(self._left())}"
 
-    def _first(self, count: int, seconds: float, compiled_s: float | None) -> None:
+    def _first(self, count: int, seconds: float, compiled_s: float | None, programs_s: float | None = None) -> None:
         if self._pace.measured:
             return
-        self._pace.first(count, seconds, compiled_s)
+        self._pace.first(count, seconds, compiled_s, programs_s)
         left, began = self._left(), self._watch.began
         whole = None if left is None else left + time.monotonic() - (self._pace.began if began is None else began)
         if max(seconds, whole or 0.0) >= _WORTH_S:

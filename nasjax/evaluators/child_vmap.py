@@ -67,7 +67,7 @@ def vmapped(
 
     def attempt(key: Key, children: Sequence[Child], size: int) -> list[ChildResult]:
         """One chunk, filled up to `size` by repeating its first child."""
-        began, compiled = time.monotonic(), activity.compiled_s()
+        watch = activity.Stopwatch()
         activity.doing(
             f"trials {children[0].id} to {children[-1].id}" if len(children) > 1 else f"trial {children[0].id}"
         )
@@ -89,9 +89,7 @@ def vmapped(
                 mine = mine[0], masked.pack(child.arch, mine[1], largest)
             return ChildResult(seconds, *mine)
 
-        whole = time.monotonic() - began
-        seconds = whole / len(children)
-        activity.trained(len(children), whole, activity.compiled_s() - compiled)
+        seconds = watch.trained(len(children)) / len(children)
         return [outcome(i, child) for i, child in enumerate(children)]
 
     def train(key: Key, children: Sequence[Child], width: int) -> list[ChildResult]:

@@ -54,7 +54,7 @@ def train_child(
     key: Key, child: Child, signature: Signature, recipe: Recipe, fit: Fit, *, keep_weights: bool
 ) -> ChildResult:
     """The result of training a child by `fit`; it depends on fold_in(key, id), its architecture and its parent."""
-    began, compiled = time.monotonic(), activity.compiled_s()
+    began, watch = time.monotonic(), activity.Stopwatch()
     activity.doing(f"trial {child.id}")
     try:
         key_init, key_train = jax.random.split(jax.random.fold_in(key, child.id))
@@ -67,7 +67,7 @@ def train_child(
     except Exception as error:  # a child that cannot be trained is a result, not the end of the search
         return ChildResult(time.monotonic() - began, error=one_line(error))
     finally:
-        activity.trained(1, time.monotonic() - began, activity.compiled_s() - compiled)
+        watch.trained(1)
 
 
 def _initialise(key: Key, network: Network, child: Child, signature: Signature) -> tuple[PyTree, float]:

@@ -28,6 +28,7 @@ class Trained(NamedTuple):
     number: int
     seconds: float
     compiled_s: float  # part of the seconds in which they waited for the compiler
+    programs_s: float  # part of that for the programs of their networks, and not for what all candidates share
 
 
 @dataclass
@@ -43,6 +44,7 @@ class _Compiled(threading.local):
     """Seconds that a thread spent compiling; intervals inside others count once."""
 
     total: float = 0.0
+    programs: float = 0.0  # part of it in blocks of `compiling`
 
     def __init__(self) -> None:
         self.recent: deque[tuple[float, float]] = deque(maxlen=_KEPT)
@@ -88,12 +90,28 @@ def compiling(what: str = "compiling") -> Iterator[None]:
     finally:
         _place.detail = ("", None)
         _compiled.add(began, time.monotonic())
+        _compiled.programs += time.monotonic() - began
 
 
 def compiled_s() -> float:
     """Seconds that this thread has waited for the compiler so far, since it was first asked; only differences count."""
     _listen()
     return _compiled.total
+
+
+class Stopwatch:
+    """Measures candidates from here on."""
+
+    def __init__(self) -> None:
+        self._began, self._compiled, self._programs = time.monotonic(), compiled_s(), _compiled.programs
+
+    def trained(self, number: int) -> float:
+        """Tells listeners that so many candidates were trained or scored since; returns the seconds."""
+        seconds = time.monotonic() - self._began
+        what = Trained(number, seconds, compiled_s() - self._compiled, _compiled.programs - self._programs)
+        for listener in _place.listeners:
+            listener(what)
+        return seconds
 
 
 @functools.cache
@@ -104,12 +122,6 @@ def _listen() -> None:
             _compiled.add(end - duration_secs, end)
 
     jax.monitoring.register_event_duration_secs_listener(heard)
-
-
-def trained(number: int, seconds: float, compiled_s: float) -> None:
-    """Tells that candidates were trained or scored."""
-    for listener in _place.listeners:
-        listener(Trained(number, seconds, compiled_s))
 
 
 @contextmanager

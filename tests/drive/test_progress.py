@@ -20,6 +20,12 @@ def clock(monkeypatch):
     return now
 
 
+def trained(*what):
+    """As a `Stopwatch` tells it."""
+    for listener in activity._place.listeners:
+        listener(activity.Trained(*what, what[-1]))
+
+
 def summary(trials, workers=1, **more):
     found = Summary(trials, 0, ROW, None, ROW, 0.0, 0.0, 0, 1, workers, None)
     return found._replace(**more)
@@ -30,14 +36,14 @@ def test_the_first_candidate_is_told_before_its_group_has_ended(clock):
     watch = Watch(say=said.append, began=90.0)
     with progress.progress(Budget(trials=32), Metric("accuracy"), watch) as told:
         clock.s += 12
-        activity.trained(1, 12.0, 9.0)
+        trained(1, 12.0, 9.0)
         assert said == ["first candidate: 12 s, of which 9.0 s compiling; about 115 s in all"]  # 22 s, and 31 times 3 s
         for _ in range(7):
             clock.s += 4
-            activity.trained(1, 4.0, 0.0)
+            trained(1, 4.0, 0.0)
         told(summary(8))
     assert said[1:] == ["trial 8/32: best 50.00%, about 96 s left"]
-    activity.trained(1, 4.0, 0.0)
+    trained(1, 4.0, 0.0)
     assert len(said) == 2  # it listens no longer
 
 
@@ -45,7 +51,7 @@ def test_a_resumed_search_counts_from_where_it_was(clock):
     said = []
     with progress.progress(Budget(trials=10), Metric("accuracy"), Watch(say=said.append), done=8) as told:
         clock.s += 10
-        activity.trained(1, 10.0, 2.0)
+        trained(1, 10.0, 2.0)
         told(summary(9, resumed=8))
     assert said == [
         "first candidate: 10 s, of which 2.0 s compiling; about 18 s in all",
@@ -67,7 +73,7 @@ def test_limits_of_time_bound_the_time_left(clock, limit, left):
     said = []
     with progress.progress(Budget(trials=1000, **limit), Metric("accuracy"), Watch(say=said.append)) as told:
         clock.s += 10
-        activity.trained(1, 10.0, 0.0)
+        trained(1, 10.0, 0.0)
         told(summary(1))
     assert said[-1].endswith(f"about {left} left")
 

@@ -44,6 +44,11 @@ def test_waiting_for_a_compiler_in_another_thread_counts_and_is_said():
 def test_listeners_hear_what_was_trained_while_they_listen():
     heard = []
     with activity.listening(heard.append):
-        activity.trained(8, 12.0, 9.0)
-    activity.trained(1, 1.0, 0.0)
-    assert heard == [activity.Trained(8, 12.0, 9.0)]
+        watch = activity.Stopwatch()
+        jax.jit(lambda x: jnp.cos(x) * 5)(jnp.ones(9))  # what all share
+        with activity.compiling():
+            time.sleep(0.02)
+        assert watch.trained(8) == heard[0].seconds
+    watch.trained(1)
+    assert len(heard) == 1 and heard[0].number == 8
+    assert 0.02 <= heard[0].programs_s < heard[0].compiled_s <= heard[0].seconds
