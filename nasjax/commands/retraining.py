@@ -215,11 +215,12 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
 
 
 def _ranked(path: Path, count: int) -> str:
-    """How well the search's scores rank the paths that were trained alone."""
+    """How well the search's scores rank the paths that were trained alone, of which some may have failed."""
     rows = checkpoint.read_lines(path / "standalone.jsonl")[:count]
-    tau = kendall_tau([(row["score"], row["accuracy"]) for row in rows if row["accuracy"] is not None])
-    found = "needs two paths that differ in both" if tau is None else f"{tau:.3f}"
-    return f"Kendall's tau of the search's scores and of {len(rows)} paths trained alone: {found} (1 = the same order)."
+    pairs = [(row["score"], row["accuracy"]) for row in rows if row["accuracy"] is not None]
+    tau = kendall_tau(pairs)
+    found = "needs two paths that differ in both" if tau is None else f"{tau:.3f} (1 = the same order)"
+    return f"Kendall's tau of the search's scores and of {len(pairs)} paths trained alone: {found}."
 
 
 def _unlike(config: Any, result: dict[str, Any], row: dict[str, Any]) -> str:

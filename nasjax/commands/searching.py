@@ -54,7 +54,8 @@ def search(
     jax_settings.check()
     path, experiment = Path(path), catalog.method(config.method).make(Problem(config))
     with ExitStack() as held:
-        watch = held.enter_context(watching(progress, on_record, verbose=verbose))
+        begins = "starting the workers" if getattr(config, "workers", 0) else "reading the data"
+        watch = held.enter_context(watching(progress, on_record, begins, verbose=verbose))
         runtime, facts = held.enter_context(_workers(config, path, experiment, watch.say))
         record = record_of(config, {"command": command, **facts})
         path = held.enter_context(hosts.own_workdir(path, record))
@@ -138,8 +139,13 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
 
 
 @contextmanager
-def watching(progress: bool, on_record: Record | None, *, verbose: bool = False) -> Iterator[Watch]:
-    """Where progress and records go in this block: to standard error, never silent for long, and to the function."""
+def watching(
+    progress: bool, on_record: Record | None, begins: str = "reading the data", *, verbose: bool = False
+) -> Iterator[Watch]:
+    """Where progress and records go in this block: to standard error, never silent for long, and to the function.
+
+    `begins` is what the block does first.
+    """
     quiet = Watch() if on_record is None else Watch(record=on_record)
     if not progress:
         yield quiet
@@ -155,7 +161,7 @@ def watching(progress: bool, on_record: Record | None, *, verbose: bool = False)
             print(line, file=sys.stderr, flush=True)
 
     shown = quiet._replace(say=say, bar=bar, verbose=verbose, began=time.monotonic())
-    with heartbeat(shown, "reading the data") as watch:
+    with heartbeat(shown, begins) as watch:
         yield watch
 
 
