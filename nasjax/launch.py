@@ -64,6 +64,7 @@ def define() -> flags.FlagValues:
     flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin's file has changed", flag_values=values)
     flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=values)
     flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=values)
+    flags.DEFINE_boolean("verbose", False, "also show the architecture of every epoch or trial", flag_values=values)
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
     return values
 
@@ -142,6 +143,8 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report takes several")
     if (given.mode == "predict") != (given.input is not None):
         raise ValueError("--input=FILE|FOLDER belongs to --mode=predict, which needs it")
+    if given.verbose and given.mode != "search":
+        raise ValueError(f"--verbose has no effect with --mode={given.mode}; leave it out")
     xla_flags.check()
     digest = ""
     if given.plugin:
@@ -158,7 +161,9 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         if getattr(config, "workers", 0):
             jax_settings.stay_off_accelerators()
         command = f"{started.own()} {shlex.join(argv[1:])}"
-        found = commands.search(config, workdir, command, progress=first, changed_plugin=given.changed_plugin)
+        found = commands.search(
+            config, workdir, command, progress=first, verbose=given.verbose, changed_plugin=given.changed_plugin
+        )
         _tell(first, found.lines)
     elif given.mode == "retrain":
         trained = commands.retrain(config, workdir, given.arch, progress=first, changed_plugin=given.changed_plugin)

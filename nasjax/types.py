@@ -301,6 +301,8 @@ class Watch(NamedTuple):
     say: Callable[[str], None] = lambda line: None  # progress, a line at a time
     record: Callable[[dict[str, Any]], None] = lambda row: None  # every line of trials.jsonl and metrics.jsonl
     bar: bool = False  # whether a progress bar may take the place of lines
+    verbose: bool = False  # whether the architecture of every epoch or trial is wanted, too
+    began: float | None = None  # when the command began, time.monotonic(), which "in all" counts from; None = unknown
 
 
 class Outcome(NamedTuple):

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from nasjax import catalog
 from nasjax.commands.configuration import defaults_of, environment, published, record_of
-from nasjax.commands.searching import Record, report, watch_of
+from nasjax.commands.searching import Record, report, watching
 from nasjax.problem.problem import Problem
 from nasjax.problem.saved import described
+from nasjax.report.ranking import kendall_tau
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json, resumable
@@ -48,12 +49,16 @@ def retrain(
 
     Raises ValueError where there is nothing to train, RunError where training fails.
     """
+    jax_settings.check()
+    with watching(progress, on_record) as watch:
+        return _retrain(config, Path(path), arch, watch, changed_plugin)
+
+
+def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_plugin: bool) -> Retrained:
     from nasjax.data.dataset import joined
     from nasjax.drive.retrain import Job, finished
     from nasjax.drive.retrain import retrain as train
 
-    jax_settings.check()
-    path, watch = Path(path), watch_of(progress, on_record)
     method = catalog.method(config.method)
     problem = Problem(config, watch.say)
     if problem.looked_up:
@@ -202,11 +207,22 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
             f"Published on {row['dataset']}, {row['model']}: {_figure(row, metric)} with "
             f"{row['params'] / 1e6:.1f}M parameters ({row['source']}){_unlike(config, result, row)}."
         )
+    if config.retrain.sample:
+        yield _ranked(path, config.retrain.sample)
     argument = ", run_plugin=True" if config.plugin else ""
     yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
     in_program = catalog.names_own(config) and not config.plugin  # registered in a program, no file of its own
     yield f"Next: {f'nasjax.export({str(path)!r})' if in_program else plugin.command(path, config.plugin, 'export')}"
     yield f"In Python: nasjax.load({str(path)!r}{argument})"
+
+
+def _ranked(path: Path, count: int) -> str:
+    """How well the search's scores rank the paths that were trained alone, of which some may have failed."""
+    rows = checkpoint.read_lines(path / "standalone.jsonl")[:count]
+    pairs = [(row["score"], row["accuracy"]) for row in rows if row["accuracy"] is not None]
+    tau = kendall_tau(pairs)
+    found = "needs two paths that differ in both" if tau is None else f"{tau:.3f} (1 = the same order)"
+    return f"Kendall's tau of the search's scores and of {len(pairs)} paths trained alone: {found}."
 
 
 def _unlike(config: Any, result: dict[str, Any], row: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from nasjax import catalog
 from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
+from nasjax.drive.heartbeat import heartbeat
 from nasjax.problem.problem import Problem
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
@@ -27,6 +29,7 @@ def search(
     command: str | None = None,
     *,
     progress: bool = True,
+    verbose: bool = False,
     on_record: Record | None = None,
     changed_plugin: bool = False,
 ) -> Outcome:
@@ -37,6 +40,7 @@ def search(
       path: the workdir.
       command: the command line, for the report's "resume the search".
       progress: show it, on stderr.
+      verbose: with the architecture of every epoch or trial.
       on_record: receives every line of trials.jsonl and metrics.jsonl as a dict.
       changed_plugin: resume although the plugin's file is another one than the run was begun with.
 
@@ -48,9 +52,11 @@ def search(
       RunError: the run cannot continue (full disk), or every candidate failed.
     """
     jax_settings.check()
-    path, watch = Path(path), watch_of(progress, on_record)
-    experiment = catalog.method(config.method).make(Problem(config))
-    with _workers(config, path, experiment, watch.say) as (runtime, facts), ExitStack() as held:
+    path, experiment = Path(path), catalog.method(config.method).make(Problem(config))
+    with ExitStack() as held:
+        begins = "starting the workers" if getattr(config, "workers", 0) else "reading the data"
+        watch = held.enter_context(watching(progress, on_record, begins, verbose=verbose))
+        runtime, facts = held.enter_context(_workers(config, path, experiment, watch.say))
         record = record_of(config, {"command": command, **facts})
         path = held.enter_context(hosts.own_workdir(path, record))
         own: dict[str, Any] = {
@@ -134,14 +140,31 @@ def work_of(
     return facts, published
 
 
-def watch_of(progress: bool, on_record: Record | None) -> Watch:
-    """Where progress and records go: to standard error, and to the user's function."""
+@contextmanager
+def watching(
+    progress: bool, on_record: Record | None, begins: str = "reading the data", *, verbose: bool = False
+) -> Iterator[Watch]:
+    """Where progress and records go in this block: to standard error, never silent for long, and to the function.
+
+    `begins` is what the block does first.
+    """
+    quiet = Watch() if on_record is None else Watch(record=on_record)
+    if not progress:
+        yield quiet
+        return
+    bar = sys.stderr.isatty()
 
     def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        if bar:
+            from tqdm import tqdm
 
-    quiet = Watch() if on_record is None else Watch(record=on_record)
-    return quiet._replace(say=say, bar=sys.stderr.isatty()) if progress else quiet
+            tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    shown = quiet._replace(say=say, bar=bar, verbose=verbose, began=time.monotonic())
+    with heartbeat(shown, begins) as watch:
+        yield watch
 
 
 @contextmanager
@@ -157,26 +180,15 @@ def _reported(path: Path) -> Iterator[None]:
 
 
 def _opening(config: Any, path: Path, record: dict[str, Any]) -> str:
+    """What runs, and what it needs. How long it takes is told once the first candidate or epoch was measured."""
     line = f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}"
-    if (estimates := record.get("estimates")) is None:
-        return line
-    seconds, memory = (estimates[what].get(record["strategy"]) for what in ("seconds", "bytes"))
-    if seconds is None:
-        return line
-    trials = getattr(config, "trials", None)
-    room = f" and {memory / 2**20:,.0f} MiB" if memory else ""
-    whole = f", {_duration(seconds * trials / max(1, getattr(config, 'workers', 0)))} in all" if trials else ""
-    kept = (
-        f"; weights to inherit take at most {disk / 2**20:,.0f} MiB of disk" if (disk := estimates.get("disk")) else ""
-    )
-    return f"{line}\nestimate: {_duration(seconds)}{room} a child{whole}{kept}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.1f} s"
+    estimates = record.get("estimates", {})
+    needs = []
+    if memory := estimates.get("bytes", {}).get(record["strategy"]):
+        needs.append(f"a child takes about {memory / 2**20:,.0f} MiB of memory")
+    if disk := estimates.get("disk"):
+        needs.append(f"weights to inherit take at most {disk / 2**20:,.0f} MiB of disk")
+    return "\n".join([line, *(["estimate: " + "; ".join(needs)] if needs else [])])
 
 
 def report(paths: list[Path]) -> Path:

@@ -1,59 +1,113 @@
-"""Progress of a run: a bar where a terminal shows one, else plain lines; inside a long epoch a line now and then."""
+"""Progress of a run: a bar where a terminal shows one, else plain lines, with the time left as it was measured."""
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
+from nasjax.drive.heartbeat import far
+from nasjax.drive.pace import Later, Pace, compiled_once, first_line, left_words
 from nasjax.drive.recorded import Summary
 from nasjax.drive.rows import scalar_fitness
+from nasjax.train import activity
 from nasjax.types import Budget, Metric, Watch
+
+_WORTH_S = 5.0  # a shorter run is over before its estimate is read
 
 
 @contextmanager
-def progress(budget: Budget, metric: Metric, watch: Watch) -> Iterator[Callable[[Summary], None]]:
-    """A function to call after every result; it shows trials, the best so far and the time left."""
-    if watch.bar:
-        from tqdm import tqdm
+def progress(
+    budget: Budget, metric: Metric, watch: Watch, *, done: int = 0, later: Later = compiled_once, workers: int = 0
+) -> Iterator[Callable[[Summary], None]]:
+    """A function to call after every result; it shows trials, the best so far and the time left.
 
-        with tqdm(total=budget.trials, unit="trial") as bar:
+    Args:
+      budget: of the search.
+      metric: that it shows.
+      watch: where to; with `verbose` every line is followed by the newest architecture.
+      done: trials of an interrupted run that goes on.
+      later: what the first candidate tells of those that follow.
+      workers: that evaluate candidates; 0 = this process does.
+    """
+    trials = _Trials(budget, metric, watch, Pace(budget.trials, done, later=later, workers=max(1, workers)), workers)
+    with _bar(budget.trials, done) if watch.bar else nullcontext() as bar:
 
-            def draw(summary: Summary) -> None:
-                bar.initial = summary.resumed
+        def told(summary: Summary) -> None:
+            state = trials.told(summary)
+            if bar is not None:
                 bar.n = summary.trials
-                bar.set_postfix_str(_state(summary, metric))
+                bar.set_postfix_str(state)
+            else:
+                total = f"/{budget.trials}" if budget.trials is not None else ""
+                watch.say(f"trial {summary.trials}{total}: {state}")
+            if watch.verbose and summary.last is not None:
+                watch.say(f"  {json.dumps(summary.last['arch'])}")
 
-            yield draw
-        return
-    began = time.monotonic()
-
-    def line(summary: Summary) -> None:
-        done = summary.trials - summary.resumed
-        left = ""
-        if budget.trials is not None and done:
-            left = f", about {(time.monotonic() - began) / done * (budget.trials - summary.trials):.0f} s left"
-        total = f"/{budget.trials}" if budget.trials is not None else ""
-        watch.say(f"trial {summary.trials}{total}: {_state(summary, metric)}{left}")
-
-    yield line
+        with far(trials.words), activity.listening(trials.trained):
+            yield told
 
 
-def _state(summary: Summary, metric: Metric) -> str:
-    best = f"best {metric.text(scalar_fitness(summary.best))}" if summary.best else "no success yet"
-    failed = f", {summary.failed} failed" if summary.failed else ""
-    busy = f", {summary.busy} of {summary.workers} workers busy" if summary.workers > 1 else ""
-    return f"{best}{failed}{busy}"
+def _bar(total: int | None, done: int) -> Any:
+    from tqdm import tqdm
+
+    # Without tqdm's own estimate, which counts compiling for every trial to come.
+    shape = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]" if total is not None else None
+    return tqdm(total=total, initial=done, unit="trial", bar_format=shape)
 
 
-def ticking(watch: Watch, every_s: float = 20.0) -> Callable[[int, int], None]:
-    """A line now and then inside a long epoch."""
-    last = time.monotonic()
+class _Trials:
+    """How far a search is."""
 
-    def tick(done: int, steps: int) -> None:
-        nonlocal last
-        if done < steps and time.monotonic() - last > every_s:
-            last = time.monotonic()
-            watch.say(f"  step {done}/{steps}")
+    def __init__(self, budget: Budget, metric: Metric, watch: Watch, pace: Pace, workers: int) -> None:
+        self._budget, self._metric, self._watch, self._pace, self._workers = budget, metric, watch, pace, workers
+        self._told: Summary | None = None
+        self._compiled = activity.compiled_s()
 
-    return tick
+    def trained(self, what: activity.Trained) -> None:
+        """Candidates whose results are not told yet, as others of their group are not there."""
+        self._pace.reached(self._pace.done + what.number)
+        self._first(*what)
+
+    def told(self, summary: Summary) -> str:
+        """The state after a result, in words."""
+        self._told = summary
+        self._pace.reached(summary.trials)
+        if not self._workers:
+            count, compiled_s = max(1, summary.trials - summary.resumed), activity.compiled_s() - self._compiled
+            self._first(count, time.monotonic() - self._pace.began, compiled_s)
+        elif summary.last is not None and summary.last["status"] == "ok":
+            self._first(1, summary.last["cost_s"], None)
+        best = f"best {self._metric.text(scalar_fitness(summary.best))}" if summary.best else "no success yet"
+        failed = f", {summary.failed} failed" if summary.failed else ""
+        busy = f", {summary.busy} of {summary.workers} workers busy" if summary.workers > 1 else ""
+        return f"{best}{failed}{busy}{left_words(self._left())}"
+
+    def words(self) -> str:
+        """For a heartbeat."""
+        total = f" of {self._budget.trials}" if self._budget.trials is not None else ""
+        at_work = f"{self._workers} worker{'s' if self._workers > 1 else ''} at work, " if self._workers else ""
+        return f"{at_work}{self._pace.done}{total} trials done{left_words(self._left())}"
+
+    def _first(self, count: int, seconds: float, compiled_s: float | None, programs_s: float | None = None) -> None:
+        if self._pace.measured:
+            return
+        self._pace.first(count, seconds, compiled_s, programs_s)
+        left, began = self._left(), self._watch.began
+        whole = None if left is None else left + time.monotonic() - (self._pace.began if began is None else began)
+        if max(seconds, whole or 0.0) >= _WORTH_S:
+            what = "first candidate" if count == 1 else f"first {count} candidates"
+            self._watch.say(first_line(what, seconds, compiled_s, whole))
+
+    def _left(self) -> float | None:
+        """Seconds; None = not known."""
+        wall_s, cost_s = (self._told.wall_s, self._told.cost_s) if self._told else (0.0, 0.0)
+        limits = [math.inf]
+        if self._budget.wall_s is not None:
+            limits.append(self._budget.wall_s - wall_s)
+        if self._budget.cost_s is not None:
+            limits.append((self._budget.cost_s - cost_s) / max(1, self._workers))
+        return self._pace.left(max(0.0, min(limits)))

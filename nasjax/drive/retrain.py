@@ -22,11 +22,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.drive.epochs import Epochs
+from nasjax.drive.heartbeat import far
+from nasjax.drive.pace import Pace, left_words
 from nasjax.drive.pictures import take
 from nasjax.drive.streams import streams
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
+from nasjax.train import activity
 from nasjax.train.augment import require_suited
 from nasjax.train.compiling import jit
 from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
@@ -160,7 +164,8 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         if job.settings.grid:
             recipe, form = _grid(keys.grid, job, recipe, built, resident(job.data), own, clock, watch)
             built = _formed(job, built, form)
-        variables, history = _train(keys.retrain, built, recipe, arrays, task, own, clock, watch)
+        more = len(job.builts) - n
+        variables, history = _train(keys.retrain, built, recipe, arrays, task, own, clock, watch, more)
         seconds += clock()
         trained.append((history[valid][-1], built, recipe, jax.device_get(variables), history, form))
     _, built, recipe, variables, history, form = max(trained, key=lambda found: task.metric.sign * found[0])
@@ -220,14 +225,16 @@ def _train(
     folder: Path,
     clock: Callable[[], float],
     watch: Watch,
+    more: int,
 ) -> tuple[PyTree, dict[str, list[float]]]:
-    """`fit` with checkpoints and a line per epoch."""
+    """`fit` with checkpoints and a line per epoch; `more` trainings will follow."""
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     blank = network.init(jax.random.key(0), None, example(network, sample_of(data, task)))
     start = training(network, recipe, data, task, blank, None).start(blank)
     epochs = folder / ("parts" if in_parts(network, recipe, task, None) else "epochs")
     found = checkpoint.latest(epochs, start)
     saved, metric = time.monotonic(), task.metric
+    place = Epochs(watch, (recipe.epochs + recipe.refresh_epochs,), int(found[0]) if found else 0, more=more)
 
     def on_epoch(epoch: int, state: Any) -> None:
         nonlocal saved
@@ -237,15 +244,20 @@ def _train(
             what = "running statistics refreshed"
         curves = {"train_loss": state.train_loss, valid_name(task): state.valid_metric}
         watch.record({"epoch": epoch, **{name: float(curve[at]) for name, curve in curves.items()}})
-        watch.say(f"{what}, validation {metric.name} {metric.shown(float(state.valid_metric[at]))}")
+        left = place.ended(epoch)
+        watch.say(f"{what}, validation {metric.name} {metric.shown(float(state.valid_metric[at]))}{left}")
+        place.estimate()
         clock()
         if time.monotonic() - saved > _SAVE_S or epoch == recipe.epochs + recipe.refresh_epochs:
             checkpoint.save(epochs, f"{epoch:06d}", state)
             saved = time.monotonic()
 
-    variables, history = fit(
-        key, network, data, recipe, task, state=found[1] if found else None, devices=None, on_epoch=on_epoch
-    )
+    activity.doing("training")
+    with far(place.words):
+        variables, history = fit(
+            key, network, data, recipe, task, state=found[1] if found else None, devices=None, on_epoch=on_epoch
+        )
+    activity.doing("testing")
     if not all(np.isfinite(curve[-1]) for curve in history.values()):
         raise RunError(
             f"the loss or the {metric.name} became NaN in epoch {len(history['train_loss'])}; "
@@ -284,6 +296,7 @@ def _grid(
     axes = {setting: values for name, setting in _AXES if (values := getattr(job.settings, name))}
     total, of_recipe = math.prod(len(values) for values in axes.values()), vars(recipe)
     best, chosen = -math.inf, (recipe, dict[str, Any]())
+    pace = Pace(total, len(done), later=lambda compiled_s, rest_s: compiled_s + rest_s)
     for n, values in enumerate(itertools.product(*axes.values()), 1):
         changes: dict[str, Any] = dict(zip(axes, values, strict=True))
         if "drops" in changes:  # a value is the first drop; later ones keep their share of what follows it
@@ -295,12 +308,16 @@ def _grid(
         if name not in done:
             network = _formed(job, built, form).network(bn_eps=tried.bn_eps, dtype=recipe.dtype)
             short = dataclasses.replace(tried, epochs=job.settings.grid_epochs)
+            began = time.monotonic()
+            activity.doing(f"grid {n} of {total}")
             _, history = fit(key, network, data, short, job.task)
             done[name] = history[valid][-1] if all(np.isfinite(curve[-1]) for curve in history.values()) else None
             checkpoint.append_lines(file, [{"setting": json.loads(name), valid: done[name]}])
             clock()
-            shown = metric.shown(done[name])
-            watch.say(f"grid {n}/{total}: validation {metric.name} {shown} with {name}")
+            pace.first(1, time.monotonic() - began, None)
+            pace.reached(len(done))
+            shown, left = metric.shown(done[name]), left_words(pace.left())
+            watch.say(f"grid {n}/{total}: validation {metric.name} {shown} with {name}{left}")
         if done[name] is not None and metric.sign * done[name] > best:
             best, chosen = metric.sign * done[name], (tried, form)
     if best == -math.inf:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from nasjax.evaluators.children import Child, ChildResult, Train, network_of, train_child
+from nasjax.train import activity
 from nasjax.train.fit import Run, advance, stepwise
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, example, trainer
@@ -59,7 +60,8 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
 
     def one(key: Key, child: Child, ready: Future[Run]) -> ChildResult:
         def fit(key: Key, network: Network, variables: PyTree, rate: float) -> tuple[Any, Callable[[Any], PyTree]]:
-            run = ready.result()
+            with activity.compiling():
+                run = ready.result()
             train = trainer(network, recipe, len(data.train_y), variables, task)
             state = advance(run, key, train.start(variables), None, jnp.float32(rate), data, 0, train.steps)
             return state, train.variables

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nasjax.evaluators.children import Child, ChildResult, Train, train_child
+from nasjax.train import activity
 from nasjax.train.by_parts import by_parts
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data
@@ -25,7 +26,9 @@ def parted(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep
         state = train.start(variables)
         for begin in range(0, train.steps, train.epoch_steps):
             state = train.run(key, state, None, rate, data, begin, begin + train.epoch_steps)
-            if state.nan_epoch > 0:  # waits for the epoch's end
+            nan = state.nan_epoch > 0  # waits for the epoch's end
+            activity.at(f"step {begin + train.epoch_steps} of {train.steps}")
+            if nan:
                 break
         return state, train.variables
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.evaluators.children import Child, ChildResult, Curves, Train
+from nasjax.train import activity
 from nasjax.train.compiling import compile_lowered
 from nasjax.train.fit import Run, advance
 from nasjax.train.recipe import Recipe
@@ -66,10 +67,14 @@ def vmapped(
 
     def attempt(key: Key, children: Sequence[Child], size: int) -> list[ChildResult]:
         """One chunk, filled up to `size` by repeating its first child."""
-        began = time.monotonic()
+        watch = activity.Stopwatch()
+        activity.doing(
+            f"trials {children[0].id} to {children[-1].id}" if len(children) > 1 else f"trial {children[0].id}"
+        )
         rows = [*children, *[children[0]] * (size - len(children))]
         largest = max(masked.size(child.arch) for child in rows)
-        train, start, run = programs(largest, size, len(rows[0].arch))
+        with activity.compiling():
+            train, start, run = programs(largest, size, len(rows[0].arch))
         archs = jnp.asarray(np.stack([child.arch for child in rows]), jnp.int32)
         rates = jnp.asarray([child.built.learning_rate or recipe.learning_rate for child in rows], jnp.float32)
         keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(jnp.asarray([c.id for c in rows]))
@@ -84,7 +89,7 @@ def vmapped(
                 mine = mine[0], masked.pack(child.arch, mine[1], largest)
             return ChildResult(seconds, *mine)
 
-        seconds = (time.monotonic() - began) / len(children)
+        seconds = watch.trained(len(children)) / len(children)
         return [outcome(i, child) for i, child in enumerate(children)]
 
     def train(key: Key, children: Sequence[Child], width: int) -> list[ChildResult]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nasjax.train import activity
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import example
 from nasjax.types import Built, Key, Network, PyTree, Signature, one_line
@@ -53,7 +54,8 @@ def train_child(
     key: Key, child: Child, signature: Signature, recipe: Recipe, fit: Fit, *, keep_weights: bool
 ) -> ChildResult:
     """The result of training a child by `fit`; it depends on fold_in(key, id), its architecture and its parent."""
-    began = time.monotonic()
+    began, watch = time.monotonic(), activity.Stopwatch()
+    activity.doing(f"trial {child.id}")
     try:
         key_init, key_train = jax.random.split(jax.random.fold_in(key, child.id))
         network = network_of(child.built, recipe)
@@ -64,6 +66,8 @@ def train_child(
         return ChildResult(time.monotonic() - began, curves, kept, inherited=inherited)
     except Exception as error:  # a child that cannot be trained is a result, not the end of the search
         return ChildResult(time.monotonic() - began, error=one_line(error))
+    finally:
+        watch.trained(1)
 
 
 def _initialise(key: Key, network: Network, child: Child, signature: Signature) -> tuple[PyTree, float]:

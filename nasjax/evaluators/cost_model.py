@@ -95,6 +95,18 @@ def choose_strategy(
     return chosen, {**estimates, "seconds": rounded, "bytes": room}
 
 
+def later_seconds(strategy: str, width: int, programs_s: float, rest_s: float) -> float:
+    """Seconds of a candidate that follows the first one.
+
+    That one's own programs took the compiler `programs_s`, and all but compiling took `rest_s`. With "exact" each has a
+    program of its own; in a group of `width` it compiles while another trains. With "parts" the kinds of parts are
+    compiled that no earlier candidate had: taken as half as many. The others share one program.
+    """
+    if strategy == "exact":
+        return (programs_s + rest_s + (width - 1) * max(programs_s, rest_s)) / width
+    return rest_s + (programs_s / 2 if strategy == "parts" else 0.0)
+
+
 def chunk_size(bytes_per_child: int) -> int:
     """Children that fit the memory, at least 1."""
     return max(1, int(usable_bytes() // bytes_per_child))

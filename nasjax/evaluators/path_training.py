@@ -5,7 +5,6 @@ Chu et al. 2021 (FairNAS, arXiv:1907.01845), section 5, compares one-shot with s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.train import activity
 from nasjax.train.fit import Run, advance, sample_of, stepwise
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, TrainState, example, trainer
@@ -29,7 +29,8 @@ def path_fit(network: Any, data: Data, task: Task, recipe: Recipe) -> PathFit:
     def fit(key: Key, variables: PyTree, arch: jax.Array, rate: float) -> tuple[TrainState, Trainer]:
         if not prepared:
             train = trainer(network, recipe, len(data.train_y), variables, task)
-            prepared.append((train, stepwise(train, recipe, train.start(variables), arch, data, task)))
+            with activity.compiling():
+                prepared.append((train, stepwise(train, recipe, train.start(variables), arch, data, task)))
         train, run = prepared[0]
         return advance(run, key, train.start(variables), arch, jnp.float32(rate), data, 0, train.steps), train
 
@@ -57,13 +58,14 @@ def trained_alone(supernet: Any, data: Data, task: Task, *, recipe: Recipe) -> E
         ids, archs = np.asarray(proposal.id), jnp.asarray(proposal.arch)
         fitness, loss, cost = (np.full(len(ids), fill, np.float32) for fill in (np.nan, np.nan, 0))
         for n in np.flatnonzero(ids >= 0).tolist():
-            began = time.monotonic()
+            watch = activity.Stopwatch()
+            activity.doing(f"trial {int(ids[n])} alone")
             key_init, key_train = jax.random.split(jax.random.fold_in(key, int(ids[n])))
             variables = supernet.init(key_init, archs[n], x)
             state, _ = fit(key_train, variables, archs[n], recipe.learning_rate)
             if not int(state.nan_epoch):
                 fitness[n], loss[n] = task.metric.sign * state.valid_metric[-1], state.train_loss[-1]
-            cost[n] = time.monotonic() - began
+            cost[n] = watch.trained(1)
         status = np.where(np.isfinite(fitness) | (ids < 0), Status.OK, Status.FAILED).astype(np.int8)
         return Evaluation(fitness, cost, status, {"train_loss": loss}), None
 

@@ -6,7 +6,6 @@ al. 2021 (BN-NAS, arXiv:2108.07375), section 3 (docs/methods/bn_nas.md).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.train import activity
 from nasjax.train.compiling import jit
 from nasjax.train.scoring import finished, nothing, summed
 from nasjax.train.step import Data
@@ -131,10 +131,11 @@ def inherited_accuracy(
         asked = np.flatnonzero(ids >= 0)
         for begin in range(0, len(asked), chunk):
             part = asked[begin : begin + chunk]
-            began = time.monotonic()
+            watch = activity.Stopwatch()
+            activity.doing(f"trials {ids[part[0]]} to {ids[part[-1]]}", "scoring")
             padded = np.resize(part, chunk)  # one shape, one program
             fitness[part] = np.asarray(accuracy(variables, jnp.asarray(archs[padded])))[: len(part)]
-            cost[part] = (time.monotonic() - began) / len(part)
+            cost[part] = watch.trained(len(part)) / len(part)
         status = np.where(np.isfinite(fitness) | (ids < 0), Status.OK, Status.FAILED).astype(np.int8)
         return Evaluation(fitness, cost, status, {}), None
 

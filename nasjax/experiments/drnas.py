@@ -176,4 +176,5 @@ def parts(problem: Problem) -> Learning:
         discrete=found.discrete,
         written=found.written,
         skips=found.skips,
+        lengths=(search.epochs,) * len(networks),
     )

@@ -160,4 +160,5 @@ def parts(problem: Problem) -> Learning:
         discrete=found.discrete,
         written=found.written,
         skips=found.skips,
+        lengths=(search.epochs,),
     )

@@ -169,4 +169,5 @@ def parts(problem: Problem) -> Learning:
         discrete=first.discrete,
         written=first.written,
         skips=first.skips,
+        lengths=(search.epochs,) * len(search.depths),
     )

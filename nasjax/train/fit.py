@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.train import activity
 from nasjax.train.by_parts import PartsTrainer, by_parts, unsuited
 from nasjax.train.compiling import compile_lowered
 from nasjax.train.parallel import data_parallel, device_count, replicate
@@ -94,6 +95,7 @@ def advance(run: Run, key: Key, state: Any, choice: Any, rate: jax.Array, data: 
         began = time.monotonic()
         stop = min(begin + piece, end)
         state = run(key, state, choice, rate, data, jnp.int32(begin), jnp.int32(stop))
+        activity.at(f"step {stop} of {end}")
         if np.all(np.asarray(state.nan_epoch) > 0):
             break
         per_step = (time.monotonic() - began) / (stop - begin)
@@ -167,7 +169,8 @@ def fit(
     run: Run = train.run
     if isinstance(train, Trainer):
         state = replicate(state, devices)
-        run = stepwise(train, recipe, state, choice, data, task, devices)
+        with activity.compiling("compiling the step"):
+            run = stepwise(train, recipe, state, choice, data, task, devices)
     for epoch in range(int(state.step) // train.epoch_steps, train.steps // train.epoch_steps):
         begin = epoch * train.epoch_steps
         rate = jnp.float32(recipe.learning_rate)

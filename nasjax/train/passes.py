@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.ops.parts import part_of, through, whole, with_part
+from nasjax.train import activity
 from nasjax.train.compiling import jit
 from nasjax.train.objective import Objective
 from nasjax.train.parallel import data_parallel_piece, device_count, mean, split, total
@@ -158,7 +159,7 @@ def compile_ahead(walk: Callable[[Call], Any]) -> None:
     What was compiled ahead before, for another network too, is neither traced nor compiled again.
     """
     begun: list[Future[Any]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with activity.compiling(), ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def ahead(program: Any, *arguments: PyTree) -> PyTree:
             leaves, tree = jax.tree.flatten(arguments)

@@ -105,7 +105,9 @@ def test_a_subset_of_operators_reaches_the_search_network_and_the_cell(tmp_path,
         more += ["--set=search.layers=3"]
     if method == "pc_darts":
         more = ["--set=search.frozen_epochs=0", "--set=search.partial=2"]
-    code, _, err = here(f"--method={method}", f"--workdir={tmp_path / 'run'}", *TINY, *SUBSETS[subset], *more)
+    code, _, err = here(
+        f"--method={method}", f"--workdir={tmp_path / 'run'}", *TINY, *SUBSETS[subset], *more, "--verbose"
+    )
     assert code == 0, err
     assert {cell: [tuple(names) for names in seen[0][cell]] for cell in CELLS} == {c: list(allowed[c]) for c in CELLS}
     best = json.loads((tmp_path / "run/best.json").read_text())["arch"]

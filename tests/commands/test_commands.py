@@ -334,3 +334,8 @@ def test_damaged_results_are_told(searched, tmp_path):
     (path / "ledger.jsonl").unlink()
     code, _, err = here(*more)
     assert code == 2 and "ledger.jsonl is missing" in err and (path / "trials.jsonl").read_bytes() == whole
+
+
+def test_verbose_is_for_searches():
+    code, _, err = here("--mode=retrain", "--method=random", "--verbose")
+    assert code == 2 and "--verbose has no effect with --mode=retrain" in err

@@ -101,7 +101,7 @@ def test_retrain_the_best_two_and_judge_the_ranking(spos):
     path = spos[0]
     code, out, err = here("--mode=retrain", f"--workdir={path}", "--set=retrain.top_k=2", "--set=retrain.sample=2")
     assert code == 0, err
-    assert "Test accuracy" in out
+    assert "Test accuracy" in out and "Kendall's tau of the search's scores and of 2 paths trained alone: " in out
     alone = lines(path / "standalone.jsonl")
     trials = lines(path / "trials.jsonl")
     assert [(row["arch"], row["score"]) for row in alone] == [(row["arch"], row["fitness"]) for row in trials[:2]]

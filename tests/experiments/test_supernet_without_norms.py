@@ -9,6 +9,7 @@ import pytest
 from tools.toy_tasks import MACRO_F1, macro_f1
 
 from nasjax import commands
+from nasjax.drive.epochs import Epochs
 from nasjax.drive.learn import Progress
 from nasjax.evaluators.supernet import path_accuracy
 from nasjax.experiments.families import supernets
@@ -176,7 +177,7 @@ def test_an_epoch_whose_metric_is_not_finite_is_told(value, shown):
     """As the F1 of a class that no batch had is not."""
     told = []
     row = {"train_loss": 1.0, "train_f1": value}
-    _told(Watch(say=told.append), Metric("f1"))(Progress(0, {}, None, 1, row, 2.0, 0))
+    _told(Watch(say=told.append), Metric("f1"), Epochs(Watch(), (2,)))(Progress(0, {}, None, 1, row, 2.0, 0))
     assert shown in told[0] and "loss 1.0000" in told[0]
 
 

@@ -266,7 +266,7 @@ ARRIVED = (
     *("learners.p_darts.derive", "learners.msr_darts.derive", "learners.msr_darts.stable_ranks"),
     *("evaluators.path_training.", "evaluators.zero_cost.", "evaluators.table.load_table", "searchers.additive."),
 )
-UNRECORDED = {"progress", "ticking"}  # they show
+UNRECORDED = {"progress", "far", "doing", "at", "compiling", "compiled_s", "listening"}  # they show
 # What tells nothing of the numbers: who is told, where, and all settings as config.json has them.
 NO_NEWS = {
     "text",

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from nasjax import catalog
+from nasjax.drive.pace import Later
 from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
 from nasjax.drive.recorded import Summary
@@ -19,7 +20,7 @@ from nasjax.drive.search import search
 from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.child import child
-from nasjax.evaluators.cost_model import choose_strategy, chunk_size, usable_bytes
+from nasjax.evaluators.cost_model import choose_strategy, chunk_size, later_seconds, usable_bytes
 from nasjax.evaluators.table import check_accuracies, load_table, table
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.settings import closing, dataset_facts, nothing_left, refusal
@@ -27,7 +28,8 @@ from nasjax.experiments.families.true_results import with_truth
 from nasjax.problem.meaning import of_networks
 from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import inline, within
-from nasjax.store import artifacts, workdir
+from nasjax.store import artifacts, checkpoint, workdir
+from nasjax.train import activity
 from nasjax.train.augment import require_suited
 from nasjax.train.by_parts import unsuited
 from nasjax.train.compiling import jit
@@ -83,7 +85,12 @@ def experiment(
     def run(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
         metric = problem.metric
         # Children of one program train side by side; others wait for none.
-        width = config.width if runtime is None or workdir.read(path)["strategy"] == "vmap" else 1
+        strategy = (workdir.read(path) if runtime else found().facts)["strategy"]
+        width = config.width if runtime is None or strategy == "vmap" else 1
+        done = len(checkpoint.read_lines(path / "trials.jsonl"))
+        workers = runtime.workers if runtime else 0
+        later: Later = functools.partial(later_seconds, strategy, width)
+        activity.doing("search", "" if runtime else "preparing the first candidates")
         so_far: Summary | None = None
 
         def told(summary: Summary) -> None:
@@ -95,7 +102,7 @@ def experiment(
             if so_far is not None and so_far.weights is not None:
                 _show_best(problem, path, so_far)
 
-        with afterwards(shown), progress(budget, metric, watch) as show:
+        with afterwards(shown), progress(budget, metric, watch, done=done, later=later, workers=workers) as show:
             so_far = search(
                 streams(config.seed).search,
                 searcher,

@@ -102,6 +102,7 @@ class Learning(NamedTuple):
     skips: Callable[[Mapping[str, Any]], int]
     stopping: Stopping = Stopping()
     curvature: Callable[[PyTree], float] | None = None  # state -> the dominant eigenvalue, where it is measured
+    lengths: tuple[int, ...] = ()  # epochs of each stage that does not end early, for the time left; () = not known
 
 
 def one_stage(learner: Callable[[], Learner], names: Mapping[str, Names]) -> Stages:
@@ -198,6 +199,7 @@ def mixed(
         skips=found.skips,
         stopping=stopping,
         curvature=curvature if stopping.measured else None,
+        lengths=(data.problem.config.search.epochs,),
     )
 
 

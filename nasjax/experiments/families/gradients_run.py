@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from nasjax.drive.epochs import Epochs
+from nasjax.drive.heartbeat import far
 from nasjax.drive.learn import Progress, learn
-from nasjax.drive.progress import ticking
 from nasjax.drive.streams import streams
 from nasjax.experiments.families.gradients import Learning
 from nasjax.experiments.families.settings import demo_line, next_line
@@ -19,6 +20,7 @@ from nasjax.experiments.families.true_results import lines, order_by_weights, wi
 from nasjax.learners.stopping import stopped
 from nasjax.problem.problem import Problem
 from nasjax.store import checkpoint
+from nasjax.train import activity
 from nasjax.train.objective import objective
 from nasjax.train.passes import validation
 from nasjax.types import Experiment, Outcome, PyTree, Runtime, Watch
@@ -94,18 +96,21 @@ def learned(experiment: Learning, path: Path, watch: Watch) -> Progress:
             found |= {"eigenvalue": _finite(experiment.curvature(state))}
         return found
 
-    return learn(
-        streams(experiment.problem.config.seed).search,
-        experiment.stages,
-        experiment.batches,
-        workdir=path,
-        metrics=("train_loss", f"train_{metric}", "val_loss", f"val_{metric}"),
-        history=history,
-        on_epoch=_told(experiment, watch),
-        on_step=ticking(watch),
-        record_line=watch.record,
-        stop=lambda rows: stopped(experiment.stopping, rows) is not None,
-    )
+    epochs = Epochs(watch, experiment.lengths, len(checkpoint.read_lines(path / "metrics.jsonl")))
+    activity.doing("search network", "compiling the first step")
+    with far(epochs.words):
+        return learn(
+            streams(experiment.problem.config.seed).search,
+            experiment.stages,
+            experiment.batches,
+            workdir=path,
+            metrics=("train_loss", f"train_{metric}", "val_loss", f"val_{metric}"),
+            history=history,
+            on_epoch=_told(experiment, watch, epochs),
+            on_step=epochs.step,
+            record_line=watch.record,
+            stop=lambda rows: stopped(experiment.stopping, rows) is not None,
+        )
 
 
 def _lines(experiment: Learning, path: Path, row: dict[str, Any]) -> list[str]:
@@ -156,18 +161,23 @@ def _validated(
     return [_finite(validate(params, end.state.batch_stats, choice, kept)[1]) for choice in choices]
 
 
-def _told(experiment: Learning, watch: Watch) -> Callable[[Progress], None]:
+def _told(experiment: Learning, watch: Watch, epochs: Epochs) -> Callable[[Progress], None]:
     metric = experiment.problem.metric
 
     def told(progress: Progress) -> None:
         row = progress.row
         shown = metric.shown(row[f"valid_{metric.name}"])
-        watch.say(
-            f"epoch {progress.epoch} (stage {progress.stage + 1}): training loss {row['train_loss']:.4f}, "
-            f"validation {metric.name} {shown}, {row['skips']} skips in the cell, {progress.wall_s:.0f} s"
-        )
         true = row.get("true_result")
-        watch.say(f"  {experiment.written(row['arch'])}" + (f"  truly {true:.2%}" if true is not None else ""))
+        truly = f", truly {true:.2%}" if true is not None else ""
+        left = epochs.ended(progress.epoch)
+        watch.say(
+            f"epoch {epochs.place(progress.epoch)} (stage {progress.stage + 1}): training loss "
+            f"{row['train_loss']:.4f}, validation {metric.name} {shown}, {row['skips']} skips in the cell{truly}, "
+            f"{progress.wall_s:.0f} s{left}"
+        )
+        epochs.estimate()
+        if watch.verbose:
+            watch.say(f"  {experiment.written(row['arch'])}")
 
     return told
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.drive.epochs import Epochs
+from nasjax.drive.heartbeat import far
 from nasjax.drive.learn import Progress, learn
-from nasjax.drive.progress import progress, ticking
+from nasjax.drive.pace import Pace, first_line, left_words
+from nasjax.drive.progress import progress
 from nasjax.drive.rows import scalar_fitness
 from nasjax.drive.search import search
 from nasjax.drive.streams import streams
@@ -26,6 +30,7 @@ from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
 from nasjax.settings import as_json
 from nasjax.store import checkpoint
+from nasjax.train import activity
 from nasjax.train.augment import require_suited
 from nasjax.train.fit import resident
 from nasjax.types import Budget, Experiment, Metric, Outcome, Proposal, PyTree, Watch
@@ -62,7 +67,9 @@ def run(experiment: OneShot, path: Path, watch: Watch) -> Outcome:
     if config.search.score == "indicator":
         _optimum(experiment, state, path)
     budget = Budget(trials=config.trials)
-    with progress(budget, experiment.metric, watch) as on_told:
+    done = len(checkpoint.read_lines(path / "trials.jsonl"))
+    activity.doing("search", "preparing")
+    with progress(budget, experiment.metric, watch, done=done) as on_told:
         summary = search(
             streams(config.seed).search,
             experiment.searcher,
@@ -83,17 +90,22 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
     """The first phase: the state of the trained supernet, which is there at once when it was trained before."""
     folder = path / "supernet"
     folder.mkdir(exist_ok=True)
-    end = learn(
-        streams(experiment.config.seed).supernet,
-        experiment.stages,
-        experiment.batches,
-        workdir=folder,
-        metrics=("train_loss", f"train_{experiment.problem.task.metric.name}"),
-        history=_history(experiment),
-        on_epoch=_told(watch, experiment.problem.task.metric),
-        on_step=ticking(watch),
-        record_line=watch.record,
-    )
+    done, config = len(checkpoint.read_lines(folder / "metrics.jsonl")), experiment.config
+    whole = "for the supernet; its search is measured once it begins" if config.trials else "in all"
+    epochs = Epochs(watch, (config.supernet.epochs,), done, whole=whole)
+    activity.doing("supernet", "compiling the first step")
+    with far(epochs.words):
+        end = learn(
+            streams(config.seed).supernet,
+            experiment.stages,
+            experiment.batches,
+            workdir=folder,
+            metrics=("train_loss", f"train_{experiment.problem.task.metric.name}"),
+            history=_history(experiment),
+            on_epoch=_told(watch, experiment.problem.task.metric, epochs),
+            on_step=epochs.step,
+            record_line=watch.record,
+        )
     return end.state
 
 
@@ -123,10 +135,20 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
     found = checkpoint.read_lines(file)
     known = len(found) if all(line.get("settings") == digest for line in found) else 0  # another recipe: anew
     checkpoint.truncate_lines(file, known)
+    pace = Pace(count, known)
+
+    def trained(what: activity.Trained) -> None:
+        pace.reached(pace.done + 1)
+        if not pace.measured:
+            pace.first(*what)
+            whole = time.monotonic() - pace.began + (pace.left() or 0.0)
+            watch.say(first_line("first path alone", what.seconds, what.compiled_s, whole, "for all of them"))
+
     for n, row in enumerate(rows[known:], known):
         arch = config.space.decode(row["arch"])
         one = Proposal(jnp.array([row["id"]]), jnp.asarray(arch)[None], jnp.array([-1]))
-        evaluation, _ = evaluator.evaluate(key, one, None)
+        with activity.listening(trained), far(functools.partial("path {} of {}".format, n + 1, count)):
+            evaluation, _ = evaluator.evaluate(key, one, None)
         accuracy, seconds = float(evaluation.fitness[0]), float(evaluation.cost[0])
         line = {
             "arch": row["arch"],
@@ -136,7 +158,10 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
             "settings": digest,
         }
         checkpoint.append_lines(file, [line])
-        watch.say(f"alone {n + 1}/{count}: score {line['score']:.4f}, {task.metric.name} {task.metric.text(accuracy)}")
+        watch.say(
+            f"alone {n + 1}/{count}: score {line['score']:.4f}, {task.metric.name} {task.metric.text(accuracy)}"
+            f"{left_words(pace.left())}"
+        )
 
 
 def _history(experiment: OneShot) -> Callable[[int, Any, PyTree], dict[str, Any]]:
@@ -171,13 +196,15 @@ def _optimum(experiment: OneShot, state: PyTree, path: Path) -> None:
         checkpoint.write_json(path / "optimum.json", row)
 
 
-def _told(watch: Watch, metric: Metric) -> Callable[[Progress], None]:
+def _told(watch: Watch, metric: Metric, epochs: Epochs) -> Callable[[Progress], None]:
     def told(progress: Progress) -> None:
         row = progress.row
         tau = f", Kendall's tau of operator scores {row['tau']:.3f}" if row.get("tau") is not None else ""
+        left = epochs.ended(progress.epoch)
         watch.say(
-            f"supernet epoch {progress.epoch}: training loss {row['train_loss']:.4f}, "
-            f"{metric.name} {metric.shown(row[f'train_{metric.name}'])}{tau}, {progress.wall_s:.0f} s"
+            f"supernet epoch {epochs.place(progress.epoch)}: training loss {row['train_loss']:.4f}, "
+            f"{metric.name} {metric.shown(row[f'train_{metric.name}'])}{tau}, {progress.wall_s:.0f} s{left}"
         )
+        epochs.estimate()
 
     return told
