@@ -5,6 +5,7 @@ from nasjax.commands.inspection import inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
 from nasjax.commands.using import export, predict
+from nasjax.commands.watching import watch
 
 __all__ = [
     "Retrained",
@@ -18,5 +19,6 @@ __all__ = [
     "report",
     "retrain",
     "search",
+    "watch",
     "with_table",
 ]
