@@ -71,7 +71,7 @@ def chart(layers: Iterable[Mapping[str, Any]], alt: str, **more: Any) -> str:
       Trusted HTML.
     """
     spec = {"width": "container", "height": HEIGHT, "layer": list(layers)}
-    spec |= {"autosize": {"type": "fit-x", "contains": "padding"}, **more}
+    spec |= {"autosize": {"type": "fit-x", "contains": "padding"}, "padding": _padding(), **more}
     return (
         f'<div class="chart" role="img" aria-label="{escape(alt)}"><div class="view"></div>'
         f'<script type="application/json">{embedded(spec)}</script></div>'
@@ -178,7 +178,12 @@ def hover(*fields: tuple[str, ...]) -> list[Row]:
 
 def room(name: str, angle: float) -> dict[str, float]:
     """The padding of a chart whose last column has a head that leans to the right by `angle` degrees, in pixels."""
-    return {"left": 5, "top": 5, "bottom": 5, "right": 5 + 7 * len(name) * math.cos(math.radians(angle))}
+    return _padding(7 * len(name) * math.cos(math.radians(angle)))
+
+
+def _padding(right: float = 12) -> dict[str, float]:
+    """In pixels; half of the last label of an axis may stand beyond its end."""
+    return {"left": 5, "top": 5, "bottom": 5, "right": right}
 
 
 def thin(points: Sequence[Any], most: int = MOST_ON_LINE) -> list[Any]:

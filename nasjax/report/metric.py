@@ -14,6 +14,7 @@ _SHARES = ("accuracy", "error", "iou", "dice")  # what files hold as fractions, 
 
 _WRITTEN = {"iou": "IoU", "f1": "F1", "mse": "MSE", "mae": "MAE", "rmse": "RMSE", "auc": "AUC", "r2": "R²"}
 _WRITTEN |= {"params": "parameters", "macs": "multiply-adds", "arch": "architecture"}
+_WRITTEN |= {"train": "training", "val": "validation", "valid": "validation"}
 
 
 def words(key: str) -> str:

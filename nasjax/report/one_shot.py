@@ -116,7 +116,11 @@ def _operators(run: Run, line: Line) -> str:
         f"Upper bar: the best {len(best)} trials (10 %) by {run.metric.title}; lower bar: all {len(found)} that did "
         "not fail."
     )
-    return elements.figure("Operators chosen", charts.chart(marks, caption, height={"step": 24}, padding=charts.room(names[-1], 35)), caption)
+    return elements.figure(
+        "Operators chosen",
+        charts.chart(marks, caption, height={"step": 24}, padding=charts.room(names[-1], 35)),
+        caption,
+    )
 
 
 def _ranking(run: Run, line: Line, page_number: int) -> str:

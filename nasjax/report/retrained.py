@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from nasjax.report import metric, training
-from nasjax.report.elements import figure, plain, section, table
+from nasjax.report.elements import devices, figure, plain, section, table
 from nasjax.report.grouping import Line
 from nasjax.report.metric import words
 from nasjax.report.runs import Run, mapping, number
@@ -41,10 +41,10 @@ def _epochs(run: Run) -> list[dict[str, Any]]:
 def _in_metric(published: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Published figures as the run's are: a published error as an accuracy where the run has an accuracy."""
     found = dict(published)
-    for key in [key for key in found if key.endswith("_error")]:
-        error, other = number(found[key]), key.removesuffix("error") + "accuracy"
+    for key in [key for key in found if key.endswith(("_error", "_error_percent"))]:
+        error, other = number(found[key]), key.removesuffix("_percent").removesuffix("error") + "accuracy"
         if error is not None and other in own:
-            found[other] = 1 - error
+            found[other] = 1 - (error / 100 if key.endswith("_percent") else error)
             del found[key]
     return found
 
@@ -56,7 +56,8 @@ def _values(own: Mapping[str, Any], published: Mapping[str, Any], run: Run) -> s
     if published and isinstance(data, Mapping):
         own = {**own, "dataset": data.get("name"), "train": data.get("train")}
     keys = list(dict.fromkeys([*own, *published]))
-    rows = [[escape(_NAMES.get(key, words(key)))] for key in keys]
+    unit = f" ({run.loss_unit})" if run.loss_unit else ""
+    rows = [[escape(_NAMES.get(key, words(key)) + (unit if key.endswith("loss") else ""))] for key in keys]
     for values in (own, published) if published else (own,):
         for key, row in zip(keys, rows, strict=True):
             row.append(escape(_value(key, values[key], run)) if key in values else "–")
@@ -66,6 +67,8 @@ def _values(own: Mapping[str, Any], published: Mapping[str, Any], run: Run) -> s
 
 def _value(key: str, value: Any, run: Run) -> str:
     """Metrics in their unit, whole numbers with separators."""
+    if key == "device":
+        return devices(value)
     found, shown = number(value), metric.of_key(key, run.metric)
     if found is None:
         return plain(value)[:200] or "–"

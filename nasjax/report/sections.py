@@ -9,7 +9,7 @@ from datetime import datetime
 from html import escape
 
 from nasjax.report import networks, random_phase
-from nasjax.report.elements import anchor, count, figure, note, plain, section, table
+from nasjax.report.elements import anchor, count, devices, figure, note, plain, section, table
 from nasjax.report.grouping import Line
 from nasjax.report.metric import of_table, words
 from nasjax.report.retrained import retrained
@@ -93,13 +93,12 @@ def _cost(run: Run) -> list[str]:
 
 
 def hardware(run: Run) -> str:
-    """The devices in words; older workdirs have "1 x cpu cpu"."""
-    every = plain(run.config.get("device")).split()
-    kept = [word for n, word in enumerate(every) if n == 0 or word != every[n - 1]]
-    return " ".join({"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}.get(word, word) for word in kept) or "not recorded"
+    """The devices in words."""
+    return devices(run.config.get("device")) or "not recorded"
 
 
 def _tile(name: str, value: str, more: str, css: str = "") -> str:
+    css += " long" if len(value) > 9 else ""
     return f'<div><dt>{escape(name)}</dt><dd class="{css}">{escape(value)}<small>{escape(more)}</small></dd></div>'
 
 

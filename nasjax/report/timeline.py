@@ -168,5 +168,5 @@ def numbers(run: Run) -> str:
         return ""
     rows = [[escape(name), escape(value)] for name, value in counts(run)]
     hint = "Staleness: results of other tasks that came between the asking of a task and its result."
-    told = "" if run.inline else f'<p class="hint">{hint}</p>'
+    told = "<p></p>" if run.inline else f'<p class="hint">{hint}</p>'
     return f"{told}{table('Queue, retries and staleness', ['what', 'number#'], rows)}" if rows else ""
