@@ -4,12 +4,16 @@ import fcntl
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tools.report_pages import Page, report, trial, without_library, workdir
 
+from nasjax.launch import main
 from nasjax.report import write_report
+from nasjax.report.page import place
 from nasjax.report.searching import ema
+from nasjax.report.workdir import read
 
 HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>'\"&\ud800"
 PROGRESS, SIZE, COST = "Validation accuracy over the search", "Size and validation accuracy", "Cost of a trial"
@@ -260,3 +264,35 @@ def test_the_report_is_light(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_page_of_several_runs_is_a_file_of_its_own(tmp_path):
+    a, b = (workdir(tmp_path / name, TRIALS) for name in "ab")
+    (tmp_path / "far").mkdir()
+    c = workdir(tmp_path / "far" / "c", TRIALS)
+    alone = write_report([a])
+    before = alone.read_bytes()
+    assert write_report([a, b]) == tmp_path / "report-a-b.html" and alone.read_bytes() == before
+    assert place([read(folder) for folder in (a, c)]) == Path("report-a-c.html")  # no folder is that of both
+    with pytest.raises(ValueError, match=r"report\.html is the report of one of the runs; name another file"):
+        write_report([a, b], tmp_path / "b" / "report.html")
+    with pytest.raises(ValueError, match="cannot write"):
+        write_report([a], tmp_path / "nowhere" / "page.html")
+    assert [file.name for file in a.iterdir() if file.suffix == ".tmp"] == []
+
+
+def test_the_name_of_many_is_short_and_of_its_own(tmp_path):
+    runs = [read(workdir(tmp_path / f"a-search-with-a-name-{n}", TRIALS)) for n in range(9)]
+    names = {place(runs).name, place(runs[:8]).name, place(runs[:7]).name}
+    assert len(names) == 3 and all(len(name) < 120 and "a-search-with-a-name-0-and-" in name for name in names)
+
+
+def test_the_command_says_which_file_it_wrote(tmp_path, capsys):
+    a, b = (workdir(tmp_path / name, TRIALS) for name in "ab")
+    assert main(["nasjax", "--mode=report", f"--workdir={a},{b}"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'report-a-b.html'}\n"
+    assert main(["nasjax", "--mode=report", f"--workdir={a},{b}", f"--out={tmp_path / 'own.html'}"]) == 0
+    assert "2 runs compared" in (tmp_path / "own.html").read_text()
+    for flag in ("--out=x.html", "--watch"):
+        assert main(["nasjax", "--method=random", flag]) == 2
+        assert f"{flag.partition('=')[0]} has no effect with --mode=search; leave it out" in capsys.readouterr().err
