@@ -61,6 +61,10 @@ def define() -> flags.FlagValues:
     text("input", "a file or folder for --mode=predict")
     own = "FILE.py with your own space, data set, searcher or task; it is run; repeatable"
     flags.DEFINE_multi_string("plugin", [], own, flag_values=values)
+    text(
+        "out", "the file that --mode=report writes; default report.html in the workdir, report-A-B.html beside several"
+    )
+    flags.DEFINE_boolean("watch", False, "--mode=report: write it again while a run goes on", flag_values=values)
     flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin's file has changed", flag_values=values)
     flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=values)
     flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=values)
@@ -137,8 +141,12 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
     if given.mode == "report":
         if not workdirs:
             raise ValueError("--mode=report needs --workdir=DIR (several: DIR,DIR)")
-        print(commands.report(workdirs))
+        out = None if given.out is None else Path(given.out)
+        print(commands.watch(workdirs, out, say=_say) if given.watch else commands.report(workdirs, out))
         return 0
+    for name in ("out", "watch"):
+        if getattr(given, name):
+            raise ValueError(f"--{name} has no effect with --mode={given.mode}; leave it out")
     if len(workdirs) > 1:
         raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report takes several")
     if (given.mode == "predict") != (given.input is not None):
@@ -190,6 +198,10 @@ def _join(given: flags.FlagValues) -> bool:
     from nasjax.runtime import hosts
 
     return hosts.join(given.coordinator, *numbers)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _tell(first: bool, lines: tuple[str, ...]) -> None:

@@ -198,6 +198,7 @@ class Task(NamedTuple):
     sample(model) -> a text that a trained network makes by itself, for the report; None = it makes none
     contiguous: samples are windows of one long sequence and keep their order; a batch is that many streams side by side
     like: the task whose networks serve this one as well, and whose form its samples and targets have; "" = none
+    loss_unit: of the loss, as the report writes it: "nats"; "" = it has none
     """
 
     name: str
@@ -213,6 +214,7 @@ class Task(NamedTuple):
     pictures: Callable[..., dict[str, np.ndarray]] | None = None
     sample: Callable[[Any], str] | None = None
     like: str = ""
+    loss_unit: str = ""
 
 
 class Built(NamedTuple):

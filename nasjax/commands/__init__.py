@@ -6,6 +6,7 @@ from nasjax.commands.inspection import inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
 from nasjax.commands.using import export, predict
+from nasjax.commands.watching import watch
 
 __all__ = [
     "Retrained",
@@ -20,5 +21,6 @@ __all__ = [
     "report",
     "retrain",
     "search",
+    "watch",
     "with_table",
 ]

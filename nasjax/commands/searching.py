@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -191,8 +191,13 @@ def _opening(config: Any, path: Path, record: dict[str, Any]) -> str:
     return "\n".join([line, *(["estimate: " + "; ".join(needs)] if needs else [])])
 
 
-def report(paths: list[Path]) -> Path:
-    """Writes report.html into the first workdir (the others are overlaid) and returns its path."""
+def report(paths: Sequence[Path], out: Path | None = None) -> Path:
+    """Writes the report and returns its path.
+
+    Args:
+      paths: one workdir, or several that are overlaid.
+      out: the file; None = report.html in the workdir, or report-A-B.html beside several.
+    """
     from nasjax.report import write_report
 
-    return write_report(paths, program=started.own())
+    return write_report(paths, out, program=started.own())

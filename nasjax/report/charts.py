@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -17,6 +18,7 @@ from typing import Any
 
 HEIGHT = 250  # pixels of a chart without its axes
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito 2008: safe for colour-blind
+_MORE = ("#5E3C99", "#7A5C00", "#00525E", "#A6305A", "#4D4D4D", "#6B8E23")  # of the seventh run on; ours
 FAILED = "#8A1C1C"
 _INK, _SOFT, _RULE = "#16191d", "#4d5560", "#e1e5ea"
 MOST_POINTS, MOST_ON_LINE = 1000, 300  # drawn in a figure, on one line: a report of 100,000 trials stays small
@@ -69,7 +71,7 @@ def chart(layers: Iterable[Mapping[str, Any]], alt: str, **more: Any) -> str:
       Trusted HTML.
     """
     spec = {"width": "container", "height": HEIGHT, "layer": list(layers)}
-    spec |= {"autosize": {"type": "fit-x", "contains": "padding"}, **more}
+    spec |= {"autosize": {"type": "fit-x", "contains": "padding"}, "padding": _padding(), **more}
     return (
         f'<div class="chart" role="img" aria-label="{escape(alt)}"><div class="view"></div>'
         f'<script type="application/json">{embedded(spec)}</script></div>'
@@ -131,6 +133,25 @@ def axis(
     return {"field": field, "type": "quantitative", "scale": scale, "axis": look}
 
 
+def colour(n: int) -> str:
+    """Of the n-th run of a page, from 0: no two of the first twelve are alike."""
+    every = (*PALETTE, *_MORE)
+    return every[n % len(every)]
+
+
+def shades(colour: str, n: int) -> list[str]:
+    """n shades of a colour "#RRGGBB", the first is itself, the others nearer to white: parts of one run.
+
+    Example:
+      >>> shades("#000000", 2)
+      ['#000000', '#808080']
+    """
+    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    steps = [k / max(n - 1, 1) / 2 for k in range(n)]
+    paler = ["#" + "".join(f"{round(part + (255 - part) * step):02x}" for part in parts) for step in steps]
+    return [colour, *paler[1:]]
+
+
 def colours(
     domain: Sequence[str], palette: Sequence[str] = PALETTE, field: str = "line", *, lines: bool = False
 ) -> dict[str, Any]:
@@ -153,6 +174,16 @@ def hover(*fields: tuple[str, ...]) -> list[Row]:
         | ({"format": more[1]} if more[1:] else {})
         for name, *more in fields
     ]
+
+
+def room(name: str, angle: float) -> dict[str, float]:
+    """The padding of a chart whose last column has a head that leans to the right by `angle` degrees, in pixels."""
+    return _padding(7 * len(name) * math.cos(math.radians(angle)))
+
+
+def _padding(right: float = 12) -> dict[str, float]:
+    """In pixels; half of the last label of an axis may stand beyond its end."""
+    return {"left": 5, "top": 5, "bottom": 5, "right": right}
 
 
 def thin(points: Sequence[Any], most: int = MOST_ON_LINE) -> list[Any]:

@@ -35,12 +35,49 @@ def spearman(pairs: Pairs) -> float | None:
     return pearson(list(zip(*(_ranks(side) for side in zip(*pairs, strict=True)), strict=True)))
 
 
+_VARIANCE = {  # of Fisher's z of a coefficient over n points; Bonett & Wright 2000, "Sample size requirements ..."
+    "pearson": lambda r, n: 1 / (n - 3),
+    "spearman": lambda r, n: (1 + r * r / 2) / (n - 3),
+    "kendall": lambda r, n: 0.437 / (n - 4),
+}
+_FEWEST = {"pearson": 4, "spearman": 4, "kendall": 5}
+
+
+def interval(kind: str, value: float, n: int) -> tuple[float, float] | None:
+    """The 95 % interval of a coefficient by Fisher's z; None where the points are too few, or in perfect order.
+
+    Args:
+      kind: "pearson", "spearman" or "kendall".
+      value: the coefficient over n points.
+
+    Example:
+      >>> [round(end, 2) for end in interval("pearson", 0.5, 10)]
+      [-0.19, 0.86]
+    """
+    if n < _FEWEST[kind] or abs(value) >= 1:
+        return None
+    z, far = math.atanh(value), 1.96 * math.sqrt(_VARIANCE[kind](value, n))
+    return math.tanh(z - far), math.tanh(z + far)
+
+
+def with_interval(kind: str, value: float | None, n: int) -> str:
+    """A coefficient over n points in words, with its 95 % interval: "0.500 (−0.19 to 0.86)"."""
+    if value is None:
+        return "–"
+    ends = interval(kind, value, n)
+    within = f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else f"{n} points: no interval"
+    return f"{value:.3f} ({within})".replace("-", "−")
+
+
 def told(pairs: Pairs) -> str:
     """Both in words, for a caption."""
-    r, rho = pearson(pairs), spearman(pairs)
+    r, rho, n = pearson(pairs), spearman(pairs), len(pairs)
     if r is None or rho is None:
-        return f"The correlation of {len(pairs)} trials is undefined: they do not differ."
-    return f"Pearson's r {r:.3f}, Spearman's rho {rho:.3f}, over {len(pairs):,} trials."
+        return f"The correlation of {n} trials is undefined: they do not differ."
+    return (
+        f"Pearson's r {with_interval('pearson', r, n)}, Spearman's rho {with_interval('spearman', rho, n)}, over "
+        f"{n:,} trials; in brackets the 95 % interval."
+    )
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

@@ -72,6 +72,13 @@ def plain(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def devices(told: Any) -> str:
+    """Devices in words: "1 x CPU"; older files have "1 x cpu cpu"."""
+    every = plain(told).split()
+    kept = [word for n, word in enumerate(every) if n == 0 or word != every[n - 1]]
+    return " ".join({"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}.get(word, word) for word in kept)
+
+
 def anchor(run: int, trial: int) -> str:
     """The id of a trial's row; `run` is its number on the page."""
     return f"trial-{run}-{trial}"

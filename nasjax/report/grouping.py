@@ -24,6 +24,11 @@ class Line(NamedTuple):
         return [run for _, run in self.members]
 
     @property
+    def looked_up(self) -> bool:
+        """Whether the results of its runs came from a table."""
+        return self.runs[0].looked_up
+
+    @property
     def metric(self) -> Metric:
         """The metric behind their fitness."""
         return self.runs[0].metric
@@ -40,7 +45,7 @@ def lines(runs: Sequence[Run], labels: Sequence[str]) -> list[Line]:
         for name, numbers in zip(names, together.values(), strict=True)
     ]
     return [
-        Line(name, charts.PALETTE[c % len(charts.PALETTE)], [(n, runs[n]) for n in numbers])
+        Line(name, charts.colour(c), [(n, runs[n]) for n in numbers])
         for c, (name, numbers) in enumerate(zip(names, together.values(), strict=True))
     ]
 

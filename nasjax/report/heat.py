@@ -74,4 +74,9 @@ def heat_map(
     chosen = [row for row in data if row.get("chosen")]
     outlined = {"stroke": charts.PALETTE[1], "strokeWidth": 2.5, "fill": None, "cornerRadius": 2}
     marks += [charts.layer("rect", chosen, places, **outlined)] if chosen else []
-    return charts.chart([mark for mark in marks if mark["data"]["values"]], alt, height={"step": _ROW})
+    return charts.chart(
+        [mark for mark in marks if mark["data"]["values"]],
+        alt,
+        height={"step": _ROW},
+        padding=charts.room([*names][-1], 40),
+    )

@@ -32,7 +32,7 @@ def compared(run: Run) -> str:
     hint = (
         "Down edges are those of an encoder, up edges those of a decoder. Bottlenecks: places in the topological order "
         "that a single edge passes. Elongation: 0 where a force-directed drawing of the graph is round, 1 where it is "
-        "a line. Rho is from −1 to 1; positive: larger values go with a better "
+        "a line. Rho is from −1 to 1, in brackets its 95 % interval; positive: larger values go with a better "
         f"{run.metric.title}."
     )
     return (
@@ -43,7 +43,7 @@ def compared(run: Run) -> str:
 def _rho(run: Run, trials: Iterable[Trial], name: str) -> str:
     pairs = [(t.indicators[name], t.fitness) for t in trials if name in t.indicators and t.fitness is not None]
     rho = correlation.spearman(pairs) if len(pairs) > 2 else None
-    return "–" if rho is None else f"{rho:.3f}"
+    return correlation.with_interval("spearman", rho, len(pairs))
 
 
 def _number(value: float | None) -> str:

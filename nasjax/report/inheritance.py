@@ -7,6 +7,7 @@ from typing import Any
 from nasjax.report import charts, correlation, searching
 from nasjax.report.elements import figure
 from nasjax.report.grouping import Line
+from nasjax.report.metric import words
 from nasjax.report.runs import Run, Trial
 
 
@@ -30,7 +31,7 @@ def scatter(run: Run, line: Line, number: int) -> str:
     found = gains(run)
     if len(found) < 2:
         return ""
-    unit = "points" if run.metric.unit == "fraction" else run.metric.name.replace("_", " ")
+    unit = "points" if run.metric.unit == "fraction" else words(run.metric.name)
     rows = [
         searching.point(line, number, t, x=100 * share, gain=gain, parent=t.parent)
         for t, share, gain in charts.thin(found, charts.MOST_POINTS)

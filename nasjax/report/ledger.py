@@ -25,10 +25,15 @@ class Attempt(NamedTuple):
     error: str
 
 
-def attempts(events: Sequence[Mapping[str, Any]]) -> list[Attempt]:
+def attempts(events: Sequence[Mapping[str, Any]], *, inline: bool = False) -> list[Attempt]:
     """All attempts in the order of their starts; attempts that the ledger lacks are left out.
 
     A resumed search ends what was open as interrupted; what is open after the last event is running.
+
+    Args:
+      events: the lines of ledger.jsonl.
+      inline: the driver is the only worker. It describes a task's candidates before it writes "started", and that is
+        work on the task as well, so an attempt begins at the event before.
     """
     found: list[Attempt] = []
     open_: dict[tuple[str, int], int] = {}  # (task, attempt) -> its place in `found`
@@ -45,7 +50,8 @@ def attempts(events: Sequence[Mapping[str, Any]]) -> list[Attempt]:
             if (old := open_.pop((task, attempt), None)) is not None:
                 found[old] = _ended(found[old], at, INTERRUPTED)
             open_[task, attempt] = len(found)
-            found.append(Attempt(str(event.get("worker")), task, attempt, at, at, RUNNING, asked.get(task, ()), ""))
+            begun = last if inline else at
+            found.append(Attempt(str(event.get("worker")), task, attempt, begun, at, RUNNING, asked.get(task, ()), ""))
         elif kind == "resumed":
             for place in open_.values():
                 found[place] = _ended(found[place], at, INTERRUPTED)

@@ -12,6 +12,21 @@ BATCH_NORM_SCORE = "batch norm score"
 _SHARES = ("accuracy", "error", "iou", "dice")  # what files hold as fractions, whatever the search's metric
 
 
+_WRITTEN = {"iou": "IoU", "f1": "F1", "mse": "MSE", "mae": "MAE", "rmse": "RMSE", "auc": "AUC", "r2": "R²"}
+_WRITTEN |= {"params": "parameters", "macs": "multiply-adds", "arch": "architecture"}
+_WRITTEN |= {"train": "training", "val": "validation", "valid": "validation"}
+
+
+def words(key: str) -> str:
+    """A key of a file as people write it.
+
+    Example:
+      >>> words("test_iou_per_image")
+      'test IoU per image'
+    """
+    return " ".join(_WRITTEN.get(word, word) for word in key.split("_"))
+
+
 class Metric(NamedTuple):
     """What config.json says under "metric"."""
 
@@ -22,7 +37,7 @@ class Metric(NamedTuple):
     @property
     def title(self) -> str:
         """In words, without the unit: "validation accuracy"."""
-        name = self.name.replace("_", " ")
+        name = words(self.name)
         return name if name.endswith("score") else f"validation {name}"
 
     @property
@@ -66,6 +81,11 @@ def of(config: Mapping[str, Any]) -> Metric:
     if isinstance(search, Mapping) and search.get("score") == "indicator":
         return Metric(BATCH_NORM_SCORE, "plain")
     return Metric()
+
+
+def of_table(metric: Metric) -> Metric:
+    """The metric of a table's final figures: they are accuracies, whatever the search goes by."""
+    return metric if metric.unit == "fraction" and metric.name in _SHARES else Metric()
 
 
 def of_key(key: str, metric: Metric) -> Metric | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nasjax.report import charts, elements, metric, networks, pareto, ranking
+from nasjax.report import charts, correlation, elements, metric, networks, pareto, ranking
+from nasjax.report.grouping import Line
 from nasjax.report.heat import heat_map
 from nasjax.report.runs import Run, mapping, number
 from nasjax.report.searching import sentence
@@ -13,7 +14,7 @@ _TOP = 0.1  # the share of trials that counts as the best
 _FULL = 0.9  # width of a share of 1, in columns
 
 
-def section(run: Run, page_number: int = 0) -> str:
+def section(run: Run, line: Line, page_number: int = 0) -> str:
     """The section of one run; "" for any that is not one-shot."""
     if not run.one_shot:
         return ""
@@ -22,7 +23,7 @@ def section(run: Run, page_number: int = 0) -> str:
         "operator's last batch norm. It has no unit and is no accuracy."
     )
     told = elements.note(note) if run.metric.name == metric.BATCH_NORM_SCORE else ""
-    cards = [_scores(run), _operators(run), _ranking(run, page_number), _optimum(run)]
+    cards = [_scores(run), _operators(run, line), _ranking(run, line, page_number), _optimum(run)]
     return elements.section("Supernet and ranking", cards, before=told, after=pareto.members(run))
 
 
@@ -63,7 +64,7 @@ def _scores(run: Run) -> str:
     return ""
 
 
-def _operators(run: Run) -> str:
+def _operators(run: Run, line: Line) -> str:
     """How often the best trials and all of them chose each operator, layer by layer."""
     done = sorted(run.done, key=lambda t: t.fitness or 0.0, reverse=True)
     found = [path for t in done if (path := _path(t.arch))]
@@ -100,7 +101,7 @@ def _operators(run: Run) -> str:
         "x2": {"field": "x2"},
         "y": down,
         "yOffset": {"field": "group", "type": "nominal", "sort": groups},
-        "color": charts.colours(groups, (charts.PALETTE[0], "#a9b1ba"), field="group"),
+        "color": charts.colours(groups, (line.colour, "#a9b1ba"), field="group"),
         "tooltip": charts.hover(("layer",), ("operator",), ("group", "of"), ("share", "chosen by (%)", ".0f")),
     }
     bars["color"]["legend"] |= {"orient": "bottom"}
@@ -115,10 +116,14 @@ def _operators(run: Run) -> str:
         f"Upper bar: the best {len(best)} trials (10 %) by {run.metric.title}; lower bar: all {len(found)} that did "
         "not fail."
     )
-    return elements.figure("Operators chosen", charts.chart(marks, caption, height={"step": 24}), caption)
+    return elements.figure(
+        "Operators chosen",
+        charts.chart(marks, caption, height={"step": 24}, padding=charts.room(names[-1], 35)),
+        caption,
+    )
 
 
-def _ranking(run: Run, page_number: int) -> str:
+def _ranking(run: Run, line: Line, page_number: int) -> str:
     """Score against the result of the same path trained alone."""
     if not run.standalone:
         return ""
@@ -139,8 +144,9 @@ def _ranking(run: Run, page_number: int) -> str:
         caption += "Kendall's tau needs two paths that differ on both axes."
     else:
         caption += (
-            f"Kendall's tau {tau:.3f} (tau-b; 1 = same order, 0 = unrelated). Few paths give a rough tau: between "
-            f"unrelated orders its standard deviation around 0 would be {ranking.tau_by_chance(len(found)):.2f}."
+            f"Kendall's tau {correlation.with_interval('kendall', tau, len(found))}, in brackets the 95 % interval "
+            "(tau-b; 1 = same order, 0 = unrelated). Few paths give a rough tau: between unrelated orders its standard "
+            f"deviation around 0 would be {ranking.tau_by_chance(len(found)):.2f}."
         )
     if failed := len(run.standalone) - len(found):
         caption += f" {failed} more failed."
@@ -152,7 +158,7 @@ def _ranking(run: Run, page_number: int) -> str:
             ("trial", "trial"), ("x", across, shown.format), ("y", up, alone.format), ("arch", "path")
         ),
     }
-    dots = charts.layer("circle", rows, encoding, cursor="pointer", size=70, opacity=0.75, color=charts.PALETTE[0])
+    dots = charts.layer("circle", rows, encoding, cursor="pointer", size=70, opacity=0.75, color=line.colour)
     drawing = charts.chart([dots], caption) if rows else ""
     return elements.figure("Score and result of paths trained alone", drawing, caption)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ from nasjax.report import (
     pictures,
     searching,
     sections,
+    seeds,
     simulation,
     timeline,
     top_k,
@@ -27,28 +29,34 @@ from nasjax.report import (
 )
 from nasjax.report.elements import count, note, plain, section, swatch, table
 from nasjax.report.grouping import Line
-from nasjax.report.metric import Metric
+from nasjax.report.metric import Metric, of_table
 from nasjax.report.runs import PROGRAM, Run
 from nasjax.report.workdir import read
 
+NAME = "report.html"  # of the page of one run, in its workdir
+_LONGEST = 80  # letters in the name of a page of several runs
 MAX_ROWS = 1000  # of the trial tables, all runs together
 # A browser that opens the page loads nothing and sends nothing.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 
-def write_report(workdirs: Sequence[Path], out: Path | None = None, program: str = PROGRAM) -> Path:
+def write_report(
+    workdirs: Sequence[Path], out: Path | None = None, *, reload_s: int | None = None, program: str = PROGRAM
+) -> Path:
     """Writes the report of finished or unfinished runs; nothing but their files is read.
 
     Args:
       workdirs: one folder, or several whose curves are overlaid.
-      out: the file to write; `report.html` in the first workdir by default.
+      out: the file to write; by default `report.html` in the workdir, of several as `place` says.
+      reload_s: a browser loads the page again after as many seconds; None = never.
       program: what begins the commands of "What to run next".
 
     Returns:
       The file written.
 
     Raises:
-      ValueError: no workdir given, one is no workdir, or its files are damaged.
+      ValueError: no workdir given, one is no workdir, its files are damaged, or `out` cannot be written or is the
+        report of one of several runs.
 
     Example:
       >>> write_report([Path("runs/reinforce-conv_chain-digits-s0")])  # doctest: +SKIP
@@ -57,15 +65,36 @@ def write_report(workdirs: Sequence[Path], out: Path | None = None, program: str
     if not workdirs:
         raise ValueError("give at least one workdir")
     runs = [read(Path(folder))._replace(program=program) for folder in workdirs]
-    out = Path(out) if out is not None else runs[0].folder / "report.html"
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_bytes(page(runs).encode("utf-8", "replace"))
-    os.replace(temporary, out)
+    out = Path(out) if out is not None else place(runs)
+    if len(runs) > 1 and out.resolve() in [(run.folder / NAME).resolve() for run in runs]:
+        raise ValueError(f"{out} is the report of one of the runs; name another file for the page of all")
+    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(page(runs, reload_s).encode("utf-8", "replace"))
+        os.replace(temporary, out)
+    except OSError as error:
+        raise ValueError(f"cannot write {out}: {error.strerror or error}") from error
     return out
 
 
-def page(runs: Sequence[Run]) -> str:
-    """The whole document."""
+def place(runs: Sequence[Run]) -> Path:
+    """Where the report of runs goes: into the workdir of a single one, else beside them, or into the current folder.
+
+    Example: runs/a and runs/b give runs/report-a-b.html. The name of many is shortened and has a digest of all.
+    """
+    if len(runs) == 1:
+        return runs[0].folder / NAME
+    parents = {run.folder.absolute().parent for run in runs}
+    name = "-".join(run.folder.resolve().name for run in runs)
+    if len(name) > _LONGEST:
+        every = "\n".join(str(run.folder.resolve()) for run in runs)
+        digest = hashlib.sha256(every.encode()).hexdigest()[:6]
+        name = f"{runs[0].folder.resolve().name[:_LONGEST]}-and-{len(runs) - 1}-more-{digest}"
+    return (runs[0].folder.parent if len(parents) == 1 else Path()) / f"report-{name}.html"
+
+
+def page(runs: Sequence[Run], reload_s: int | None = None) -> str:
+    """The whole document; see `write_report`."""
     labels = _labels(runs)
     lines = grouping.lines(runs, labels)
     of_run = {n: line for line in lines for n, _ in line.members}
@@ -89,6 +118,7 @@ def page(runs: Sequence[Run]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"{'' if reload_s is None else _reloads(reload_s)}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}: nasjax report</title><style>{_asset('page.css')}</style></head>\n<body><main>"
         f'<header><p class="eyebrow">nasjax search report</p><h1>{escape(title)}</h1>{head}</header>\n'
@@ -100,6 +130,10 @@ def page(runs: Sequence[Run]) -> str:
         + "".join(f"<script>{script}</script>\n" for script in scripts)
         + "</body></html>\n"
     )
+
+
+def _reloads(seconds: int) -> str:
+    return f'<meta http-equiv="refresh" content="{seconds}">'
 
 
 def _searches(runs: Sequence[Run], lines: Sequence[Line]) -> list[str]:
@@ -118,7 +152,7 @@ def _told(run: Run, line: Line, number: int, rows: int) -> str:
         simulation.section(run),
         parents.section(run, line, number),
         histories.section(run),
-        one_shot.section(run, number),
+        one_shot.section(run, line, number),
     ]
     return "".join([*told, sections.details(run, line, number, rows)])
 
@@ -130,6 +164,12 @@ def _title(run: Run) -> str:
 
 def _comparison(runs: Sequence[Run], labels: Sequence[str], lines: Mapping[int, Line]) -> str:
     metrics = {run.metric for run in runs}
+    looked_up = any(run.best and run.best.result is not None for run in runs)
+    tested = any(run.tested for run in runs)
+
+    def in_table(run: Run) -> str:
+        return escape(of_table(run.metric).plain(run.best.result)) if run.best else "–"
+
     rows = []
     for n, (run, label) in enumerate(zip(runs, labels, strict=True)):
         best, which = run.best, f" ({run.metric.title})" if len(metrics) > 1 else ""
@@ -139,13 +179,21 @@ def _comparison(runs: Sequence[Run], labels: Sequence[str], lines: Mapping[int, 
             f"{len(run.trials):,}",
             f"{len(run.failed):,}",
             escape(f"{run.metric.text(best and best.fitness)}{which}"),
+            *([in_table(run)] if looked_up else []),
+            *([escape(run.tested[0].plain(run.tested[1]) if run.tested else "–")] if tested else []),
             count(best and best.params),
             f"{run.spent_s:,.1f}",
-            escape(plain(run.config.get("device")) or "not recorded"),
+            escape(sections.hardware(run)),
         ])  # fmt: skip
     name = "best" if len(metrics) > 1 else f"best {runs[0].metric.title}"
-    heads = ["run", "state", "trials#", "failed#", f"{name}#", "parameters (best)#", "cost (s)#", "hardware"]
-    return section("The runs", [], before=table("The runs", heads, rows))
+    heads = ["run", "state", "trials#", "failed#", f"{name}#"]
+    heads += [*(["in the table#"] if looked_up else []), *(["test, retrained#"] if tested else [])]
+    heads += [
+        "parameters (best)#",
+        "simulated cost (s)#" if all(r.looked_up for r in runs) else "cost (s)#",
+        "hardware",
+    ]
+    return section("The runs", [], before=table("The runs", heads, rows)) + seeds.section(list(lines.values()))
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

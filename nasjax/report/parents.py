@@ -13,5 +13,5 @@ def section(run: Run, line: Line, number: int) -> str:
     cards += lineage.figures(run, line, number)
     tables = [indicators.compared(run), lineage.changes(run)]
     return elements.section("Individuals and their parents", cards, after="".join(tables)) + elements.section(
-        "Workers", [timeline.workers(run), timeline.load(run)], after=timeline.numbers(run)
+        "Workers", [timeline.workers(run, line), timeline.load(run, line)], after=timeline.numbers(run)
     )

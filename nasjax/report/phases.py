@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from nasjax.report import charts, metric, one_shot, ranking, training
+from nasjax.report import charts, correlation, one_shot, ranking, training
 from nasjax.report.elements import figure, section, table
 from nasjax.report.grouping import Line
-from nasjax.report.runs import Run, number
+from nasjax.report.runs import Run
 
 _BAR = 34  # pixels per run
 
@@ -51,7 +51,7 @@ def _costs(chosen: Sequence[tuple[Run, str]]) -> str:
     encoding: dict[str, Any] = {
         "x": charts.axis("s", "wall-clock time (s)", zero=True) | {"stack": "zero"},
         "y": {"field": "run", "type": "nominal", "sort": None, "axis": bare},
-        "color": charts.colours(names, field="phase"),
+        "color": charts.colours(names, charts.shades("#3d4550", len(names)), field="phase"),  # no run's
         "order": {"field": "order", "type": "quantitative"},
         "tooltip": charts.hover(("run",), ("phase",), ("s", "wall-clock (s)", ",.1f"), ("state",)),
     }
@@ -66,12 +66,8 @@ def _rankings(chosen: Sequence[tuple[Run, str]]) -> str:
     rows = []
     for run, label in chosen:
         pairs = one_shot.pairs(run)
-        tau, tested = ranking.kendall_tau(pairs), "–"
-        for key in (f"test_{run.metric.name}", "test_accuracy"):
-            if (value := number(run.result.get(key))) is not None:
-                shown = metric.of_key(key, run.metric)
-                tested = f"{value:.6g}" if shown is None else shown.plain(value)
-                break
-        rows.append([escape(label), str(len(pairs)), "–" if tau is None else f"{tau:.3f}", tested])
-    heads = ["run", "paths trained alone#", "Kendall's tau of the score#", "test result, retrained#"]
+        tau = ranking.kendall_tau(pairs)
+        tested = run.tested[0].plain(run.tested[1]) if run.tested else "–"
+        rows.append([escape(label), str(len(pairs)), correlation.with_interval("kendall", tau, len(pairs)), tested])
+    heads = ["run", "paths trained alone#", "Kendall's tau of the score (95 % interval)#", "test result, retrained#"]
     return table("Ranking and result", heads, rows)

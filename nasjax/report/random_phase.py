@@ -13,7 +13,7 @@ from nasjax.report.runs import Run, Trial
 
 EMA_DECAY = 0.98
 RANDOM, BRED = "random", "mutated"
-_COLOURS = ("#6B7580", charts.PALETTE[0])
+_DRAWN = "#6B7580"  # what was drawn at random; mutated ones have the colour of their run
 
 
 def ema(values: Sequence[float], decay: float = EMA_DECAY) -> list[float]:
@@ -56,7 +56,7 @@ def curve(run: Run, line: Line, number: int) -> str:
     places = {"x": charts.axis("x", "trials completed", whole=True, end="x"), "y": charts.axis("y", metric.axis)}
     begin = min(t.order for t in groups[BRED]) - 0.5
     hovered = charts.hover(("x", "trials completed", ",d"), ("y", f"moving average ({EMA_DECAY})", metric.format))
-    coloured = charts.colours(names, _COLOURS, "phase")
+    coloured = charts.colours(names, (_DRAWN, line.colour), "phase")
     marks = [
         charts.layer("rule", [{"x": begin}], {"x": places["x"]}, color=charts.FAILED, strokeDash=[5, 4]),
         charts.layer(
@@ -70,9 +70,9 @@ def curve(run: Run, line: Line, number: int) -> str:
         if (values := [metric.sign * (t.fitness or 0.0) for t in trials])
     ]
     caption = (
-        f"Gray points are random individuals, blue ones mutated; the dashed line is where the first mutated one came "
-        f"back. The curve is the exponential moving average e(n) = {EMA_DECAY} e(n−1) + {1 - EMA_DECAY:.2f} x(n) from "
-        f"the first value, not corrected. {searching.sentence('; '.join(spreads))}."
+        "Gray points are random individuals, coloured ones mutated; the dashed line is where the first mutated one "
+        f"came back. The curve is the exponential moving average e(n) = {EMA_DECAY} e(n−1) + {1 - EMA_DECAY:.2f} x(n) "
+        f"from the first value, not corrected. {searching.sentence('; '.join(spreads))}."
     )
     title = f"{searching.sentence(metric.title)} in the random and the evolution phase"
     return figure(title, charts.chart(marks, caption), caption)
@@ -95,7 +95,7 @@ def sizes(run: Run, line: Line, number: int) -> str:
     ]
     across: dict[str, Any] = {"x": charts.axis("params", "parameters (logarithmic)", log=True)}
     across |= {"y": charts.axis("y", metric.axis), "tooltip": searching.told([line])}
-    marks = [charts.layer("circle", dots, across, color=_COLOURS[0], **searching.POINT)]
+    marks = [charts.layer("circle", dots, across, color=_DRAWN, **searching.POINT)]
     caption = (
         f"A point is a random individual; {metric.better}. Mutated ones are left out: they are larger because "
         f"mutations add more than they remove, and the bad ones have no children. {correlation.told(pairs)}"

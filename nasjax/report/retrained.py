@@ -7,9 +7,12 @@ from html import escape
 from typing import Any
 
 from nasjax.report import metric, training
-from nasjax.report.elements import figure, plain, section, table
+from nasjax.report.elements import devices, figure, plain, section, table
 from nasjax.report.grouping import Line
+from nasjax.report.metric import words
 from nasjax.report.runs import Run, mapping, number
+
+_NAMES = {"train": "training samples", "dataset": "data set", "model": "network", "seconds": "seconds of training"}
 
 
 def retrained(run: Run, line: Line) -> str:
@@ -17,9 +20,7 @@ def retrained(run: Run, line: Line) -> str:
     if not run.result:
         return ""
     flat = {key: value for key, value in run.result.items() if not isinstance(value, (dict, list)) and key != "sample"}
-    cards = [_values("Retrained from scratch", flat, run)]
-    if published := mapping(run.result.get("published")):
-        cards.append(_values("Published, to compare with", published, run))
+    cards = [_values(flat, _in_metric(mapping(run.result.get("published")), flat), run)]
     if isinstance(text := run.result.get("sample"), str):
         told = f"Text sampled from the retrained network:  {len(text.split())} words drawn token by token, seed 0."
         cards.append(figure("A sample of text", f"<pre>{escape(text)}</pre>", told))
@@ -37,13 +38,37 @@ def _epochs(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _values(title: str, values: Mapping[str, Any], run: Run) -> str:
-    rows = [[escape(key.replace("_", " ")), escape(_value(key, value, run))] for key, value in values.items()]
-    return f"<div><h3>{escape(title)}</h3>{table(title, ['what', 'value#'], rows)}</div>"
+def _in_metric(published: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Published figures as the run's are: a published error as an accuracy where the run has an accuracy."""
+    found = dict(published)
+    for key in [key for key in found if key.endswith(("_error", "_error_percent"))]:
+        error, other = number(found[key]), key.removesuffix("_percent").removesuffix("error") + "accuracy"
+        if error is not None and other in own:
+            found[other] = 1 - (error / 100 if key.endswith("_percent") else error)
+            del found[key]
+    return found
+
+
+def _values(own: Mapping[str, Any], published: Mapping[str, Any], run: Run) -> str:
+    """A row per figure; published ones stand beside those of this run."""
+    title = "Retrained from scratch"
+    data = run.result.get("dataset")
+    if published and isinstance(data, Mapping):
+        own = {**own, "dataset": data.get("name"), "train": data.get("train")}
+    keys = list(dict.fromkeys([*own, *published]))
+    unit = f" ({run.loss_unit})" if run.loss_unit else ""
+    rows = [[escape(_NAMES.get(key, words(key)) + (unit if key.endswith("loss") else ""))] for key in keys]
+    for values in (own, published) if published else (own,):
+        for key, row in zip(keys, rows, strict=True):
+            row.append(escape(_value(key, values[key], run)) if key in values else "–")
+    heads = ["what", "this run#", "published#"] if published else ["what", "value#"]
+    return f"<div><h3>{title}</h3>{table(title, heads, rows, 'wrapped')}</div>"
 
 
 def _value(key: str, value: Any, run: Run) -> str:
     """Metrics in their unit, whole numbers with separators."""
+    if key == "device":
+        return devices(value)
     found, shown = number(value), metric.of_key(key, run.metric)
     if found is None:
         return plain(value)[:200] or "–"

@@ -102,6 +102,34 @@ class Run(NamedTuple):
         return metric.of(self.config)
 
     @property
+    def tested(self) -> tuple[metric.Metric, float] | None:
+        """The metric of retraining and its value on the test part; None = not retrained."""
+        told = metric.of(self.result) if "metric" in self.result else self.metric
+        for name in (told.name, "accuracy"):
+            if (value := number(self.result.get(f"test_{name}"))) is not None:
+                return (told if name == told.name else metric.Metric(name)), value
+        return None
+
+    @property
+    def loss_unit(self) -> str:
+        """The unit of the loss, "" = none. Older workdirs do not tell it; that of two of their tasks is known."""
+        told = self.config.get("loss_unit")
+        if isinstance(told, str):
+            return told
+        return "nats" if self.config.get("task") in (None, "classification", "language") else ""
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether results came from a table: nothing was trained, and a cost is the one that the table tells."""
+        return self.config.get("strategy") == "table"
+
+    @property
+    def inline(self) -> bool:
+        """Whether the driver evaluated the candidates itself, one task at a time; no task waits for a worker then."""
+        workers = {event.get("worker") for event in self.ledger if event.get("event") == "started"}
+        return not number(mapping(self.config.get("config")).get("workers")) and workers <= {0}
+
+    @property
     def phases(self) -> list[Phase]:
         """Supernet, search and retraining of a one-shot run; [] for any other."""
         if not self.one_shot:
@@ -157,6 +185,11 @@ class Run(NamedTuple):
         """Why the search ended before it had its trials; "" = it did not."""
         told = self.metrics[-1].get("why") if self.metrics else None
         return told if isinstance(told, str) else ""
+
+    @property
+    def had_all(self) -> bool:
+        """Whether the search had all trials that were asked for."""
+        return bool((limit := self.limit("trials")) and len(self.trials) >= limit)
 
     @property
     def state(self) -> str:

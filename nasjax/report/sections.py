@@ -9,10 +9,11 @@ from datetime import datetime
 from html import escape
 
 from nasjax.report import networks, random_phase
-from nasjax.report.elements import anchor, count, figure, note, plain, section, table
+from nasjax.report.elements import anchor, count, devices, figure, note, plain, section, table
 from nasjax.report.grouping import Line
+from nasjax.report.metric import of_table, words
 from nasjax.report.retrained import retrained
-from nasjax.report.runs import Run, Trial, mapping
+from nasjax.report.runs import Run, Trial, mapping, number, wall
 from nasjax.report.searching import sentence
 
 _EXTREMES = 5  # graphs drawn of either end
@@ -26,36 +27,78 @@ def meta(run: Run) -> str:
 
 
 def summary(run: Run) -> str:
-    """What to know before reading on, and the tiles."""
-    notes = []
+    """What to know before reading on, and the tiles; what was tested comes before what the search went by."""
+    notes, budget = [], run.limit("trials")
     if run.config.get("preset") == "demo":
         notes.append("A demo shows that the machine works, not that the method learns: its budget is far too small.")
     if run.unreadable:
         notes.append(f"{run.unreadable} damaged lines of the workdir's files were left out.")
     if run.why:
-        notes.append(f"The search ended at {len(run.trials):,} trials: {run.why}.")
+        of = f" of {budget:,.0f}" if budget else ""
+        notes.append(f"The search ended at {len(run.trials):,}{of} trials: {run.why}.")
     if not run.done:
         notes.append("No trial has finished with a result yet.")
     told = "".join(map(note, notes))
-    best, budget, share = run.best, run.limit("trials"), 100 * len(run.failed) / max(len(run.trials), 1)
-    cost = f"{run.spent_s:,.1f} s" if run.spent_s < 100 else f"{run.spent_s:,.0f} s"
-    hardware = plain(run.config.get("device")) or "not recorded"
-    macs = f"{best.macs:,} multiply-adds" if best and best.macs else ""
-    told_best = f"trial {best.id}" if best else ""
-    if best and best.result is not None:
-        told_best += f", result {run.metric.text(best.result)}"
+    best, share = run.best, 100 * len(run.failed) / max(len(run.trials), 1)
+    trials = f"{len(run.trials):,}"
+    asked = "" if not budget else "all that were asked for" if run.had_all else f"of {budget:,.0f}"
     tiles = [
-        _tile("trials", f"{len(run.trials):,}", f"of {budget:,.0f}" if budget else ""),
+        *_results(run),
+        _tile(f"best {run.metric.title}", run.metric.text(best and best.fitness), f"trial {best.id}" if best else ""),
+        *_size(run),
+        _tile("trials", trials, asked),
         _tile("failed", f"{len(run.failed):,}", f"{share:.1f} % of the trials"),
-        _tile(f"best {run.metric.title}", run.metric.text(best and best.fitness), told_best),
-        _tile("parameters (best)", count(best and best.params), macs),
-        _tile("total cost", cost, _duration(run.spent_s)),
-        _tile("hardware", hardware, plain(run.config.get("dtype")), "text"),
+        *_cost(run),
+        _tile("hardware", hardware(run), plain(run.config.get("dtype")), "text"),
     ]
     return f'{told}<dl class="tiles">{"".join(tiles)}</dl>'
 
 
+def _results(run: Run) -> list[str]:
+    """What the found network is worth by data, or a table, that the search did not go by."""
+    tiles, best = [], run.best
+    if run.tested:
+        metric, value = run.tested
+        samples = number(run.result.get("test_samples"))
+        of = f", {samples:,.0f} samples" if samples else ""
+        tiles.append(_tile(f"test {words(metric.name)}", metric.plain(value), f"retrained from scratch{of}", "main"))
+    if best and best.result is not None:
+        shown = of_table(run.metric)
+        tiles.append(
+            _tile(f"{words(shown.name)} in the table", shown.plain(best.result), f"of trial {best.id}", "main")
+        )
+    return tiles
+
+
+def _size(run: Run) -> list[str]:
+    """Of the network that was retrained, else of the best; none where architectures were looked up."""
+    best, params, macs = run.best, number(run.result.get("params")), number(run.result.get("macs"))
+    of = "retrained"
+    if params is None:
+        of, params, macs = "best", best and best.params, best and best.macs
+    if params is None and run.looked_up:
+        return []
+    more = f"{macs:,.0f} multiply-adds" if macs else ""
+    return [_tile(f"parameters ({of})", "–" if params is None else f"{params:,.0f}", more)]
+
+
+def _cost(run: Run) -> list[str]:
+    """What the search took; of a search in a table also what it would have taken."""
+    cost = f"{run.spent_s:,.1f} s" if run.spent_s < 100 else f"{run.spent_s:,.0f} s"
+    if not run.looked_up:
+        return [_tile("total cost", cost, _duration(run.spent_s))]
+    simulated = ", ".join(filter(None, [_duration(run.spent_s), "by the table, nothing was trained"]))
+    took = [_tile("time of the search", f"{seconds:,.1f} s", "wall-clock")] if (seconds := wall(run.metrics)) else []
+    return [_tile("simulated cost", cost, simulated), *took]
+
+
+def hardware(run: Run) -> str:
+    """The devices in words."""
+    return devices(run.config.get("device")) or "not recorded"
+
+
 def _tile(name: str, value: str, more: str, css: str = "") -> str:
+    css += " long" if len(value) > 9 else ""
     return f'<div><dt>{escape(name)}</dt><dd class="{css}">{escape(value)}<small>{escape(more)}</small></dd></div>'
 
 
@@ -109,12 +152,12 @@ def _trials(run: Run, page_number: int, most: int) -> str:
     if not run.trials:
         return ""
     ranked = sorted(run.trials, key=lambda t: float("-inf") if t.fitness is None else t.fitness, reverse=True)
-    results = any(t.result is not None for t in run.trials)
+    results, in_table = any(t.result is not None for t in run.trials), of_table(run.metric)
     rows = [
         [
             str(t.id),
             run.metric.text(t.fitness),
-            *([run.metric.text(t.result)] if results else []),
+            *([in_table.plain(t.result)] if results else []),
             count(t.params),
             count(t.macs),
             "–" if t.cost_s is None else f"{t.cost_s:.2f}",
@@ -123,7 +166,7 @@ def _trials(run: Run, page_number: int, most: int) -> str:
         ]
         for t in ranked[:most]
     ]
-    heads = ["id#", f"{run.metric.title}#", *(["result#"] if results else [])]
+    heads = ["id#", f"{run.metric.title}#", *([f"{words(in_table.name)} in the table#"] if results else [])]
     heads += ["parameters#", "multiply-adds#", "cost (s)#", "status", "architecture"]
     told = "Best first; the column heads sort."
     if len(ranked) > most:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType
 from typing import Any, NamedTuple
 
 from nasjax.report import charts, grouping, searching
 from nasjax.report.elements import figure
 from nasjax.report.grouping import Line
-from nasjax.report.metric import Metric, of_key
+from nasjax.report.metric import Metric, of_key, words
 from nasjax.report.runs import number
 
 _HIDDEN = ("trials", "wall_s", "updates", "epoch", "stage")  # places, not results
@@ -25,7 +26,7 @@ _KNOWN = {  # title, axis title with its unit, and what to know
     "tau": ("Order of operator scores", "Kendall's tau from epoch to epoch", "1: the order of operators has settled."),
     "true_result": (
         "True result of the epoch's cell",
-        "accuracy in the table",
+        "accuracy in the table (%)",
         "Of the cell that the epoch would derive.",
     ),
     "true_tau": ("Order of cells by their weights", "Kendall's tau with the table", "Over all cells of the space."),
@@ -37,6 +38,7 @@ _KNOWN = {  # title, axis title with its unit, and what to know
     ),
     "skips": ("Skip connections", "skip connections in the normal cell", "Of the cell that the epoch would derive."),
 }
+_SHARES = ("true_result",)  # fractions that are shown in percent
 
 Point = tuple[float, float]
 
@@ -68,7 +70,8 @@ def figures(lines: Sequence[Line], rows: Mapping[int, Sequence[Mapping[str, Any]
             if split + family in keys
         ]
         used |= {item.key for item in tracks}
-        found.append(_figure(*_family(family, tracks, metric), tracks, lines, rows))
+        unit = lines[0].runs[0].loss_unit if family == "loss" and lines else ""
+        found.append(_figure(*_family(family, tracks, metric, unit), tracks, lines, rows))
     reward = [Track(key, key) for key in ("reward", "baseline") if key in keys]
     used |= {item.key for item in reward}
     if any(len(track(run, item.key)) > 1 for run in rows.values() for item in reward):
@@ -77,17 +80,17 @@ def figures(lines: Sequence[Line], rows: Mapping[int, Sequence[Mapping[str, Any]
     for key in keys:
         moves = {value for run in rows.values() for _, value in track(run, key)}
         if key not in used and len(moves) > 1:
-            words = key.replace("_", " ")
-            title, axis, about = _KNOWN.get(key, (searching.sentence(words), words, ""))
-            found.append(_figure(title, axis, about, [Track(key, words)], lines, rows))
+            name = words(key)
+            title, axis, about = _KNOWN.get(key, (searching.sentence(name), name, ""))
+            found.append(_figure(title, axis, about, [Track(key, name, 100 if key in _SHARES else 1)], lines, rows))
     return found
 
 
-def _family(family: str, tracks: Sequence[Track], metric: Metric | None) -> tuple[str, str, str]:
+def _family(family: str, tracks: Sequence[Track], metric: Metric | None, unit: str) -> tuple[str, str, str]:
     """Title, axis title and caption of one of the families."""
-    words = family.replace("_", " ")
+    name = words(family)
     alone = f"{tracks[0].label.split(',')[0]} " if len({item.label.split(",")[0] for item in tracks}) == 1 else ""
-    unit = "nats" if family == "loss" else "%" if metric is not None and metric.unit == "fraction" else ""
+    unit = "%" if metric is not None and metric.unit == "fraction" else unit
     keys = {item.key.removesuffix(family) for item in tracks}
     about = "Training: the mean over the epoch's batches, while the weights change." if "train_" in keys else ""
     if {"val_", "valid_"} <= keys:
@@ -96,7 +99,7 @@ def _family(family: str, tracks: Sequence[Track], metric: Metric | None) -> tupl
             "trained on during the epoch, with the batch's own statistics; the other is measured once at its end, on "
             "all validation data, with the running statistics."
         )
-    return searching.sentence(f"{alone}{words}"), f"{alone}{words}" + (f" ({unit})" if unit else ""), about.strip()
+    return searching.sentence(f"{alone}{name}"), f"{alone}{name}" + (f" ({unit})" if unit else ""), about.strip()
 
 
 def track(rows: Iterable[Mapping[str, Any]], key: str, scale: float = 1.0) -> list[Point]:
@@ -127,10 +130,13 @@ def _figure(
             bands += told if sum(bool(rows.get(n)) for n, _ in line.members) > 1 else []
     drawn = [line for line in lines if any(row["line"] == line.label for row in data)]
     across = "epoch" if any("epoch" in row for found in rows.values() for row in found) else "updates of the policy"
-    places = {"x": charts.axis("x", across, whole=True, end="x"), "y": charts.axis("y", axis)}
+    told_rows = [row for found in rows.values() for row in found]
+    counts = all(isinstance(row.get(item.key), (int, NoneType)) for row in told_rows for item in tracks)
+    places = {"x": charts.axis("x", across, whole=True, end="x"), "y": charts.axis("y", axis, whole=counts)}
     kinds = [item.label for item in tracks]
-    single = len(drawn) == 1 and len(kinds) > 1  # colours mark the numbers where they need not mark the runs
-    coloured = charts.colours(kinds, field="kind", lines=True) if single else charts.colours(*searching.palette(drawn))
+    coloured = charts.colours(*searching.palette(drawn))
+    if len(drawn) == 1 and len(kinds) > 1:  # the numbers are told apart by shades of the run's colour
+        coloured = charts.colours(kinds, charts.shades(drawn[0].colour, len(kinds)), "kind", lines=True)
     dashes = {"domain": kinds, "range": [[1, 0], [6, 3], [2, 3]][: len(kinds)]}
     dash: charts.Row = {"field": "kind", "type": "nominal", "scale": dashes}
     dash["legend"] = charts.legend(kinds, lines=True) if len(kinds) > 1 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ def read(folder: Path) -> Run:
         running=_locked(folder / ".lock"),
         written=max(file.stat().st_mtime for file in files if file.is_file()),
     )
+
+
+def going_on(folders: Iterable[Path]) -> bool:
+    """Whether a search or a retraining holds the lock of one of the workdirs."""
+    return any(_locked(Path(folder) / ".lock") for folder in folders)
 
 
 def _locked(file: Path) -> bool:

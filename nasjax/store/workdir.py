@@ -30,7 +30,7 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
-        "device": f"{len(jax.devices())} x {device.platform} {device.device_kind}",
+        "device": f"{len(jax.devices())} x {_kind(device.platform, device.device_kind)}",
         "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
         "versions": {
             "nasjax": __version__,
@@ -38,6 +38,11 @@ def environment() -> dict[str, Any]:
             **{name: version(name) for name in names},
         },
     }
+
+
+def _kind(platform: str, kind: str) -> str:
+    """A device in words: "gpu NVIDIA H100", and "cpu" where the kind says no more than the platform."""
+    return platform if kind.lower() == platform.lower() else f"{platform} {kind}"
 
 
 @contextmanager

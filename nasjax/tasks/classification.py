@@ -60,6 +60,7 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
 TASK = Task(
     name="classification",
     metric=Metric("accuracy"),
+    loss_unit="nats",
     signature=_signature,
     inputs=whiten,
     augment=_augment,

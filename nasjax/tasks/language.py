@@ -201,6 +201,7 @@ def _spaced(words: Sequence[str]) -> Iterator[str]:
 TASK = Task(
     name="language",
     metric=Metric("perplexity", "plain", sign=-1),
+    loss_unit="nats",
     signature=_signature,
     inputs=_inputs,
     augment=_augment,

@@ -122,8 +122,8 @@ def test_the_page_counts_what_was_tried_again(workdir):
 def test_results_that_came_too_late_are_counted():
     late = [*EVENTS, {"event": "stale", "ticket": 3, "worker": 0, "at": 12.0}]
     told = ("results after their task was told", "1")
-    assert told in timeline.counts(SimpleNamespace(ledger=late, trials=[]))
-    assert told[0] not in dict(timeline.counts(SimpleNamespace(ledger=EVENTS, trials=[])))
+    assert told in timeline.counts(SimpleNamespace(ledger=late, trials=[], inline=False))
+    assert told[0] not in dict(timeline.counts(SimpleNamespace(ledger=EVENTS, trials=[], inline=False)))
 
 
 @pytest.mark.parametrize("cut", [1, 40, 200, 500, 900])

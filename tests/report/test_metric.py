@@ -14,7 +14,7 @@ IOU = {"name": "iou", "unit": "fraction", "sign": 1}
     [
         ({}, "validation accuracy", "validation accuracy (%)", "25.00 %", 25.0),
         ({"metric": PERPLEXITY}, "validation perplexity", "validation perplexity", "-0.25", -0.25),
-        ({"metric": IOU}, "validation iou", "validation iou (%)", "25.00 %", 25.0),
+        ({"metric": IOU}, "validation IoU", "validation IoU (%)", "25.00 %", 25.0),
         ({"metric": {"name": "a_b", "unit": "?", "sign": "?"}}, "validation a b", "validation a b", "0.25", 0.25),
         ({"config": {"search": {"score": "indicator"}}}, "batch norm score", "batch norm score", "0.25", 0.25),
         ({"metric": 3, "config": 4}, "validation accuracy", "validation accuracy (%)", "25.00 %", 25.0),

@@ -161,7 +161,10 @@ def test_score_against_paths_trained_alone(several):
     with (several / "standalone.jsonl").open("a") as file:
         file.write('{"arch": {"space": "choice')  # torn
     page = report(several)
-    assert "tau 0.333 (tau-b" in page.text and "3 paths; training them took 80 s" in page.text
+    assert (
+        "tau 0.333 (3 points: no interval), in brackets the 95 % interval (tau-b" in page.text
+        and "3 paths; training them took 80 s" in page.text
+    )
     assert "1 more failed." in page.text and "damaged" not in page.text
     assert "standard deviation around 0 would be 0.64" in page.text
     title = "Score and result of paths trained alone"
@@ -258,7 +261,7 @@ def test_other_runs_have_no_such_section(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"method": "random"}))
     run = read(tmp_path)
     lines = grouping.lines([run], ["run"])
-    assert phases.overview([run], ["run"], lines) == one_shot.section(run) == pareto.fronts(lines) == ""
+    assert phases.overview([run], ["run"], lines) == one_shot.section(run, lines[0]) == pareto.fronts(lines) == ""
     assert run.spent_s == run.cost_s
 
 

@@ -4,12 +4,16 @@ import fcntl
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tools.report_pages import Page, report, trial, without_library, workdir
 
+from nasjax.launch import main
 from nasjax.report import write_report
+from nasjax.report.page import place
 from nasjax.report.searching import ema
+from nasjax.report.workdir import read
 
 HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>'\"&\ud800"
 PROGRESS, SIZE, COST = "Validation accuracy over the search", "Size and validation accuracy", "Cost of a trial"
@@ -36,14 +40,15 @@ def test_a_finished_run_shows_its_numbers(tmp_path):
         "reinforce · conv_chain · digits",
         "finished",
         "seed 7",
-        "cpu x 2",
+        "CPU x 2",
         "A demo shows",
         "nasjax 0.1.0 · jax 0.10.2",
     ):
         assert shown in page.text
-    tiles = re.search(r"trials4of 4failed125\.0 % of the trialsbest validation accuracy81\.25 %trial 1", page.text)
-    assert tiles, page.text[:600]
-    assert "parameters (best)1,00750,001 multiply-addstotal cost6.8 s" in page.text
+    tiles = "its budget is far too small.test accuracy96.12 %retrained from scratch"  # the tested network comes first
+    tiles += "best validation accuracy81.25 %trial 1parameters (retrained)4,201,630"
+    tiles += "trials4all that were asked forfailed125.0 % of the trialstotal cost6.8 s"
+    assert tiles in page.text, page.text[:600]
     assert page.rows["Trials"] == [
         ["id", "validation accuracy", "parameters", "multiply-adds", "cost (s)", "status", "architecture"],
         ["1", "81.25 %", "1,007", "50,001", "1.75", "ok", "3×5·36  7×1·25←0"],
@@ -52,8 +57,12 @@ def test_a_finished_run_shows_its_numbers(tmp_path):
         ["2", "–", "1,014", "50,002", "2.00", "failed", "3×5·36  7×1·26←0"],
     ]
     assert page.rows["Failures"][1:] == [["1", "failed", "loss is NaN at step 17", "2"]]
-    assert page.rows["Retrained from scratch"][1:] == [["test accuracy", "96.12 %"], ["params", "4,201,630"]]
-    assert ["test error percent", "5.5"] in page.rows["Published, to compare with"]
+    assert page.rows["Retrained from scratch"] == [
+        ["what", "this run", "published"],
+        ["test accuracy", "96.12 %", "94.50 %"],  # accuracy beside accuracy, although an error was published
+        ["parameters", "4,201,630", "–"],
+        ["system", "–", "NAS-RL v1"],
+    ]
     assert "--mode=retrain" in page.text and "resume the search" not in page.text
 
 
@@ -219,9 +228,9 @@ def test_a_table_shows_results_and_no_sizes(tmp_path):
     page = report(
         workdir(tmp_path / "run", trials, {"method": "random", "config": {"space": {"name": "tabular_cell"}}})
     )
-    assert "trial 0, result 93.00 %" in page.text and SIZE not in page.charts
+    assert "accuracy in the table93.00 %of trial 0" in page.text and SIZE not in page.charts
     assert [row[:4] for row in page.rows["Trials"]] == [
-        ["id", "validation accuracy", "result", "parameters"],
+        ["id", "validation accuracy", "accuracy in the table", "parameters"],
         ["0", "80.00 %", "93.00 %", "–"],
         ["1", "70.00 %", "94.00 %", "–"],
     ]
@@ -255,3 +264,35 @@ def test_the_report_is_light(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_page_of_several_runs_is_a_file_of_its_own(tmp_path):
+    a, b = (workdir(tmp_path / name, TRIALS) for name in "ab")
+    (tmp_path / "far").mkdir()
+    c = workdir(tmp_path / "far" / "c", TRIALS)
+    alone = write_report([a])
+    before = alone.read_bytes()
+    assert write_report([a, b]) == tmp_path / "report-a-b.html" and alone.read_bytes() == before
+    assert place([read(folder) for folder in (a, c)]) == Path("report-a-c.html")  # no folder is that of both
+    with pytest.raises(ValueError, match=r"report\.html is the report of one of the runs; name another file"):
+        write_report([a, b], tmp_path / "b" / "report.html")
+    with pytest.raises(ValueError, match="cannot write"):
+        write_report([a], tmp_path / "nowhere" / "page.html")
+    assert [file.name for file in a.iterdir() if file.suffix == ".tmp"] == []
+
+
+def test_the_name_of_many_is_short_and_of_its_own(tmp_path):
+    runs = [read(workdir(tmp_path / f"a-search-with-a-name-{n}", TRIALS)) for n in range(9)]
+    names = {place(runs).name, place(runs[:8]).name, place(runs[:7]).name}
+    assert len(names) == 3 and all(len(name) < 120 and "a-search-with-a-name-0-and-" in name for name in names)
+
+
+def test_the_command_says_which_file_it_wrote(tmp_path, capsys):
+    a, b = (workdir(tmp_path / name, TRIALS) for name in "ab")
+    assert main(["nasjax", "--mode=report", f"--workdir={a},{b}"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'report-a-b.html'}\n"
+    assert main(["nasjax", "--mode=report", f"--workdir={a},{b}", f"--out={tmp_path / 'own.html'}"]) == 0
+    assert "2 runs compared" in (tmp_path / "own.html").read_text()
+    for flag in ("--out=x.html", "--watch"):
+        assert main(["nasjax", "--method=random", flag]) == 2
+        assert f"{flag.partition('=')[0]} has no effect with --mode=search; leave it out" in capsys.readouterr().err

@@ -69,7 +69,7 @@ def dataset_facts(data: Dataset, task: Task) -> dict[str, Any]:
         "valid": len(data.valid.y),
         "sha256": data.sha256,
     }
-    return {"dataset": facts, "task": task.name, "metric": task.metric._asdict()}
+    return {"dataset": facts, "task": task.name, "metric": task.metric._asdict(), "loss_unit": task.loss_unit}
 
 
 def refusal(config: Any) -> Callable[[dict[str, Any]], str | None]:
