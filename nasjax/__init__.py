@@ -56,7 +56,7 @@ _WHERE = {
     "nasjax.drive.scan": ("incumbent", "scan"),
     "nasjax.train.recipe": ("Recipe",),
     "nasjax.data.dataset": ("DataConfig", "Dataset"),
-    "nasjax.commands": ("configure", "search", "retrain", "predict", "export"),
+    "nasjax.commands": ("configure", "search", "retrain", "predict", "export", "tracker"),
     "nasjax.model": ("adopt", "load"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

@@ -12,6 +12,8 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ def define() -> flags.FlagValues:
     text("arch", "an architecture: NAME, JSON or FILE")
     text("input", "a file or folder for --mode=predict")
     text("plugin", "FILE.py with your own space, data set, searcher or task; it is run")
+    text("log", "record in tensorboard | wandb | mlflow | trackio, perhaps with :TARGET, a folder, project or address")
     flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin's file has changed", flag_values=values)
     flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=values)
     flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=values)
@@ -156,10 +159,12 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         if getattr(config, "workers", 0):
             jax_settings.stay_off_accelerators()
         command = shlex.join(["python", "-m", "nasjax.launch", *argv[1:]])
-        found = commands.search(config, workdir, command, progress=first, changed_plugin=given.changed_plugin)
+        with _logged(given, config, workdir, first) as options:
+            found = commands.search(config, workdir, command, progress=first, **options)
         _tell(first, found.lines)
     elif given.mode == "retrain":
-        trained = commands.retrain(config, workdir, given.arch, progress=first, changed_plugin=given.changed_plugin)
+        with _logged(given, config, workdir, first) as options:
+            trained = commands.retrain(config, workdir, given.arch, progress=first, **options)
         _tell(first, trained.lines)
     elif given.mode == "predict":
         print("\n".join(map(str, commands.predict(workdir, given.input, same_units=config.data.same_units))))
@@ -180,6 +185,16 @@ def _join(given: flags.FlagValues) -> bool:
     from nasjax.runtime import hosts
 
     return hosts.join(given.coordinator, *numbers)
+
+
+@contextmanager
+def _logged(given: flags.FlagValues, config: Any, workdir: Path, first: bool) -> Iterator[dict[str, Any]]:
+    """What a search or a retraining is given beside its settings, with the tracker of `--log` while it runs."""
+    from nasjax import commands
+
+    log = commands.tracker(given.log, config, workdir) if given.log is not None and first else nullcontext()
+    with log as record:
+        yield {"changed_plugin": given.changed_plugin, "on_record": record}
 
 
 def _tell(first: bool, lines: tuple[str, ...]) -> None:
@@ -269,12 +284,13 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "runtime": given.mode != "search",
         "ray_address": given.mode != "search",
         "trial_timeout": given.mode != "search",
+        "log": given.mode not in ("search", "retrain"),
     }
     if given.changed_plugin and given.plugin is None:
         raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:
-            by_mode = name in ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout")
+            by_mode = name in ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout", "log")
             what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
             raise ValueError(f"--{name} has no effect with {what}; leave it out")
     return config

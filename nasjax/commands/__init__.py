@@ -4,6 +4,7 @@ from nasjax.commands.configuration import config_of, configure, default_workdir,
 from nasjax.commands.inspection import inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
+from nasjax.commands.trackers import tracker
 from nasjax.commands.using import export, predict
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "report",
     "retrain",
     "search",
+    "tracker",
     "with_table",
 ]
