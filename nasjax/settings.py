@@ -123,7 +123,8 @@ def as_json(config: Any) -> Any:
         return [as_json(value) for value in config]
     if hasattr(config, "sites"):  # a Space that is no dataclass has no settings: it is its sites
         sites = {site.name: {**site._asdict(), "choices": as_json(site.choices)} for site in config.sites}
-        return {"name": config.name, "sites": sites, "order": list(sites)}
+        when = {"when": found} if (found := getattr(config, "when", None)) else {}  # under which conditions they count
+        return {"name": config.name, "sites": sites, "order": list(sites), **when}
     return config
 
 
