@@ -59,7 +59,7 @@ _WHERE = {
     "nasjax.drive.scan": ("incumbent", "scan"),
     "nasjax.train.recipe": ("Recipe", "Recipes"),
     "nasjax.data.dataset": ("DataConfig", "Dataset"),
-    "nasjax.commands": ("configure", "search", "retrain", "predict", "export", "tracker"),
+    "nasjax.commands": ("configure", "search", "retrain", "predict", "export", "show", "tracker"),
     "nasjax.model": ("adopt", "load"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

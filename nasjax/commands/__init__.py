@@ -4,6 +4,7 @@ from nasjax.commands.configuration import config_of, configure, default_workdir,
 from nasjax.commands.inspection import inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
+from nasjax.commands.showing import show
 from nasjax.commands.trackers import tracker
 from nasjax.commands.using import export, predict
 
@@ -19,6 +20,7 @@ __all__ = [
     "report",
     "retrain",
     "search",
+    "show",
     "tracker",
     "with_table",
 ]

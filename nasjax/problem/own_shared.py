@@ -101,10 +101,10 @@ def _masks(masks: PyTree) -> PyTree:
 
 def _fits(used: Callable[..., PyTree], choices: Callable[[Any], Any], arch: np.ndarray, params: PyTree) -> None:
     masks = jax.eval_shape(lambda arch, params: _masks(used(choices(arch), params)), arch, params)
-    if jax.tree.structure(masks) != jax.tree.structure(params):
+    given, needed = (str(jax.tree.structure(tree)) for tree in (masks, params))
+    if given != needed:
         raise ValueError(
-            f"register(used=...) must return a mask for every array of the parameters, {jax.tree.structure(params)}, "
-            f"got {jax.tree.structure(masks)}"
+            f"register(used=...) must return a mask for every array of the parameters, {needed}, got {given}"
         )
     for mask, leaf in zip(jax.tree.leaves(masks), jax.tree.leaves(params), strict=True):
         if mask.shape and (

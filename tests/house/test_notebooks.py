@@ -1,9 +1,11 @@
 """The notebooks' own cells and the pages about notebooks, run in order at tiny settings."""
 
 import json
+import os
 import re
+import subprocess
 import sys
-import types
+import sysconfig
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -35,11 +37,94 @@ TINY = {
 def cells(name):
     notebook = json.loads((FOLDER / f"{name}.ipynb").read_text())
     sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return ["\n".join(line for line in source.splitlines() if not line.startswith("%")) for source in sources]
+    assert not any(line.startswith(("%", "!")) for source in sources for line in source.splitlines())
+    return sources
 
 
 def test_every_notebook_is_run():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(TINY)
+
+
+def test_every_notebook_gets_the_code_by_the_same_first_cell():
+    assert len({cells(name)[0] for name in TINY}) == 1
+
+
+# In place of what the first cell starts: no real pip is ever run, which would change the Python of the tests.
+PIP = """
+import subprocess, sys
+from pathlib import Path
+
+def installed(command, check):
+    assert command[:5] == [sys.executable, "-m", "pip", "install", "-q"] and check
+    Path("installed.txt").write_text(command[5])
+    Path(SITE, "nasjax").symlink_to(Path(command[5], "nasjax"))
+
+subprocess.run = installed
+"""
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    """kernel(folder, source, **variables): a fresh Python with the dependencies but no nasjax, and no pip but ours."""
+    site = tmp_path / "site"
+    site.mkdir()
+    for path in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if "nasjax" not in path.name and not path.name.startswith(("pip", "__pycache__")):
+            (site / path.name).symlink_to(path)
+
+    def started(folder, source, **variables):
+        kept = {name: value for name, value in os.environ.items() if name not in ("NASJAX_SOURCE", "PYTHONPATH")}
+        return subprocess.run(
+            [sys.executable, "-S", "-c", f"SITE = {str(site)!r}\n{PIP}\n{source}"],
+            cwd=folder,
+            env={**kept, "PYTHONPATH": str(site), "JAX_PLATFORMS": "cpu", **variables},
+            capture_output=True,
+            text=True,
+        )
+
+    return started
+
+
+ROOT = FOLDER.parents[1]
+
+
+def test_the_first_cell_finds_the_code_from_any_folder(kernel, tmp_path):
+    """Above all from the folder that holds the checkout, where its name stands for an empty package."""
+    first = cells("darts")[0] + "\nimport nasjax\nprint(nasjax.__file__)"
+    (tmp_path / "nowhere").mkdir()
+    found = kernel(tmp_path / "nowhere", first)
+    assert found.returncode and "set SOURCE above (or the variable NASJAX_SOURCE)" in found.stderr
+    (tmp_path / "parent").mkdir()
+    (tmp_path / "parent" / "nasjax").symlink_to(ROOT)
+    found = kernel(tmp_path / "parent", first)
+    assert found.returncode == 0 and found.stdout.endswith("nasjax/__init__.py\n"), found.stderr
+    assert (tmp_path / "parent" / "installed.txt").read_text() == str(tmp_path / "parent" / "nasjax")
+    assert kernel(tmp_path / "nowhere", first).returncode == 0  # it is installed now
+    assert not (tmp_path / "nowhere" / "installed.txt").exists()
+    (tmp_path / "site" / "nasjax").unlink()
+    assert kernel(tmp_path / "nowhere", first, NASJAX_SOURCE=str(ROOT)).returncode == 0
+    assert (tmp_path / "nowhere" / "installed.txt").read_text() == str(ROOT)
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_in_a_fresh_kernel_beside_the_checkout(kernel, tmp_path):
+    (tmp_path / "nasjax").symlink_to(ROOT)
+    first, *rest = cells("reinforce")
+    small = "\n".join(
+        [
+            "import nasjax",
+            "from nasjax.settings import override",
+            "from nasjax import commands",
+            f"nasjax.configure = lambda *args: override(commands.configure(*args), *{(*DATA, *TINY['reinforce'])!r})",
+        ]
+    )
+    shown = "\nprint(repr(model), found._repr_html_(), trained._repr_html_(), model._repr_html_())"
+    shown += "\nprint(nasjax.show(workdir)._repr_html_()[:15])"
+    source = "\n".join([first, small, *rest]).replace("trials=24", "trials=2") + shown
+    found = kernel(tmp_path, source)
+    assert found.returncode == 0, found.stderr
+    assert "nasjax model for classification" in found.stdout and found.stdout.endswith("<iframe srcdoc=\n")
+    assert (tmp_path / "runs" / "notebook" / "report.html").is_file()
 
 
 def tiny(name):
@@ -48,10 +133,8 @@ def tiny(name):
 
 @pytest.fixture
 def notebook(monkeypatch, tmp_path):
-    """A folder and the modules that a notebook has."""
+    """A folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
-    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(HTML=str))
 
 
 @pytest.mark.slow  # the pages below do the same

@@ -219,6 +219,7 @@ def test_a_space_of_ones_own_in_a_supernet(tmp_path, capsys, method):
     assert "what the networks of --space=shared compute changed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_path_moves_what_it_uses_and_nothing_else():
     """Of both arrays the first 16 or 32 units; the rest is the old, bit by bit."""
     exec(BLOCKS["shared"], {"__name__": "cell"})
