@@ -98,7 +98,7 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
 
 
 def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> None:
-    """Trains the first `count` trials of a finished search alone, and writes their scores and accuracies.
+    """Trains the first `count` trials of a finished search alone, and writes their scores and what they came to.
 
     Those of the first generation were drawn at random. standalone.jsonl has a line per path; a killed run goes on.
 
@@ -127,16 +127,16 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
         arch = config.space.decode(row["arch"])
         one = Proposal(jnp.array([row["id"]]), jnp.asarray(arch)[None], jnp.array([-1]))
         evaluation, _ = evaluator.evaluate(key, one, None)
-        accuracy, seconds = float(evaluation.fitness[0]), float(evaluation.cost[0])
+        fitness, seconds = float(evaluation.fitness[0]), float(evaluation.cost[0])
         line = {
             "arch": row["arch"],
             "score": scalar_fitness(row),
-            "accuracy": accuracy if np.isfinite(accuracy) else None,
+            task.metric.name: task.metric.value(fitness) if np.isfinite(fitness) else None,
             "seconds": round(seconds, 3),
             "settings": digest,
         }
         checkpoint.append_lines(file, [line])
-        watch.say(f"alone {n + 1}/{count}: score {line['score']:.4f}, {task.metric.name} {task.metric.text(accuracy)}")
+        watch.say(f"alone {n + 1}/{count}: score {line['score']:.4f}, {task.metric.name} {task.metric.text(fitness)}")
 
 
 def _history(experiment: OneShot) -> Callable[[int, Any, PyTree], dict[str, Any]]:
