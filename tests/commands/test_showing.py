@@ -1,6 +1,8 @@
 """What a notebook shows of a search, a retraining, a model and a report."""
 
 import html
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -12,6 +14,12 @@ from nasjax.types import Metric, Outcome, no_carry
 
 ARCH = {"space": "conv_chain", "layers": [{"filter_height": 3, "filter_width": 3, "num_filters": 24, "inputs": []}] * 9}
 ACCURACY = Metric("accuracy")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+CLICKED = """<!doctype html><html><head></head><body>
+<a href="#t">row</a><p style="height:3000px"></p><p id="t"></p><script>
+document.querySelector("a").click();
+setTimeout(() => parent.document.getElementById("told").textContent = location.href + " " + (scrollY > 1000), 300);
+</script></body></html>"""
 
 
 def model(**changes):
@@ -63,3 +71,14 @@ def test_a_report_is_shown_in_a_frame_of_its_own(tmp_path):
     assert frame.startswith("<iframe srcdoc=") and 'height="300"' in frame
     inside = html.unescape(frame.split('"')[1])
     assert inside == page.replace("<head>", '<head><base href="about:srcdoc">')
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is on PATH")
+def test_a_link_of_a_shown_report_stays_in_its_frame(tmp_path):
+    (tmp_path / "report.html").write_text(CLICKED)
+    outer = tmp_path / "notebook.html"
+    outer.write_text(f'<html><body><p id="told"></p>{nasjax.show(tmp_path)._repr_html_()}</body></html>')
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
+    found = subprocess.run([BROWSER, *flags, outer.as_uri()], capture_output=True, text=True, timeout=60).stdout
+    assert '<p id="told">about:srcdoc#t true</p>' in found

@@ -20,7 +20,9 @@ from tools.toy_tasks import macro_f1
 import nasjax
 from nasjax import catalog, commands, launch
 from nasjax.data.dataset import DataConfig
+from nasjax.experiments.families import supernets
 from nasjax.problem.data import load, load_test
+from nasjax.problem.problem import Problem
 from nasjax.settings import as_json
 from nasjax.store import plugin
 from nasjax.train.augment import Augment
@@ -176,7 +178,7 @@ def test_a_task_of_ones_own(tmp_path, capsys):
 def test_a_space_with_conditions_names_and_a_recipe(tmp_path, capsys):
     """Sites that do not count are left out of the JSON; the recipe trains candidates, and the named one in the end."""
     mine, run = written(tmp_path, "attention"), tmp_path / "run"
-    args = [f"--plugin={mine}", "--method=reinforce", "--space=attention", "--trials=4", f"--workdir={run}", *TINY]
+    args = [f"--plugin={mine}", "--method=reinforce", "--space=attention", "--trials=2", f"--workdir={run}", *TINY]
     assert command(*args) == 0
     for row in rows(run):
         chosen = row["arch"]["choices"]
@@ -188,10 +190,9 @@ def test_a_space_with_conditions_names_and_a_recipe(tmp_path, capsys):
     assert command(*own, "--mode=retrain", "--arch=SMALL", *SHORT) == 0
     told = json.loads((run / "result.json").read_text())
     assert told["arch"]["choices"] == {"depth": 1, "heads": 2, "mlp1": 32} and told["recipe"]["optimizer"] == "adamw"
-    changed = mine.read_text().replace('"mlp3": {"depth": 3}', '"mlp3": {"depth": (2, 3)}')
-    mine.write_text(changed)
-    assert command(*args, "--changed_plugin") == 2  # other conditions are another space
-    assert "belongs to another space" in capsys.readouterr().err
+    exec(BLOCKS["attention"].replace('"mlp3": {"depth": 3}', '"mlp3": {"depth": (2, 3)}'), {"__name__": "cell"})
+    with pytest.raises(ValueError, match=r"is another one now \(when.mlp3.depth: \[3\] -> \[2, 3\]\)"):
+        commands.config_of(run)
 
 
 @pytest.mark.slow
@@ -214,9 +215,10 @@ def test_a_space_of_ones_own_in_a_supernet(tmp_path, capsys, method):
     assert json.loads((run / "result.json").read_text())["params"] in (16 * 74, 32 * 74)
     alone = [json.loads(line) for line in (run / "standalone.jsonl").read_text().splitlines()]
     assert len(alone) == 2
-    mine.write_text(mine.read_text().replace("jax.nn.relu", "jax.nn.gelu"))
-    assert command(*args, "--trials=3", "--max_params=2400", "--changed_plugin") == 2
-    assert "what the networks of --space=shared compute changed" in capsys.readouterr().err
+    config = commands.config_of(run)
+    exec(BLOCKS["shared"].replace("jax.nn.relu", "jax.nn.gelu"), {"__name__": "cell"})
+    now = supernets.parts(Problem(config)).facts["networks"]
+    assert now != json.loads((run / "config.json").read_text())["networks"]  # so that a program's run is refused
 
 
 @pytest.mark.slow
