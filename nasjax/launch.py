@@ -12,6 +12,8 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ def define() -> flags.FlagValues:
     text("input", "a file or folder for --mode=predict")
     own = "FILE.py with your own space, data set, searcher or task; it is run; repeatable"
     flags.DEFINE_multi_string("plugin", [], own, flag_values=values)
+    text("log", "record in tensorboard | wandb | mlflow | trackio, perhaps with :TARGET, a folder, project or address")
     text(
         "out", "the file that --mode=report writes; default report.html in the workdir, report-A-B.html beside several"
     )
@@ -169,12 +172,12 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         if getattr(config, "workers", 0):
             jax_settings.stay_off_accelerators()
         command = f"{started.own()} {shlex.join(argv[1:])}"
-        found = commands.search(
-            config, workdir, command, progress=first, verbose=given.verbose, changed_plugin=given.changed_plugin
-        )
+        with _logged(given, config, workdir, first) as options:
+            found = commands.search(config, workdir, command, progress=first, verbose=given.verbose, **options)
         _tell(first, found.lines)
     elif given.mode == "retrain":
-        trained = commands.retrain(config, workdir, given.arch, progress=first, changed_plugin=given.changed_plugin)
+        with _logged(given, config, workdir, first) as options:
+            trained = commands.retrain(config, workdir, given.arch, progress=first, **options)
         _tell(first, trained.lines)
     elif given.mode == "predict":
         print("\n".join(map(str, commands.predict(workdir, given.input, same_units=config.data.same_units))))
@@ -202,6 +205,16 @@ def _join(given: flags.FlagValues) -> bool:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _logged(given: flags.FlagValues, config: Any, workdir: Path, first: bool) -> Iterator[dict[str, Any]]:
+    """What a search or a retraining is given beside its settings, with the tracker of `--log` while it runs."""
+    from nasjax import commands
+
+    log = commands.tracker(given.log, config, workdir) if given.log is not None and first else nullcontext()
+    with log as record:
+        yield {"changed_plugin": given.changed_plugin, "on_record": record}
 
 
 def _tell(first: bool, lines: tuple[str, ...]) -> None:
@@ -291,12 +304,13 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "runtime": given.mode != "search",
         "ray_address": given.mode != "search",
         "trial_timeout": given.mode != "search",
+        "log": given.mode not in ("search", "retrain"),
     }
     if given.changed_plugin and not given.plugin:
         raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:
-            by_mode = name in ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout")
+            by_mode = name in ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout", "log")
             what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
             raise ValueError(f"--{name} has no effect with {what}; leave it out")
     return config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from nasjax.data.units import names as names_of
 from nasjax.data.units import other_form, other_units
 from nasjax.problem.saved import network_of, space_and_form, updated, whitening
 from nasjax.store import checkpoint, plugin
-from nasjax.types import PyTree, carries_state
+from nasjax.types import Metric, PyTree, carries_state, html_table
 
 
 class Model(NamedTuple):
@@ -38,6 +39,35 @@ class Model(NamedTuple):
     carry: Callable[[int], PyTree]  # batch size -> the initial state; () for most
     channels: str = "last"  # where the arrays of the training had them; `predict` reads such
     range: tuple[float, float] | None = None  # smallest and largest value of the images trained on; None = not known
+    metric: str = ""  # in words: its name, and what the test part gave where the network was tested
+
+    def __repr__(self) -> str:
+        told = self._told()
+        return "\n".join([f"nasjax model for {self.task}", *(f"  {name:<13}{told[name]}" for name in told)])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return html_table(f"nasjax model for {self.task}", self._told())
+
+    def _told(self) -> dict[str, str]:
+        """What it is, in a line each."""
+        arrays = [np.shape(leaf) for leaf in jax.tree.leaves(self.variables["params"])]
+        sizes = ", ".join(map(str, ("B", *self.shape)))
+        span = "" if self.range is None else f", {self.range[0]:g} to {self.range[1]:g} in the training data"
+        state = " and a state, model.carry(B)" if carries_state(self.carry) else ""
+        return {
+            "space": str(self.arch.get("space")),
+            "architecture": f"{_short(json.dumps(self.arch))} (model.arch)",
+            "parameters": f"{sum(map(math.prod, arrays)):,} in {len(arrays)} arrays (model.variables)",
+            "metric": self.metric,
+            "inputs": f"x {self.dtype}[{sizes}]{state}, in the units of the data{span}",
+            "outputs": f"{len(self.names)}: {_short(', '.join(self.names))} (model.names)",
+            "call": "model.apply(model.variables, x)",
+        }
+
+
+def _short(text: str, most: int = 72) -> str:
+    return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
 def save(path: Path, variables: PyTree, description: dict[str, Any]) -> None:
@@ -154,12 +184,22 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
         x = task.inputs(x, mean, std)
         return network.apply(variables, None, (x, *state) if stateful else x)[0]
 
-    of_arrays = {"channels": tree.get("channels", "last"), "range": seen}
+    of_arrays = {"channels": tree.get("channels", "last"), "range": seen, "metric": _tested(path, task.metric)}
     return Model(apply, variables, shape, tree["dtype"], names, tree["arch"], tree["task"], network.carry, **of_arrays)
 
 
 def _listed(files: Sequence[Path]) -> str:
     return " and ".join(map(str, files))
+
+
+def _tested(path: Path, metric: Metric) -> str:
+    """The metric's name, and what the workdir's test came to where there was one."""
+    file = path / "result.json"
+    if not file.is_file():
+        return metric.name
+    found = json.loads(file.read_text())
+    value, samples = found.get(f"test_{metric.name}"), found.get("test_samples")
+    return metric.name if value is None else f"{metric.name} {metric.shown(value)} on {samples} test samples"
 
 
 def _required(x: Any, dtype: str, shape: tuple[int, ...], seen: tuple[float, float] | None) -> Any:

@@ -15,6 +15,8 @@ RESUMABLE: Any = types.MappingProxyType({"resumable": True})
 # The same where the search never builds the network that has this setting: of the setting, and of the field of a
 # configuration that holds it. A supernet does not have what its paths have when they are trained alone.
 ALONE: Any = types.MappingProxyType({"alone": True})
+# What settings were called until format 4 of config.json.
+RENAMED = {"eval": "form", "retrain_dropout": "form.dropout"}
 
 
 def override(config: Any, *assignments: str) -> Any:
@@ -54,6 +56,8 @@ def _field(config: Any, name: str, whole: str) -> Any:
         raise ValueError(f"--set {whole}: {name!r} belongs to a setting that has no fields of its own")
     names = [field.name for field in dataclasses.fields(config)]
     if name not in names:
+        if whole.split(".")[0] == name in RENAMED:
+            raise ValueError(f"--set {whole} is now --set {RENAMED[name]}{whole[len(name) :]}")
         close = difflib.get_close_matches(name, names, 1, 0.5)
         prefix = whole[: whole.rindex(name)]
         raise ValueError(
@@ -123,7 +127,8 @@ def as_json(config: Any) -> Any:
         return [as_json(value) for value in config]
     if hasattr(config, "sites"):  # a Space that is no dataclass has no settings: it is its sites
         sites = {site.name: {**site._asdict(), "choices": as_json(site.choices)} for site in config.sites}
-        return {"name": config.name, "sites": sites, "order": list(sites)}
+        when = {"when": found} if (found := getattr(config, "when", None)) else {}  # under which conditions they count
+        return {"name": config.name, "sites": sites, "order": list(sites), **when}
     return config
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import enum
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -316,6 +317,27 @@ class Outcome(NamedTuple):
     failed: int
     wall_s: float
     lines: tuple[str, ...] = ()  # lines for the user
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        best = self.best
+        rows = {"trials": f"{self.trials} ({self.failed} failed), {self.wall_s:.0f} s"}
+        if best is not None:
+            fitness = best["fitness"][0] if isinstance(best["fitness"], list) else best["fitness"]
+            rows |= {"best": f"trial {best['id']}, {self.metric.name} {self.metric.text(fitness)}"}
+            rows |= {name: f"{best[name]:,}" for name in ("params", "macs") if best.get(name) is not None}
+            rows |= {"architecture": best["arch"]}
+        return html_table("search", rows, self.lines)
+
+
+def html_table(title: str, rows: Mapping[str, Any], lines: Sequence[str] = ()) -> str:
+    """A small table for a notebook, with lines of text below."""
+    body = "".join(
+        f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(str(value))}</td></tr>'
+        for name, value in rows.items()
+    )
+    below = f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
+    return f"<table><caption>{escape(title)}</caption>{body}</table>{below}"
 
 
 class Failure(NamedTuple):

@@ -71,3 +71,10 @@ def test_a_resumed_search_may_alter_the_form_only_where_no_candidate_has_it():
     for method, space in (("random", "choice_chain"), ("reinforce_rnn", None), ("spos", "tabular_cell")):
         found = resumable(commands.configure(method, space=space))
         assert "retrain_recipe" in found and not [name for name in found if name.startswith("form")]
+
+
+def test_a_renamed_setting_says_its_new_name():
+    config = commands.configure("darts")
+    for old, new in (("retrain_dropout=0.1", "form.dropout"), ("eval.channels=4", "form.channels")):
+        with pytest.raises(ValueError, match=f"is now --set {new}$"):
+            override(config, old)

@@ -5,6 +5,8 @@ from nasjax.commands.exporting import exported
 from nasjax.commands.inspection import inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
+from nasjax.commands.showing import show
+from nasjax.commands.trackers import tracker
 from nasjax.commands.using import export, predict
 from nasjax.commands.watching import watch
 
@@ -21,6 +23,8 @@ __all__ = [
     "report",
     "retrain",
     "search",
+    "show",
+    "tracker",
     "watch",
     "with_table",
 ]

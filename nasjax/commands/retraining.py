@@ -18,7 +18,7 @@ from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json, resumable
 from nasjax.store import checkpoint, plugin, started, workdir
-from nasjax.types import Built, Metric, Watch
+from nasjax.types import Built, Metric, Watch, html_table
 
 
 class Retrained(NamedTuple):
@@ -31,6 +31,14 @@ class Retrained(NamedTuple):
     arch: dict[str, Any]
     result: dict[str, Any]  # result.json
     lines: tuple[str, ...]  # lines for the user
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        found = {part: self.metric.shown(getattr(self, part)) for part in ("test", "valid")}
+        rows = {f"{part} {self.metric.name}": value for part, value in found.items()}
+        return html_table(
+            "retrained", {**rows, "parameters": f"{self.params:,}", "architecture": self.arch}, self.lines
+        )
 
 
 def retrain(

@@ -45,8 +45,8 @@ class Shared(NamedTuple):
     counts: Callable[[np.ndarray], tuple[int, int]]
     counter: Callable[[str], Callable[[jax.Array], jax.Array]]
     params: Callable[[bool], int]
-    smallest: tuple[int, int]  # the least parameters and the least multiply-adds that a path can have
-    largest_macs: int
+    smallest: tuple[int, int] | None  # the least parameters and the least multiply-adds that a path can have, if known
+    largest_macs: int | None
     fixed_macs: int  # of the parts that all paths share
     macs: np.ndarray | None  # i64[L, m + 1] of every operator, identity last; None where they depend on more than these
     two_norms: bool = False  # whether some operators end in two batch norms: then network takes last_norms=

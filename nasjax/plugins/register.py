@@ -26,6 +26,8 @@ from nasjax.problem.problem import Problem
 from nasjax.settings import as_json
 from nasjax.spaces.site_space import SiteSpace, plain_site
 from nasjax.store.plugin import where
+from nasjax.train.augment import Augment
+from nasjax.train.recipe import Recipe, Recipes
 from nasjax.types import Searcher, Space, Task
 
 _SPACE = ("active", "sample", "mutate", "encode", "decode", "validate", "identity", "size")
@@ -43,6 +45,9 @@ def register(
     traced: Callable[..., Any] | None = None,
     tasks: tuple[str, ...] = ("classification",),
     named: Mapping[str, dict[str, Any]] | None = None,
+    recipe: Recipe | Recipes | None = None,
+    used: Callable[..., Any] | None = None,
+    costs: Callable[..., Any] | None = None,
     data: str | None = None,
     load: Callable[..., Any] | None = None,
     data_task: str = "classification",
@@ -62,7 +67,14 @@ def register(
         x)), where choices is {site: i32[], number of the choice} and may be traced. Then `--set strategy=vmap` trains
         a population in one program (on accelerators the default).
       tasks: with `space`: what its networks are for.
-      named: with `space`: {NAME: architecture as JSON}, for --arch=NAME.
+      named: with `space`: {NAME: {site: choice}, or an architecture as JSON}, for --arch=NAME.
+      recipe: with `space`: how its networks are trained, by every method, as candidates and in the end; the preset demo
+        trains for fewer epochs. Crops and mirror images are those of the data set. None = as plain image classifiers
+        are, by SGD with a rate of 0.1. A `train.recipe.Recipes` has one for each.
+      used: with `traced`: (choices, params) -> for every array a mask of what an architecture uses, which can be
+        broadcast to it. Then one network of shared weights holds all architectures, for the methods with a supernet.
+      costs: with `used`: (choices, signature) -> (parameters, multiply-adds) of its own network, traceable; for
+        --max_params, --max_macs and NSGA-II in a supernet.
       data: name of a data set.
       load: with `data`: (data_dir) -> {"x": ..., "y": ...} and optionally x_test, y_test, class_names; or a
         `data.sources.Source`.
@@ -81,10 +93,14 @@ def register(
         ("space", "build= or traced=", space is None or build is not None or traced is not None),
         ("data", "load=", data is None or load is not None),
         ("searcher", "make=", searcher is None or make is not None),
+        ("used", "traced=", used is None or traced is not None),
+        ("costs", "used=", costs is None or used is not None),
+        ("recipe", "space=", recipe is None or space is not None),
     ):
         if not have:
             raise ValueError(f"register({given}=...) needs {needs} as well")
-    for name, function in (("build", build), ("traced", traced), ("load", load), ("make", make)):
+    functions = {"build": build, "traced": traced, "used": used, "costs": costs, "load": load, "make": make}
+    for name, function in functions.items():
         if function is not None and not callable(function):
             raise ValueError(f"register({name}=...) must be a function, got {type(function).__name__}")
     if task is not None:
@@ -100,7 +116,17 @@ def register(
         whole = _space(space)
         for name in tasks:
             form_of(name)
-        builder = own_builder(whole, build, traced, tasks=tuple(tasks), named=dict(named or {}), guard=_guard)
+        builder = own_builder(
+            whole,
+            build,
+            traced,
+            tasks=tuple(tasks),
+            named=_named(whole, named or {}),
+            guard=_guard,
+            recipes=None if recipe is None else _recipes(recipe),
+            used=used,
+            costs=costs,
+        )
         catalog.add("space", whole.name, builder, "your own")
     if data is not None:
         assert load is not None
@@ -131,6 +157,39 @@ def _space(space: Any) -> Any:
                 f"hold: {error}"
             ) from None
     return space
+
+
+def _named(space: Any, named: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Architectures by name, as JSON. Raises ValueError for one that is none of the space."""
+    found = {}
+    for name, given in named.items():
+        tree = given if "space" in given else {"space": space.name, "choices": given}
+        try:
+            found[name] = dict(space.encode(space.decode(tree)))
+        except ValueError as error:
+            raise ValueError(f"register(named=...): {name!r} is no architecture of {space.name!r}: {error}") from error
+    return found
+
+
+def _recipes(given: Any) -> Callable[[Augment], Recipes]:
+    """A user's recipe, or recipes, with the crops and mirror images of the data set."""
+    if not isinstance(given, (Recipe, Recipes)):
+        raise ValueError(f"register(recipe=...) must be a nasjax.Recipe, got {type(given).__name__}")
+    every = given if isinstance(given, Recipes) else Recipes(given, given, given)
+    for one in (every.search, every.last, every.demo):
+        if one.augment != Augment(cutout=one.augment.cutout):
+            raise ValueError(
+                "register(recipe=...): crops and mirror images are the data set's, so a recipe's augment has nothing "
+                "but cutout; set others when you run, --set recipe.augment.FIELD=VALUE"
+            )
+
+    def recipes(augment: Augment) -> Recipes:
+        def suited(one: Recipe) -> Recipe:
+            return dataclasses.replace(one, augment=dataclasses.replace(augment, cutout=one.augment.cutout))
+
+        return every._replace(search=suited(every.search), last=suited(every.last), demo=suited(every.demo))
+
+    return recipes
 
 
 def _guard(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 from nasjax import catalog
 from nasjax.data.sources import DataSource
 from nasjax.train.augment import Augment
-from nasjax.train.recipe import Recipes, image_recipes
+from nasjax.train.recipe import Recipe, Recipes, image_recipes
 from nasjax.types import Builder
 
 
@@ -73,6 +74,21 @@ class Given(NamedTuple):
         """How the networks of the space are trained, on data that `augment` suits."""
         found: Recipes = (self.builder.recipes or image_recipes)(augment)
         return found
+
+    def last_recipe(self, chosen: Recipe | None, augment: Augment) -> Recipe:
+        """How what a method found is trained in the end, on data that `augment` suits.
+
+        A published setting trains by the method's own `chosen`, or as the space says where that is None. A demo trains
+        as long as the method's; by the space's own recipe for demos where its networks need another than plain image
+        classifiers do, as transformers do, which stay at chance under SGD with a rate of 0.1.
+        """
+        space = self.recipes(augment)
+        if self.published:
+            return chosen or space.last
+        plain = space.demo == image_recipes(augment).demo
+        if chosen is None:
+            return space.demo
+        return chosen if plain else dataclasses.replace(space.demo, epochs=chosen.epochs)
 
 
 def augmentation(source: DataSource) -> Augment:

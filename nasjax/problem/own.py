@@ -16,8 +16,11 @@ import numpy as np
 from nasjax import catalog
 from nasjax.nets.own import own_network, plain
 from nasjax.problem.counting import count
+from nasjax.problem.own_shared import own_shared
 from nasjax.spaces.site_space import values_of
+from nasjax.train.augment import Augment
 from nasjax.train.compiling import jit
+from nasjax.train.recipe import Recipes
 from nasjax.train.step import example
 from nasjax.types import Builder, Built, Masked, Network, PyTree, Signature, carries_state
 
@@ -37,6 +40,9 @@ def own_builder(
     tasks: tuple[str, ...],
     named: Mapping[str, dict[str, Any]],
     guard: Guard,
+    recipes: Callable[[Augment], Recipes] | None = None,
+    used: Callable[[dict[str, jax.Array], PyTree], PyTree] | None = None,
+    costs: Callable[[dict[str, jax.Array], Signature], tuple[Any, Any]] | None = None,
 ) -> Builder:
     """The Builder of a space.
 
@@ -48,6 +54,8 @@ def own_builder(
       tasks: that the networks serve.
       named: architectures with a name, as JSON.
       guard: what the user's functions are wrapped in.
+      recipes: as in `Builder`.
+      used, costs: of a supernet, see `own_shared`; it needs `traced`.
     """
     source = _source_of(build or traced)  # a network of the same choices by other code is another network
     build = guard(build) if build else None
@@ -90,12 +98,23 @@ def own_builder(
             pack=lambda arch, variables, size: variables,
         )
 
+    def of(arch: np.ndarray, signature: Signature) -> Built:
+        return built(json.dumps(space.encode(arch), sort_keys=True), signature)
+
+    @functools.lru_cache(maxsize=4)
+    def shared(space: Any, form: None, signature: Signature) -> Any:
+        assert traced is not None and used is not None
+        own = guard(costs) if costs else None
+        return own_shared(space, traced, guard(used), own, numbers, of, signature)
+
     return Builder(
         default=space,
         build=lambda space, form, tree, signature: built(json.dumps(tree, sort_keys=True), signature),
         tasks=tasks,
         named=named,
         masked=masked if traced else None,
+        recipes=recipes,
+        shared=shared if used else None,
     )
 
 

@@ -28,18 +28,32 @@ def section(run: Run, line: Line, page_number: int = 0) -> str:
 
 
 def pairs(run: Run) -> list[tuple[float, float]]:
-    """(score, metric) of the paths that were also trained alone."""
+    """(score, fitness) of the paths that were also trained alone."""
     return [(score, alone) for score, alone, _ in _alone(run)]
 
 
 def _alone(run: Run) -> list[tuple[float, float, Any]]:
-    """(score, metric, architecture) of those whose training did not fail."""
+    """(score, fitness, architecture) of those whose training did not fail."""
     found = []
     for row in run.standalone:
-        score, alone = number(row.get("score")), number(row.get("accuracy", row.get(run.metric.name)))
-        if score is not None and alone is not None:
-            found.append((score, alone, row.get("arch")))
+        score, key = number(row.get("score")), _key(row)
+        value = number(row.get(key))
+        if score is not None and value is not None:
+            sign = 1 if key == "accuracy" else _metric(run, key).sign  # older files call any fitness accuracy
+            found.append((score, sign * value, row.get("arch")))
     return found
+
+
+def _key(row: dict[str, Any]) -> str:
+    """The name of a row's metric."""
+    return next((name for name in row if name not in ("arch", "score", "seconds", "settings")), "accuracy")
+
+
+def _metric(run: Run, key: str) -> metric.Metric:
+    """How the metric of paths trained alone is shown; the search may have gone by a score."""
+    if run.metric.name != metric.BATCH_NORM_SCORE:
+        return run.metric
+    return metric.of_key(key, run.metric) or metric.Metric(key, "plain")
 
 
 def _scores(run: Run) -> str:
@@ -128,12 +142,12 @@ def _ranking(run: Run, line: Line, page_number: int) -> str:
     if not run.standalone:
         return ""
     found, shown = _alone(run), run.metric
-    alone = shown if shown.name != metric.BATCH_NORM_SCORE else metric.Metric()
+    alone = _metric(run, _key(run.standalone[0]))
     tau = ranking.kendall_tau(pairs(run))
     rows = []
     for score, result, arch in found:
         trial = next((t.id for t in run.trials if t.arch == arch), None)
-        row = {"x": shown.value(score), "y": alone.value(alone.sign * result), "arch": networks.summary(arch, 90)}
+        row = {"x": shown.value(score), "y": alone.value(result), "arch": networks.summary(arch, 90)}
         rows.append(row | ({} if trial is None else {"trial": trial, "row": elements.anchor(page_number, trial)}))
     seconds = sum(number(row.get("seconds")) or 0.0 for row in run.standalone)
     caption = (

@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nasjax.spaces.uniform_sites import UniformSites
 from nasjax.types import Site, digest
+
+_MOST_KINDS = 100_000  # combinations of conditions that are counted one by one
 
 
 def frozen(value: Any) -> Any:
@@ -58,17 +61,19 @@ def values_of(sites: Sequence[Site], arch: np.ndarray) -> dict[str, Any]:
 
 
 class SiteSpace(UniformSites):
-    """Every site is drawn uniformly. A subclass may override `active` for sites that count only under a condition.
+    """Every site is drawn uniformly. A subclass may override `active` for conditions that `when` cannot say.
 
     Args:
       name: of the space.
       sites: {name of a decision: its choices}, or a list of `Site`. Sites with the same choices share a policy's head
         where their `group` is the same; with a mapping every site has a group of its own. Choices are JSON values;
         those of NumPy become Python's.
+      when: {site: {an earlier site: its choices}}: the site counts only where each of these has one of the choices (a
+        list of them, or one alone), and counts itself. Sites that are not named always count.
 
     Raises:
-      ValueError: no site, a site without choices, with equal ones or with one that JSON does not have, or two sites of
-        one name.
+      ValueError: no site, a site without choices, with equal ones or with one that JSON does not have, two sites of
+        one name, or a condition on what is no earlier site or not among its choices.
 
     Example:
       >>> space = SiteSpace("mlp", {"width": (16, 32, 64), "depth": (1, 2, 3)})
@@ -76,7 +81,12 @@ class SiteSpace(UniformSites):
       (9, {'width': 64, 'depth': 1})
     """
 
-    def __init__(self, name: str, sites: Mapping[str, Sequence[Any]] | Sequence[Site]) -> None:
+    def __init__(
+        self,
+        name: str,
+        sites: Mapping[str, Sequence[Any]] | Sequence[Site],
+        when: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         if isinstance(sites, Mapping):
             named = enumerate(sites.items())
             sites = [Site(site, choices, f"site/{site}", layer) for layer, (site, choices) in named]  # type: ignore[arg-type]
@@ -90,12 +100,36 @@ class SiteSpace(UniformSites):
                 raise ValueError(f"space {name!r}: site {site.name!r} needs distinct choices, got {site.choices}")
         self.name = name
         self.sites = tuple(sites)
+        self._when = _conditions(name, self.sites, when or {})
+
+    @property
+    def when(self) -> dict[str, dict[str, tuple[Any, ...]]]:
+        """{site: {another: the choices under which it counts}}, of the sites that do not always count."""
+        found: dict[str, dict[str, tuple[Any, ...]]] = {}
+        for column, of, allowed in self._when:
+            at = self.sites[of]
+            found.setdefault(self.sites[column].name, {})[at.name] = tuple(at.choices[n] for n in allowed)
+        return found
+
+    def active(self, arch: jax.Array) -> jax.Array:
+        """bool[S]: which sites count, by `when`; traceable."""
+        arch = jnp.asarray(arch)
+        counts = [jnp.bool_(True)] * len(self.sites)
+        for column, of, allowed in self._when:  # ascending, so that a condition's own site is known
+            counts[column] &= counts[of] & (arch[of] == jnp.array(allowed)).any()
+        return jnp.stack(counts)
+
+    def _conditional(self) -> bool:
+        return bool(self._when) or type(self).active is not SiteSpace.active
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SiteSpace) and (self.name, self.sites) == (other.name, other.sites)
+        return isinstance(other, SiteSpace) and self._parts() == other._parts()
 
     def __hash__(self) -> int:
-        return hash((self.name, self.sites))
+        return hash(self._parts())
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.name, self.sites, self._when
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self.sites)} sites)"
@@ -149,6 +183,50 @@ class SiteSpace(UniformSites):
         return digest(arch)
 
     def size(self) -> int | None:
-        """Exact number of architectures; None where `active` is overridden."""
-        always = type(self).active is UniformSites.active
-        return math.prod(len(site.choices) for site in self.sites) if always else None
+        """Exact number of architectures; None where `active` is overridden, or conditions hang on too many sites."""
+        if type(self).active is not SiteSpace.active:
+            return None
+        asked = sorted({of for _, of, _ in self._when})
+        counts: dict[tuple[int, ...], int] = {(): 1}  # by the choices of the sites asked for so far, -1: silent
+        for column, site in enumerate(self.sites):
+            rules = [(asked.index(of), allowed) for at, of, allowed in self._when if at == column]
+            new: dict[tuple[int, ...], int] = {}
+            for known, ways in counts.items():
+                choices = range(len(site.choices)) if all(known[of] in allowed for of, allowed in rules) else (-1,)
+                if column not in asked:
+                    new[known] = new.get(known, 0) + ways * len(choices)
+                    continue
+                for choice in choices:
+                    new[(*known, choice)] = new.get((*known, choice), 0) + ways
+            if len(new) > _MOST_KINDS:
+                return None
+            counts = new
+        return sum(counts.values())
+
+
+def _conditions(
+    space: str, sites: tuple[Site, ...], when: Mapping[str, Mapping[str, Any]]
+) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    """(column, column of the site that it hangs on, numbers of its choices), ascending. Raises ValueError."""
+    columns, found = {site.name: column for column, site in enumerate(sites)}, []
+    for name, rules in when.items():
+        if name not in columns or not isinstance(rules, Mapping) or not rules:
+            raise ValueError(
+                f"space {space!r}: when={{{name!r}: {rules!r}}}: write {{site: {{an earlier site: its choices}}}} with "
+                f"sites among {', '.join(columns)}"
+            )
+        for other, wanted in rules.items():
+            if columns.get(other, len(sites)) >= columns[name]:
+                raise ValueError(f"space {space!r}: {name!r} can only hang on a site before it, got {other!r}")
+            of = columns[other]
+            try:
+                values = [wanted] if frozen(wanted) in sites[of].choices else list(wanted)
+                numbers = tuple(sorted({sites[of].choices.index(frozen(value)) for value in values}))
+            except (TypeError, ValueError):
+                numbers = ()
+            if not numbers:
+                raise ValueError(
+                    f"space {space!r}: {name!r} counts where {other!r} is {wanted!r}: choose from {sites[of].choices}"
+                )
+            found.append((columns[name], of, numbers))
+    return tuple(sorted(found))

@@ -22,6 +22,10 @@ class UniformSites:
         """bool[S]: which sites count. Here all do."""
         return jnp.ones(len(self.sites), bool)
 
+    def _conditional(self) -> bool:
+        """Whether some sites do not always count."""
+        return type(self).active is not UniformSites.active
+
     def sample(self, key: Key, depth: jax.Array | int | None = None) -> jax.Array:
         """Every site drawn uniformly and independently; `depth` fixes the site of group "depth", where there is one."""
         drawn = self._drawn(key)
@@ -64,7 +68,7 @@ class UniformSites:
 
         A site that becomes inactive may deactivate later ones, and so on: at most one round per site.
         """
-        if type(self).active is UniformSites.active:
+        if not self._conditional():
             return arch
         spare = jnp.maximum(spare, 0)
 

@@ -85,10 +85,13 @@ def benchmark(words, place):
 
 
 def plugins(page):
-    """Writes the file that a page's commands call mine.py: the first of its programs that registers something."""
+    """Writes the files that a page's commands run: mine.py, its first program that registers something, and by name."""
     own = [b.text for b in BLOCKS if b.page == page and b.language == "python" and "nasjax.register(" in b.text]
     if own:
         Path("mine.py").write_text(own[0])
+    for block in BLOCKS:
+        if block.page == page and (named := re.fullmatch(r"<!-- plugin: (\w+) -->", block.above)):
+            Path(f"{named[1]}.py").write_text(block.text)
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in SHELL}))

@@ -45,7 +45,7 @@ ALLOWED = {
         *("train", "evaluators", "store", "runtime", "drive"),
     },
     "commands": {"types", "settings", "catalog", "data", "problem", "store", "runtime", "drive", "model", "report"},
-    "plugins": {"types", "settings", "catalog", "spaces", "data", "problem", "experiments", "store"},
+    "plugins": {"types", "settings", "catalog", "spaces", "data", "problem", "experiments", "store", "train"},
     "launch": {"settings", "catalog", "problem", "store", "commands", "runtime"},
 }
 

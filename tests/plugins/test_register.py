@@ -20,23 +20,18 @@ from tools.toy_tasks import macro_f1
 import nasjax
 from nasjax import catalog, commands, launch
 from nasjax.data.dataset import DataConfig
+from nasjax.experiments.families import supernets
 from nasjax.problem.data import load, load_test
+from nasjax.problem.problem import Problem
+from nasjax.settings import as_json
 from nasjax.store import plugin
+from nasjax.train.augment import Augment
 from nasjax.types import Space
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
 BLOCKS = dict(re.findall(r"<!-- plugin: (\w+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
 TINY = ["--set=recipe.epochs=1", "--set=data.train_limit=64", "--set=data.valid_limit=32", "--set=width=2"]
 SHORT = ["--set=retrain_recipe.epochs=1"]
-LINEAR = """
-import nasjax
-
-def build(choices, signature):
-    import jax.numpy as jnp
-    return lambda key, x: {"w": jnp.zeros((4, 1))}, lambda params, x: choices["scale"] * x @ params["w"]
-
-nasjax.register(space=nasjax.SiteSpace("linear", {"scale": (0.5, 1.0)}), build=build, tasks=("regression",))
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -58,9 +53,11 @@ def command(*args):
     return launch.main(["nasjax", "--compile_cache=off", *map(str, args)])
 
 
-def test_the_page_shows_every_kind_in_under_40_lines():
-    assert set(BLOCKS) == {"mlp", "nnx_mlp", "wide", "stripes", "hill", "regression", "macro_f1"}
-    assert all(len(block.splitlines()) < 40 for block in BLOCKS.values())
+def test_the_page_shows_every_kind_in_under_50_lines_and_its_commands():
+    kinds = {"mlp", "nnx_mlp", "wide", "attention", "shared", "stripes", "hill", "regression", "macro_f1"}
+    assert set(BLOCKS) == kinds
+    assert all(len(block.splitlines()) < 50 for block in BLOCKS.values())
+    assert all(f"--plugin={name}.py --method=" in PAGE for name in kinds)
 
 
 @pytest.mark.slow
@@ -164,7 +161,7 @@ def test_topk_and_nnx(tmp_path, capsys):
 def test_a_task_of_ones_own(tmp_path, capsys):
     """Smaller is better: fitness is -rmse, people see rmse, and retraining keeps the smallest."""
     run = tmp_path / "run"
-    mine = written(tmp_path, "regression", more=LINEAR)
+    mine = written(tmp_path, "regression")
     args = [f"--plugin={mine}", "--method=random", "--space=linear", "--dataset=sums", "--trials=2"]
     assert command(*args, f"--workdir={run}", "--set=recipe.learning_rate=0.01", *TINY) == 0
     best = json.loads((run / "best.json").read_text())
@@ -175,6 +172,139 @@ def test_a_task_of_ones_own(tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.ones((3, 4), np.float32))
     assert command(f"--plugin={mine}", "--mode=predict", f"--workdir={run}", f"--input={tmp_path}/x.npy") == 0
     assert np.loadtxt(run / "predict" / "predictions.csv").shape == (3,)
+
+
+@pytest.mark.slow
+def test_a_space_with_conditions_names_and_a_recipe(tmp_path, capsys):
+    """Sites that do not count are left out of the JSON; the recipe trains candidates, and the named one in the end."""
+    mine, run = written(tmp_path, "attention"), tmp_path / "run"
+    args = [f"--plugin={mine}", "--method=reinforce", "--space=attention", "--trials=2", f"--workdir={run}", *TINY]
+    assert command(*args) == 0
+    for row in rows(run):
+        chosen = row["arch"]["choices"]
+        assert [f"mlp{n}" in chosen for n in (1, 2, 3)] == [chosen["depth"] >= n for n in (1, 2, 3)]
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert [config[name]["optimizer"] for name in ("recipe", "retrain_recipe")] == ["adamw", "adamw"]
+    capsys.readouterr()
+    own = [f"--plugin={run}/plugin.py", f"--workdir={run}"]
+    assert command(*own, "--mode=retrain", "--arch=SMALL", *SHORT) == 0
+    told = json.loads((run / "result.json").read_text())
+    assert told["arch"]["choices"] == {"depth": 1, "heads": 2, "mlp1": 32} and told["recipe"]["optimizer"] == "adamw"
+    exec(BLOCKS["attention"].replace('"mlp3": {"depth": 3}', '"mlp3": {"depth": (2, 3)}'), {"__name__": "cell"})
+    with pytest.raises(ValueError, match=r"is another one now \(when.mlp3.depth: \[3\] -> \[2, 3\]\)"):
+        commands.config_of(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spos", "fairnas"])
+def test_a_space_of_ones_own_in_a_supernet(tmp_path, capsys, method):
+    """Costs bound the paths and are those of the networks; the best is retrained as its own network."""
+    mine, run = written(tmp_path, "shared"), tmp_path / "run"
+    small = ["--set=supernet.epochs=2", "--set=supernet.batch_size=32", "--set=search.population=2", *TINY[1:3]]
+    if method == "spos":
+        small += ["--set=search.top_k=2", "--set=search.mutants=1", "--set=search.crossovers=1"]
+    args = [f"--plugin={mine}", f"--method={method}", "--space=shared", f"--workdir={run}", *small]
+    assert command(*args, "--trials=2", "--max_params=2400") == 0
+    assert {row["arch"]["choices"]["width"]: (row["params"], row["macs"]) for row in rows(run)} == {
+        16: (16 * 74, 16 * 74),
+        32: (32 * 74, 32 * 74),
+    }
+    capsys.readouterr()
+    own = [f"--plugin={run}/plugin.py", f"--workdir={run}"]
+    assert command(*own, "--mode=retrain", "--set=retrain.sample=2", *SHORT) == 0
+    assert json.loads((run / "result.json").read_text())["params"] in (16 * 74, 32 * 74)
+    alone = [json.loads(line) for line in (run / "standalone.jsonl").read_text().splitlines()]
+    assert len(alone) == 2
+    config = commands.config_of(run)
+    exec(BLOCKS["shared"].replace("jax.nn.relu", "jax.nn.gelu"), {"__name__": "cell"})
+    now = supernets.parts(Problem(config)).facts["networks"]
+    assert now != json.loads((run / "config.json").read_text())["networks"]  # so that a program's run is refused
+
+
+@pytest.mark.slow
+def test_a_path_moves_what_it_uses_and_nothing_else():
+    """Of both arrays the first 16 or 32 units; the rest is the old, bit by bit."""
+    exec(BLOCKS["shared"], {"__name__": "cell"})
+    builder = catalog.builder("shared")
+    signature = nasjax.Signature(jax.ShapeDtypeStruct((8, 8, 1), np.float32), 10)
+    shared = builder.shared(builder.default, None, signature)
+    old = {"hidden": {"dense": np.zeros((64, 64))}, "out": {"dense": np.zeros((64, 10))}}
+    new = jax.tree.map(lambda leaf: leaf + 1, old)
+    moved = shared.network().select(np.array([[0], [1]]), new, old)
+    assert moved["hidden"]["dense"].sum() == 64 * 32 and moved["hidden"]["dense"][:, :32].all()
+    assert moved["out"]["dense"].sum() == 32 * 10 and moved["out"]["dense"][:32].all()
+    assert (shared.smallest, shared.largest_macs) == ((16 * 74, 16 * 74), 64 * 74)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("(units(choices).sum()", "(1 + units(choices).sum()", r"gives \(\d+, \d+\) parameters and .* network has"),
+        ('"out": {"dense": units(choices)[:, None]}', '"out": {}', "must return a mask for every array"),
+        ("units(choices)[:, None]}}", "units(choices)}}", r"a mask of shape \[64\] for an array of \[64, 10\]"),
+        ("units(choices).sum() *", "1 / 0 *", "ZeroDivisionError"),
+    ],
+)
+def test_masks_and_costs_that_do_not_fit_are_refused(old, new, expected):
+    assert old in BLOCKS["shared"]
+    exec(compile(BLOCKS["shared"].replace(old, new), "mine.py", "exec"), {"__name__": "cell"})
+    builder = catalog.builder("shared")
+    with pytest.raises(ValueError, match=expected):
+        builder.shared(builder.default, None, nasjax.Signature(jax.ShapeDtypeStruct((8, 8, 1), np.float32), 10))
+
+
+def test_a_supernet_without_costs_says_what_it_cannot_do():
+    exec(re.sub(r"    costs=.*\n", "", BLOCKS["shared"]), {"__name__": "cell"})
+    builder = catalog.builder("shared")
+    shared = builder.shared(builder.default, None, nasjax.Signature(jax.ShapeDtypeStruct((8, 8, 1), np.float32), 10))
+    assert shared.smallest is None
+    with pytest.raises(ValueError, match=r"register it with costs=, or leave --max_params"):
+        shared.counter("params")
+
+
+def registered_with(**options):
+    nasjax.register(space=nasjax.SiteSpace("s", {"a": (1, 2)}), build=lambda choices, signature: None, **options)
+
+
+def test_a_recipe_trains_candidates_and_what_is_found_by_every_family():
+    """Also in published settings, where its epochs count; the crops are those of the data."""
+    recipe = nasjax.Recipe(epochs=7, optimizer="adamw", learning_rate=1e-3, augment=Augment(cutout=2))
+    registered_with(recipe=recipe)
+    demo, paper = (commands.configure("random", preset, "digits", "s") for preset in ("demo", "paper"))
+    assert (demo.recipe.epochs, demo.retrain_recipe.epochs) == (4, 20)
+    assert (paper.recipe.epochs, paper.retrain_recipe.epochs) == (7, 7)
+    for one in (demo.recipe, demo.retrain_recipe, paper.recipe, paper.retrain_recipe):
+        assert (one.optimizer, one.learning_rate) == ("adamw", 1e-3)
+        assert (one.augment.flip, one.augment.crop, one.augment.cutout) == (False, "pad", 2)
+    exec(BLOCKS["shared"].replace("    build=", '    recipe=nasjax.Recipe(optimizer="adam"),\n    build='), {})
+    for preset in ("demo", "paper"):
+        assert commands.configure("spos", preset, "digits", "shared").retrain_recipe.optimizer == "adam"
+    other = nasjax.Recipes(search=recipe, last=dataclasses.replace(recipe, epochs=9), demo=nasjax.Recipe())
+    registered_with(recipe=other)
+    paper = commands.configure("random", "paper", "digits", "s")
+    assert (paper.recipe.epochs, paper.retrain_recipe.epochs) == (7, 9)
+    assert commands.configure("random", "demo", "digits", "s").recipe.optimizer == "sgd"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"recipe": 3}, r"register\(recipe=...\) must be a nasjax.Recipe, got int"),
+        ({"recipe": nasjax.Recipe(augment=Augment(flip=False))}, "crops and mirror images are the data set's"),
+        ({"named": {"BIG": {"a": 3}}}, r"register\(named=...\): 'BIG' is no architecture of 's': a = 3 is not in"),
+        ({"used": print}, r"register\(used=...\) needs traced= as well"),
+        ({"costs": print}, r"register\(costs=...\) needs used= as well"),
+    ],
+)
+def test_what_does_not_belong_to_a_space_is_refused(options, expected):
+    with pytest.raises(ValueError, match=expected):
+        registered_with(**options)
+
+
+def test_named_architectures_are_known_by_name():
+    tree = {"space": "s", "choices": {"a": 2}}
+    registered_with(named={"SHORT": {"a": 2}, "WHOLE": tree})
+    assert catalog.named("SHORT") == catalog.named("WHOLE") == tree
 
 
 CHAIN = ["--set=space.min_layers=1", "--set=space.max_layers=1", "--set=recipe.epochs=1", "--set=width=2"]
@@ -207,7 +337,11 @@ def test_a_metric_that_is_no_mean_through_every_family(tmp_path, capsys, method)
     hits = 32 * np.array([row["fitness"] for row in found])
     assert np.abs(hits - hits.round()).max() > 1e-3  # a share of 32 images would be whole
     own = [f"--plugin={run}/plugin.py", f"--workdir={run}"]
-    assert command(*own, "--mode=retrain", "--set=retrain_recipe.epochs=1") == 0
+    alone = ["--set=retrain.sample=1"] if method == "spos" else []
+    assert command(*own, "--mode=retrain", "--set=retrain_recipe.epochs=1", *alone) == 0
+    if alone:
+        (line,) = (run / "standalone.jsonl").read_text().splitlines()
+        assert 0 <= json.loads(line)["macro_f1"] <= 1 and "accuracy" not in json.loads(line)
     assert "Test macro_f1" in capsys.readouterr().out
     told = json.loads((run / "result.json").read_text())["test_macro_f1"]
     model, test = nasjax.load(run, run_plugin=True), load_test(DataConfig("digits_f1"))
@@ -532,6 +666,35 @@ def test_a_policy_chooses_every_site():
     assert {tuple(row) for row in np.asarray(proposal.arch).tolist()} == {(a, b) for a in range(3) for b in range(3)}
     with pytest.raises(ValueError, match="group 'depth' is taken"):
         nasjax.SiteSpace("s", [nasjax.Site("a", (1, 2), "depth", 0)])
+
+
+def test_conditions_of_sites():
+    """c hangs on b, which hangs on a; the size is exact, other conditions are another space."""
+    sites = {"a": (1, 2, 3), "b": (1, 2), "c": ((3, 3), (5, 5)), "d": (1, 2)}
+    when = {"b": {"a": (2, 3)}, "c": {"b": 2}, "d": {"c": (3, 3), "a": [3]}}
+    space = nasjax.SiteSpace("s", sites, when=when)
+    assert space.when == {"b": {"a": (2, 3)}, "c": {"b": (2,)}, "d": {"a": (3,), "c": ((3, 3),)}}
+    assert space.size() == 1 + (1 + 2) + (1 + 2 + 1)
+    assert space.values(np.array([2, 1, 0, 1])) == {"a": 3, "b": 2, "c": (3, 3), "d": 2}
+    space.validate(np.array([1, 1, 0, -1]))
+    with pytest.raises(ValueError, match="d does not count here"):
+        space.decode({"space": "s", "choices": {"a": 2, "b": 2, "c": [3, 3], "d": 1}})
+    assert space != nasjax.SiteSpace("s", sites) and space == nasjax.SiteSpace("s", sites, when=when)
+    assert as_json(space)["when"] == space.when and "when" not in as_json(nasjax.SiteSpace("s", sites))
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        ({"x": {"a": 1}}, "write {site: {an earlier site: its choices}} with sites among a, b"),
+        ({"b": 1}, "write {site: {an earlier site: its choices}}"),
+        ({"a": {"b": 1}}, "'a' can only hang on a site before it, got 'b'"),
+        ({"b": {"a": (1, 9)}}, r"'b' counts where 'a' is \(1, 9\): choose from \(1, 2\)"),
+    ],
+)
+def test_conditions_that_mean_nothing_are_refused(when, expected):
+    with pytest.raises(ValueError, match=expected):
+        nasjax.SiteSpace("s", {"a": (1, 2), "b": (1, 2)}, when=when)
 
 
 @pytest.mark.slow

@@ -176,6 +176,25 @@ def test_score_against_paths_trained_alone(several):
     assert "needs two paths that differ" in page.text and title not in page.charts  # nothing to draw
 
 
+@pytest.mark.parametrize(("key", "sign"), [("accuracy", -1), ("rmse", 1)])
+def test_paths_trained_alone_have_the_key_of_their_metric(several, key, sign):
+    """Older files call any fitness, of whichever sign, accuracy."""
+    config = json.loads((several / "config.json").read_text())
+    config["metric"] = {"name": "rmse", "unit": "plain", "sign": -1}
+    (several / "config.json").write_text(json.dumps(config))
+    found = [(-3.0, 2.5), (-2.0, 1.5), (-1.0, 0.5)]
+    rows = [
+        {"arch": arch(PATHS[i]), "score": s, key: sign * value, "seconds": 1.0} for i, (s, value) in enumerate(found)
+    ]
+    lines(several, "standalone.jsonl", rows)
+    page = report(several)
+    dots = page.marks("Score and result of paths trained alone", "circle")
+    assert [(row["x"], row["y"]) for row in dots] == [(-score, value) for score, value in found]
+    assert "tau 1.000 (tau-b" in page.text and page.axis("Score and result of paths trained alone", "y").startswith(
+        "validation rmse"
+    )
+
+
 @pytest.mark.parametrize(
     ("optimum", "told"),
     [

@@ -16,6 +16,7 @@ import numpy as np
 from nasjax import catalog, commands, launch
 from nasjax.commands import searching
 from nasjax.commands.configuration import record_of
+from nasjax.commands.trackers import _TRACKERS as TRACKERS
 from nasjax.drive.recorded import Recorded
 from nasjax.experiments import reinforce
 from nasjax.problem.problem import Problem
@@ -85,6 +86,9 @@ def idle(monkeypatch):
 
     monkeypatch.setattr(commands, "search", search)
     monkeypatch.setattr(commands, "retrain", retrain)
+    monkeypatch.setattr(
+        commands, "tracker", lambda to, config, path: contextlib.nullcontext(TRACKERS[to.split(":")[0]])
+    )
     monkeypatch.setattr(commands, "report", lambda workdirs: workdirs[0] / "report.html")
     monkeypatch.setattr(commands, "predict", lambda workdir, source, *, same_units: [])
     monkeypatch.setattr(commands, "export", lambda workdir: [])

@@ -258,7 +258,7 @@ def preset(method: str, given: Given, presets: Presets) -> LearnConfig:
     data, key = given.data(), (given.preset, given.space)
     chosen = presets.get((*key, data.name)) or presets[key]
     augment = dataclasses.replace(data.augment, crop="pad")
-    recipe = chosen.recipe or given.recipes(data.augment).last
+    recipe = given.last_recipe(chosen.recipe, data.augment)
     if not chosen.own_augment:
         recipe = dataclasses.replace(recipe, augment=dataclasses.replace(augment, cutout=recipe.augment.cutout))
     valid_size = math.floor(data.source.size * chosen.valid_part) if data.source.size else None

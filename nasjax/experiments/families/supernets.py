@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
+from nasjax import catalog
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
@@ -19,6 +22,7 @@ from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
 from nasjax.nets.supernet import LastNorms, Shared, Supernet
 from nasjax.problem.given import Given
+from nasjax.problem.meaning import of_networks
 from nasjax.problem.problem import Problem
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
@@ -227,6 +231,10 @@ def parts(problem: Problem) -> OneShot:
     metric = task.metric if accuracy else Metric("batch norm score", "plain")
     strategy = f"one supernet on {devices} device(s)"
     facts = {**dataset_facts(data, task), "metric": metric._asdict(), "strategy": strategy}
+    if catalog.is_own("space", space.name):
+        some = [np.asarray(space.sample(key)) for key in jax.random.split(jax.random.key(0), 4)]
+        builts = [problem.build(arch) for arch in some]
+        facts["networks"] = of_networks(builts, problem.signature, bn_eps=1e-5, dtype="float32")
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
     searcher, describe = searcher_of(config, shared), with_truth(config, describer(space, shared))
     return OneShot(problem, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts)
@@ -255,8 +263,8 @@ def sampler_of(config: OneShotConfig, shared: Shared) -> samplers.Sampler:
         case "uniform":
             return samplers.uniform(config.space)
         case "macs_bins":
-            bins, smallest, largest = config.supernet.bins, shared.smallest[1], shared.largest_macs
-            if bins and (bins[0] > largest or bins[-1] <= smallest):
+            bins, (_, smallest), largest = config.supernet.bins, shared.smallest or (0, 0), shared.largest_macs
+            if bins and (bins[0] > (largest or math.inf) or bins[-1] <= smallest):
                 raise ValueError(
                     f"supernet.bins={bins[0]}..{bins[-1]} holds no path: they have {smallest} to {largest} "
                     "multiply-adds; set supernet.bins within"
@@ -270,7 +278,7 @@ def searcher_of(config: OneShotConfig, shared: Shared) -> Searcher:
     """The evolution over paths, within --max_macs and --max_params."""
     search, limits = config.search, []
     for name, limit, least in zip(
-        ("params", "macs"), (config.max_params, config.max_macs), shared.smallest, strict=True
+        ("params", "macs"), (config.max_params, config.max_macs), shared.smallest or (0, 0), strict=True
     ):
         if limit is not None and limit < least:
             raise ValueError(
@@ -312,7 +320,7 @@ def describe(problem: Problem) -> dict[str, Any]:
         "describes": "supernet",
         "params": shared.params(problem.config.supernet.affine),
         "macs": shared.largest_macs,
-        "macs_of_smallest_path": shared.smallest[1],
+        "macs_of_smallest_path": shared.smallest[1] if shared.smallest else None,
     }
 
 
@@ -349,7 +357,7 @@ def preset(
     """The settings of a method over any space that has a supernet.
 
     In another space than its own a method's form, data set and limit do not count, and a published setting retrains by
-    the space's own recipe.
+    the space's own recipe, as a demo does where plain image classifiers' would not do (`Given.last_recipe`).
 
     Args:
       method: its name.
@@ -371,7 +379,7 @@ def preset(
     data = given.data(chosen.dataset if own else None)
     augment = dataclasses.replace(data.augment, crop="pad")
     space, form = builder.small if builder.small and not published else (builder.default, builder.form)
-    recipe = chosen.recipe if own or not published else given.recipes(data.augment).last
+    recipe = given.last_recipe(None if published and not own else chosen.recipe, data.augment)
     return OneShotConfig(
         method=method,
         preset=given.preset,

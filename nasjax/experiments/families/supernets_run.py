@@ -110,7 +110,7 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
 
 
 def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> None:
-    """Trains the first `count` trials of a finished search alone, and writes their scores and accuracies.
+    """Trains the first `count` trials of a finished search alone, and writes their scores and what they came to.
 
     Those of the first generation were drawn at random. standalone.jsonl has a line per path; a killed run goes on.
 
@@ -149,17 +149,17 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
         one = Proposal(jnp.array([row["id"]]), jnp.asarray(arch)[None], jnp.array([-1]))
         with activity.listening(trained), far(functools.partial("path {} of {}".format, n + 1, count)):
             evaluation, _ = evaluator.evaluate(key, one, None)
-        accuracy, seconds = float(evaluation.fitness[0]), float(evaluation.cost[0])
+        fitness, seconds = float(evaluation.fitness[0]), float(evaluation.cost[0])
         line = {
             "arch": row["arch"],
             "score": scalar_fitness(row),
-            "accuracy": accuracy if np.isfinite(accuracy) else None,
+            task.metric.name: task.metric.value(fitness) if np.isfinite(fitness) else None,
             "seconds": round(seconds, 3),
             "settings": digest,
         }
         checkpoint.append_lines(file, [line])
         watch.say(
-            f"alone {n + 1}/{count}: score {line['score']:.4f}, {task.metric.name} {task.metric.text(accuracy)}"
+            f"alone {n + 1}/{count}: score {line['score']:.4f}, {task.metric.name} {task.metric.text(fitness)}"
             f"{left_words(pace.left())}"
         )
 
