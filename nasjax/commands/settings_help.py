@@ -9,8 +9,11 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from nasjax import catalog
+from nasjax.commands.configuration import configure
 
 _COLUMN = 44  # of a setting's name and value, in characters
 
@@ -44,14 +47,15 @@ def meanings(kind: type) -> dict[str, str]:
 
 
 def _attributes(text: str) -> dict[str, str]:
-    """ "name, other: meaning" with its indented lines -> the meaning of each name."""
+    """ "name, other: meaning" with its indented lines -> the first sentence of it, for each name."""
     _, _, section = f"\n{text}\n".partition("\nAttributes:\n")
     section = re.split(r"\n(?=\S)", section)[0]
     found = {}
     for entry in re.split(r"\n  (?=\w)", f"\n{section}"):
         names, colon, meaning = entry.strip().partition(": ")
         if colon:
-            found |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
+            first = re.split(r"(?<=[^.]{3}\.) (?=[A-Z0-9])", " ".join(meaning.split()))[0]  # not at "e.g. 5"
+            found |= dict.fromkeys(names.split(", "), first)
     return found
 
 
@@ -61,7 +65,7 @@ def takes(kind: Any) -> str:
     if origin in (types.UnionType, typing.Union):
         return " or ".join("none" if option is type(None) else takes(option) for option in args)
     if origin is typing.Literal:
-        return " | ".join(map(str, args))
+        return " | ".join(str(option) or '""' for option in args)
     if origin is tuple:
         return f"{takes(args[0])}s with commas"
     return {bool: "true | false", int: "whole number", float: "number", str: "word"}[kind]
@@ -92,10 +96,30 @@ def listed(config: Any, flags: Mapping[str, str], width: int | None = None) -> l
     return lines
 
 
+def meant(word: str, value: str | None, flags: Sequence[str], asked: Sequence[str | None]) -> str:
+    """What to write in place of the flag --word=value, which is none.
+
+    Args:
+      word, value: what was written.
+      flags: names of flags.
+      asked: method, preset, data set and space, None = not given; any method's settings serve for a missing one.
+    """
+    if close := difflib.get_close_matches(word, flags, 1, 0.7):
+        return f"did you mean --{close[0]}?"
+    method, *others = asked
+    try:
+        names = nearest(word, configure(method or next(iter(catalog.METHODS)), *others))
+    except ValueError:
+        names = []
+    if not names:
+        return "--help has the flags, --list_settings=METHOD what --set changes"
+    return "write " + " or ".join(f"--set {name}={value or 'VALUE'}" for name in names)
+
+
 def nearest(word: str, config: Any, most: int = 3) -> list[str]:
     """The dotted names whose last part is `word`, or where there is none, is spelt nearly so."""
     names = [setting.name for setting in settings_of(config)]
     last = {name: name.rpartition(".")[2] for name in names}
     close = difflib.get_close_matches(word, set(last.values()), 1, 0.8)
     wanted = word if word in last.values() else close[0] if close else ""
-    return [name for name in names if last[name] == wanted][:most]
+    return sorted((name for name in names if last[name] == wanted), key=len)[:most]

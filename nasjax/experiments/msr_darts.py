@@ -49,7 +49,7 @@ class MsrDartsConfig(SearchConfig):
 
     Attributes:
       iterations: of power iteration in each step.
-      weigh_by_rank: softmax(-stable rank) weighs the operators (ours: with the mean over cells), which else count alike.
+      weigh_by_rank: softmax(-stable rank) weighs the operators, which else count alike; ours: with the mean over cells.
       score: how a stable rank is measured.
     """
 
