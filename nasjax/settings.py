@@ -122,7 +122,7 @@ def named(error: ValueError, config: Any, where: str, given: Collection[str] = (
 
     parts = re.split(r"(\w+\([^)]*\))", text)  # a dataclass's text, Score(operator=True), stays as it is
     text = "".join(part if n % 2 else any_of.sub(full, part) for n, part in enumerate(parts))
-    if not seen or "--set" in text or set(seen) & set(given):
+    if not seen or "--set" in text or set(seen) & set(given) or any(f"{name}=" in text for name in seen):
         return text
     return f"{text}; write {' '.join(f'--set {name}=VALUE' for name in seen)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -103,12 +104,12 @@ def side_by_side(
             threading.Thread(target=_copied, args=(source, target, f"s{seed}: "))
             for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
         ]
-        for copy in copies:
-            copy.start()
-        for copy in copies:
-            copy.join()
-        code = process.wait()
-        codes[seed] = code if code >= 0 else 1
+        with process:
+            for copy in copies:
+                copy.start()
+            for copy in copies:
+                copy.join()
+        codes[seed] = process.returncode if process.returncode >= 0 else 1
 
     with ThreadPoolExecutor(together) as pool:
         try:
@@ -125,8 +126,9 @@ def side_by_side(
 
 
 def _copied(source: IO[str], target: IO[str], before: str) -> None:
-    for line in source:
-        print(before + line.rstrip("\n"), file=target, flush=True)
+    with source, contextlib.suppress(BrokenPipeError):  # nobody reads: the process learns it from its closed pipe
+        for line in source:
+            print(before + line.rstrip("\n"), file=target, flush=True)
 
 
 def summary(runs: Mapping[int, Path], codes: Mapping[int, int]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nasjax import catalog
 from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
+from nasjax.commands.foresight import require_retraining
 from nasjax.problem.problem import Problem
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
@@ -49,8 +50,9 @@ def search(
     """
     jax_settings.check()
     path, watch = Path(path), watch_of(progress, on_record)
-    experiment = catalog.method(config.method).make(Problem(config))
-    with _workers(config, path, experiment, watch.say) as (runtime, facts), ExitStack() as held:
+    problem = Problem(config)
+    experiment = catalog.method(config.method).make(problem)
+    with _workers(problem, path, experiment, watch.say) as (runtime, facts), ExitStack() as held:
         record = record_of(config, {"command": command, **facts})
         path = held.enter_context(hosts.own_workdir(path, record))
         own: dict[str, Any] = {
@@ -66,11 +68,12 @@ def search(
 
 @contextmanager
 def _workers(
-    config: Any, path: Path, experiment: Experiment, say: Callable[[str], None]
+    problem: Problem, path: Path, experiment: Experiment, say: Callable[[str], None]
 ) -> Iterator[tuple[Runtime | None, dict[str, Any]]]:
     """The runtime for config.workers, and its first worker's facts; without workers, this process and its facts."""
     import jax
 
+    config = problem.config
     if jax.distributed.is_initialized() and "workers" in names_of(config):
         raise ValueError(
             f"{config.method} tries candidates one by one, which --coordinator does not divide: give --runtime=ray "
@@ -78,7 +81,9 @@ def _workers(
         )
     if not getattr(config, "workers", 0):
         keep_freed_memory()
-        yield None, experiment.facts()
+        facts = experiment.facts()
+        require_retraining(problem, experiment)
+        yield None, facts
         return
 
     names = (("method", config.method), ("space", config.space.name), ("data", config.data.name))
@@ -120,9 +125,11 @@ def work_of(tree: dict[str, Any], path: str, source: str, cache: str) -> tuple[d
             f"{source} is not the file that the driver has run; give all machines the same, and start again"
         )
     config = from_tree(tree)
-    experiment = catalog.method(config.method).make(Problem(config))
+    problem = Problem(config)
+    experiment = catalog.method(config.method).make(problem)
     assert experiment.evaluator is not None
     facts = {**experiment.facts(), **environment()}
+    require_retraining(problem, experiment)
     work = worker(experiment.evaluator(), Path(path), experiment.describe(), experiment.refuse)
 
     def published(task: Any) -> Any:

@@ -97,6 +97,12 @@ class RetrainConfig:
             raise ValueError("retrain.part=all leaves no samples to choose among top_k by; write retrain.part=train")
 
 
+def tried_forms(settings: RetrainConfig) -> dict[str, float]:
+    """Settings of the network's form that a grid tries, each with one of its values."""
+    known = vars(Recipe())
+    return {name: values[0] for of, name in _AXES if name not in known and (values := getattr(settings, of))}
+
+
 PICTURES = "pictures.npz"  # of the tested network, in the job's folder
 
 

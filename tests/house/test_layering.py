@@ -47,7 +47,7 @@ ALLOWED = {
     "commands": {"types", "settings", "catalog", "data", "problem", "store", "runtime", "drive", "model", "report"},
     "plugins": {"types", "settings", "catalog", "spaces", "data", "problem", "experiments", "store"},
     "cli": {"catalog", "report", "store"},
-    "launch": {"__init__", "settings", "catalog", "problem", "store", "commands", "runtime", "cli"},
+    "launch": {"__init__", "settings", "problem", "store", "commands", "runtime", "cli"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))
