@@ -239,7 +239,7 @@ def _several(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: l
 
     runs, words = {}, {}
     for seed in several.parsed(given.seeds):  # what no seed takes is told once, before any run
-        given.seed = seed
+        given["seed"].value = seed
         own = [Path(f"{workdirs[0]}-s{seed}")] if workdirs else []
         if not own and given.mode != "search":
             config = commands.configure(given.method, given.preset, given.dataset, given.space)
@@ -248,7 +248,7 @@ def _several(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: l
         words[seed] = several.words(given, seed, own)
 
     def one(seed: int) -> int:
-        given.seed = seed
+        given["seed"].value = seed
         return _code_of(lambda: _one(given, [runs[seed]], digest, [argv[0], *words[seed]], True), interrupts)
 
     if given.parallel is None:

@@ -57,7 +57,7 @@ def words(given: Any, seed: int, workdirs: Sequence[Path]) -> list[str]:
     for name in kept:
         value = given[name].value
         if isinstance(value, bool):
-            found.append(f"--{name}" if value else f"--no{name}")
+            found.append(f"--{'' if value else 'no'}{name}")
         else:
             found += [f"--{name}={one}" for one in (value if isinstance(value, list) else [value])]
     return [*found, f"--seed={seed}", *(f"--workdir={path}" for path in workdirs)]

@@ -50,7 +50,7 @@ def _attributes(text: str) -> dict[str, str]:
     """ "name, other: meaning" with its indented lines -> the first sentence of it, for each name."""
     _, _, section = f"\n{text}\n".partition("\nAttributes:\n")
     section = re.split(r"\n(?=\S)", section)[0]
-    found = {}
+    found: dict[str, str] = {}
     for entry in re.split(r"\n  (?=\w)", f"\n{section}"):
         names, colon, meaning = entry.strip().partition(": ")
         if colon:
