@@ -1,4 +1,4 @@
-"""What every setting is called, holds, takes and means: `--list-settings`, and hints for a flag that is none."""
+"""What every setting is called, holds, takes and means: `--list_settings`, and hints for a flag that is none."""
 
 from __future__ import annotations
 
