@@ -123,7 +123,7 @@ def source(name: str) -> Any:
     """The DataSource of a data set, or of a path that ends in .npz."""
     if name.endswith(".npz"):
         return import_module("nasjax.data.npz").SOURCE
-    return _find("data", name, " or the path of an .npz")
+    return _find("data", name, "; or your own: FILE.npz with x [N, H, W] or [N, H, W, C] and y [N]")
 
 
 def named(name: str) -> dict[str, Any] | None:

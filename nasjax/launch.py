@@ -8,24 +8,31 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from nasjax import catalog
+from nasjax import __version__
+from nasjax.cli import help as help_
+from nasjax.cli import runs as listing
+from nasjax.cli import seeds as several
+from nasjax.cli.errors import one_line, unexpected
 from nasjax.runtime import jax_settings, xla_flags
+from nasjax.runtime.compile_cache import keep_compiled
 from nasjax.store import started
 
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
-MODES = ("search", "retrain", "inspect", "report", "predict", "export")
+MODES = ("search", "retrain", "inspect", "report", "predict", "export", "runs")
+_DIRECT = ("truth", "seed", "trials", "max_params", "max_macs", "workers", "runtime", "trial_timeout")  # --set has them
 
 
 def define() -> flags.FlagValues:
@@ -35,17 +42,19 @@ def define() -> flags.FlagValues:
     def text(name: str, help: str) -> None:
         flags.DEFINE_string(name, None, help, flag_values=values)
 
-    text("method", " | ".join(catalog.METHODS))
-    flags.DEFINE_string("mode", MODES[0], " | ".join(MODES), flag_values=values)
+    text("method", "what searches, see below")
+    flags.DEFINE_string("mode", MODES[0], f"{' | '.join(MODES)}; default search", flag_values=values)
     text("preset", "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3")
-    text("space", " | ".join(catalog.SPACES))
+    text("space", "where it searches, see below; each method has a default")
     text("table", "results of all architectures (.npz), to be looked up instead of training")
     text("truth", "true results of all architectures (.npz), to compare a search's estimates with")
-    text("dataset", " | ".join((*catalog.DATA, "FILE.npz with x and y")))
+    text("dataset", "a name below, or FILE.npz with x [N, H, W] or [N, H, W, C] and y [N]")
     text("data_dir", "folder of the data set")
-    text("workdir", "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b")
+    text("workdir", "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b; runs: the folder to list")
+    text("seeds", "several seeds, 0..4 or 0,1,2: each in a workdir of its own, a given DIR in DIR-sSEED, then a table")
     for name, help in (
         ("seed", "the run's seed"),
+        ("parallel", "with --seeds: so many processes side by side, default 1: one seed after the other in this one"),
         ("trials", "number of candidates"),
         ("max_params", "refuse candidates with more parameters"),
         ("max_macs", "refuse candidates with more multiply-adds"),
@@ -59,7 +68,7 @@ def define() -> flags.FlagValues:
     for name, help in (("processes", "how many"), ("process", "the index of this process, from 0")):
         flags.DEFINE_integer(name, None, f"with --coordinator=HOST:PORT: {help}", flag_values=values)
     text("dtype", "float32 | tf32 | bfloat16")
-    text("arch", "an architecture: NAME, JSON or FILE")
+    text("arch", "an architecture for inspect and retrain: NAME, JSON, FILE, or best: the one that the workdir found")
     text("input", "a file or folder for --mode=predict")
     own = "FILE.py with your own space, data set, searcher or task; it is run; repeatable"
     flags.DEFINE_multi_string("plugin", [], own, flag_values=values)
@@ -69,9 +78,14 @@ def define() -> flags.FlagValues:
     )
     flags.DEFINE_boolean("watch", False, "--mode=report: write it again while a run goes on", flag_values=values)
     flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin's file has changed", flag_values=values)
-    flags.DEFINE_multi_string("set", [], "dotted.field=value, any setting, repeatable", flag_values=values)
-    flags.DEFINE_string("compile_cache", "on", "on | off | FOLDER: keep compiled programs", flag_values=values)
+    flags.DEFINE_multi_string(
+        "set", [], "any setting by its dotted name, repeatable; --list_settings=METHOD has them all", flag_values=values
+    )
+    text("list_settings", "print every setting of a method: default, accepted values, meaning")
+    kept = "on | off | FOLDER: keep compiled programs; default on"
+    flags.DEFINE_string("compile_cache", "on", kept, flag_values=values)
     flags.DEFINE_boolean("verbose", False, "also show the architecture of every epoch or trial", flag_values=values)
+    flags.DEFINE_boolean("version", False, "print the version", flag_values=values)
     flags.DEFINE_boolean("help", False, "show this help", short_name="h", flag_values=values)
     return values
 
@@ -85,22 +99,30 @@ def main(argv: list[str]) -> int:
         interrupts.append(number)  # a library may turn the exception into another
         signal.default_int_handler(number, frame)
 
-    try:
-        rest = given(argv)
-        if given.help:
-            print(f"{__doc__}\n{given.get_help()}\n\n{_names()}")
+    def command() -> int:
+        rest = _parsed(given, argv)
+        if given.help or given.version:
+            print(_help(given) if given.help else f"nasjax {__version__}")
             return 0
         if len(rest) > 1:
             raise ValueError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell may let background jobs ignore the first
             signal.signal(number, interrupt)
-        return _run(given, argv)
+        return _run(given, argv, interrupts)
+
+    return _code_of(command, interrupts)
+
+
+def _code_of(command: Callable[[], int], interrupts: list[int]) -> int:
+    """The exit code of a command, with a line about what ended it; `interrupts` holds the signals that came."""
+    try:
+        return command()
     except (flags.Error, ValueError, FileNotFoundError) as error:
         if interrupts:
             return _interrupted()
-        if not isinstance(error, FileNotFoundError) and _unexpected(error):
+        if not isinstance(error, (FileNotFoundError, flags.Error)) and unexpected(error):
             return 1
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return _interrupted()
@@ -108,13 +130,13 @@ def main(argv: list[str]) -> int:
         if interrupts:
             return _interrupted()
         if jax_settings.no_backend(error):
-            print(f"error: {_one_line(error)}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
         from nasjax.store.checkpoint import RunError
 
         if not isinstance(error, (RunError, OSError)):  # an OSError is a full or vanished disk
-            _unexpected(error, always=True)
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+            unexpected(error, always=True)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
 
 
@@ -123,15 +145,35 @@ def _interrupted() -> int:
     return 130
 
 
-def _names() -> str:
-    """What the catalog lists."""
-    kinds = (("methods", catalog.METHODS), ("spaces", catalog.SPACES), ("data sets", catalog.DATA))
-    return "\n".join(
-        line for kind, names in kinds for line in (f"{kind}:", *(f"  {name:<14}{what}" for name, what in names.items()))
-    )
+def _help(given: flags.FlagValues) -> str:
+    what = "nasjax: neural architecture search. Exit codes: 0 done; 1 the run failed; 2 wrong usage; 130 interrupted."
+    return help_.text({name: given[name].help.partition(";\n")[0] for name in given}, what)
 
 
-def _run(given: flags.FlagValues, argv: list[str]) -> int:
+def _parsed(given: flags.FlagValues, argv: list[str]) -> list[str]:
+    """Reads the flags, whose names may be written with dashes, and returns the other words.
+
+    Raises flags.Error, which for a flag that is none says what was meant.
+    """
+    words = [re.sub(r"^--\w[\w-]*", lambda found: "--" + found[0][2:].replace("-", "_"), word) for word in argv]
+    try:
+        return list(given(words))
+    except flags.UnrecognizedFlagError as error:
+        from nasjax.commands import settings_help
+
+        asked = [given[name].value for name in ("method", "preset", "dataset", "space")]
+        meant = settings_help.meant(error.flagname, error.flagvalue.partition("=")[2], list(given), asked)
+        raise flags.Error(f"Unknown command line flag {error.flagname!r}; {meant}") from error
+    except flags.IllegalFlagValueError as error:
+        if "flag --seed=" in str(error):
+            raise flags.Error(f"{error}; several: --seeds=0,1,2 or --seeds=0..4") from error
+        raise
+
+
+def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int:
+    if given.mode == "runs":
+        print("\n".join(listing.lines(Path(given.workdir or "runs"))))
+        return 0
     try:
         import jax  # noqa: F401
     except ValueError as error:  # a variable of JAX's
@@ -152,6 +194,8 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
             raise ValueError(f"--{name} has no effect with --mode={given.mode}; leave it out")
     if len(workdirs) > 1:
         raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report takes several")
+    if given.seeds is not None or given.parallel is not None:
+        several.require(given)
     if (given.mode == "predict") != (given.input is not None):
         raise ValueError("--input=FILE|FOLDER belongs to --mode=predict, which needs it")
     if given.verbose and given.mode != "search":
@@ -162,12 +206,31 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         from nasjax.store import plugin
 
         digest = plugin.use(*given.plugin)
+    if given.list_settings is not None:
+        from nasjax.commands import settings_help
+
+        config = commands.configure(given.list_settings, given.preset, given.dataset, given.space)
+        own = _OWN_FLAGS | {name: f"--{name}" for name in _DIRECT} | {"data.data_dir": "--data_dir"}
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print("\n".join(settings_help.listed(config, own, width)))
+        return 0
     jax_settings.check()
     first = _join(given)
-    _compile_cache(given.compile_cache)
+    keep_compiled(given.compile_cache)
+    if given.seeds is not None:
+        return _several(given, workdirs, digest, argv, interrupts)
+    return _one(given, workdirs, digest, argv, first)
+
+
+def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[str], first: bool) -> int:
+    """A mode that works in one workdir."""
+    from nasjax import commands
+
     config, workdir = _settings(given, workdirs, digest)
     if given.mode == "inspect":
-        print(json.dumps(commands.inspect(config, given.arch)))
+        arch = commands.asked_arch(given.arch, workdir, found=bool(given.workdir))
+        facts = commands.inspect(config, arch)
+        print(json.dumps(facts, indent=2 if sys.stdout.isatty() else None))
     elif given.mode == "search":
         if getattr(config, "workers", 0):
             jax_settings.stay_off_accelerators()
@@ -176,8 +239,9 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
             found = commands.search(config, workdir, command, progress=first, verbose=given.verbose, **options)
         _tell(first, found.lines)
     elif given.mode == "retrain":
+        arch = commands.asked_arch(given.arch, workdir)
         with _logged(given, config, workdir, first) as options:
-            trained = commands.retrain(config, workdir, given.arch, progress=first, **options)
+            trained = commands.retrain(config, workdir, arch, progress=first, **options)
         _tell(first, trained.lines)
     elif given.mode == "predict":
         print("\n".join(map(str, commands.predict(workdir, given.input, same_units=config.data.same_units))))
@@ -187,6 +251,38 @@ def _run(given: flags.FlagValues, argv: list[str]) -> int:
         if warning is not None:
             print(f"warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _several(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[str], interrupts: list[int]) -> int:
+    """The same run with several seeds."""
+    from nasjax import commands
+
+    runs, words = {}, {}
+    for seed in several.parsed(given.seeds):  # what no seed takes is told once, before any run
+        given["seed"].value = seed
+        own = [Path(f"{workdirs[0]}-s{seed}")] if workdirs else []
+        if not own and given.mode != "search":
+            config = commands.configure(given.method, given.preset, given.dataset, given.space)
+            own = [commands.default_workdir(dataclasses.replace(config, seed=seed))]
+        runs[seed] = _settings(given, own, digest)[1]
+        words[seed] = several.words(given, seed, own)
+
+    def one(seed: int) -> int:
+        given["seed"].value = seed
+        return _code_of(lambda: _one(given, [runs[seed]], digest, [argv[0], *words[seed]], True), interrupts)
+
+    if given.parallel is None:
+        codes = several.after_another(runs, one)
+    else:
+        from nasjax.runtime.process import memory
+
+        jax_settings.stay_off_accelerators()
+        python = [sys.executable, "-m", "nasjax.launch"]
+        shares = memory(given.parallel)
+        codes = several.side_by_side(runs, lambda seed: [*python, *words[seed]], given.parallel, shares)
+    if several.INTERRUPTED not in codes.values():
+        print("\n".join(several.summary(runs, codes)))
+    return several.worst(codes)
 
 
 def _join(given: flags.FlagValues) -> bool:
@@ -268,7 +364,7 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     if given.table is not None:
         config = commands.with_table(config, given.table)
     known = names(config)
-    for name in ("truth", "seed", "trials", "max_params", "max_macs", "workers", "runtime", "trial_timeout"):
+    for name in _DIRECT:
         if getattr(given, name) is not None:
             if name not in known:
                 raise ValueError(f"--{name} has no effect with --method={config.method}; leave it out")
@@ -314,44 +410,6 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
             what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
             raise ValueError(f"--{name} has no effect with {what}; leave it out")
     return config
-
-
-def _compile_cache(choice: str) -> None:
-    """XLA's persistent cache of compiled programs, in the user's cache folder."""
-    import jax
-
-    if choice == "off":
-        return
-    folder = Path.home() / ".cache" / "nasjax" / "xla" if choice == "on" else Path(choice)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if choice != "on":
-            raise ValueError(f"--compile_cache={choice}: {error.strerror or error}") from error
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
-def _unexpected(error: BaseException, *, always: bool = False) -> bool:
-    """Writes the traceback to a file if the error is a bug and not the user's mistake; returns whether it is."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = bool(frames) and f"{Path(__file__).parent}" in frames[-1].filename
-    if isinstance(error, flags.Error) or (not always and ours):
-        return False
-    path = Path("nasjax-error.log")
-    try:
-        path.write_text("".join(traceback.format_exception(error)))
-        print(f"this is a bug in nasjax; its traceback is in {path}", file=sys.stderr)
-    except OSError:
-        traceback.print_exception(error)
-    if not always:
-        print(f"error: {type(error).__name__}: {_one_line(error)}", file=sys.stderr)
-    return True
 
 
 def _left_behind() -> bool:

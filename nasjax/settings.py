@@ -6,8 +6,10 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import types
 import typing
+from collections.abc import Collection
 from typing import Any
 
 # Metadata of a field that a resumed search may alter.
@@ -77,10 +79,56 @@ def _rebuilt(config: Any, changes: dict[str, Any], where: str) -> Any:
     except ValueError as error:
         if str(error).startswith("--set"):
             raise
-        given = " ".join(
-            f"--set {where}{name}={value}" for name, value in changes.items() if not isinstance(value, dict)
-        )
-        raise ValueError(f"{given}: {error}") from error
+        given = _flat(changes, where)
+        told = " ".join(f"--set {name}={value}" for name, value in given.items())
+        raise ValueError(f"{told}: {named(error, config, where, given)}") from error
+
+
+def _flat(changes: dict[str, Any], where: str) -> dict[str, Any]:
+    """Nested changes by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in changes.items():
+        found |= _flat(value, f"{where}{name}.") if isinstance(value, dict) else {f"{where}{name}": value}
+    return found
+
+
+# After the name of a field that is an English word as well, where something is said of the field.
+_SAID = re.compile(r"=| (=|[<>]=?|must|needs?|has|is|are|belongs|names|changes|at least|not|[\"'])|,| and ")
+
+
+def named(error: ValueError, config: Any, where: str, given: Collection[str] = ()) -> str:
+    """What a settings dataclass refuses, its bare fields as the command line has them.
+
+    Args:
+      error: raised by `config`'s class, or by what reads its fields.
+      config: the dataclass.
+      where: its dotted prefix, "" or "search.".
+      given: dotted names that the user has set. Where none of them is named, what to write is.
+
+    Example:
+      >>> from nasjax.spaces.conv_chain.space import ConvChain
+      >>> named(ValueError("strides must be at least 1, got (0,)"), ConvChain(), "space.")
+      'space.strides must be at least 1, got (0,); write --set space.strides=VALUE'
+    """
+    text, seen = str(error), dict[str, None]()
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    fields = [name for name, value in values.items() if not dataclasses.is_dataclass(value)]
+    if not where or not fields:
+        return text
+    any_of = re.compile(rf"(?<![\w.='\"/-])({'|'.join(map(re.escape, fields))})(?![\w('.])")
+
+    def full(found: re.Match[str]) -> str:
+        name, whole = found[0], found.string
+        if "_" not in name and not whole[: found.start()].endswith("unknown ") and not _SAID.match(whole, found.end()):
+            return name
+        seen[where + name] = None
+        return where + name
+
+    parts = re.split(r"(\w+\([^)]*\))", text)  # a dataclass's text, Score(operator=True), stays as it is
+    text = "".join(part if n % 2 else any_of.sub(full, part) for n, part in enumerate(parts))
+    if not seen or "--set" in text or set(seen) & set(given) or any(f"{name}=" in text for name in seen):
+        return text
+    return f"{text}; write {' '.join(f'--set {name}=VALUE' for name in seen)}"
 
 
 def _parse(text: str, kind: Any, whole: str) -> Any:

@@ -1,9 +1,14 @@
+import ast
+import dataclasses
+import inspect
+import textwrap
 from dataclasses import dataclass
 
 import pytest
+from tools.settings_known import configs
 
 from nasjax import commands
-from nasjax.settings import as_json, differences, from_json, override, resumable
+from nasjax.settings import as_json, differences, from_json, named, override, resumable
 from nasjax.spaces.conv_chain.space import ConvChain
 
 
@@ -54,6 +59,67 @@ def test_override_parses_by_type(assignment, read, value):
 def test_override_says_what_to_write(assignment, message):
     with pytest.raises(ValueError, match=message):
         override(Outer(), assignment)
+
+
+@pytest.mark.parametrize(
+    ("method", "assignments", "message"),
+    [
+        ("pc_darts", ["search.epochs=1"], "search.frozen_epochs must be 0..1 (epochs), got 2; write "
+                                          "--set search.frozen_epochs=VALUE"),
+        ("pc_darts", ["search.sgd.momentum=2"], "search.sgd.momentum must be in [0, 1), search.sgd.weight_decay"),
+        ("drnas", ["search.partial=1"], "K and search.operators, got (1,)"),
+        ("random", ["recipe.schedule=linear_tail", "recipe.epochs=3"], "write recipe.schedule=linear"),
+        ("spos", ["supernet.early_bird=0.5"], "-1..1, and supernet.affine=true"),
+        ("spos", ["supernet.trainable=all_bn"], "--set supernet.trainable=all_bn: supernet.trainable=all_bn needs"),
+        ("darts", ["search.stopping.start=-1"], "search.stopping.start must not be negative"),
+        ("random", ["width=0"], "--set width=0: width must be at least 1"),
+        ("msr_darts", ["search.score.compat=true"], "search.score.compat changes only the operator's rank; write "
+                                                    "Score(operator=True, compat=True)"),
+    ],
+)  # fmt: skip
+def test_what_a_settings_class_refuses_has_the_names_of_the_command_line(method, assignments, message):
+    with pytest.raises(ValueError) as error:
+        override(commands.configure(method), *assignments)
+    assert message in str(error.value)
+    assert all(f"--set {given.partition('=')[0]}=" in str(error.value) for given in assignments)
+
+
+def parts_of(config, where=""):
+    yield where, config
+    for field in dataclasses.fields(config):
+        if dataclasses.is_dataclass(value := getattr(config, field.name)):
+            yield from parts_of(value, f"{where}{field.name}.")
+
+
+def test_every_refusal_of_a_nested_settings_class_names_a_setting():
+    """Of the texts as they stand in the sources, with a field's name where a loop puts one."""
+    seen = 0
+    nameless = {"shuffle layer cannot turn", "probabilities of mutations", "random graphs had", "ray:// is Ray's"}
+    nameless |= {"cells are too many", "give every stage"}  # of several settings at once
+    for where, part in {type(part): (where, part) for c in configs() for where, part in parts_of(c) if where}.values():
+        names = [field.name for field in dataclasses.fields(part)]
+        for kind in type(part).__mro__:
+            method = vars(kind).get("__post_init__")
+            if method is None or not method.__code__.co_filename.endswith(".py"):
+                continue
+            for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))):
+                if isinstance(node, ast.Raise):
+                    text = said(node.exc.args[0], names[0])
+                    if not any(words in text for words in nameless):
+                        assert named(ValueError(text), part, where) != text or where in text, f"{kind.__name__}: {text}"
+                        seen += 1
+    assert seen > 60
+
+
+def said(node, field):
+    """The text of an f-string whose values are 1, or a field's name."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(said(value, field) for value in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return field if isinstance(node.value, ast.Name) and node.value.id in ("field", "name") else "1"
+    return "1"
 
 
 def test_json_round_trip_and_differences():

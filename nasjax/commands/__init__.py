@@ -2,7 +2,7 @@
 
 from nasjax.commands.configuration import config_of, configure, default_workdir, published, with_table
 from nasjax.commands.exporting import exported
-from nasjax.commands.inspection import inspect
+from nasjax.commands.inspection import asked_arch, inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
 from nasjax.commands.showing import show
@@ -12,6 +12,7 @@ from nasjax.commands.watching import watch
 
 __all__ = [
     "Retrained",
+    "asked_arch",
     "config_of",
     "configure",
     "default_workdir",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
@@ -31,3 +32,14 @@ def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
         return {**facts, "arch": tree, "params": None, "macs": None}
     built = problem.built(tree)
     return {**facts, "arch": built.arch, **counts(built)}
+
+
+def asked_arch(arch: str | None, path: Path, *, found: bool = False) -> str | None:
+    """The architecture that the user asks for, as NAME, JSON or FILE: "best" is what the workdir `path` found.
+
+    With `found` so is None, where the workdir has found something. Raises ValueError where there is no best.
+    """
+    best = path / "best.json"
+    if arch == "best" and not best.is_file():
+        raise ValueError(f"--arch=best: {path} has no best.json; give the --workdir of a search that has found one")
+    return str(best) if arch == "best" or (arch is None and found and best.is_file()) else arch

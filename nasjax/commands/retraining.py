@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from nasjax import catalog
 from nasjax.commands.configuration import defaults_of, environment, published, record_of
+from nasjax.commands.foresight import require_retraining, require_settings
 from nasjax.commands.searching import Record, report, watching
 from nasjax.problem.problem import Problem
 from nasjax.problem.saved import described
@@ -67,23 +68,17 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
     from nasjax.drive.retrain import Job, finished
     from nasjax.drive.retrain import retrain as train
 
-    method = catalog.method(config.method)
     problem = Problem(config, watch.say)
     if problem.looked_up:
         raise ValueError(
             f"a search of a table trains nothing; train its cell in another workdir: {started.own()} --method=random "
             f"--mode=retrain --space={config.space.name} --dataset=cifar10 --arch={path}/best.json --workdir=OTHER"
         )
-    if config.data.seed_protocol and config.retrain.part == "all":
-        raise ValueError(
-            "retrain.part=all trains on the validation part, which data.seed_protocol tests on; write "
-            "--set retrain.part=train"
-        )
+    experiment = catalog.method(config.method).make(problem)
+    require_settings(problem, experiment)
     task = problem.task
     trees = _to_train(problem, path, arch)
-    before = method.make(problem).before_retrain if config.retrain.sample else None
-    if config.retrain.sample and before is None:
-        raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
+    before = experiment.before_retrain if config.retrain.sample else None
     if (path / "config.json").exists():  # the search's record stays, except for the plugin
         record = workdir.read(path)
         record["config"] = {**record["config"], "plugin": config.plugin}
@@ -111,6 +106,7 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
         data = problem.data
         hosts.agree("the samples", data.sha256)
         builts = [problem.built(tree) for tree in trees]
+        require_retraining(problem, experiment, builts[0])
         facts = {"data": as_json(config.data), "plugin": config.plugin}
         if unusual := jax_settings.unusual():
             facts["jax"] = unusual

@@ -11,6 +11,7 @@ from typing import Any
 
 from nasjax import catalog
 from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
+from nasjax.commands.foresight import require_retraining
 from nasjax.drive.heartbeat import heartbeat
 from nasjax.problem.problem import Problem
 from nasjax.runtime import hosts, jax_settings
@@ -52,11 +53,12 @@ def search(
       RunError: the run cannot continue (full disk), or every candidate failed.
     """
     jax_settings.check()
-    path, experiment = Path(path), catalog.method(config.method).make(Problem(config))
+    path, problem = Path(path), Problem(config)
+    experiment = catalog.method(config.method).make(problem)
     with ExitStack() as held:
         begins = "starting the workers" if getattr(config, "workers", 0) else "reading the data"
         watch = held.enter_context(watching(progress, on_record, begins, verbose=verbose))
-        runtime, facts = held.enter_context(_workers(config, path, experiment, watch.say))
+        runtime, facts = held.enter_context(_workers(problem, path, experiment, watch.say))
         record = record_of(config, {"command": command, **facts})
         path = held.enter_context(hosts.own_workdir(path, record))
         own: dict[str, Any] = {
@@ -72,11 +74,12 @@ def search(
 
 @contextmanager
 def _workers(
-    config: Any, path: Path, experiment: Experiment, say: Callable[[str], None]
+    problem: Problem, path: Path, experiment: Experiment, say: Callable[[str], None]
 ) -> Iterator[tuple[Runtime | None, dict[str, Any]]]:
     """The runtime for config.workers, and its first worker's facts; without workers, this process and its facts."""
     import jax
 
+    config = problem.config
     if jax.distributed.is_initialized() and "workers" in names_of(config):
         raise ValueError(
             f"{config.method} tries candidates one by one, which --coordinator does not divide: give --runtime=ray "
@@ -84,7 +87,9 @@ def _workers(
         )
     if not getattr(config, "workers", 0):
         keep_freed_memory()
-        yield None, experiment.facts()
+        facts = experiment.facts()
+        require_retraining(problem, experiment)
+        yield None, facts
         return
 
     if not config.plugin and catalog.names_own(config):
@@ -128,9 +133,11 @@ def work_of(
             "again"
         )
     config = from_tree(tree)
-    experiment = catalog.method(config.method).make(Problem(config))
+    problem = Problem(config)
+    experiment = catalog.method(config.method).make(problem)
     assert experiment.evaluator is not None
     facts = {**experiment.facts(), **environment()}
+    require_retraining(problem, experiment)
     work = worker(experiment.evaluator(), Path(path), experiment.describe(), experiment.refuse)
 
     def published(task: Any) -> Any:

@@ -54,7 +54,7 @@ _AXES = (
 
 @dataclass(frozen=True)
 class RetrainConfig:
-    """`--mode=retrain`: training from scratch. `grid` tries the small grid on validation data first.
+    """`--mode=retrain`: training from scratch.
 
     A dimension of the grid without values stays as the recipe or the network's form has it.
 
@@ -65,6 +65,12 @@ class RetrainConfig:
       top_k: how many of the search's best are trained; the best of them by the validation metric is tested.
       sample: how many paths of a supernet are trained alone, to see how well the search's scores rank them
         (standalone.jsonl). They are the first trials, which were drawn at random.
+      grid, grid_epochs: whether a small grid of settings is tried on validation data first, and for how many epochs
+        each.
+      grid_learning_rates, grid_weight_decays, grid_bn_eps: values to try of the recipe's settings.
+      grid_decays: values to try of the first of the recipe's drops; the others keep their share of what follows.
+      grid_init_scales, grid_dropouts: values to try, of networks whose form has an init_scale or a dropout.
+      use_token: take the learning rate that the architecture predicts, where its space has one.
     """
 
     part: Literal["train", "all"] = "train"
@@ -76,9 +82,9 @@ class RetrainConfig:
     grid_weight_decays: tuple[float, ...] = (5e-5, 1e-4, 2e-4)
     grid_bn_eps: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
     grid_decays: tuple[float, ...] = (0.4, 0.5, 0.6)
-    grid_init_scales: tuple[float, ...] = ()  # of networks whose form has an init_scale
-    grid_dropouts: tuple[float, ...] = ()  # of networks whose form has a dropout
-    use_token: bool = True  # take the learning rate that the architecture predicts, where its space has one
+    grid_init_scales: tuple[float, ...] = ()
+    grid_dropouts: tuple[float, ...] = ()
+    use_token: bool = True
 
     def __post_init__(self) -> None:
         if self.grid and not any(getattr(self, name) for name, _ in _AXES):
@@ -93,6 +99,12 @@ class RetrainConfig:
             raise ValueError(f"retrain.part must be train or all, got {self.part!r}")
         if self.part == "all" and self.top_k > 1:
             raise ValueError("retrain.part=all leaves no samples to choose among top_k by; write retrain.part=train")
+
+
+def tried_forms(settings: RetrainConfig) -> dict[str, float]:
+    """Settings of the network's form that a grid tries, each with one of its values."""
+    known = vars(Recipe())
+    return {name: values[0] for of, name in _AXES if name not in known and (values := getattr(settings, of))}
 
 
 PICTURES = "pictures.npz"  # of the tested network, in the job's folder

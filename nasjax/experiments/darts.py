@@ -47,15 +47,25 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class DartsConfig(SearchConfig):
-    """Section 2.3 and appendix A.1.1 of the paper; docs/methods/darts.md."""
+    """Section 2.3 and appendix A.1.1 of the paper; docs/methods/darts.md.
 
-    order: Literal["first", "second", "exact"] = "second"  # second: finite differences, the paper's; exact: a product
+    Attributes:
+      order: of the architecture's gradient: "second" by finite differences, as in the paper; "exact" by a product.
+      stopping: when the search ends early.
+    """
+
+    order: Literal["first", "second", "exact"] = "second"
     stopping: Stopping = Stopping()
 
 
 @dataclass(frozen=True)
 class DartsOnTabular(TrainingConfig):
-    """Over the cells of NAS-Bench-201: settings of the benchmark's code; docs/tabular_cell.md."""
+    """Over the cells of NAS-Bench-201: settings of the benchmark's code; docs/tabular_cell.md.
+
+    Attributes:
+      order, stopping: as of `DartsConfig`: of the architecture's gradient ("second": by finite differences), and when
+        the search ends early.
+    """
 
     sgd: Sgd = Sgd(weight_decay=5e-4)
     order: Literal["first", "second", "exact"] = "second"

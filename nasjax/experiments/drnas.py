@@ -44,12 +44,18 @@ class DrnasTraining(TrainingConfig):
     """Over the cells of NAS-Bench-201: settings of the release; docs/methods/drnas.md.
 
     Its published figure there: 94.36 +- 0.00 % true test accuracy (Chen et al. 2021; the release's README).
+
+    Attributes:
+      epochs: of each stage.
+      frozen_epochs: first epochs of each stage without the architecture.
+      partial: K of each stage: one channel in K goes through the operators.
+      operators: how many an edge has in each stage.
     """
 
-    epochs: int = 50  # of each stage
-    frozen_epochs: int = 10  # first epochs of each stage without the architecture
-    partial: tuple[int, ...] = (4, 2)  # K of each stage: one channel in K goes through the operators
-    operators: tuple[int, ...] = (5, 3)  # of an edge in each stage
+    epochs: int = 50
+    frozen_epochs: int = 10
+    partial: tuple[int, ...] = (4, 2)
+    operators: tuple[int, ...] = (5, 3)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -42,11 +42,14 @@ class GdasTraining(TrainingConfig):
     """Over the cells of NAS-Bench-201: settings of the benchmark's code; docs/methods/gdas.md.
 
     Its published figure there: 93.61 +- 0.09 % true test accuracy (Dong & Yang 2020, arXiv:2001.00326, Table 5).
+
+    Attributes:
+      tau: temperature in the first and in the last epoch.
     """
 
     epochs: int = 240
     sgd: Sgd = Sgd(weight_decay=5e-4)
-    tau: tuple[float, float] = gdas.TAU  # temperature in the first and in the last epoch
+    tau: tuple[float, float] = gdas.TAU
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -45,11 +45,17 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class MsrDartsConfig(SearchConfig):
-    """The article's choices; score has the authors' code's (docs/methods/msr_darts.md)."""
+    """The article's choices; score has the authors' code's (docs/methods/msr_darts.md).
+
+    Attributes:
+      iterations: of power iteration in each step.
+      weigh_by_rank: softmax(-stable rank) weighs the operators, which else count alike; ours: with the mean over cells.
+      score: how a stable rank is measured.
+    """
 
     batch_size: int = 128
-    iterations: int = 5  # of power iteration in each step
-    weigh_by_rank: bool = False  # True: softmax(-stable rank) weighs operators, ours: with the mean over cells; else 1
+    iterations: int = 5
+    weigh_by_rank: bool = False
     score: Score = Score()
 
 

@@ -43,10 +43,18 @@ class PDartsConfig(SearchConfig):
     """Sections 3.2 and 3.3 of the paper (docs/methods/p_darts.md). `layers` is not used: the stages have `depths`.
 
     The start of `dropout` is 0.0 in the paper and 0.1 in its authors' README.
+
+    Attributes:
+      layers: not used.
+      epochs: of each stage.
+      frozen_epochs: first epochs of each stage without the architecture.
+      depths, operators: of each stage: cells of the search network, and operators of an edge.
+      dropout: of each stage: after skip connections, at its start.
+      max_skips: skip connections that the normal cell may have; None = any number.
     """
 
     layers: int = 5
-    epochs: int = 25  # of each stage
+    epochs: int = 25
     batch_size: int = 96
     sgd: Sgd = Sgd(final_rate=0.0)
     adam: Adam = Adam(rate=6e-4, clip=5.0)
@@ -54,7 +62,7 @@ class PDartsConfig(SearchConfig):
     depths: tuple[int, ...] = (5, 11, 17)
     operators: tuple[int, ...] = (8, 5, 3)
     dropout: tuple[float, ...] = (0.0, 0.4, 0.7)
-    max_skips: int | None = 2  # of the normal cell
+    max_skips: int | None = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -46,13 +46,18 @@ class PcDartsTraining(TrainingConfig):
     """Sections 3.3 and 4.2 of the paper; the defaults are those for CIFAR-10 (docs/methods/pc_darts.md).
 
     All settings over the cells of NAS-Bench-201, too: the benchmark has no PC-DARTS, so they are ours there.
+
+    Attributes:
+      frozen_epochs: first epochs without the architecture.
+      partial: K: one channel in K goes through the operators; 2 for ImageNet (its other settings are missing).
+      stopping: when the search ends early.
     """
 
     batch_size: int = 256
     sgd: Sgd = Sgd(rate=0.1, final_rate=0.0)
     adam: Adam = Adam(rate=6e-4)
-    frozen_epochs: int = 15  # first epochs without the architecture
-    partial: int = 4  # K: one channel in K goes through the operators; 2 for ImageNet (its other settings are missing)
+    frozen_epochs: int = 15
+    partial: int = 4
     stopping: Stopping = Stopping()
 
     def __post_init__(self) -> None:

@@ -24,9 +24,14 @@ SPACE = "conv_chain"
 
 @dataclass(frozen=True)
 class RandomConfig:
-    """The depth of the candidates: REINFORCE's schedule, for a comparison at equal cost."""
+    """The depth of the candidates: REINFORCE's schedule, for a comparison at equal cost.
 
-    depth_first: int | None = None  # None = uniform over the space's depths
+    Attributes:
+      depth_first: layers of the first trials; None = drawn uniformly from the space's depths.
+      depth_step, depth_every: layers that are added, and after how many trials.
+    """
+
+    depth_first: int | None = None
     depth_step: int = 2
     depth_every: int = 1600
 

@@ -33,18 +33,28 @@ SPACE = "conv_chain"
 
 @dataclass(frozen=True)
 class ReinforceConfig:
-    """Zoph & Le 2017, sections 3 and 4.1; the defaults are the paper's where it states a value."""
+    """Zoph & Le 2017, sections 3 and 4.1; the defaults are the paper's where it states a value.
 
-    policy: Literal["lstm", "independent"] = "lstm"  # lstm | independent (a table of logits)
+    Attributes:
+      policy: the controller: an LSTM, or a table of independent logits.
+      learning_rate: of the controller's Adam.
+      samples_per_update: architectures whose rewards make one gradient, the paper's m.
+      accumulate: gradients that make one step; the paper's recurrent cells: 10 with m = 1.
+      baseline_decay: of the moving average of rewards; ours, the paper does not state it.
+      entropy_weight: of an entropy bonus.
+      reward: what a fitness is worth: accuracy^3, c / perplexity^2, or the fitness; "auto": by the metric.
+      depth_first: layers at first, the paper's 6; None = always the space's largest depth.
+      depth_step, depth_every: layers that are added, and after how many architectures.
+    """
+
+    policy: Literal["lstm", "independent"] = "lstm"
     learning_rate: float = 6e-4
-    samples_per_update: int = 8  # the paper's m
-    accumulate: int = 1  # gradients of m samples that make one step; the paper's recurrent cells: 10 with m = 1
-    baseline_decay: float = 0.95  # ours; the paper does not state it
+    samples_per_update: int = 8
+    accumulate: int = 1
+    baseline_decay: float = 0.95
     entropy_weight: float = 0.0
-    reward: Literal["auto", "cube", "perplexity", "fitness"] = (
-        "auto"  # accuracy^3, c / perplexity^2; auto: by the metric
-    )
-    depth_first: int | None = None  # layers at first, the paper's 6; None = always the space's largest depth
+    reward: Literal["auto", "cube", "perplexity", "fitness"] = "auto"
+    depth_first: int | None = None
     depth_step: int = 2
     depth_every: int = 1600
 

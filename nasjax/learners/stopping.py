@@ -41,11 +41,11 @@ class Stopping:
     def __post_init__(self) -> None:
         for name in ("window", "delta", "skips", "lanczos_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"stopping.{name} must be at least 1, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.start < 0:
-            raise ValueError(f"stopping.start must not be negative, got {self.start}")
+            raise ValueError(f"start must not be negative, got {self.start}")
         if self.factor <= 0:
-            raise ValueError(f"stopping.factor must be positive, got {self.factor}")
+            raise ValueError(f"factor must be positive, got {self.factor}")
 
     @property
     def measured(self) -> bool:

@@ -138,6 +138,10 @@ class Problem:
             return self.builder.example(self.space)
         return dict(self.space.encode(np.asarray(self.space.sample(jax.random.key(0)))))
 
+    def some(self) -> Built:
+        """A network of the space: one that was built before, or that of `example`. Errors as `build`."""
+        return next(iter(self._built.values()), None) or self.built(self.example())
+
     def named(self, arch: np.ndarray) -> dict[str, Any]:
         """What is known of an Arch without its network: its JSON form and identity."""
         return {

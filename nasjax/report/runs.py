@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nasjax.report import metric
+from nasjax.report import metric as metrics
 
 PROGRAM = "python -m nasjax.launch"  # where nobody says how it was started
 
@@ -97,17 +97,17 @@ class Run(NamedTuple):
         return bool(self.supernet) and self.supernet[-1].get("done") is True
 
     @property
-    def metric(self) -> metric.Metric:
+    def metric(self) -> metrics.Metric:
         """What fitness stands for."""
-        return metric.of(self.config)
+        return metrics.of(self.config)
 
     @property
-    def tested(self) -> tuple[metric.Metric, float] | None:
+    def tested(self) -> tuple[metrics.Metric, float] | None:
         """The metric of retraining and its value on the test part; None = not retrained."""
-        told = metric.of(self.result) if "metric" in self.result else self.metric
+        told = metrics.of(self.result) if "metric" in self.result else self.metric
         for name in (told.name, "accuracy"):
             if (value := number(self.result.get(f"test_{name}"))) is not None:
-                return (told if name == told.name else metric.Metric(name)), value
+                return (told if name == told.name else metrics.Metric(name)), value
         return None
 
     @property

@@ -18,6 +18,26 @@ _OWN = "worker-"
 _ENTRY = "*-cache"
 
 
+def keep_compiled(choice: str) -> None:
+    """XLA's persistent cache of compiled programs: "on", in the user's cache folder, "off", or a folder.
+
+    Raises ValueError for a folder that cannot be made.
+    """
+    import jax
+
+    if choice == "off":
+        return
+    folder = Path.home() / ".cache" / "nasjax" / "xla" if choice == "on" else Path(choice)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if choice != "on":
+            raise ValueError(f"--compile_cache={choice}: {error.strerror or error}") from error
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 def own_cache(shared: Path) -> Callable[[], None]:
     """Lets this process compile into a folder of its own, which starts with the entries of `shared`.
 

@@ -34,7 +34,9 @@ def loss(outputs: PyTree, y: jax.Array, recipe: Recipe) -> jax.Array:
     if not recipe.auxiliary_weight:
         return total
     if auxiliary is None:
-        raise ValueError("auxiliary_weight needs a network with an auxiliary head; build it with one, or set 0")
+        raise ValueError(
+            "auxiliary_weight needs a network with an auxiliary head; build it with one, or write auxiliary_weight=0"
+        )
     return total + recipe.auxiliary_weight * losses.cross_entropy(auxiliary, y, recipe.label_smoothing)
 
 

@@ -34,8 +34,9 @@ class Recipe:
         "kernels_and_biases", which leaves out the scales and shifts of batch norms only.
       schedule: of the learning rate: "drops" (see the next line), or once an epoch "cosine" or "linear" towards
         final_rate, or "exponential", times rate_decay each epoch, or "linear_tail", see `schedules.linear_tail`.
-      drops: parts of the training (0..1) after which the rate is multiplied by drop_factor.
+      drops, drop_factor: parts of the training (0..1) after which the rate is multiplied by the factor.
       final_rate: the rate that the epoch after the last would have.
+      rate_decay: of "exponential": the factor per epoch.
       rate_per_step: "cosine", "linear" and "exponential" change with every step instead of once an epoch.
       warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the schedule's rate ("linear_tail": of
         learning_rate).

@@ -22,7 +22,7 @@ from .test_launch_scripts import CASES
 
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-STANDS_FOR = {"METHOD": "random", "N": "2", "I": "1", "HOST:PORT": "host:1234", "[flags]": ""}
+STANDS_FOR = {"METHOD": "random", "N": "2", "K": "2", "I": "1", "HOST:PORT": "host:1234", "[flags]": ""}
 OWN = {name for b in BLOCKS for pair in re.findall(r'SiteSpace\("(\w+)"|data="(\w+)"', b.text) for name in pair}
 
 

@@ -64,8 +64,8 @@ def test_other_tables_fit():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: TabularCell(edges=0), "at least one edge"),
-        (lambda: TabularCell(ops=()), "one operation"),
+        (lambda: TabularCell(edges=0), "edges and ops must be at least one"),
+        (lambda: TabularCell(ops=()), "edges and ops must be at least one"),
         (lambda: TabularCell(ops=("a", "a")), "distinct"),
         (lambda: TabularCell(edges=14), "too many for a table"),
         (lambda: TabularCell(edges=9).enumerate(), "too large to enumerate"),

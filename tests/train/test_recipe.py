@@ -208,7 +208,7 @@ def test_auxiliary_loss_and_label_smoothing(data, weight, smoothing):
 
 
 def test_an_auxiliary_loss_needs_an_auxiliary_head(data):
-    with pytest.raises(ValueError, match="needs a network with an auxiliary head; build it with one, or set 0"):
+    with pytest.raises(ValueError, match="an auxiliary head; build it with one, or write auxiliary_weight=0"):
         trained(dataclasses.replace(PLAIN, auxiliary_weight=0.4), data, [0])
 
 

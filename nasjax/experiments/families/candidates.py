@@ -21,7 +21,14 @@ RUNTIMES = ("auto", "inline", "process", "ray")
 
 @dataclass(frozen=True)
 class TableConfig:
-    """Where `--space=tabular_cell` reads its results; None lets `load_table` choose by the file's layout and names."""
+    """Where `--space=tabular_cell` reads its results; None lets `load_table` choose by the file's layout and names.
+
+    Attributes:
+      path: of an .npz with the results of all architectures; "" = candidates are trained.
+      fitness, cost, result: names of columns: what the search sees, its seconds, and the reported result of the best.
+      cost_scale: the factor that turns the column of costs into seconds.
+      percent: whether fitness and result are percents; None = the columns' names say so.
+    """
 
     path: str = ""
     fitness: str | None = None

@@ -26,7 +26,7 @@ class Config:
     """What decides any run; written to config.json. Families add their own.
 
     Attributes:
-      method, preset: names.
+      method, preset: what searches, and which of its settings it starts from.
       search: the method's own settings.
       space: where it searches.
       data: on what.

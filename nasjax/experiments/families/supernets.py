@@ -112,6 +112,7 @@ class OneShotConfig(Config):
       form: of the paths' own networks, see `Config`. A resumed search may alter settings that the supernet lacks.
       augment: of the supernet's training.
       trials: paths that the search evaluates; 0 = train the supernet only.
+      max_params, max_macs: paths beyond are never proposed.
     """
 
     form: Any = field(default=None, metadata=ALONE)

@@ -23,7 +23,11 @@ _PATHS = {
 
 @dataclass(frozen=True)
 class PathConfig:
-    """What a path's own network has beside its operators: dropout before the classifier."""
+    """What a path's own network has beside its operators.
+
+    Attributes:
+      dropout: before the classifier.
+    """
 
     dropout: float = field(default=0.0, metadata=ALONE)
 

@@ -40,7 +40,13 @@ _OPERATORS = {
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """The evaluation network (Liu et al. 2019, section 3); `--mode=inspect` counts it, `--mode=retrain` trains it."""
+    """The evaluation network (Liu et al. 2019, section 3); `--mode=inspect` counts it, `--mode=retrain` trains it.
+
+    Attributes:
+      channels, layers: C, and the number of cells.
+      auxiliary: whether training has an auxiliary head at two thirds of the depth.
+      stem: what images enter by: one convolution, or three that halve the sides.
+    """
 
     channels: int = 36
     layers: int = 20

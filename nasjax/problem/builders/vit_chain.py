@@ -38,9 +38,11 @@ _RELEASED = {
 
 @dataclass(frozen=True)
 class VitConfig:
-    """What a network has beside its sizes: the deviation of its initial weights, the release's.
+    """What a network has beside its sizes.
 
-    It is for hundreds of features; a demo's few need more, about 1 / sqrt(features).
+    Attributes:
+      deviation: of the initial weights, the release's. It is for hundreds of features; a demo's few need more, about
+        1 / sqrt(features).
     """
 
     deviation: float = 0.02

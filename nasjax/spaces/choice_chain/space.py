@@ -109,11 +109,11 @@ class ChoiceChain(UniformSites):
                         f"{shape.stride}: channels must be even, and change only where the stride is 2"
                     )
                 if shape.stride == 2 and shape.c_out <= shape.c_in:
-                    raise ValueError(f"a shuffle layer of stride 2 needs more channels out than in, got {shape}")
+                    raise ValueError(f"channels must rise where the stride of a shuffle layer is 2, got {shape}")
         for layer in self.removed:
             if not 0 <= layer < self.layers or not self.layer_shapes[layer].skippable:
                 raise ValueError(
-                    f"layer {layer} cannot be removed: only layers of stride 1 that keep their channels can"
+                    f"removed names layer {layer}, but only layers of stride 1 that keep their channels can go"
                 )
         if len(set(self.removed)) != len(self.removed) or len(self.removed) == self.layers:
             raise ValueError(f"removed must name distinct layers, and not all of them; got {self.removed}")

@@ -81,7 +81,7 @@ class ConvChain:
         if self.strides and min(self.strides) < 1:
             raise ValueError(f"strides must be at least 1, got {self.strides}")
         if unknown := set(self.types) - set(TYPES):
-            raise ValueError(f"unknown layer type {sorted(unknown)[0]!r}; choose from {', '.join(TYPES)}")
+            raise ValueError(f"types has no {sorted(unknown)[0]!r}; choose from {', '.join(TYPES)}")
         if any(not 0 <= b < self.max_layers for b in self.pool_after):
             raise ValueError(f"pool_after names blocks 0..{self.max_layers - 1}, got {self.pool_after}")
         if self.block_layers < 1 or self.extra_filters < 0:

@@ -79,14 +79,14 @@ class DartsCell:
 
     def __post_init__(self) -> None:
         if self.robust not in ("", *ROBUST):
-            raise ValueError(f"unknown robust space {self.robust!r}; choose {', '.join(ROBUST)}")
+            raise ValueError(f"unknown robust {self.robust!r}; choose {', '.join(ROBUST)}")
         if self.robust and (self.operators != OPERATORS[1:] or not self.none):
             raise ValueError(f"robust={self.robust} has its own operators: leave out operators and none")
         if not self.operators or len(set(self.operators)) != len(self.operators):
             raise ValueError(f"operators must be distinct names, at least one; got {self.operators}")
         for operator in self.operators:
             if operator not in KNOWN[1:]:
-                raise ValueError(f"unknown operator {operator!r}; choose from {', '.join(KNOWN[1:])}")
+                raise ValueError(f"operators has no {operator!r}; choose from {', '.join(KNOWN[1:])}")
 
     @cached_property
     def choices(self) -> tuple[str, ...]:

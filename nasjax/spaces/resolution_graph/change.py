@@ -25,6 +25,11 @@ class Mutations:
 
     `change_hparam` changes kernel, expansion, channels or learning rate. Where the space fixes all of these, its share
     goes to `add_edge` and `remove_edge`, 2 to 1.
+
+    Attributes:
+      add_edge, add_node, remove_edge, remove_node: an edge or a node comes or goes.
+      change_node_op, change_edge_op: another operator.
+      change_hparam: another number of a node, see above.
     """
 
     add_edge: float = 0.25

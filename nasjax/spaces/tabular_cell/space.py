@@ -53,7 +53,7 @@ class TabularCell:
 
     def __post_init__(self) -> None:
         if self.edges < 1 or not self.ops:
-            raise ValueError(f"a cell needs at least one edge and one operation, got {self.edges} and {self.ops}")
+            raise ValueError(f"edges and ops must be at least one, got {self.edges} and {self.ops}")
         if len(set(self.ops)) != len(self.ops):
             raise ValueError(f"ops must be distinct, got {self.ops}")
         if self.size() > np.iinfo(np.int32).max:

@@ -1,0 +1,1 @@
+"""What the command line says and does by itself, before and beside any run. Nothing here imports JAX."""
