@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nasjax.report import metric as metrics
+from nasjax.report.metric import Metric, of
 
 PROGRAM = "python -m nasjax.launch"  # where nobody says how it was started
 
@@ -97,17 +97,17 @@ class Run(NamedTuple):
         return bool(self.supernet) and self.supernet[-1].get("done") is True
 
     @property
-    def metric(self) -> metrics.Metric:
+    def metric(self) -> Metric:
         """What fitness stands for."""
-        return metrics.of(self.config)
+        return of(self.config)
 
     @property
-    def tested(self) -> tuple[metrics.Metric, float] | None:
+    def tested(self) -> tuple[Metric, float] | None:
         """The metric of retraining and its value on the test part; None = not retrained."""
-        told = metrics.of(self.result) if "metric" in self.result else self.metric
+        told = of(self.result) if "metric" in self.result else self.metric
         for name in (told.name, "accuracy"):
             if (value := number(self.result.get(f"test_{name}"))) is not None:
-                return (told if name == told.name else metrics.Metric(name)), value
+                return (told if name == told.name else Metric(name)), value
         return None
 
     @property

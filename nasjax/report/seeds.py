@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-import functools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
