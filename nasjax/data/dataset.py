@@ -32,10 +32,12 @@ class DataConfig:
         and refuses what looks like "first".
       same_units: a user's x_valid and x_test are in the units of x, even if their range suggests otherwise.
       split_seed: draws the split. It also draws the test part, where the source has none of its own.
-      window, level: of texts: tokens of a sample, over which gradients are propagated; and what a token is, see
-        `text.tokens_of`.
-      min_count, max_words: of texts: words that are rarer in the training text become <unk> (None = 2 of pydoc, 1 =
-        all words are kept elsewhere); and the most frequent words to keep, None = all.
+      window: of texts: T, tokens of a sample, over which gradients are propagated.
+      level: of texts: "word", what white space separates, and every line, a blank one too, ends in <eos>; "char",
+        characters, all of them, and a newline where a line ends.
+      min_count: of texts: words that are rarer in the training text become <unk>; None = 2 of pydoc, 1 (all are kept)
+        elsewhere.
+      max_words: of texts: the most frequent words to keep, <eos> and <unk> included; None = all.
       seed_protocol: validate and test on the same samples, both parts together, so that a search sees its test part.
         The blog article that first evolved segmentation graphs did; figures found so are too good.
     """
@@ -61,8 +63,9 @@ class DataConfig:
             value = getattr(self, field)
             if value is not None and value < smallest:
                 raise ValueError(f"{field} must be at least {smallest}, got {value}; leave it out for the default")
-        if self.channels not in ("ask", "last", "first"):
-            raise ValueError(f"channels must be ask, last or first, got {self.channels!r}")
+        for field, choices in (("channels", ("ask", "last", "first")), ("level", ("word", "char"))):
+            if (given := getattr(self, field)) not in choices:
+                raise ValueError(f"{field} must be one of {', '.join(choices)}; got {given!r}")
         if self.split_seed < 0:
             raise ValueError(f"split_seed must not be negative, got {self.split_seed}")
 
