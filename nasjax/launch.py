@@ -38,7 +38,7 @@ def define() -> flags.FlagValues:
     text("space", " | ".join(catalog.SPACES))
     text("table", "results of all architectures (.npz), to be looked up instead of training")
     text("truth", "true results of all architectures (.npz), to compare a search's estimates with")
-    text("dataset", " | ".join((*catalog.DATA, "FILE.npz with x and y")))
+    text("dataset", " | ".join((*catalog.DATA, "FILE.npz with x and y", "FILE.csv with file and label")))
     text("data_dir", "folder of the data set")
     text("workdir", "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b")
     for name, help in (

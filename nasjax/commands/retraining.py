@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from nasjax import catalog
+from nasjax.commands.arrays import Arrays, with_arrays
 from nasjax.commands.configuration import defaults_of, environment, published, record_of
 from nasjax.commands.searching import Record, report, watch_of
 from nasjax.problem.problem import Problem
@@ -40,11 +41,13 @@ def retrain(
     progress: bool = True,
     on_record: Record | None = None,
     changed_plugin: bool = False,
+    **arrays: Unpack[Arrays],
 ) -> Retrained:
     """Trains the best architecture of the workdir `path` (or `arch`: NAME, JSON or FILE) and tests it once.
 
     With retrain.top_k the best k are trained, and the best of them by the validation metric is tested. What was
-    trained and tested before with the same settings is not trained or tested again.
+    trained and tested before with the same settings is not trained or tested again. After a search of arrays give the
+    same `arrays` again, as to `search`, or the settings `config_of(path)`.
 
     Raises ValueError where there is nothing to train, RunError where training fails.
     """
@@ -54,6 +57,7 @@ def retrain(
 
     jax_settings.check()
     path, watch = Path(path), watch_of(progress, on_record)
+    config = with_arrays(config, path, arrays)
     method = catalog.method(config.method)
     problem = Problem(config, watch.say)
     if problem.looked_up:

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from nasjax import catalog
+from nasjax.commands.arrays import Arrays, with_arrays
 from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
 from nasjax.problem.problem import Problem
 from nasjax.runtime import hosts, jax_settings
@@ -29,6 +30,7 @@ def search(
     progress: bool = True,
     on_record: Record | None = None,
     changed_plugin: bool = False,
+    **arrays: Unpack[Arrays],
 ) -> Outcome:
     """Runs or continues a search and leaves trials, checkpoints, best.json and report.html in `path`.
 
@@ -39,6 +41,8 @@ def search(
       progress: show it, on stderr.
       on_record: receives every line of trials.jsonl and metrics.jsonl as a dict.
       changed_plugin: resume although the plugin's file is another one than the run was begun with.
+      **arrays: x and y, perhaps x_valid, y_valid, x_test, y_test and class_names, in the place of the data that the
+        settings name; they are kept in the workdir as an .npz.
 
     Returns:
       The best trial's row, the metric, and how many trials there were.
@@ -49,6 +53,7 @@ def search(
     """
     jax_settings.check()
     path, watch = Path(path), watch_of(progress, on_record)
+    config = with_arrays(config, path, arrays)
     experiment = catalog.method(config.method).make(Problem(config))
     with _workers(config, path, experiment, watch.say) as (runtime, facts), ExitStack() as held:
         record = record_of(config, {"command": command, **facts})

@@ -40,6 +40,7 @@ def described(problem: Problem, arch: dict[str, Any], data: Dataset, bn_eps: flo
         "names": list(names_of(data.class_names, "class_names")),
         "mean": np.asarray(data.mean, float).tolist(),
         "std": np.asarray(data.std, float).tolist(),
+        "scale": data.scale,
         "bn_eps": bn_eps,
         "plugin": problem.config.plugin,
     }
