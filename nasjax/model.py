@@ -13,14 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax import catalog
-from nasjax.data.npz import images
 from nasjax.data.units import names as names_of
 from nasjax.data.units import other_form, other_units
-from nasjax.problem.saved import network_of, space_and_form, updated, whitening
+from nasjax.problem.saved import answered, network_of, space_and_form, updated, whitening
 from nasjax.store import checkpoint, plugin
 from nasjax.types import PyTree, carries_state
-
-_BATCH = 256  # images that predict computes at a time
 
 
 class Model(NamedTuple):
@@ -41,6 +38,7 @@ class Model(NamedTuple):
     carry: Callable[[int], PyTree]  # batch size -> the initial state; () for most
     channels: str = "last"  # where the arrays of the training had them; `predict` reads such
     range: tuple[float, float] | None = None  # smallest and largest value of the images trained on; None = not known
+    answers: Callable[..., np.ndarray] | None = None  # of the task: (outputs, names) -> what `predict` returns
     told: Callable[[str], None] = lambda line: None  # hears what is done to inputs that are not as those trained on
 
     def predict(self, x: Any) -> np.ndarray:
@@ -53,17 +51,7 @@ class Model(NamedTuple):
         Raises:
           ValueError: x is not of that form or seems to be in other units, or the network's task has no such answers.
         """
-        answers = catalog.task(self.task).answers
-        if answers is None:
-            raise ValueError(f"a network for {self.task} has no answers of a row per sample; call its apply")
-        x = images(np.asarray(x), "x", self.channels)
-        if reason := other_form(x, self.dtype, self.shape):
-            raise ValueError(f"x {reason}: give it as the training data were; nothing is resized")
-        if self.range is not None and (reason := other_units(x, *self.range)):
-            raise ValueError(f"x {reason}: give it in the same units, or call predict of model._replace(range=None)")
-        apply = jax.jit(self.apply)
-        parts = [np.asarray(apply(self.variables, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
-        return answers(np.concatenate(parts), self.names)
+        return answered(self, x)
 
 
 def save(path: Path, variables: PyTree, description: dict[str, Any]) -> None:
@@ -181,7 +169,7 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
         outputs = network.apply(variables, None, (x, *state) if stateful else x)[0]
         return outputs if scale is None else outputs * scale[1] + scale[0]
 
-    of_arrays = {"channels": tree.get("channels", "last"), "range": seen}
+    of_arrays = {"channels": tree.get("channels", "last"), "range": seen, "answers": task.answers}
     return Model(apply, variables, shape, tree["dtype"], names, tree["arch"], tree["task"], network.carry, **of_arrays)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nasjax import catalog
 from nasjax.commands.arrays import name_of, plain, with_arrays
 from nasjax.commands.configuration import configure, default_workdir
 from nasjax.commands.retraining import Retrained, retrain
@@ -41,7 +42,7 @@ def fit(
     x_test: Any = None,
     y_test: Any = None,
     class_names: Any = None,
-    method: str = "random",
+    method: str | None = None,
     preset: str | None = None,
     space: str | None = None,
     workdir: str | Path | None = None,
@@ -57,7 +58,7 @@ def fit(
       y: [N]: integers or text, the classes; or floats, values to predict.
       x_valid, y_valid, x_test, y_test: further parts; without them a sixth of x each.
       class_names: names of numbered classes, by number; or the name of the value.
-      method: of the catalog.
+      method: of the catalog; None = the first there, the baseline.
       preset: None = demo.
       space: None = the method's own.
       workdir: where the run lives; None = runs/METHOD-SPACE-arrays-HASH-sSEED, which differs for other data.
@@ -76,6 +77,7 @@ def fit(
 
     parts = {"x_valid": x_valid, "y_valid": y_valid, "x_test": x_test, "y_test": y_test}
     given = plain({"x": x, "y": y, **parts, "class_names": class_names})
+    method = method or next(iter(catalog.METHODS))
     config = override(configure(method, preset, name_of(given), space), *settings)
     path = default_workdir(config) if workdir is None else Path(workdir)
     config = with_arrays(config, path, given)

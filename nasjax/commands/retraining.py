@@ -128,7 +128,7 @@ def retrain(
             folder, result, winner = train(job, path, watch)
             result |= {
                 "dataset": {"name": data.name, "train": len(job.final.train.y), "sha256": data.sha256},
-                "published": published(config),
+                "published": _comparable(published(config), task.metric),
                 **environment(),
             }
             _save(problem, job.final, winner, folder, path, result, watch)
@@ -209,6 +209,12 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
     argument = ", run_plugin=True" if config.plugin else ""
     yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
     yield f"Next: {plugin.command(path, config.plugin, 'export')}, or nasjax.load({str(path)!r}{argument})"
+
+
+def _comparable(row: dict[str, Any] | None, metric: Metric) -> dict[str, Any] | None:
+    """A published result in this metric; None where it is in another. Of classifiers it is an error."""
+    known = row is not None and (f"test_{metric.name}" in row or ("test_error" in row and metric.name == "accuracy"))
+    return row if known else None
 
 
 def _unlike(config: Any, result: dict[str, Any], row: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from nasjax.data.units import names
 
 Target = Literal["ask", "class", "value"]
 _CHOICE = "write --set data.target=class for classes, --set data.target=value for values to predict"
-_MOST = 0.5  # more different integers than this part of the samples are hardly classes
+_MOST = 0.5  # more different numbers than this part of the samples are hardly classes
 
 
 class Targets(NamedTuple):
@@ -29,8 +29,8 @@ def targets(y: np.ndarray, class_names: Any, target: Target, where: str) -> Targ
     """The meaning of the training targets `y`.
 
     Args:
-      y: [N]. Text is classes. Integers are classes, unless `target` says that they are values. Floats are values; whole
-        ones may be either, and so are integers that differ in most samples: `target` says which.
+      y: [N]. Text is classes. Integers are classes, unless `target` says that they are values. Floats are values.
+        `target` says what whole floats are that recur, and integers that differ in most samples: they may be either.
       class_names: of numbered classes, by ascending number; of text in the order that is wanted; of values one name.
         None = the numbers, the sorted texts, "value".
       target: what the user says: "class", "value" or "ask".
@@ -79,11 +79,12 @@ def is_value(y: np.ndarray, target: Target, where: str) -> bool:
         if target == "class" and not whole:
             raise ValueError(f"{where} holds fractions, which number no classes; write --set data.target=value")
         return target == "value"
+    many = (different := len(np.unique(y))) > max(2, _MOST * len(y))
     if kind == "f":
-        if whole:
+        if whole and not many:
             raise ValueError(f"{where} holds whole numbers as {y.dtype}: classes or values? {_CHOICE}")
         return True
-    if (different := len(np.unique(y))) > max(2, _MOST * len(y)):
+    if many:
         raise ValueError(f"{where} holds {different} different numbers in {len(y)} samples: {_CHOICE}")
     return False
 

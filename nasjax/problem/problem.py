@@ -84,23 +84,8 @@ class Problem:
 
     @functools.cached_property
     def data(self) -> Dataset:
-        """Training and validation part, read when first asked for.
-
-        Raises ValueError or FileNotFoundError, also where a batch is larger than the part it is drawn from.
-        """
-        data = load(self.config.data, self._told)
-        self._require_batches(len(data.train.y), len(data.valid.y))
-        return data
-
-    def _require_batches(self, train: int, valid: int) -> None:
-        whole = train + valid if self.config.retrain.part == "all" else train
-        for name, size in (("recipe", train), ("search", train), ("supernet", train), ("retrain_recipe", whole)):
-            batch = getattr(getattr(self.config, name, None), "batch_size", 0)
-            if batch > size:
-                raise ValueError(
-                    f"{name}.batch_size={batch} is more than the {size} training samples of {self.config.data.name}; "
-                    f"write --set {name}.batch_size={size} or less"
-                )
+        """Training and validation part, read when first asked for. Raises ValueError or FileNotFoundError."""
+        return load(self.config.data, self._told)
 
     def test(self) -> Split:
         """The test part, for retraining, once. Raises as `data`."""
