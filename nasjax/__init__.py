@@ -61,7 +61,8 @@ _WHERE = {
     "nasjax.drive.scan": ("incumbent", "scan"),
     "nasjax.train.recipe": ("Recipe", "Recipes"),
     "nasjax.data.dataset": ("DataConfig", "Dataset"),
-    "nasjax.commands": ("configure", "search", "retrain", "predict", "export", "show", "tracker"),
+    "nasjax.data.adapters": ("from_huggingface", "from_torchvision"),
+    "nasjax.commands": ("config_of", "configure", "search", "retrain", "fit", "predict", "export", "show", "tracker"),
     "nasjax.model": ("adopt", "load"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

@@ -44,6 +44,7 @@ SPACES = {
 }
 TASKS = {
     "classification": "one class per image",
+    "regression": "one value per image",
     "segmentation": "a mask per image",
     "language": "the next word of a text",
 }
@@ -54,6 +55,7 @@ DATA = {
     "pydoc": "the help texts of CPython, embedded; a language model's text",
     "ptb": "the Penn Treebank; --data_dir=FOLDER",
     "text_folder": "your own train, valid and test text; --data_dir=FOLDER",
+    "image_folder": "your own images, a folder per class; --data_dir=FOLDER",
     "nuclei": "300 generated pictures of 48x48 pixels that look like cell nuclei, embedded",
     "nuclei_folder": "images and masks; --data_dir=FOLDER with images/ and masks/",
 }
@@ -64,6 +66,7 @@ _KINDS: dict[str, tuple[str, dict[str, str], str, str]] = {  # kind: what it is 
     "task": ("task", TASKS, "tasks", "TASK"),
     "data": ("--dataset", DATA, "data", "SOURCE"),
 }
+_FILES = {".npz": "npz", ".csv": "file_list"}  # a user's file by its suffix, and the module that reads it
 _OWN: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}  # what plugins added
 _MEANING: dict[tuple[str, str], str] = {}  # digests of it
 
@@ -120,10 +123,15 @@ def task(name: str) -> Any:
 
 
 def source(name: str) -> Any:
-    """The DataSource of a data set, or of a path that ends in .npz."""
-    if name.endswith(".npz"):
-        return import_module("nasjax.data.npz").SOURCE
-    return _find("data", name, "; or your own: FILE.npz with x [N, H, W] or [N, H, W, C] and y [N]")
+    """The DataSource of a data set, or of a path that ends in .npz or .csv."""
+    for suffix, module in _FILES.items():
+        if name.endswith(suffix):
+            return import_module(f"nasjax.data.{module}").SOURCE
+    return _find(
+        "data",
+        name,
+        "; or your own: FILE.npz with x [N, H, W] or [N, H, W, C] and y [N], or FILE.csv with file and label",
+    )
 
 
 def named(name: str) -> dict[str, Any] | None:

@@ -48,7 +48,9 @@ def define() -> flags.FlagValues:
     text("space", "where it searches, see below; each method has a default")
     text("table", "results of all architectures (.npz), to be looked up instead of training")
     text("truth", "true results of all architectures (.npz), to compare a search's estimates with")
-    text("dataset", "a name below, or FILE.npz with x [N, H, W] or [N, H, W, C] and y [N]")
+    text(
+        "dataset", "a name below, FILE.npz with x [N, H, W] or [N, H, W, C] and y [N], or FILE.csv with file and label"
+    )
     text("data_dir", "folder of the data set")
     text("workdir", "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b; runs: the folder to list")
     text("seeds", "several seeds, 0..4 or 0,1,2: each in a workdir of its own, a given DIR in DIR-sSEED, then a table")

@@ -16,7 +16,7 @@ import numpy as np
 from nasjax import catalog
 from nasjax.data.units import names as names_of
 from nasjax.data.units import other_form, other_units
-from nasjax.problem.saved import network_of, space_and_form, updated, whitening
+from nasjax.problem.saved import answered, network_of, space_and_form, updated, whitening
 from nasjax.store import checkpoint, plugin
 from nasjax.types import Metric, PyTree, carries_state, html_table
 
@@ -40,6 +40,8 @@ class Model(NamedTuple):
     channels: str = "last"  # where the arrays of the training had them; `predict` reads such
     range: tuple[float, float] | None = None  # smallest and largest value of the images trained on; None = not known
     metric: str = ""  # in words: its name, and what the test part gave where the network was tested
+    answers: Callable[..., np.ndarray] | None = None  # of the task: (outputs, names) -> what `predict` returns
+    told: Callable[[str], None] = lambda line: None  # hears what is done to inputs that are not as those trained on
 
     def __repr__(self) -> str:
         told = self._told()
@@ -64,6 +66,18 @@ class Model(NamedTuple):
             "outputs": f"{len(self.names)}: {_short(', '.join(self.names))} (model.names)",
             "call": "model.apply(model.variables, x)",
         }
+
+    def predict(self, x: Any) -> np.ndarray:
+        """The class names, or the values, of images: a row per sample of x.
+
+        Args:
+          x: images in the form and the units of the training data, [N, H, W] or [N, H, W, C] ([N, C, H, W] where those
+            were); nothing is resized.
+
+        Raises:
+          ValueError: x is not of that form or seems to be in other units, or the network's task has no such answers.
+        """
+        return answered(self, x)
 
 
 def _short(text: str, most: int = 72) -> str:
@@ -176,15 +190,22 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
     stateful = carries_state(network.carry)
     shape, names = tuple(tree["shape"]), tuple(tree["names"])
     seen = tuple(tree["range"]) if tree.get("range") else None
+    scale = tree.get("scale")
     variables = checkpoint.restore(path / "model", "weights", template)
 
     def apply(variables: PyTree, x: Any) -> Any:
         x, *state = x if stateful else (x,)
         x = _required(x, tree["dtype"], shape, seen)
         x = task.inputs(x, mean, std)
-        return network.apply(variables, None, (x, *state) if stateful else x)[0]
+        outputs = network.apply(variables, None, (x, *state) if stateful else x)[0]
+        return outputs if scale is None else outputs * scale[1] + scale[0]
 
-    of_arrays = {"channels": tree.get("channels", "last"), "range": seen, "metric": _tested(path, task.metric)}
+    of_arrays = {
+        "channels": tree.get("channels", "last"),
+        "range": seen,
+        "metric": _tested(path, task.metric),
+        "answers": task.answers,
+    }
     return Model(apply, variables, shape, tree["dtype"], names, tree["arch"], tree["task"], network.carry, **of_arrays)
 
 

@@ -197,6 +197,8 @@ class Task(NamedTuple):
     predict(model, source, out) -> the files written into the folder `out` for the file or folder `source`
     pictures(outputs, images, targets) -> {"image", "truth", "prediction"}: arrays for the report; None = nothing to see
     sample(model) -> a text that a trained network makes by itself, for the report; None = it makes none
+    answers(outputs, names) -> an array with a row per sample, in the user's words, of the outputs of `Model.apply` and
+      their names; None = nothing but the outputs
     contiguous: samples are windows of one long sequence and keep their order; a batch is that many streams side by side
     like: the task whose networks serve this one as well, and whose form its samples and targets have; "" = none
     loss_unit: of the loss, as the report writes it: "nats"; "" = it has none
@@ -214,6 +216,7 @@ class Task(NamedTuple):
     contiguous: bool = False
     pictures: Callable[..., dict[str, np.ndarray]] | None = None
     sample: Callable[[Any], str] | None = None
+    answers: Callable[..., np.ndarray] | None = None
     like: str = ""
     loss_unit: str = ""
 

@@ -2,6 +2,7 @@
 
 from nasjax.commands.configuration import config_of, configure, default_workdir, published, with_table
 from nasjax.commands.exporting import exported
+from nasjax.commands.fitting import Fitted, fit
 from nasjax.commands.inspection import asked_arch, inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
@@ -11,6 +12,7 @@ from nasjax.commands.using import export, predict
 from nasjax.commands.watching import watch
 
 __all__ = [
+    "Fitted",
     "Retrained",
     "asked_arch",
     "config_of",
@@ -18,6 +20,7 @@ __all__ = [
     "default_workdir",
     "export",
     "exported",
+    "fit",
     "inspect",
     "predict",
     "published",

@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from nasjax import catalog
+from nasjax.commands.arrays import Arrays
 from nasjax.commands.configuration import defaults_of, environment, published, record_of
 from nasjax.commands.foresight import require_retraining, require_settings
 from nasjax.commands.searching import Record, report, watching
@@ -50,17 +51,21 @@ def retrain(
     progress: bool = True,
     on_record: Record | None = None,
     changed_plugin: bool = False,
+    **arrays: Unpack[Arrays],
 ) -> Retrained:
     """Trains the best architecture of the workdir `path` (or `arch`: NAME, JSON or FILE) and tests it once.
 
     With retrain.top_k the best k are trained, and the best of them by the validation metric is tested. What was
-    trained and tested before with the same settings is not trained or tested again.
+    trained and tested before with the same settings is not trained or tested again. After a search of arrays give the
+    same `arrays` again, as to `search`, or the settings `config_of(path)`.
 
     Raises ValueError where there is nothing to train, RunError where training fails.
     """
     jax_settings.check()
+    path = Path(path)
+    config = with_arrays(config, path, arrays)
     with watching(progress, on_record) as watch:
-        return _retrain(config, Path(path), arch, watch, changed_plugin)
+        return _retrain(config, path, arch, watch, changed_plugin)
 
 
 def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_plugin: bool) -> Retrained:
@@ -133,7 +138,7 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
             folder, result, winner = train(job, path, watch)
             result |= {
                 "dataset": {"name": data.name, "train": len(job.final.train.y), "sha256": data.sha256},
-                "published": published(config),
+                "published": _comparable(published(config), task.metric),
                 **environment(),
             }
             _save(problem, job.final, winner, folder, path, result, watch)
@@ -227,6 +232,12 @@ def _ranked(path: Path, count: int) -> str:
     tau = kendall_tau(pairs)
     found = "needs two paths that differ in both" if tau is None else f"{tau:.3f} (1 = the same order)"
     return f"Kendall's tau of the search's scores and of {len(pairs)} paths trained alone: {found}."
+
+
+def _comparable(row: dict[str, Any] | None, metric: Metric) -> dict[str, Any] | None:
+    """A published result in this metric; None where it is in another. Of classifiers it is an error."""
+    known = row is not None and (f"test_{metric.name}" in row or ("test_error" in row and metric.name == "accuracy"))
+    return row if known else None
 
 
 def _unlike(config: Any, result: dict[str, Any], row: dict[str, Any]) -> str:

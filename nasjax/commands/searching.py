@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from nasjax import catalog
+from nasjax.commands.arrays import Arrays, with_arrays
 from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
 from nasjax.commands.foresight import require_retraining
 from nasjax.drive.heartbeat import heartbeat
@@ -33,6 +34,7 @@ def search(
     verbose: bool = False,
     on_record: Record | None = None,
     changed_plugin: bool = False,
+    **arrays: Unpack[Arrays],
 ) -> Outcome:
     """Runs or continues a search and leaves trials, checkpoints, best.json and report.html in `path`.
 
@@ -44,6 +46,8 @@ def search(
       verbose: with the architecture of every epoch or trial.
       on_record: receives every line of trials.jsonl and metrics.jsonl as a dict.
       changed_plugin: resume although the plugin's file is another one than the run was begun with.
+      **arrays: x and y, perhaps x_valid, y_valid, x_test, y_test and class_names, in the place of the data that the
+        settings name; they are kept in the workdir as an .npz.
 
     Returns:
       The best trial's row, the metric, and how many trials there were.
@@ -53,7 +57,9 @@ def search(
       RunError: the run cannot continue (full disk), or every candidate failed.
     """
     jax_settings.check()
-    path, problem = Path(path), Problem(config)
+    path = Path(path)
+    config = with_arrays(config, path, arrays)
+    problem = Problem(config)
     experiment = catalog.method(config.method).make(problem)
     with ExitStack() as held:
         begins = "starting the workers" if getattr(config, "workers", 0) else "reading the data"

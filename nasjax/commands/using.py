@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nasjax import catalog
+from nasjax.commands.searching import watch_of
 from nasjax.runtime import jax_settings
 
 
@@ -17,7 +18,12 @@ def export(path: str | Path) -> list[Path]:
 
 
 def predict(
-    path: str | Path, source: str | Path, out: str | Path | None = None, *, same_units: bool = False
+    path: str | Path,
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    same_units: bool = False,
+    progress: bool = True,
 ) -> list[Path]:
     """Applies the retrained network of a workdir to a file or folder.
 
@@ -26,6 +32,7 @@ def predict(
       source: what to read; the task says which files it takes.
       out: where the predictions go; None = `path`/predict.
       same_units: arrays are in the units of the training data, even if their range suggests otherwise.
+      progress: say what is done to the inputs, on stderr.
 
     Returns:
       The files written. Raises ValueError where there is no trained network, or nothing that can be read.
@@ -33,7 +40,7 @@ def predict(
     from nasjax.model import load
 
     jax_settings.check()
-    model = load(path)
+    model = load(path)._replace(told=watch_of(progress, None).say)
     if same_units:
         model = model._replace(range=None)
     out = Path(path) / "predict" if out is None else Path(out)

@@ -21,9 +21,11 @@ class DataConfig:
     """Which samples, and how many.
 
     Attributes:
-      name: of the catalog, e.g. "digits" (embedded, 8x8) or "cifar10"; or the path of an .npz with x and y.
+      name: of the catalog, e.g. "digits" (embedded, 8x8) or "cifar10"; or the path of an .npz with x and y, or of a
+        .csv with file and label.
       data_dir: folder of the data (cifar10: the original python format, or a TFDS folder; "" = the TFDS default;
-        nuclei_folder: a folder with images/ and masks/), and what a relative .npz path is relative to.
+        nuclei_folder: a folder with images/ and masks/; image_folder: one with a folder per class), and what a
+        relative path of an .npz or .csv, and those in a .csv, are relative to.
       valid_size: validation samples; None = 300 of digits, 5,000 of cifar10 (as published), a fifth of images with
         masks, else a tenth or a sixth.
       train_limit, valid_limit: use at most this many samples of the part; None = all.
@@ -31,11 +33,15 @@ class DataConfig:
       channels: of a user's arrays [N, ...]: "last", [N, H, W, C]; "first", [N, C, H, W]; "ask" takes them for "last"
         and refuses what looks like "first".
       same_units: a user's x_valid and x_test are in the units of x, even if their range suggests otherwise.
+      target: of a user's numbers y: "class", "value" (to be predicted as such), or "ask": integers are classes, floats
+        are values, and what may be either is refused.
       split_seed: draws the split. It also draws the test part, where the source has none of its own.
-      window, level: of texts: tokens of a sample, over which gradients are propagated; and what a token is, see
-        `text.tokens_of`.
-      min_count, max_words: of texts: words that are rarer in the training text become <unk> (None = 2 of pydoc, 1 =
-        all words are kept elsewhere); and the most frequent words to keep, None = all.
+      window: of texts: T, tokens of a sample, over which gradients are propagated.
+      level: of texts: "word", what white space separates, and every line, a blank one too, ends in <eos>; "char",
+        characters, all of them, and a newline where a line ends.
+      min_count: of texts: words that are rarer in the training text become <unk>; None = 2 of pydoc, 1 (all are kept)
+        elsewhere.
+      max_words: of texts: the most frequent words to keep, <eos> and <unk> included; None = all.
       seed_protocol: validate and test on the same samples, both parts together, so that a search sees its test part.
         The blog article that first evolved segmentation graphs did; figures found so are too good.
     """
@@ -48,6 +54,7 @@ class DataConfig:
     resize: int | None = None
     channels: Literal["ask", "last", "first"] = "ask"
     same_units: bool = False
+    target: Literal["ask", "class", "value"] = "ask"
     split_seed: int = 0
     window: int = 35
     level: Literal["word", "char"] = "word"
@@ -61,8 +68,13 @@ class DataConfig:
             value = getattr(self, field)
             if value is not None and value < smallest:
                 raise ValueError(f"{field} must be at least {smallest}, got {value}; leave it out for the default")
-        if self.channels not in ("ask", "last", "first"):
-            raise ValueError(f"channels must be ask, last or first, got {self.channels!r}")
+        for field, choices in (
+            ("channels", ("ask", "last", "first")),
+            ("target", ("ask", "class", "value")),
+            ("level", ("word", "char")),
+        ):
+            if (given := getattr(self, field)) not in choices:
+                raise ValueError(f"{field} must be one of {', '.join(choices)}; got {given!r}")
         if self.split_seed < 0:
             raise ValueError(f"split_seed must not be negative, got {self.split_seed}")
 
@@ -79,6 +91,8 @@ class Dataset(NamedTuple):
     std: np.ndarray  # f32[C], 1 where a channel is constant
     sha256: str  # of the arrays as loaded
     channels: str = "last"  # where the user's own arrays have them; here they are always last
+    # Mean and deviation of the training part's values, by which all y are standardised, f32; None where y are no values
+    scale: tuple[float, float] | None = None
 
 
 def load(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | None = None) -> Dataset:
@@ -94,7 +108,7 @@ def load(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | 
     """
     source = _open(config, by_name)
     pool = source.pool()
-    _refuse_idle(config, pool.x.ndim == 4, source, by_name.arrays)
+    _refuse_idle(config, pool.x.ndim == 4, source, by_name)
     if not source.test:
         _require_test(config, pool, source.test_size)
     order = _order(config, len(pool.y))
@@ -104,7 +118,8 @@ def load(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | 
         valid = _take(config, pool, order[: source.test_size + source.valid_size][: config.valid_limit])
     elif source.valid is not None:
         own = source.valid()
-        _require_alike(config, pool, own, "x_valid")
+        if by_name.arrays:
+            _require_alike(config, pool, own, "x_valid")
         mine = np.arange(len(pool.y)) if source.test else rest  # without the samples for testing
         train = _take(config, pool, mine[: config.train_limit])
         valid = _take(config, own, np.arange(len(own.y))[: config.valid_limit])
@@ -131,7 +146,30 @@ def load(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | 
     none = np.zeros(0, np.float32)
     mean, std = _moments(train.x) if train.x.ndim == 4 else (none, none)
     layout = "first" if config.channels == "first" else "last"
-    return Dataset(config.name, len(outputs), outputs, train, valid, mean, std, digest.hexdigest(), layout)
+    data = Dataset(config.name, len(outputs), outputs, train, valid, mean, std, digest.hexdigest(), layout)
+    return _scaled(data) if source.values else data
+
+
+def _scaled(data: Dataset) -> Dataset:
+    """The same with standardised values. Errors as of `standardised`."""
+    data = data._replace(scale=(float(data.train.y.mean()), float(data.train.y.std())))
+    return data._replace(
+        train=standardised(data, data.train, "training"), valid=standardised(data, data.valid, "validation")
+    )
+
+
+def standardised(data: Dataset, part: Split, what: str) -> Split:
+    """A part with its values less the mean and over the deviation `data.scale`, f32; as it is where that is None.
+
+    Raises ValueError where its values are all equal: how much of their variance is explained is then no question.
+    """
+    if data.scale is None:
+        return part
+    if part.y.min() == part.y.max():
+        raise ValueError(
+            f"{data.name}: all {len(part.y)} values of the {what} part are {part.y[0]:g}; give more samples"
+        )
+    return part._replace(y=((part.y - data.scale[0]) / data.scale[1]).astype(np.float32))
 
 
 def joined(data: Dataset) -> Dataset:
@@ -153,15 +191,17 @@ def known_form(config: DataConfig, source: DataSource) -> tuple[tuple[int, ...],
     return (size, size, source.shape[2]) if size else source.shape, source.outputs
 
 
-def _refuse_idle(config: DataConfig, images: bool, source: Source, arrays: bool) -> None:
+def _refuse_idle(config: DataConfig, images: bool, source: Source, by_name: DataSource) -> None:
     """Raises ValueError for a setting that would do nothing with these data."""
     plain = DataConfig()
     of_texts, of_images = ("window", "level", "min_count", "max_words"), ("resize",)
     idle = [*(of_texts if images else of_images)]
     if source.valid is not None:
         idle += ["valid_size", *(["split_seed"] if source.test else [])]
-    if not arrays:
+    if not by_name.arrays:
         idle += ["channels", "same_units"]
+    if by_name.task_of is None:
+        idle.append("target")
     for name in idle:
         if getattr(config, name) != getattr(plain, name):
             raise ValueError(f"data.{name} has no effect on {config.name}; leave it out")

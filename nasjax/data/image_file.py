@@ -48,6 +48,36 @@ def read_image(path: Path, channels: int) -> np.ndarray:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
+def pixels_of(image: Any) -> np.ndarray:
+    """A PIL image, upright, as uint8[H, W, C]: gray (1) as it is, else RGB (3).
+
+    Raises ValueError for what is refused of files; see the top of this file.
+    """
+    from PIL import ImageOps
+
+    if image.mode not in _MODES:
+        raise ValueError(f"its mode is {image.mode}; convert it to 8 bits a channel, gray (L) or RGB")
+    picture = ImageOps.exif_transpose(image)
+    if _transparent(picture):
+        raise ValueError("it has transparent pixels; fill what is transparent with a colour")
+    pixels = np.asarray(picture.convert("L" if _gray(picture) else "RGB"))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def channels_of(path: Path) -> int:
+    """1 where the head of an image file says gray, 3 otherwise (a palette counts as colours).
+
+    Raises ValueError where it is no image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return 1 if _gray(image) else 3
+    except Exception as error:  # Pillow has no single error for a damaged file
+        raise ValueError(f"{path} cannot be read as an image: {' '.join(str(error).split())}") from error
+
+
 def read_mask(path: Path) -> np.ndarray:
     """A mask file, upright, as gray levels uint8[H, W, 1]; `foreground` makes 0 and 1 of those of a whole set.
 
@@ -103,11 +133,19 @@ def _picture(path: Path, instead_of_alpha: str) -> Any:
                 if fourth.min() < fourth.max():
                     raise ValueError(f"it has transparent pixels; {instead_of_alpha}")
             picture = ImageOps.exif_transpose(image)  # reads the pixels
-            if picture.has_transparency_data and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
+            if _transparent(picture):
                 raise ValueError(f"it has transparent pixels; {instead_of_alpha}")
             return picture
     except Exception as error:  # Pillow has no single error for a damaged file
         raise ValueError(f"{path} cannot be read as an image: {' '.join(str(error).split())}") from error
+
+
+def _gray(image: Any) -> bool:
+    return image.mode in ("1", "L", "LA", "La")
+
+
+def _transparent(picture: Any) -> bool:
+    return picture.has_transparency_data and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255
 
 
 def _refusal(image: Any, head: bytes) -> str:

@@ -5,26 +5,34 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from nasjax.data.labels import Target, targets, task_of
 from nasjax.data.sources import DataSource, Source, Split
-from nasjax.data.units import names
 
 
-def npz(path: Path, channels: str = "ask") -> Source:
+def npz(path: Path, channels: str = "ask", target: Target = "ask") -> Source:
     """A user's file: x and y, optionally x_valid and y_valid, x_test and y_test, class_names.
 
     Args:
-      path: an .npz with x [N, H, W] or [N, H, W, C], uint8, uint16 or float in any range, and y int[N], any values
-        (class k is the k-th smallest). Without x_test a sixth of the images is the test part, and without x_valid
-        another sixth validates.
+      path: an .npz with x [N, H, W] or [N, H, W, C], uint8, uint16 or float in any range, and y [N] as
+        `labels.targets` says: numbers (class k is the k-th smallest) or names of classes, or values. Without x_test a
+        sixth of the images is the test part, and without x_valid another sixth validates.
       channels: see `images`.
+      target: see `labels.targets`.
 
     Raises:
       FileNotFoundError: no such file.
       ValueError: not an .npz, a key is missing, or an array has a wrong type, rank, length or value.
     """
+    members = _members(path)
+    return _source(lambda key: _array(path, key), members, str(path), channels, target)
+
+
+def _members(path: Path) -> set[str]:
+    """The names of a file's arrays, x and y among them. Raises as `npz`."""
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}; --dataset=FILE.npz needs a file with arrays x and y")
     try:
@@ -34,49 +42,50 @@ def npz(path: Path, channels: str = "ask") -> Source:
         raise ValueError(f"{path} is not an .npz file; write one with numpy.savez(path, x=images, y=labels)") from None
     if missing := {"x", "y"} - members:
         raise ValueError(f"{path} has no {sorted(missing)[0]!r} (it has {', '.join(sorted(members)) or 'nothing'})")
-    return _source(lambda key: _array(path, key), members, str(path), channels)
+    return members
 
 
-def arrays_source(arrays: Mapping[str, np.ndarray], where: str, channels: str = "ask") -> Source:
-    """Arrays in memory as a data set of images and classes, under the rules of `npz`; `where` names them in errors."""
-    return _source(arrays.__getitem__, set(arrays), where, channels)
+def _task_of(config: Any) -> str:
+    path = _path(config)
+    _members(path)
+    return task_of(_array(path, "y"), config.target, f"{path}: y")
 
 
-def _source(read: Callable[[str], np.ndarray], members: set[str], where: str, channels: str) -> Source:
+def arrays_source(
+    arrays: Mapping[str, np.ndarray], where: str, channels: str = "ask", target: Target = "class"
+) -> Source:
+    """Arrays in memory as a data set, under the rules of `npz`; `where` names them in errors."""
+    return _source(arrays.__getitem__, set(arrays), where, channels, target)
+
+
+def _source(read: Callable[[str], np.ndarray], members: set[str], where: str, channels: str, target: Target) -> Source:
     for part in ("_valid", "_test"):
         if len({"x" + part, "y" + part} & members) == 1:
             raise ValueError(f"{where} has one of x{part} and y{part}; give both or neither")
     own_test, own_valid = "x_test" in members, "x_valid" in members
-    y = _labels(read("y"), f"{where}: y")
-    n, values = len(y), np.unique(y)
-    if len(values) < 2:
-        raise ValueError(f"{where}: y holds fewer than two classes")
-    given = read("class_names") if "class_names" in members else values
-    class_names = names(given, f"{where}: class_names")
-    if len(class_names) != len(values):
-        raise ValueError(f"{where}: {len(class_names)} class_names, but y holds {len(values)} classes")
+    y = read("y")
+    n = len(y) if y.ndim else 0
+    known = targets(y, read("class_names") if "class_names" in members else None, target, f"{where}: y")
     notes: list[str] = []
 
     def split(suffix: str) -> Split:
         x = images(read("x" + suffix), f"{where}: x{suffix}", channels)
         if x.dtype == np.uint16:
             notes.append(f"{where}: x{suffix} is uint16: 65535 is white, and mean and deviation are the data's own")
-        labels = _labels(read("y" + suffix), f"{where}: y{suffix}")
-        if len(x) != len(labels):
-            raise ValueError(f"{where}: x{suffix} has {len(x)} images, but y{suffix} has {len(labels)} labels")
-        y = np.searchsorted(values, labels).clip(max=len(values) - 1)
-        if (unknown := labels[values[y] != labels]).size:
-            raise ValueError(f"{where}: y{suffix} holds {unknown[0]}, a class that y does not have")
-        return Split(x, y.astype(np.int32))
+        y = known.read(read("y" + suffix), f"{where}: y{suffix}")
+        if len(x) != len(y):
+            raise ValueError(f"{where}: x{suffix} has {len(x)} images, but y{suffix} has {len(y)} labels")
+        return Split(x, y)
 
     return Source(
-        class_names=class_names,
+        class_names=known.names,
         pool=lambda: split(""),
         test=(lambda: split("_test")) if own_test else None,
         test_size=0 if own_test else n // 6,
         valid_size=0 if own_valid else n // 10 if own_test else n // 6,
         valid=(lambda: split("_valid")) if own_valid else None,
         notes=notes,
+        values=known.values,
     )
 
 
@@ -86,13 +95,8 @@ def _array(path: Path, key: str) -> np.ndarray:
             return arrays[key]
     except Exception as error:  # object arrays, a truncated member, a member that is no array
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"{path}: cannot read {key} as a plain array ({reason})") from error
-
-
-def _labels(y: np.ndarray, where: str) -> np.ndarray:
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise ValueError(f"{where} must be integers of shape [N], got {y.dtype} {list(y.shape)}")
-    return y
+        instead = f"; save numbers, or names as {key}.astype(str)" if "Object arrays" in reason else ""
+        raise ValueError(f"{path}: cannot read {key} as a plain array ({reason}){instead}") from error
 
 
 def images(x: np.ndarray, where: str, channels: str = "ask") -> np.ndarray:
@@ -145,9 +149,14 @@ def _instead(x: np.ndarray) -> str:
     return f" of {low}..{high}; use .astype('{kind}') for pixels that {kind} can hold, else .astype('float32')"
 
 
+def _path(config: Any) -> Path:
+    return Path(config.data_dir, config.name).expanduser()
+
+
 SOURCE = DataSource(
-    lambda config: npz(Path(config.data_dir, config.name).expanduser(), config.channels),
+    lambda config: npz(_path(config), config.channels, config.target),
     "classification",
     folder=True,
     arrays=True,
+    task_of=_task_of,
 )

@@ -15,7 +15,7 @@ class Split(NamedTuple):
     """Samples and targets of one part."""
 
     x: np.ndarray  # images [N, H, W, C], uint8, uint16 or float32 in the user's range; windows of tokens i32[N, T]
-    y: np.ndarray  # classes i32[N]; masks uint8[N, H, W, 1]; the next tokens i32[N, T]
+    y: np.ndarray  # classes i32[N]; values f64[N]; masks uint8[N, H, W, 1]; the next tokens i32[N, T]
 
 
 class Source(NamedTuple):
@@ -28,6 +28,7 @@ class Source(NamedTuple):
     valid_size: int  # default number of validation samples, 0 where `valid` is given
     valid: Callable[[], Split] | None = None  # a validation part of its own
     notes: Sequence[str] = ()  # what a user should know of the parts read so far
+    values: bool = False  # y are values in the user's units, which `load` standardises
 
 
 class DataSource(NamedTuple):
@@ -42,3 +43,5 @@ class DataSource(NamedTuple):
     directionless: bool = False  # quarter turns, mirror images and other colours are the same picture, as in microscopy
     folder: bool = False  # --data_dir names its folder
     arrays: bool = False  # a user's own: data.channels and data.same_units say what they mean
+    # DataConfig -> the task, where the targets and data.target decide. Reads the targets; raises as `open`
+    task_of: Callable[[Any], str] | None = None

@@ -12,53 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from nasjax.data.dataset import DataConfig
 from nasjax.data.sources import Source, Split
 
 EOS, UNK = "<eos>", "<unk>"
 _NEWLINE = "\n"  # ends a line where tokens are characters
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """Which text, and in what pieces.
-
-    Attributes:
-      name: "pydoc" (embedded), "ptb" (the files ptb.train.txt, ptb.valid.txt, ptb.test.txt), or "folder" (any three
-        files with train, valid and test as a part of their names between dots).
-      data_dir: the folder; not used for pydoc.
-      level: "word": what white space separates, and every line, a blank one too, ends in <eos>. "char": characters,
-        all of them, and a newline where a line ends.
-      window: T, tokens of a window, over which gradients are propagated.
-      min_count: words that are rarer in the training text become <unk>; 1 keeps all. None = 2 for pydoc, else 1.
-      max_words: the most frequent words to keep, <eos> and <unk> included; None = all.
-      train_limit, valid_limit: tokens to use of a part, from its beginning; None = all.
-    """
-
-    name: Literal["pydoc", "ptb", "folder"] = "pydoc"
-    data_dir: str = ""
-    level: Literal["word", "char"] = "word"
-    window: int = 35
-    min_count: int | None = None
-    max_words: int | None = None
-    train_limit: int | None = None
-    valid_limit: int | None = None
-
-    def __post_init__(self) -> None:
-        for field, choices in (("name", ("pydoc", "ptb", "folder")), ("level", ("word", "char"))):
-            if getattr(self, field) not in choices:
-                raise ValueError(f"{field} must be one of {', '.join(choices)}; got {getattr(self, field)!r}")
-        if self.name != "pydoc" and not self.data_dir:
-            raise ValueError(f"{self.name} needs data_dir, the folder with the training, validation and test text")
-        for field in ("window", "min_count", "train_limit", "valid_limit"):
-            value = getattr(self, field)
-            if value is not None and value < 1:
-                raise ValueError(f"{field} must be at least 1, got {value}")
-        if self.max_words is not None and self.max_words < 4:
-            raise ValueError(f"max_words must be at least 4 ({EOS}, {UNK} and two words), got {self.max_words}")
 
 
 class Windows(NamedTuple):
@@ -134,11 +96,11 @@ class Text(NamedTuple):
     sha256: str  # of both parts as token numbers, and of the vocabulary
 
 
-def load_text(config: TextConfig) -> Text:
-    """Reads the training and the validation part.
+def load_text(config: DataConfig) -> Text:
+    """Reads the training and the validation part; the limits of `config`, in windows, are for `data.dataset.load`.
 
     Example:
-      >>> text = load_text(TextConfig())
+      >>> text = load_text(DataConfig("pydoc"))
       >>> text.train.x.shape[1]
       35
 
@@ -153,7 +115,6 @@ def load_text(config: TextConfig) -> Text:
     digest = hashlib.sha256("\0".join(vocabulary.words).encode())
     for part in (train, valid):
         digest.update(np.ascontiguousarray(part, "<i4"))
-    train, valid = train[: config.train_limit], valid[: config.valid_limit]
     return Text(
         config.name,
         vocabulary,
@@ -165,7 +126,7 @@ def load_text(config: TextConfig) -> Text:
     )
 
 
-def load_test_text(config: TextConfig, vocabulary: Vocabulary) -> tuple[Windows, int, int]:
+def load_test_text(config: DataConfig, vocabulary: Vocabulary) -> tuple[Windows, int, int]:
     """Reads the test part in the words of `vocabulary`. For retraining, once.
 
     Beside it: how many of its tokens became <unk>, and how many at its end fill no window.
@@ -213,7 +174,7 @@ def tokens_of(text: str, level: str, *, whole: bool = True) -> list[str]:
     return [*(token for line in ended for token in (*line.split(), EOS)), *last.split()]
 
 
-def _vocabulary(config: TextConfig, tokens: list[str]) -> Vocabulary:
+def _vocabulary(config: DataConfig, tokens: list[str]) -> Vocabulary:
     """The words of the training text by their number of occurrences."""
     counts = Counter(tokens)
     least = config.min_count or (2 if config.name == "pydoc" else 1)
@@ -247,10 +208,12 @@ def _tokens(read: Callable[[str], str], part: str, level: str) -> list[str]:
         raise ValueError(f"{part} text: {error}") from None
 
 
-def _reader(config: TextConfig) -> Callable[[str], str]:
+def _reader(config: DataConfig) -> Callable[[str], str]:
     """part ("train", "valid", "test") -> its text, read when asked."""
     if config.name == "pydoc":
         return lambda part: _pydoc(config.level)[part]
+    if not config.data_dir:
+        raise ValueError(f"{config.name} needs data_dir, the folder with the training, validation and test text")
     folder = Path(config.data_dir).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"data_dir {folder} is no folder")
@@ -302,15 +265,13 @@ def _pydoc(level: str) -> dict[str, str]:
     return {part: "\n".join(line for n, line in enumerate(lines) if n % 20 in own) for part, own in share.items()}
 
 
-def text_source(name: Literal["pydoc", "ptb", "folder"], config: Any) -> Source:
-    """A text as a data set: its samples are windows, its outputs words. `config` is a `DataConfig`."""
-    shared = {field: getattr(config, field) for field in ("data_dir", "level", "window", "min_count", "max_words")}
-    own = TextConfig(name, **shared)
-    text = load_text(own)
+def text_source(config: DataConfig) -> Source:
+    """A text as a data set: its samples are windows, its outputs words. The name tells where it lies, see the top."""
+    text = load_text(config)
     notes = [note for part in text.unknown for note in _notes(part, text.unknown[part], text.left[part])]
 
     def test() -> Split:
-        part, unknown, left = load_test_text(own, text.vocabulary)
+        part, unknown, left = load_test_text(config, text.vocabulary)
         notes.extend(_notes("test", unknown, left))
         return Split(*part)
 

@@ -5,4 +5,4 @@ from __future__ import annotations
 from nasjax.data.sources import DataSource
 from nasjax.data.text import text_source
 
-SOURCE = DataSource(lambda config: text_source("folder", config), "language", shape=(35,), folder=True)
+SOURCE = DataSource(text_source, "language", shape=(35,), folder=True)

@@ -34,7 +34,7 @@ from nasjax.train import activity
 from nasjax.train.augment import require_suited
 from nasjax.train.compiling import jit
 from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
-from nasjax.train.recipe import Recipe
+from nasjax.train.recipe import Recipe, require_batch
 from nasjax.train.step import Data, Trainer, example
 from nasjax.types import Built, Key, PyTree, Task, Watch
 
@@ -156,11 +156,12 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
       The job's folder, the content of its result.json, and the trained network. The caller writes both.
 
     Raises:
-      ValueError: the recipe's augmentation would leave little of the images.
+      ValueError: the recipe's augmentation would leave little of the images, or a batch is more than all of them.
       RunError: the loss became NaN, or the disk is full.
     """
     folder, data, task = _folder(job, workdir, job.builts), job.final, job.task
     require_suited(job.recipe.augment, data.train.x.shape[1:], "retrain_recipe.augment")
+    require_batch(job.recipe.batch_size, len(data.train.y), "retrain_recipe.batch_size")
     folder.mkdir(parents=True, exist_ok=True)
     keys = streams(job.seed)
     arrays, valid = resident(data), valid_name(task)

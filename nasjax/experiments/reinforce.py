@@ -102,6 +102,11 @@ def _plain(fitness: jax.Array) -> jax.Array:
     return jnp.where(fitness < 0, 1 / (1 - fitness), fitness)
 
 
+def _at_least_0(fitness: jax.Array) -> jax.Array:
+    """The fitness where larger is better, 0 where it is negative: an R^2 below 0 is no better than a failure."""
+    return jnp.maximum(fitness, 0)
+
+
 def _emittable(space: Space) -> None:
     if arch_size(space) != len(space.sites):
         raise ValueError(f"{space.name} has identifiers that a policy cannot emit; use evolution, topk or random")
@@ -112,7 +117,8 @@ def reward_of(problem: Problem) -> Callable[[jax.Array], jax.Array]:
     kind, metric = problem.config.search.reward, problem.metric
     if kind == "auto":
         kind = "cube" if metric.unit == "fraction" else "perplexity" if metric.name == "perplexity" else "fitness"
-    return {"cube": cube, "perplexity": inverse_square_perplexity(), "fitness": _plain}[kind]
+    plain = _plain if metric.sign < 0 else _at_least_0
+    return {"cube": cube, "perplexity": inverse_square_perplexity(), "fitness": plain}[kind]
 
 
 def searcher(problem: Problem) -> Searcher:

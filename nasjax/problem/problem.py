@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.data.dataset import Dataset, known_form
+from nasjax.data.dataset import Dataset, known_form, standardised
 from nasjax.data.sources import DataSource, Split
 from nasjax.problem.arch_text import read_arch
 from nasjax.problem.data import load, load_test
@@ -42,7 +42,7 @@ class Problem:
             raise ValueError(f"truth is a table of all architectures; none holds those of --space={self.space.name}")
         for name in ("recipe", "retrain_recipe"):
             streams = getattr(getattr(config, name, None), "eval_streams", 1)
-            if streams > 1 and not catalog.task(self.source.task).contiguous:
+            if streams > 1 and not catalog.task(self.task_name).contiguous:
                 raise ValueError(f"{name}.eval_streams has no effect on --dataset={config.data.name}, which is no text")
 
     @functools.cached_property
@@ -62,9 +62,14 @@ class Problem:
         return source
 
     @functools.cached_property
+    def task_name(self) -> str:
+        """What the data are for; only a user's own file is looked into. Raises ValueError or FileNotFoundError."""
+        return self.source.task_of(self.config.data) if self.source.task_of else self.source.task
+
+    @functools.cached_property
     def task(self) -> Task:
         """Of the data. Raises ValueError where the space's networks do not serve it."""
-        task: Task = catalog.task(self.source.task)
+        task: Task = catalog.task(self.task_name)
         if not {task.name, task.like} & set(self.builder.tasks):
             raise ValueError(
                 f"--space={self.space.name} is for {' and '.join(self.builder.tasks)}, "
@@ -84,7 +89,7 @@ class Problem:
 
     def test(self) -> Split:
         """The test part, for retraining, once. Raises as `data`."""
-        return load_test(self.config.data, self._told)
+        return standardised(self.data, load_test(self.config.data, self._told), "test")
 
     @functools.cached_property
     def signature(self) -> Signature:

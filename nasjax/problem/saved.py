@@ -10,12 +10,15 @@ import numpy as np
 
 from nasjax import catalog
 from nasjax.data.dataset import Dataset
+from nasjax.data.npz import images
 from nasjax.data.units import names as names_of
-from nasjax.data.units import range_of
+from nasjax.data.units import other_form, other_units, range_of
 from nasjax.problem.problem import Problem
 from nasjax.settings import as_json, from_json
 from nasjax.train.step import example
 from nasjax.types import Network, PyTree, Signature, Task
+
+_BATCH = 256  # images that are computed at a time
 
 
 def described(problem: Problem, arch: dict[str, Any], data: Dataset, bn_eps: float) -> dict[str, Any]:
@@ -40,6 +43,7 @@ def described(problem: Problem, arch: dict[str, Any], data: Dataset, bn_eps: flo
         "names": list(names_of(data.class_names, "class_names")),
         "mean": np.asarray(data.mean, float).tolist(),
         "std": np.asarray(data.std, float).tolist(),
+        "scale": data.scale,
         "bn_eps": bn_eps,
         "plugin": problem.config.plugin,
     }
@@ -73,6 +77,21 @@ def network_of(tree: dict[str, Any]) -> tuple[Network, Task, PyTree]:
     signature = Signature(sample, len(tree["names"]))
     network = builder.build(space, form, tree["arch"], signature).network(bn_eps=tree["bn_eps"], dtype="float32")
     return network, task, network.init(jax.random.key(0), None, example(network, signature))
+
+
+def answered(model: Any, x: Any) -> np.ndarray:
+    """What `Model.predict` returns; arguments and errors as there."""
+    if model.answers is None:
+        raise ValueError(f"a network for {model.task} has no answers of a row per sample; call its apply")
+    x = images(np.asarray(x), "x", model.channels)
+    if reason := other_form(x, model.dtype, model.shape):
+        raise ValueError(f"x {reason}: give it as the training data were; nothing is resized")
+    if model.range is not None and (reason := other_units(x, *model.range)):
+        raise ValueError(f"x {reason}: give it in the same units, or call predict of model._replace(range=None)")
+    apply = jax.jit(model.apply)
+    parts = [np.asarray(apply(model.variables, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
+    found: np.ndarray = model.answers(np.concatenate(parts), model.names)
+    return found
 
 
 def updated(tree: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from nasjax.store import checkpoint
 from nasjax.store.plugin import flags
 
 WORKERS = "workers"  # folder of what worker processes print
+ARRAYS = "arrays-"  # what the file of a program's own data begins with
 # Settings that may change until the first candidate, since a supernet is trained before it.
 UNTIL_ASKED = ("max_params", "max_macs")
 
@@ -71,8 +72,7 @@ def opened(
     file = path / "config.json"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if not file.exists() and any(p.name not in (".lock", "config.tmp", WORKERS) for p in path.iterdir()):
-            raise ValueError(f"{path} is not empty and is no workdir (no config.json); choose another --workdir")
+        require(path)
         lock = (path / ".lock").open("w")
     except OSError as error:
         raise ValueError(f"cannot write to --workdir {path}: {error.strerror or error}") from error
@@ -95,6 +95,15 @@ def opened(
         with checkpoint.writing(path):
             checkpoint.write_json(file, record)
         yield path
+
+
+def require(path: Path) -> None:
+    """Raises ValueError for a folder that is not empty and no workdir."""
+    if not path.is_dir() or (path / "config.json").exists():
+        return
+    own = (".lock", "config.tmp", WORKERS)
+    if any(p.name not in own and not p.name.startswith(ARRAYS) for p in path.iterdir()):
+        raise ValueError(f"{path} is not empty and is no workdir (no config.json); choose another --workdir")
 
 
 def _filled(tree: Any, defaults: Any) -> Any:

@@ -62,10 +62,20 @@ def open_images(source: Path, model: Any) -> tuple[list[str], Iterator[np.ndarra
 
 
 def read_images(source: Path, model: Any) -> tuple[list[str], np.ndarray]:
-    """Names and images [N, *shape] as `open_images` finds them, resized by area, as the training images were."""
+    """Names and images [N, *shape] as `open_images` finds them, resized by area, of which `model.told` hears."""
     height, width, _ = model.shape
     names, found = open_images(source, model)
-    return names, np.concatenate([resize(image[None], height, width) for image in found])
+    parts, others = [], []
+    for name, image in zip(names, found, strict=True):
+        if image.shape[:2] != (height, width):
+            others.append(f"{name} was {image.shape[0]}x{image.shape[1]}")
+        parts.append(resize(image[None], height, width))
+    if others:
+        model.told(
+            f"{len(others)} of {len(names)} images were resized by area to {height}x{width}, the size that the network "
+            f"was trained on ({others[0]})"
+        )
+    return names, np.concatenate(parts)
 
 
 def _present(source: Path) -> None:

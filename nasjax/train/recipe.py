@@ -24,7 +24,7 @@ class Recipe:
 
     Attributes:
       epochs: passes over the training part; an incomplete last batch of a pass is left out.
-      batch_size: samples per step; at most the training part's size is used.
+      batch_size: samples per step. A command refuses more than there are (`require_batch`); `train.step` takes all.
       learning_rate: initial; an architecture with a learning-rate token brings its own.
       optimizer: "sgd", "adam", "adamw" (decay beside the gradient, not in it) or "rmsprop".
       momentum, nesterov: of SGD; RMSprop has the momentum too.
@@ -136,3 +136,12 @@ def image_recipes(augment: Augment) -> Recipes:
     """Those of plain image classifiers: DenseNet's, 50 epochs and then 300 (Zoph & Le 2017, section 4.1)."""
     recipe = Recipe(augment=augment)
     return Recipes(search=recipe, last=replace(recipe, epochs=300), demo=recipe)
+
+
+def require_batch(batch_size: int, samples: int, where: str) -> None:
+    """Raises ValueError for a batch, the setting `where`, of more than all samples that it is drawn from."""
+    if batch_size > samples:
+        raise ValueError(
+            f"{where}={batch_size} is more than the {samples} samples it is drawn from; write --set {where}={samples} "
+            "or less"
+        )

@@ -47,6 +47,23 @@ def classification():
     )
 
 
+def regression():
+    """The images of classification with a value for a class: standardised, as a data set has them."""
+    case = classification()
+    y = (case.dataset.train.y - 1).astype(np.float32)
+    split = Split(case.dataset.train.x, y)
+    dataset = case.dataset._replace(
+        classes=1, class_names=("value",), train=split, valid=split, scale=(1.0, float(case.dataset.train.y.std()))
+    )
+    return case._replace(
+        dataset=dataset,
+        outputs=lambda key, y: jax.random.normal(key, (len(y), 1)),
+        perfect=lambda y: y[:, None],
+        best="1.0000",
+        belong=lambda x, y: np.asarray(x)[..., 0].max((1, 2)) == 2 + np.asarray(y),
+    )
+
+
 def segmentation():
     """Images that are bright where their mask is, each mask another block away from the centre."""
     y = np.zeros((N, 8, 8, 1), np.uint8)
@@ -84,6 +101,7 @@ def language():
 
 CASES: dict[str, Callable[[], Case]] = {
     "classification": classification,
+    "regression": regression,
     "segmentation": segmentation,
     "language": language,
 }

@@ -172,8 +172,8 @@ X, Y = numbered(20), np.arange(20) % 2
         ({"x": X, "y": Y, "x_test": X}, "give both or neither"),
         ({"x": X[:, 0], "y": Y}, r"x must be \[N, H, W\] or \[N, H, W, C\], got \[20, 2\]"),
         ({"x": X, "y": Y[:19]}, "x has 20 images, but y has 19 labels"),
-        ({"x": X, "y": Y[:, None]}, r"y must be integers of shape \[N\], got int64 \[20, 1\]"),
-        ({"x": X, "y": Y / 2}, "y must be integers"),
+        ({"x": X, "y": Y[:, None]}, r"y must be integers, floats or text of shape \[N\], got int64 \[20, 1\]"),
+        ({"x": X, "y": Y * 1.0}, "y holds whole numbers as float64: classes or values"),
         ({"x": X, "y": Y * 0}, "fewer than two classes"),
         ({"x": X.astype(int), "y": Y}, r"x must be uint8, uint16 or float, got int64 of 0..19; use"),
         ({"x": np.where(X == 3, np.nan, X), "y": Y}, "x holds NaN"),
@@ -189,7 +189,7 @@ def test_npz_errors_name_the_trouble(save, arrays, message):
 
 def test_npz_test_labels_must_be_known(save):
     path = save(x=X, y=Y, x_test=X[:1], y_test=np.array([5]))
-    with pytest.raises(ValueError, match="y_test holds 5, a class that y does not have"):
+    with pytest.raises(ValueError, match="y_test holds 5, a class that the training part does not have"):
         load_test(DataConfig(path))
 
 
@@ -205,7 +205,7 @@ def test_wrong_config_says_what_to_write(hundred):
     with pytest.raises(ValueError, match=r"unknown dataset 'digit'; did you mean digits\?"):
         load(DataConfig("digit"))
     with pytest.raises(
-        ValueError, match=r"choose from digits, cifar10, imagenet, .*nuclei_folder or the path of an .npz"
+        ValueError, match=r"choose from digits, cifar10, imagenet, .*nuclei_folder or the path of a file .npz or .csv"
     ):
         load(DataConfig("faces"))
     with pytest.raises(ValueError, match="imagenet has no loader here: use --mode=inspect"):

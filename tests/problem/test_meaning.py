@@ -137,7 +137,7 @@ def test_channels_and_units_are_of_a_users_arrays_only(save):
     for setting in ({"channels": "first"}, {"same_units": True}):
         with pytest.raises(ValueError, match="has no effect on digits"):
             load(DataConfig(**setting))
-    with pytest.raises(ValueError, match="channels must be ask, last or first"):
+    with pytest.raises(ValueError, match="channels must be one of ask, last, first"):
         DataConfig(channels="middle")
 
 

@@ -33,6 +33,7 @@ from nasjax.train import activity
 from nasjax.train.augment import require_suited
 from nasjax.train.by_parts import unsuited
 from nasjax.train.compiling import jit
+from nasjax.train.recipe import require_batch
 from nasjax.types import (
     Budget,
     Built,
@@ -149,6 +150,7 @@ def judged(problem: Problem, kept: int | None = None) -> Judged:
         return _tabular(problem)
     task, data = problem.task, problem.data
     require_suited(config.recipe.augment, data.train.x.shape[1:], "recipe.augment")
+    require_batch(config.recipe.batch_size, len(data.train.y), "recipe.batch_size")
     masked = builder.masked(space, problem.form, problem.signature) if builder.masked else None
     builts = _sample(problem)
     size = len(data.train.y)

@@ -27,7 +27,7 @@ from nasjax.train.batches import Batches, paired
 from nasjax.train.fit import resident
 from nasjax.train.objective import objective
 from nasjax.train.parallel import device_count
-from nasjax.train.recipe import DTYPES, Recipe
+from nasjax.train.recipe import DTYPES, Recipe, require_batch
 from nasjax.types import Learner, Network, PyTree, Stages
 
 
@@ -128,6 +128,7 @@ def data_of(problem: Problem) -> SearchData:
     config: LearnConfig = problem.config
     task, data = problem.task, problem.data
     require_suited(config.augment, data.train.x.shape[1:], "augment")
+    require_batch(config.search.batch_size, min(len(data.train.y), len(data.valid.y)), "search.batch_size")
     problem.built(problem.example())  # rather than after the search
     with_truth(config, config.space.encode)
     devices = device_count()

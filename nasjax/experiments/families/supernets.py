@@ -31,7 +31,7 @@ from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
-from nasjax.train.recipe import DTYPES, Recipe
+from nasjax.train.recipe import DTYPES, Recipe, require_batch
 from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages
 
 
@@ -168,6 +168,7 @@ def parts(problem: Problem) -> OneShot:
     config: OneShotConfig = problem.config
     task, data = problem.task, problem.data
     require_suited(config.augment, data.train.x.shape[1:], "augment")
+    require_batch(config.supernet.batch_size, len(data.train.y), "supernet.batch_size")
     shared = shared_of(problem)
     space, settings, devices = config.space, config.supernet, device_count()
     if settings.fresh_batches and settings.batch_size % ((paths := samplers.strict_paths(space)) * devices):
