@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 from nasjax import catalog
-from nasjax.commands.arrays import Arrays
+from nasjax.commands.arrays import Arrays, with_arrays
 from nasjax.commands.configuration import defaults_of, environment, published, record_of
 from nasjax.commands.foresight import require_retraining, require_settings
 from nasjax.commands.searching import Record, report, watching

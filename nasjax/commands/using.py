@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nasjax import catalog
-from nasjax.commands.searching import watch_of
+from nasjax.commands.searching import watching
 from nasjax.runtime import jax_settings
 
 
@@ -40,9 +40,10 @@ def predict(
     from nasjax.model import load
 
     jax_settings.check()
-    model = load(path)._replace(told=watch_of(progress, None).say)
-    if same_units:
-        model = model._replace(range=None)
-    out = Path(path) / "predict" if out is None else Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    return catalog.task(model.task).predict(model, Path(source), out)
+    with watching(progress, None, "reading the network") as watch:
+        model = load(path)._replace(told=watch.say)
+        if same_units:
+            model = model._replace(range=None)
+        out = Path(path) / "predict" if out is None else Path(out)
+        out.mkdir(parents=True, exist_ok=True)
+        return catalog.task(model.task).predict(model, Path(source), out)
