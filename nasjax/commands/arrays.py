@@ -83,8 +83,8 @@ def with_arrays(config: Any, path: Path, arrays: Mapping[str, Any]) -> Any:
 
 
 def _begun(path: Path) -> str:
-    """The name of the data that a workdir was begun with, "" where it is none yet."""
+    """The name of the data that a workdir was begun with, "" where it is none yet, or of a version without data."""
     if not (path / "config.json").is_file():
         return ""
-    name: str = workdir.read(path)["config"]["data"]["name"]
+    name: str = workdir.read(path)["config"].get("data", {}).get("name", "")
     return name

@@ -97,7 +97,7 @@ def listed(config: Any, flags: Mapping[str, str], width: int | None = None) -> l
 
 
 def meant(word: str, value: str | None, flags: Sequence[str], asked: Sequence[str | None]) -> str:
-    """What to write in place of the flag --word=value, which is none.
+    """What to write in place of a flag that is none, given by its name and its value.
 
     Args:
       word, value: what was written.

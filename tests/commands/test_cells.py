@@ -173,7 +173,7 @@ def test_inspect_gives_published_counts(capsys, args, params):
     [
         (["--method=darts", "--trials=5"], "--trials has no effect"),
         (["--method=darts", "--set=space.robust=S5"], "choose from , S1, S2, S3, S4"),
-        (["--method=darts", "--set=space.robust=S2", "--set=space.none=false"], "leave out operators and none"),
+        (["--method=darts", "--set=space.robust=S2", "--set=space.none=false"], "leave out space.operators and none"),
         (["--method=msr_darts", "--set=space.robust=S2"], "search by darts"),
         (["--method=p_darts", "--set=space.robust=S2"], "operators must fall from the space's 2"),
         (["--method=random", "--space=darts_cell", "--set=space.robust=S1"], "darts or pc_darts"),

@@ -205,7 +205,7 @@ def test_wrong_config_says_what_to_write(hundred):
     with pytest.raises(ValueError, match=r"unknown dataset 'digit'; did you mean digits\?"):
         load(DataConfig("digit"))
     with pytest.raises(
-        ValueError, match=r"choose from digits, cifar10, imagenet, .*nuclei_folder or the path of a file .npz or .csv"
+        ValueError, match=r"choose from digits, cifar10, imagenet, .*nuclei_folder; or your own: FILE.npz"
     ):
         load(DataConfig("faces"))
     with pytest.raises(ValueError, match="imagenet has no loader here: use --mode=inspect"):

@@ -190,9 +190,9 @@ def test_paths_trained_alone_have_the_key_of_their_metric(several, key, sign):
     page = report(several)
     dots = page.marks("Score and result of paths trained alone", "circle")
     assert [(row["x"], row["y"]) for row in dots] == [(-score, value) for score, value in found]
-    assert "tau 1.000 (tau-b" in page.text and page.axis("Score and result of paths trained alone", "y").startswith(
-        "validation rmse"
-    )
+    assert "tau 1.000 (3 points: no interval)" in page.text and page.axis(
+        "Score and result of paths trained alone", "y"
+    ).startswith("validation RMSE")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_finished_run_shows_its_numbers(tmp_path):
         ["parameters", "4,201,630", "–"],
         ["system", "–", "NAS-RL v1"],
     ]
-    assert "--mode=retrain" in page.text and "resume the search" not in page.text
+    assert "--mode=export" in page.text and "--mode=retrain" not in page.text and "resume the search" not in page.text
 
 
 def test_every_figure_is_there_and_told_in_words(tmp_path):
