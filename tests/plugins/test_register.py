@@ -236,6 +236,7 @@ def test_a_path_moves_what_it_uses_and_nothing_else():
     assert (shared.smallest, shared.largest_macs) == ((16 * 74, 16 * 74), 64 * 74)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
@@ -253,6 +254,7 @@ def test_masks_and_costs_that_do_not_fit_are_refused(old, new, expected):
         builder.shared(builder.default, None, nasjax.Signature(jax.ShapeDtypeStruct((8, 8, 1), np.float32), 10))
 
 
+@pytest.mark.slow
 def test_a_supernet_without_costs_says_what_it_cannot_do():
     exec(re.sub(r"    costs=.*\n", "", BLOCKS["shared"]), {"__name__": "cell"})
     builder = catalog.builder("shared")
