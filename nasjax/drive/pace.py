@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Callable
 
-# of the first one (seconds of compiling its own programs, seconds of all but compiling) -> seconds of one that follows
-Later = Callable[[float, float], float]
+# (how many follow; of the first one: seconds of compiling its own programs, of all but compiling) -> seconds they take
+Later = Callable[[int, float, float], float]
 
 
-def compiled_once(programs_s: float, rest_s: float) -> float:
+def compiled_once(count: int, programs_s: float, rest_s: float) -> float:
     """Of things that share one program."""
-    return rest_s
+    return count * rest_s
 
 
 def duration(seconds: float) -> str:
@@ -80,7 +80,8 @@ class Pace:
         """The first things, made together; `programs_s` is the part of compiling for what is their own, None = all."""
         compiled = compiled_s or 0.0
         own = compiled if programs_s is None else programs_s
-        self._each = self._later(own, max(0.0, seconds - compiled)) / count / self._workers
+        follow = 1 if self._total is None else max(1, self._total - self.done)
+        self._each = self._later(follow, own / count, max(0.0, seconds - compiled) / count) / follow / self._workers
 
     def reached(self, done: int) -> None:
         """So many are done now, those from before among them."""

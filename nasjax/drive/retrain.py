@@ -309,7 +309,7 @@ def _grid(
     axes = {setting: values for name, setting in _AXES if (values := getattr(job.settings, name))}
     total, of_recipe = math.prod(len(values) for values in axes.values()), vars(recipe)
     best, chosen = -math.inf, (recipe, dict[str, Any]())
-    pace = Pace(total, len(done), later=lambda compiled_s, rest_s: compiled_s + rest_s)
+    pace = Pace(total, len(done), later=lambda count, compiled_s, rest_s: count * (compiled_s + rest_s))
     for n, values in enumerate(itertools.product(*axes.values()), 1):
         changes: dict[str, Any] = dict(zip(axes, values, strict=True))
         if "drops" in changes:  # a value is the first drop; later ones keep their share of what follows it
@@ -327,8 +327,8 @@ def _grid(
             done[name] = history[valid][-1] if all(np.isfinite(curve[-1]) for curve in history.values()) else None
             checkpoint.append_lines(file, [{"setting": json.loads(name), valid: done[name]}])
             clock()
-            pace.first(1, time.monotonic() - began, None)
             pace.reached(len(done))
+            pace.first(1, time.monotonic() - began, None)
             shown, left = metric.shown(done[name]), left_words(pace.left())
             watch.say(f"grid {n}/{total}: validation {metric.name} {shown} with {name}{left}")
         if done[name] is not None and metric.sign * done[name] > best:

@@ -95,16 +95,16 @@ def choose_strategy(
     return chosen, {**estimates, "seconds": rounded, "bytes": room}
 
 
-def later_seconds(strategy: str, width: int, programs_s: float, rest_s: float) -> float:
-    """Seconds of a candidate that follows the first one.
+def later_seconds(strategy: str, width: int, count: int, programs_s: float, rest_s: float) -> float:
+    """Seconds of `count` candidates that follow the first one.
 
     That one's own programs took the compiler `programs_s`, and all but compiling took `rest_s`. With "exact" each has a
-    program of its own; in a group of `width` it compiles while another trains. With "parts" the kinds of parts are
-    compiled that no earlier candidate had: taken as half as many. The others share one program.
+    program of its own; in a group of `width` it compiles while another trains. With "parts" each has half as many new
+    kinds of parts as the one before it, so that all together compile as long as the first. The others share a program.
     """
     if strategy == "exact":
-        return (programs_s + rest_s + (width - 1) * max(programs_s, rest_s)) / width
-    return rest_s + (programs_s / 2 if strategy == "parts" else 0.0)
+        return count * (programs_s + rest_s + (width - 1) * max(programs_s, rest_s)) / width
+    return count * rest_s + (programs_s * (1 - 0.5**count) if strategy == "parts" else 0.0)
 
 
 def chunk_size(bytes_per_child: int) -> int:

@@ -1,5 +1,6 @@
 """The time left: from the first one alone, then from the newer ones, and nothing before anything was measured."""
 
+import functools
 import types
 
 import pytest
@@ -80,11 +81,18 @@ def test_the_limit_of_time_is_never_exceeded(clock):
 
 @pytest.mark.parametrize(
     ("strategy", "width", "seconds"),
-    [("exact", 1, 12), ("exact", 4, 9.75), ("path", 4, 3), ("vmap", 8, 3), ("parts", 1, 7.5)],
+    [("exact", 1, 120), ("exact", 4, 97.5), ("path", 4, 30), ("vmap", 8, 30), ("parts", 1, 30 + 9 * 1023 / 1024)],
 )
-def test_what_the_first_candidate_tells_of_the_others(strategy, width, seconds):
+def test_what_the_first_candidate_tells_of_ten_others(strategy, width, seconds):
     """9 s of compiling, 3 s of training; compiling goes on beside the training of others in a group."""
-    assert later_seconds(strategy, width, 9.0, 3.0) == pytest.approx(seconds)
+    assert later_seconds(strategy, width, 10, 9.0, 3.0) == pytest.approx(seconds)
+
+
+def test_things_made_together_share_their_seconds(clock):
+    found = Pace(32, later=functools.partial(later_seconds, "vmap", 8))
+    after(clock, found, 28, 8)
+    found.first(8, 28.0, 12.0, 10.0)
+    assert found.left() == pytest.approx(24 * 2.0)
 
 
 def test_the_first_line():
