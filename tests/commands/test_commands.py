@@ -234,7 +234,10 @@ def test_every_published_variant_is_a_preset():
         (["--method=random", "--arch=NAS_RL_V1"], "--arch has no effect"),
         (["--method=random", "--set=method=reinforce"], "write --method instead"),
         (["--method=random", "--set=space.types=conv,conv"], "distinct values"),
-        (["--method=random", "--set=space.min_layers=6", "--set=space.max_layers=5"], "space.min_layers <= space.max_layers"),
+        (
+            ["--method=random", "--set=space.min_layers=6", "--set=space.max_layers=5"],
+            "space.min_layers <= space.max_layers",
+        ),
         (["--method=reinforce", "--set=search.learning_rate=-1"], "learning_rate must be positive"),
         (["--method=random", "--set=strategy=fast"], "choose auto, vmap, exact"),
         (["--method=random", "--mode=inspect", "--arch=[" + "{}," * 2000], "no readable file"),

@@ -244,6 +244,7 @@ STAND_INS = {
     "nasjax.drive.search.search": search,
     "nasjax.drive.work.worker": worker,
     "nasjax.drive.retrain.retrain": train,
+    "nasjax.drive.foresight.require_trainable": lambda *given, **settings: None,
     "nasjax.nets.darts_cell.mixed.darts_search": toy_network,
     "nasjax.nets.tabular_cell.mixed.tabular_mixed": toy_network,
     "nasjax.train.passes.validation": judge,
@@ -266,7 +267,8 @@ ARRIVED = (
     *("learners.p_darts.derive", "learners.msr_darts.derive", "learners.msr_darts.stable_ranks"),
     *("evaluators.path_training.", "evaluators.zero_cost.", "evaluators.table.load_table", "searchers.additive."),
 )
-UNRECORDED = {"progress", "ticking"}  # they show
+UNRECORDED = {"progress", "ticking", "tried_forms"}  # they show, or look ahead
+AHEAD = "nasjax.drive.foresight."  # who only asks whether a training could begin has not received its settings
 # What tells nothing of the numbers: who is told, where, and all settings as config.json has them.
 NO_NEWS = {
     "text",
@@ -367,7 +369,7 @@ def _wrapped(real, name):
         if not _NOW:
             return real(*arguments, **settings)
         handover = _NOW[-1]
-        if sys._getframe(1).f_globals.get("__name__", "").startswith(CALLERS):
+        if not name.startswith(AHEAD) and sys._getframe(1).f_globals.get("__name__", "").startswith(CALLERS):
             given = signature.bind(*arguments, **settings).arguments
             handover.saw(name.removeprefix("nasjax."), {**parameters, **given})
             if "refuse" in given:  # limits, as a function of settings that say nothing of themselves
