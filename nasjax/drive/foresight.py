@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from nasjax.settings import named
+from nasjax.settings import naming
 from nasjax.train.augment import require_suited
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import example, trainer
@@ -48,8 +48,6 @@ def require_trainable(built: Built, data: Any, task: Task, recipe: Recipe, where
         if own:
             return
         raise
-    try:
+    with naming(recipe, f"{where}."):
         trainer(network, recipe, len(data.train.y), variables, task)
         jax.eval_shape(lambda outputs, y: task.loss(outputs, y, recipe), outputs, targets)
-    except ValueError as error:
-        raise ValueError(named(error, recipe, f"{where}.")) from error
