@@ -22,7 +22,6 @@ from nasjax.learners.mixture import Mixture, Names
 from nasjax.learners.stopping import Stopping
 from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
-from nasjax.settings import naming
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, paired
 from nasjax.train.fit import resident
@@ -131,9 +130,7 @@ def data_of(problem: Problem) -> SearchData:
     problem.built(problem.example())  # rather than after the search
     with_truth(config, config.space.encode)
     devices = device_count()
-    size, cfg = config.search.batch_size, config.augment
-    with naming(config.search, "search."):
-        batches = paired(resident(data), task, batch_size=size, cfg=cfg, devices=devices)
+    batches = paired(resident(data), task, batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
     facts = {**dataset_facts(data, task), "strategy": f"one supernet on {devices} device(s)"}
     return SearchData(batches, problem, facts)
 

@@ -22,7 +22,7 @@ from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
-from nasjax.settings import ALONE, RESUMABLE, naming
+from nasjax.settings import ALONE, RESUMABLE
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
@@ -184,8 +184,7 @@ def parts(problem: Problem) -> OneShot:
             f"networks of --space={space.name} have no batch norms for --method={config.method} to train or score; "
             "choose another space, or set supernet.trainable=all, supernet.early_bird=none and search.score=accuracy"
         )
-    with naming(settings, "supernet."):
-        batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
+    batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
     sampler = sampler_of(config, shared)
 
     def learner(stage: int, facts: Any) -> Any:
