@@ -6,8 +6,7 @@ from typing import Any
 
 from nasjax import catalog
 from nasjax.commands.configuration import configure
-from nasjax.drive.foresight import require_trainable
-from nasjax.drive.retrain import tried_forms
+from nasjax.drive.foresight import require_trainable, tried_forms
 from nasjax.problem.problem import Problem
 from nasjax.settings import names
 from nasjax.types import Built

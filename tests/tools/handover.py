@@ -37,6 +37,7 @@ from nasjax.types import Evaluation, Evaluator, Network, Status, Watch
 
 CALLERS = ("nasjax.experiments", "nasjax.commands", "nasjax.problem")
 ROOMS = ("data", "learners", "searchers", "evaluators", "nets", "drive", "train", "runtime", "problem")
+AHEAD = "nasjax.drive.foresight."  # who only asks whether a training could begin has not received its settings
 METHODS_OWN = ("search", "supernet", "table")  # fields of a config whose values are the experiments' own records
 ROW = {"id": 0, "parent": -1, "fitness": 0.5, "params": 9, "macs": 9, "cost_s": 1.0, "status": "ok", "error": None}
 CELL = {"space": "darts_cell", **dict.fromkeys(("normal", "reduce"), [["sep_conv_3x3", 0], ["sep_conv_3x3", 1]] * 4)}
@@ -267,8 +268,7 @@ ARRIVED = (
     *("learners.p_darts.derive", "learners.msr_darts.derive", "learners.msr_darts.stable_ranks"),
     *("evaluators.path_training.", "evaluators.zero_cost.", "evaluators.table.load_table", "searchers.additive."),
 )
-UNRECORDED = {"progress", "ticking", "tried_forms"}  # they show, or look ahead
-AHEAD = "nasjax.drive.foresight."  # who only asks whether a training could begin has not received its settings
+UNRECORDED = {"progress", "ticking"}  # they show
 # What tells nothing of the numbers: who is told, where, and all settings as config.json has them.
 NO_NEWS = {
     "text",
