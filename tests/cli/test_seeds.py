@@ -1,6 +1,8 @@
 """`--seeds`: which seeds, in which workdirs, in which processes, and the table at the end."""
 
 import json
+import signal
+import subprocess
 import sys
 import threading
 
@@ -97,6 +99,35 @@ def test_processes_run_side_by_side_and_their_lines_say_whose_they_are(capfd):
     assert sorted(filter(None, out.splitlines())) == ["s0: out 0.45", "s2: out 0.45", "s3: out 0.45"]
     assert sorted(err.splitlines()) == ["s0: err", "s2: err", "s3: err"]
     assert threading.active_count() < 20
+
+
+SLEEPER = """
+import sys, time
+print("begun", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("saved", flush=True)
+    sys.exit(130)
+"""
+DRIVER = """
+import sys
+from nasjax.cli import seeds
+try:
+    seeds.side_by_side({0: "", 1: "", 2: ""}, lambda seed: [sys.executable, "-c", sys.argv[1]], 2, {})
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_an_interrupt_is_passed_on_and_starts_no_other():
+    command = [sys.executable, "-c", DRIVER, SLEEPER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
+        begun = {driver.stdout.readline(), driver.stdout.readline()}
+        driver.send_signal(signal.SIGINT)
+        left = sorted(driver.stdout.read().splitlines())
+    assert begun == {"s0: begun\n", "s1: begun\n"}
+    assert left == ["interrupted", "s0: saved", "s1: saved"] and driver.returncode == 0
 
 
 def test_the_table_has_mean_and_deviation_of_what_was_found(tmp_path):
