@@ -9,7 +9,8 @@ import math
 import re
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # Metadata of a field that a resumed search may alter.
@@ -129,6 +130,15 @@ def named(error: ValueError, config: Any, where: str, given: Collection[str] = (
     if not seen or "--set" in text or set(seen) & set(given) or any(f"{name}=" in text for name in seen):
         return text
     return f"{text}; write {' '.join(f'--set {name}=VALUE' for name in seen)}"
+
+
+@contextmanager
+def naming(config: Any, where: str) -> Iterator[None]:
+    """Lets what is refused in it name the fields of `config` as `named` does."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(named(error, config, where)) from error
 
 
 def _parse(text: str, kind: Any, whole: str) -> Any:

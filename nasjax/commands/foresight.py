@@ -2,43 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nasjax import catalog
 from nasjax.commands.configuration import configure
-from nasjax.drive.foresight import require_trainable
-from nasjax.drive.retrain import tried_forms
+from nasjax.drive.foresight import require_trainable, tried_forms
 from nasjax.problem.problem import Problem
 from nasjax.settings import names
-from nasjax.types import Built, Experiment
+from nasjax.types import Built
+
+# Numbers of a recipe that every network is trained by.
+_ANY = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "drops", "warmup_epochs", "clip")
 
 
-def require_settings(problem: Problem, experiment: Experiment) -> None:
-    """Raises ValueError for settings of a retraining that contradict others, or the method."""
+def _asks(recipe: Any) -> dict[str, Any]:
+    """What a recipe may ask of a network or of the data."""
+    return {name: value for name, value in vars(recipe).items() if name not in _ANY}
+
+
+def require_settings(problem: Problem, samples: bool) -> None:
+    """Raises ValueError for settings of a retraining that contradict others, or the method.
+
+    `samples`: whether the method has paths of a supernet, which retrain.sample trains.
+    """
     config = problem.config
     if config.data.seed_protocol and config.retrain.part == "all":
         raise ValueError(
             "retrain.part=all trains on the validation part, which data.seed_protocol tests on; write "
             "--set retrain.part=train"
         )
-    if config.retrain.sample and experiment.before_retrain is None:
+    if config.retrain.sample and not samples:
         raise ValueError(f"retrain.sample trains paths of a supernet; {config.method} has none: leave it out")
     if config.retrain.grid:
         problem.formed(tried_forms(config.retrain))
 
 
-def require_retraining(problem: Problem, experiment: Experiment, built: Built | None = None) -> None:
+def require_retraining(problem: Problem, samples: bool, built: Built | None = None) -> None:
     """Raises ValueError where what a search finds could not be trained as the settings say.
 
     The data are read. A preset as it is shipped was tried by others, so only what the user has put together is tried
-    here, for a second or two, on a network of the space; or on `built`, the one that was found.
+    here, for a second or two, on a network of the space; or on `built`, the one that was found. `samples` as of
+    `require_settings`.
     """
     config = problem.config
     if problem.looked_up:
         return
-    require_settings(problem, experiment)
-    shipped = configure(config.method, config.preset, None, config.space.name)
+    require_settings(problem, samples)
+    shipped = configure(config.method, config.preset, config.data.name, config.space.name)
+    usual = problem.builder.datasets[config.preset != "demo"] == config.data.name and config.data.resize is None
     recipes = [name for name in ("recipe", "retrain_recipe")[built is not None :] if name in names(config)]
-    if config.data.name == shipped.data.name and config.form == shipped.form:
-        recipes = [name for name in recipes if getattr(config, name) != getattr(shipped, name)]
+    if usual and config.form == shipped.form:
+        recipes = [name for name in recipes if _asks(getattr(config, name)) != _asks(getattr(shipped, name))]
     own = catalog.is_own("space", config.space.name)
     for name in recipes:
         require_trainable(built or problem.some(), problem.data, problem.task, getattr(config, name), name, own=own)

@@ -79,11 +79,10 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
             f"a search of a table trains nothing; train its cell in another workdir: {started.own()} --method=random "
             f"--mode=retrain --space={config.space.name} --dataset=cifar10 --arch={path}/best.json --workdir=OTHER"
         )
-    experiment = catalog.method(config.method).make(problem)
-    require_settings(problem, experiment)
+    before = catalog.method(config.method).make(problem).before_retrain if config.retrain.sample else None
+    require_settings(problem, before is not None)
     task = problem.task
     trees = _to_train(problem, path, arch)
-    before = experiment.before_retrain if config.retrain.sample else None
     if (path / "config.json").exists():  # the search's record stays, except for the plugin
         record = workdir.read(path)
         record["config"] = {**record["config"], "plugin": config.plugin}
@@ -111,7 +110,7 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
         data = problem.data
         hosts.agree("the samples", data.sha256)
         builts = [problem.built(tree) for tree in trees]
-        require_retraining(problem, experiment, builts[0])
+        require_retraining(problem, before is not None, builts[0])
         facts = {"data": as_json(config.data), "plugin": config.plugin}
         if unusual := jax_settings.unusual():
             facts["jax"] = unusual

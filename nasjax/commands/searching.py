@@ -94,7 +94,7 @@ def _workers(
     if not getattr(config, "workers", 0):
         keep_freed_memory()
         facts = experiment.facts()
-        require_retraining(problem, experiment)
+        require_retraining(problem, experiment.before_retrain is not None)
         yield None, facts
         return
 
@@ -143,7 +143,7 @@ def work_of(
     experiment = catalog.method(config.method).make(problem)
     assert experiment.evaluator is not None
     facts = {**experiment.facts(), **environment()}
-    require_retraining(problem, experiment)
+    require_retraining(problem, experiment.before_retrain is not None)
     work = worker(experiment.evaluator(), Path(path), experiment.describe(), experiment.refuse)
 
     def published(task: Any) -> Any:

@@ -97,10 +97,10 @@ def listed(config: Any, flags: Mapping[str, str], width: int | None = None) -> l
 
 
 def meant(word: str, value: str | None, flags: Sequence[str], asked: Sequence[str | None]) -> str:
-    """What to write in place of a flag that is none, given by its name and its value.
+    """What to write in place of a flag that is none.
 
     Args:
-      word, value: what was written.
+      word, value: the flag, and what it was given.
       flags: names of flags.
       asked: method, preset, data set and space, None = not given; any method's settings serve for a missing one.
     """

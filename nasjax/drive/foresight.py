@@ -6,11 +6,18 @@ from typing import Any
 
 import jax
 
-from nasjax.settings import named
+from nasjax.drive.retrain import AXES, RetrainConfig
+from nasjax.settings import naming
 from nasjax.train.augment import require_suited
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import example, trainer
 from nasjax.types import Built, PyTree, Signature, Task, carries_state
+
+
+def tried_forms(settings: RetrainConfig) -> dict[str, float]:
+    """Settings of the network's form that the grid of a retraining tries, each with one of its values."""
+    known = vars(Recipe())
+    return {name: values[0] for of, name in AXES if name not in known and (values := getattr(settings, of))}
 
 
 def require_trainable(built: Built, data: Any, task: Task, recipe: Recipe, where: str, *, own: bool = False) -> None:
@@ -48,8 +55,6 @@ def require_trainable(built: Built, data: Any, task: Task, recipe: Recipe, where
         if own:
             return
         raise
-    try:
+    with naming(recipe, f"{where}."):
         trainer(network, recipe, len(data.train.y), variables, task)
         jax.eval_shape(lambda outputs, y: task.loss(outputs, y, recipe), outputs, targets)
-    except ValueError as error:
-        raise ValueError(named(error, recipe, f"{where}.")) from error

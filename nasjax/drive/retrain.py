@@ -42,7 +42,7 @@ _SAVE_S = 60.0  # seconds between checkpoints of a training
 
 
 # Dimensions of the grid, each with the setting it tries: of the recipe, or else of the network's form.
-_AXES = (
+AXES = (
     ("grid_learning_rates", "learning_rate"),
     ("grid_weight_decays", "weight_decay"),
     ("grid_bn_eps", "bn_eps"),
@@ -87,8 +87,8 @@ class RetrainConfig:
     use_token: bool = True
 
     def __post_init__(self) -> None:
-        if self.grid and not any(getattr(self, name) for name, _ in _AXES):
-            raise ValueError(f"a grid needs values for one of {', '.join(name for name, _ in _AXES)}")
+        if self.grid and not any(getattr(self, name) for name, _ in AXES):
+            raise ValueError(f"a grid needs values for one of {', '.join(name for name, _ in AXES)}")
         if not all(0 <= rate < 1 for rate in self.grid_dropouts) or not all(
             scale > 0 for scale in self.grid_init_scales
         ):
@@ -99,12 +99,6 @@ class RetrainConfig:
             raise ValueError(f"retrain.part must be train or all, got {self.part!r}")
         if self.part == "all" and self.top_k > 1:
             raise ValueError("retrain.part=all leaves no samples to choose among top_k by; write retrain.part=train")
-
-
-def tried_forms(settings: RetrainConfig) -> dict[str, float]:
-    """Settings of the network's form that a grid tries, each with one of its values."""
-    known = vars(Recipe())
-    return {name: values[0] for of, name in _AXES if name not in known and (values := getattr(settings, of))}
 
 
 PICTURES = "pictures.npz"  # of the tested network, in the job's folder
@@ -306,7 +300,7 @@ def _grid(
     file = folder / "grid.jsonl"
     done = {json.dumps(row["setting"]): row[valid] for row in checkpoint.read_lines(file)}
     checkpoint.truncate_lines(file, len(done))
-    axes = {setting: values for name, setting in _AXES if (values := getattr(job.settings, name))}
+    axes = {setting: values for name, setting in AXES if (values := getattr(job.settings, name))}
     total, of_recipe = math.prod(len(values) for values in axes.values()), vars(recipe)
     best, chosen = -math.inf, (recipe, dict[str, Any]())
     pace = Pace(total, len(done), later=lambda count, compiled_s, rest_s: count * (compiled_s + rest_s))

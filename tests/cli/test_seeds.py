@@ -1,11 +1,13 @@
 """`--seeds`: which seeds, in which workdirs, in which processes, and the table at the end."""
 
 import json
+import signal
+import subprocess
 import sys
 import threading
 
 import pytest
-from tools.commands import TINY, accepted, here, idle, rows
+from tools.commands import TINY, accepted, here, idle, rows, start
 
 from nasjax import commands
 from nasjax.cli import seeds
@@ -99,6 +101,35 @@ def test_processes_run_side_by_side_and_their_lines_say_whose_they_are(capfd):
     assert threading.active_count() < 20
 
 
+SLEEPER = """
+import sys, time
+try:
+    print("begun", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("saved", flush=True)
+    sys.exit(130)
+"""
+DRIVER = """
+import sys
+from nasjax.cli import seeds
+try:
+    seeds.side_by_side({0: "", 1: "", 2: ""}, lambda seed: [sys.executable, "-c", sys.argv[1]], 2, {})
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_an_interrupt_is_passed_on_and_starts_no_other():
+    command = [sys.executable, "-c", DRIVER, SLEEPER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
+        begun = {driver.stdout.readline(), driver.stdout.readline()}
+        driver.send_signal(signal.SIGINT)
+        left = sorted(driver.stdout.read().splitlines())
+    assert begun == {"s0: begun\n", "s1: begun\n"}
+    assert left == ["interrupted", "s0: saved", "s1: saved"] and driver.returncode == 0
+
+
 def test_the_table_has_mean_and_deviation_of_what_was_found(tmp_path):
     config = commands.configure("random")
     runs = {seed: written(tmp_path / f"s{seed}", config, trials) for seed, trials in ((0, 11), (1, 31))}
@@ -126,7 +157,9 @@ def test_the_table_has_mean_and_deviation_of_what_was_found(tmp_path):
 def test_seeds_side_by_side_equal_those_one_after_the_other(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     flags = ["--method=random", "--trials=4", *TINY, "--seeds=0,1"]
-    accepted([*flags, "--workdir=after"])
+    alone = start(*flags, "--workdir=after")  # this process compiles otherwise
+    alone.communicate(timeout=300)
+    assert alone.returncode == 0
     accepted([*flags, "--workdir=beside", "--parallel=2"])
     for seed in (0, 1):
         assert rows(tmp_path / f"after-s{seed}") == rows(tmp_path / f"beside-s{seed}")

@@ -37,6 +37,7 @@ from nasjax.types import Evaluation, Evaluator, Network, Status, Watch
 
 CALLERS = ("nasjax.experiments", "nasjax.commands", "nasjax.problem")
 ROOMS = ("data", "learners", "searchers", "evaluators", "nets", "drive", "train", "runtime", "problem")
+AHEAD = "nasjax.drive.foresight."  # who only asks whether a training could begin has not received its settings
 METHODS_OWN = ("search", "supernet", "table")  # fields of a config whose values are the experiments' own records
 ROW = {"id": 0, "parent": -1, "fitness": 0.5, "params": 9, "macs": 9, "cost_s": 1.0, "status": "ok", "error": None}
 CELL = {"space": "darts_cell", **dict.fromkeys(("normal", "reduce"), [["sep_conv_3x3", 0], ["sep_conv_3x3", 1]] * 4)}
@@ -244,6 +245,7 @@ STAND_INS = {
     "nasjax.drive.search.search": search,
     "nasjax.drive.work.worker": worker,
     "nasjax.drive.retrain.retrain": train,
+    "nasjax.drive.foresight.require_trainable": lambda *given, **settings: None,
     "nasjax.nets.darts_cell.mixed.darts_search": toy_network,
     "nasjax.nets.tabular_cell.mixed.tabular_mixed": toy_network,
     "nasjax.train.passes.validation": judge,
@@ -367,7 +369,7 @@ def _wrapped(real, name):
         if not _NOW:
             return real(*arguments, **settings)
         handover = _NOW[-1]
-        if sys._getframe(1).f_globals.get("__name__", "").startswith(CALLERS):
+        if not name.startswith(AHEAD) and sys._getframe(1).f_globals.get("__name__", "").startswith(CALLERS):
             given = signature.bind(*arguments, **settings).arguments
             handover.saw(name.removeprefix("nasjax."), {**parameters, **given})
             if "refuse" in given:  # limits, as a function of settings that say nothing of themselves
