@@ -12,6 +12,7 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -105,6 +106,20 @@ def test_a_space_of_ones_own():
 
 def images():
     return Signature(jax.ShapeDtypeStruct((8, 8, 1), jnp.float32), 10)
+
+
+@runs("docs/export.md", 0)
+@pytest.mark.slow
+def test_an_exported_network(tmp_path, monkeypatch, capsys):
+    """A sum in place of the network; real ones are run by what the export prints, in house/test_next_lines.py."""
+    folder = tmp_path / "runs" / "reinforce-conv_chain-digits-s0" / "export"
+    folder.mkdir(parents=True)
+    images = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("b"), 8, 8, 1), jnp.uint8)
+    exported = jax.export.export(jax.jit(lambda x: 1.0 + x.sum((1, 2, 3))))(images)
+    (folder / "model.jax").write_bytes(exported.serialize())
+    monkeypatch.chdir(tmp_path)
+    run("docs/export.md", [0])
+    assert capsys.readouterr().out == "[1.]\n"
 
 
 @runs("docs/library.md", 0, 2)

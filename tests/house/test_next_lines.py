@@ -5,6 +5,7 @@ without.
 """
 
 import html
+import json
 import re
 import shlex
 
@@ -40,16 +41,17 @@ QUICK = ["--set=retrain_recipe.epochs=1", "--set=retrain.part=train"]
 
 
 def walk(run, search, program):
-    """Searches, and then does what each output says."""
+    """Searches, and then does what each output says; returns the command that retrains."""
     told = run(search)
     assert "Results:" in told
     retrain = following(told, program)
     told = run(retrain + " " + " ".join(QUICK))  # less than what is printed only in its length
-    export = following(told, program)
-    told = run(export).splitlines()
+    (load,) = [line.removeprefix("In Python: ") for line in told.splitlines() if line.startswith("In Python: ")]
+    interpreter = program.removesuffix(" -m nasjax.launch") if "-m" in program else "python"
+    run(f"{interpreter} -c {shlex.quote(f'import nasjax; {load}')}")
+    told = run(following(told, program)).splitlines()
     start = told.index("import jax.export, numpy, pathlib")
     python = "\n".join(["import sys; sys.modules['nasjax'] = None  # there is none", *told[start : start + 3]])
-    interpreter = program.removesuffix(" -m nasjax.launch") if "-m" in program else "python"
     assert "[[" in run(f"{interpreter} -c {shlex.quote(python)}")
     return retrain
 
@@ -104,6 +106,7 @@ def test_they_do_so_with_plugins_and_an_environment_that_is_not_activated(tmp_pa
     retrain = walk(run, f"{program} {flags} {shlex.join(SMALL)}", program)
     copies = "--plugin='a run/plugin.py' --plugin='a run/plugin_2.py'"
     assert copies in retrain
+    run(json.loads((here / "a run" / "config.json").read_text())["command"])  # resumes it, as the report would say
     listed = commands(here / "a run" / "report.html")
     assert copies in listed["apply the network to files of yours"]
     run(listed["write the network for use without nasjax"])

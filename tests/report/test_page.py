@@ -63,13 +63,16 @@ def test_a_finished_run_shows_its_numbers(tmp_path):
         ["parameters", "4,201,630", "–"],
         ["system", "–", "NAS-RL v1"],
     ]
-    assert "--mode=export" in page.text and "--mode=retrain" not in page.text and "resume the search" not in page.text
+    for mode, told in (("export", True), ("predict", True), ("retrain", False)):
+        assert (f"--mode={mode}" in page.text) == told
+    assert "resume the search" not in page.text
 
 
 def test_every_figure_is_there_and_told_in_words(tmp_path):
     page = report(workdir(tmp_path / "run", TRIALS, metrics=METRICS))
     assert list(page.charts) == [PROGRESS, SIZE, "Reward and baseline", "Entropy of the policy", COST]
     assert "Best: trial 1" in page.text and "Worst: trial 3" in page.text
+    assert "--mode=retrain" in page.text and "--mode=export" not in page.text
     assert "Staleness" not in page.text  # constant: nothing to see
     drawings = page.alts()
     assert len(drawings) == 7 == [tag for tag, _ in page.tags].count("figcaption")
