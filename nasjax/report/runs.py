@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nasjax.report import metric
+from nasjax.report.metric import Metric
 
 
 class Trial(NamedTuple):
@@ -94,17 +95,17 @@ class Run(NamedTuple):
         return bool(self.supernet) and self.supernet[-1].get("done") is True
 
     @property
-    def metric(self) -> metric.Metric:
+    def metric(self) -> Metric:
         """What fitness stands for."""
         return metric.of(self.config)
 
     @property
-    def tested(self) -> tuple[metric.Metric, float] | None:
+    def tested(self) -> tuple[Metric, float] | None:
         """The metric of retraining and its value on the test part; None = not retrained."""
         told = metric.of(self.result) if "metric" in self.result else self.metric
         for name in (told.name, "accuracy"):
             if (value := number(self.result.get(f"test_{name}"))) is not None:
-                return (told if name == told.name else metric.Metric(name)), value
+                return (told if name == told.name else Metric(name)), value
         return None
 
     @property

@@ -86,7 +86,7 @@ def idle(monkeypatch):
 
     monkeypatch.setattr(commands, "search", search)
     monkeypatch.setattr(commands, "retrain", retrain)
-    monkeypatch.setattr(commands, "report", lambda workdirs: workdirs[0] / "report.html")
+    monkeypatch.setattr(commands, "report", lambda workdirs, out=None: out or workdirs[0] / "report.html")
     monkeypatch.setattr(commands, "predict", lambda workdir, source, *, same_units: [])
     monkeypatch.setattr(commands, "export", lambda workdir: [])
     monkeypatch.setattr(hosts, "join", lambda coordinator, processes, process: process in (None, 0))
