@@ -190,7 +190,7 @@ class Task(NamedTuple):
     signature(dataset) -> Signature
     inputs(x, mean, std) -> x as the network receives it: whitened images, or tokens as they are
     augment(key, x, targets, cfg) -> (x, targets), changed together; cfg is the recipe's `Augment`
-    loss(outputs, targets, recipe) -> f32[], to minimise
+    loss(outputs, targets, recipe) -> f32[], to minimise; its attribute `unit`, if it has one, is for the report: "nats"
     score(outputs, targets) -> arrays [B, ...], a row per sample, in a tuple, a dict or any pytree: what is to be summed
       over samples, with a NaN in the rows of a sample whose outputs are not finite
     finish(sums) -> f32[], the metric; it is given the sums in the form of the scores, a tuple's entries one by one
@@ -201,7 +201,6 @@ class Task(NamedTuple):
       their names; None = nothing but the outputs
     contiguous: samples are windows of one long sequence and keep their order; a batch is that many streams side by side
     like: the task whose networks serve this one as well, and whose form its samples and targets have; "" = none
-    loss_unit: of the loss, as the report writes it: "nats"; "" = it has none
     """
 
     name: str
@@ -218,7 +217,6 @@ class Task(NamedTuple):
     sample: Callable[[Any], str] | None = None
     answers: Callable[..., np.ndarray] | None = None
     like: str = ""
-    loss_unit: str = ""
 
 
 class Built(NamedTuple):

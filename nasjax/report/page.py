@@ -166,6 +166,7 @@ def _comparison(runs: Sequence[Run], labels: Sequence[str], lines: Mapping[int, 
     metrics = {run.metric for run in runs}
     looked_up = any(run.best and run.best.result is not None for run in runs)
     tested = any(run.tested for run in runs)
+    sized = not all(run.looked_up for run in runs)
 
     def in_table(run: Run) -> str:
         return escape(of_table(run.metric).plain(run.best.result)) if run.best else "–"
@@ -181,18 +182,15 @@ def _comparison(runs: Sequence[Run], labels: Sequence[str], lines: Mapping[int, 
             escape(f"{run.metric.text(best and best.fitness)}{which}"),
             *([in_table(run)] if looked_up else []),
             *([escape(run.tested[0].plain(run.tested[1]) if run.tested else "–")] if tested else []),
-            count(best and best.params),
+            *([count(best and best.params)] if sized else []),
             f"{run.spent_s:,.1f}",
             escape(sections.hardware(run)),
         ])  # fmt: skip
     name = "best" if len(metrics) > 1 else f"best {runs[0].metric.title}"
     heads = ["run", "state", "trials#", "failed#", f"{name}#"]
     heads += [*(["in the table#"] if looked_up else []), *(["test, retrained#"] if tested else [])]
-    heads += [
-        "parameters (best)#",
-        "simulated cost (s)#" if all(r.looked_up for r in runs) else "cost (s)#",
-        "hardware",
-    ]
+    heads += ["parameters (best)#", "cost (s)#"] if sized else ["simulated cost (s)#"]
+    heads.append("hardware")
     return section("The runs", [], before=table("The runs", heads, rows)) + seeds.section(list(lines.values()))
 
 

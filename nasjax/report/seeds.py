@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import NamedTuple
 
@@ -18,24 +18,9 @@ from nasjax.report.runs import Run, number
 
 BASELINE = "random"  # the method that others are compared with
 # Quantile 0.975 of Student's t with 1, 2, ... degrees of freedom (any table of it).
-_T: tuple[float, ...] = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-)
-_T += (2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
+_T: tuple[float, ...] = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+_T += (2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)
+_T += (2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)
 _Z = 1.959964  # the same of a normal distribution
 
 
@@ -161,7 +146,7 @@ def _differences(lines: Sequence[Line]) -> str:
                 ", ".join(str(seed) for seed, _ in found[:12]) + (", …" if len(found) > 12 else ""),
                 escape(_step(figure.metric, statistics.fmean(values))),
                 escape(_size(figure.metric, statistics.stdev(values)) if len(values) > 1 else "–"),
-                escape(_ends(values, functools.partial(_step, figure.metric))),
+                escape(_ends(values, partial(_step, figure.metric))),
                 f"{better} of {len(values)}",
             ])  # fmt: skip
     if not rows:

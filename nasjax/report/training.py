@@ -70,7 +70,10 @@ def figures(lines: Sequence[Line], rows: Mapping[int, Sequence[Mapping[str, Any]
             if split + family in keys
         ]
         used |= {item.key for item in tracks}
-        unit = lines[0].runs[0].loss_unit if family == "loss" and lines else ""
+        units = (
+            {run.loss_unit for line in lines for n, run in line.members if rows.get(n)} if family == "loss" else set()
+        )
+        unit = units.pop() if len(units) == 1 else ""  # losses of several tasks have none in common
         found.append(_figure(*_family(family, tracks, metric, unit), tracks, lines, rows))
     reward = [Track(key, key) for key in ("reward", "baseline") if key in keys]
     used |= {item.key for item in reward}
@@ -129,8 +132,8 @@ def _figure(
             data += told
             bands += told if sum(bool(rows.get(n)) for n, _ in line.members) > 1 else []
     drawn = [line for line in lines if any(row["line"] == line.label for row in data)]
-    across = "epoch" if any("epoch" in row for found in rows.values() for row in found) else "updates of the policy"
-    told_rows = [row for found in rows.values() for row in found]
+    told_rows = [row for found in rows.values() for row in found if any(item.key in row for item in tracks)]
+    across = "epoch" if any("epoch" in row for row in told_rows) else "updates of the policy"
     counts = all(isinstance(row.get(item.key), (int, NoneType)) for row in told_rows for item in tracks)
     places = {"x": charts.axis("x", across, whole=True, end="x"), "y": charts.axis("y", axis, whole=counts)}
     kinds = [item.label for item in tracks]

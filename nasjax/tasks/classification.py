@@ -28,6 +28,7 @@ def _augment(key: Key, x: jax.Array, y: jax.Array, cfg: Augment) -> tuple[jax.Ar
     return augment(key, x, cfg), y
 
 
+@losses.measured_in("nats")
 def loss(outputs: PyTree, y: jax.Array, recipe: Recipe) -> jax.Array:
     """The loss of logits [B, classes], or of (logits, auxiliary logits)."""
     logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
@@ -68,7 +69,6 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
 TASK = Task(
     name="classification",
     metric=Metric("accuracy"),
-    loss_unit="nats",
     signature=_signature,
     inputs=whiten,
     augment=_augment,

@@ -19,6 +19,7 @@ import optax
 from nasjax.data.text import EOS as END
 from nasjax.data.text import UNK as UNKNOWN
 from nasjax.data.text import read_text, tokens_of
+from nasjax.train import losses
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.types import Key, Metric, Signature, Task, carries_state
@@ -44,6 +45,7 @@ def _nats(logits: jax.Array, y: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, y)
 
 
+@losses.measured_in("nats")
 def loss(outputs: jax.Array, y: jax.Array, recipe: Recipe) -> jax.Array:
     """The mean cross-entropy in nats of logits [B, T, words] and the next tokens i32[B, T]."""
     if recipe.label_smoothing or recipe.auxiliary_weight:
@@ -201,7 +203,6 @@ def _spaced(words: Sequence[str]) -> Iterator[str]:
 TASK = Task(
     name="language",
     metric=Metric("perplexity", "plain", sign=-1),
-    loss_unit="nats",
     signature=_signature,
     inputs=_inputs,
     augment=_augment,

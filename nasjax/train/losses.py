@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import jax
 import jax.numpy as jnp
 import optax
+
+Loss = TypeVar("Loss", bound=Callable[..., Any])
+
+
+def measured_in(unit: str) -> Callable[[Loss], Loss]:
+    """Gives a loss its unit for the report. A task that takes another loss has that one's unit, or none."""
+
+    def with_unit(loss: Loss) -> Loss:
+        loss.unit = unit  # type: ignore[attr-defined]
+        return loss
+
+    return with_unit
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:

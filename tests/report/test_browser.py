@@ -12,7 +12,10 @@ from tools.report_pages import trial, workdir
 from nasjax.report import write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is on PATH")
+pytestmark = [
+    pytest.mark.slow,  # a second of a browser each
+    pytest.mark.skipif(BROWSER is None, reason="neither chromium nor google-chrome is on PATH"),
+]
 
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 FLAGS += " --disable-component-update --disable-sync --disable-dev-shm-usage --virtual-time-budget=8000 --dump-dom"

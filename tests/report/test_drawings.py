@@ -171,6 +171,9 @@ def test_transformers_show_heads_and_mlps_to_scale():
     bare, _ = drawn(arch)
     assert texts(bare)[0] == "24 features"
     assert networks.difference(arch, arch | {"num_heads": [1, 4]}) == ["num_heads [1, 3] → [1, 4]"]
+    cell = {"space": "tabular_cell", "ops": ["none", "skip_connect"] * 3}  # of a long list only what differs
+    other = cell | {"ops": [*cell["ops"][:5], "nor_conv_3x3"]}
+    assert networks.difference(cell, other) == ["ops 5 skip_connect → nor_conv_3x3"]
     for damaged in ({"num_heads": [1]}, {"num_heads": [0, 1]}, {"embed_dim": "wide"}, {"mlp_ratio": [1.0, -1.0]}):
         drawing, _ = networks.draw(arch | damaged, {})
         assert drawing.startswith("<div") or "<table" in drawing

@@ -160,3 +160,19 @@ def test_the_page_has_every_analysis_and_a_run_without_them_has_none(workdir, tm
     page = write_report([bare]).read_text()
     for said in ("Workers over time", "Spearman", "data:image/png"):
         assert said not in page, said
+
+
+@pytest.mark.parametrize("kind", ["pearson", "spearman", "kendall"])
+def test_the_interval_of_a_correlation_narrows_with_the_points(kind):
+    few, many = (correlation.interval(kind, 0.5, n) for n in (6, 600))
+    assert few[0] < 0 < few[1] < 1 and 0.4 < many[0] < 0.5 < many[1] < 0.6
+    assert correlation.interval(kind, 0.5, 3) is None and correlation.interval(kind, 1.0, 50) is None
+
+
+def test_a_correlation_of_few_points_is_told_with_its_interval():
+    pairs = [(1.0, 1.0), (2.0, 3.0), (3.0, 2.0), (4.0, 10.0)]
+    r = correlation.pearson(pairs)
+    far = 1.96  # of Fisher's z of four points: 1 / sqrt(4 - 3)
+    low, high = np.tanh(np.arctanh(r) - far), np.tanh(np.arctanh(r) + far)
+    assert f"Pearson's r {r:.3f} ({low:.2f} to {high:.2f})".replace("-", "−") in correlation.told(pairs)
+    assert correlation.with_interval("kendall", 1 / 3, 3) == "0.333 (3 points: no interval)"

@@ -56,6 +56,15 @@ def test_without_a_configuration_runs_stay_apart(tmp_path):
     assert len(grouping.lines([read(f) for f in folders], ["a", "b"])) == 2
 
 
+def test_each_figure_has_the_axis_of_its_own_numbers(tmp_path):
+    """Also where another run of the page counts in something else."""
+    a = workdir(tmp_path / "a", [trial(0, 0.5)], {"method": "a"}, [{"updates": u, "entropy": 9.0 - u} for u in (1, 2)])
+    b = workdir(tmp_path / "b", [trial(0, 0.5)], {"method": "b"}, [{"epoch": e, "train_loss": 1 / e} for e in (1, 2)])
+    page = report(a, b)
+    assert page.axis("Entropy of the policy", "x") == "updates of the policy"
+    assert page.axis("Training loss", "x") == "epoch"
+
+
 def test_band():
     assert grouping.band([]) == grouping.band([[], []]) == []
     assert grouping.band([[(1, 2.0), (2, 6.0)], [(1, 4.0)]]) == [{"x": 1, "y": 3.0, "low": 2.0, "high": 4.0}]

@@ -69,6 +69,12 @@ def test_a_loss_has_its_own_unit_or_none(tmp_path, told, shown):
     assert page.rows["Retrained from scratch"][1][0] == f"training {shown}"
 
 
+def test_losses_of_several_units_share_none(tmp_path):
+    rows = [{"epoch": e, "train_loss": 1 / e} for e in (1, 2)]
+    folders = [workdir(tmp_path / unit, [], {"method": unit, "loss_unit": unit}, rows) for unit in ("nats", "m")]
+    assert report(*folders).axis("Training loss", "y") == "training loss"
+
+
 @pytest.mark.parametrize(
     ("told", "shown"),
     [("1 x cpu cpu", "1 x CPU"), ("2 x cpu", "2 x CPU"), ("1 x gpu NVIDIA H100", "1 x GPU NVIDIA H100"), (None, "")],

@@ -24,6 +24,7 @@ def folders(tmp_path):
     return [*found, *(run(tmp_path / f"topk-s{n}", "topk", n, 0.6 + 0.1 * n) for n in (1, 2, 3))]
 
 
+@pytest.mark.slow  # scipy.stats takes two seconds to import
 def test_the_quantiles_of_student_agree_with_scipy():
     stats = pytest.importorskip("scipy.stats")
     for degrees in (1, 2, 5, 30, 31, 60, 500):
@@ -31,6 +32,7 @@ def test_the_quantiles_of_student_agree_with_scipy():
 
 
 def test_the_interval_by_hand():
+    assert seeds.quantile(1) == 12.706 and seeds.quantile(31) == pytest.approx(2.0395, abs=1e-4)
     low, high = seeds.interval([1.0, 2.0, 3.0])
     far = 4.303 * statistics.stdev([1, 2, 3]) / 3**0.5
     assert (low, high) == pytest.approx((2 - far, 2 + far))

@@ -69,7 +69,8 @@ def dataset_facts(data: Dataset, task: Task) -> dict[str, Any]:
         "valid": len(data.valid.y),
         "sha256": data.sha256,
     }
-    return {"dataset": facts, "task": task.name, "metric": task.metric._asdict(), "loss_unit": task.loss_unit}
+    unit = getattr(task.loss, "unit", "")
+    return {"dataset": facts, "task": task.name, "metric": task.metric._asdict(), "loss_unit": unit}
 
 
 def refusal(config: Any) -> Callable[[dict[str, Any]], str | None]:

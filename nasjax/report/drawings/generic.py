@@ -53,8 +53,8 @@ def difference(parent: Any, child: Any) -> list[str]:
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a JSON tree by their paths; a short list of plain values counts as one."""
-    inner = isinstance(tree, list) and any(isinstance(value, (list, dict)) for value in tree)
+    """The leaves of a JSON tree by their paths; a list of at most three plain values counts as one."""
+    inner = isinstance(tree, list) and (len(tree) > 3 or any(isinstance(value, (list, dict)) for value in tree))
     if not isinstance(tree, Mapping) and not inner:
         yield path, tree
         return
