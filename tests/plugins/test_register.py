@@ -35,7 +35,7 @@ def build(choices, signature):
     import jax.numpy as jnp
     return lambda key, x: {"w": jnp.zeros((4, 1))}, lambda params, x: choices["scale"] * x @ params["w"]
 
-nasjax.register(space=nasjax.SiteSpace("linear", {"scale": (0.5, 1.0)}), build=build, tasks=("regression",))
+nasjax.register(space=nasjax.SiteSpace("linear", {"scale": (0.5, 1.0)}), build=build, tasks=("tabular_regression",))
 """
 
 
@@ -216,6 +216,17 @@ def test_a_metric_that_is_no_mean_through_every_family(tmp_path, capsys, method)
     catalog.forget("task", "macro_f1")
     with pytest.raises(ValueError, match=r"needs its plugin: .*run_plugin=True"):
         nasjax.load(run)
+
+
+def test_values_of_ones_own_are_the_task_regression():
+    y = 3 + np.arange(36) / 7
+    nasjax.register(data="slopes", load=lambda folder: {"x": np.ones((36, 4, 4)), "y": y}, data_task="regression")
+    data = load(DataConfig("slopes"))
+    assert data.class_names == ("value",) and data.scale is not None
+    np.testing.assert_allclose(data.train.y.mean(), 0, atol=1e-5)
+    nasjax.register(data="slopes", load=lambda folder: {"x": np.ones((36, 4, 4)), "y": y})
+    with pytest.raises(ValueError, match="y holds fractions, which number no classes"):
+        load(DataConfig("slopes"))
 
 
 def test_a_task_that_is_like_another_reads_its_data_and_has_its_networks(tmp_path, capsys):
