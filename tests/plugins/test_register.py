@@ -179,7 +179,7 @@ def test_a_task_of_ones_own(tmp_path, capsys):
 
 CHAIN = ["--set=space.min_layers=1", "--set=space.max_layers=1", "--set=recipe.epochs=1", "--set=width=2"]
 FAMILIES = {  # method: what makes its search tiny
-    "random": [*CHAIN, "--trials=3"],
+    "random": [*CHAIN, "--set=recipe.batch_size=48", "--trials=3"],
     "spos": [
         *("--set=space.stem=4", "--set=space.channels=8", "--set=space.depths=2", "--set=space.strides=2"),
         *("--set=space.tail=8", "--set=space.operators=shuffle_k3,shuffle_k5", "--set=supernet.epochs=2"),
@@ -207,7 +207,8 @@ def test_a_metric_that_is_no_mean_through_every_family(tmp_path, capsys, method)
     hits = 32 * np.array([row["fitness"] for row in found])
     assert np.abs(hits - hits.round()).max() > 1e-3  # a share of 32 images would be whole
     own = [f"--plugin={run}/plugin.py", f"--workdir={run}"]
-    assert command(*own, "--mode=retrain", "--set=retrain_recipe.epochs=1") == 0
+    small = ("--set=retrain_recipe.epochs=1", "--set=retrain_recipe.batch_size=48")
+    assert command(*own, "--mode=retrain", *small) == 0
     assert "Test macro_f1" in capsys.readouterr().out
     told = json.loads((run / "result.json").read_text())["test_macro_f1"]
     model, test = nasjax.load(run, run_plugin=True), load_test(DataConfig("digits_f1"))
