@@ -133,7 +133,7 @@ def case(number: int, seed: int, folder: Path) -> tuple[list[str], bool, int]:
             bad = not images(draw, rng, folder / "data.npz")
             words.append(f"--dataset={folder}/data.npz")
         else:
-            words += ["--dataset=digits", "--set=data.train_limit=60", "--set=data.valid_limit=20"]
+            words += ["--dataset=digits", "--set=data.train_limit=64", "--set=data.valid_limit=20"]
         words += [f"--set=recipe.epochs={draw.randint(1, 2)}", "--set=last_epochs=1"]
         words.append(f"--set=recipe.batch_size={draw.choice([4, 7, 16])}")
         if draw.random() < 0.3:

@@ -130,5 +130,5 @@ def _registered(config: Any) -> dict[str, str]:
     found = {"method": catalog.meaning("method", config.method)}
     problem = Problem(config)
     if not problem.looked_up:
-        found["task"] = catalog.meaning("task", problem.task_name)
+        found["task"] = catalog.meaning("task", problem.source.task)
     return {kind: digest for kind, digest in found.items() if digest}

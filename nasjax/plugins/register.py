@@ -78,7 +78,8 @@ def register(
       data: name of a data set.
       load: with `data`: (data_dir) -> {"x": ..., "y": ...} and optionally x_test, y_test, class_names; or a
         `data.sources.Source`.
-      data_task: with `data`: what it is for. Arrays are read as those of the task that it is `like`.
+      data_task: with `data`: what it is for; "regression" where y are values. Arrays are read as those of the task that
+        it is `like`.
       task: a `nasjax.Task` of your own. With like="classification", say, every space for images and classes serves it.
       searcher: name of a method.
       make: with `searcher`: (space, **settings) -> `nasjax.Searcher`.
@@ -233,7 +234,9 @@ def _data_source(name: str, load: Callable[..., Any], task: str) -> DataSource:
                 raise ValueError(f"--dataset={name}: load returned one of x{part} and y{part}; give both or neither")
         if form == "classification":
             plain = {key: np.asarray(value) for key, value in arrays.items()}
-            return arrays_source(plain, f"--dataset={name}", config.channels)
+            return arrays_source(
+                plain, f"--dataset={name}", config.channels, "value" if task == "regression" else "class"
+            )
         return _any_source(name, arrays, config.channels if form == "segmentation" else "")
 
     return DataSource(lambda config: meant(open_(config), form, f"--dataset={name}"), task, folder=True, arrays=True)

@@ -26,6 +26,7 @@ TINY = [
     "--set=form.channels=4",
     "--set=form.layers=3",
     "--set=retrain_recipe.epochs=1",
+    "--set=retrain_recipe.batch_size=32",
 ]
 
 

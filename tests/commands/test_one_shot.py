@@ -28,6 +28,7 @@ TINY = [
     "--set=data.valid_limit=32",
     "--set=search.population=4",
     "--set=retrain_recipe.epochs=1",
+    "--set=retrain_recipe.batch_size=48",
 ]
 SPOS = ["--method=spos", "--set=space.operators=shuffle_k3,shuffle_k5", *TINY, "--set=space.depths=3"]
 SPOS += ["--set=search.population=3", "--set=search.top_k=2", "--set=search.mutants=1", "--set=search.crossovers=1"]

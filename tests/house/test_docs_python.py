@@ -8,6 +8,7 @@ import ast
 import doctest
 import json
 import pkgutil
+import sys
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -16,18 +17,22 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from tools.calls import wrong_calls
 from tools.commands import forget_own
+from tools.other_libraries import ClassLabel, Columns, Pairs
 from tools.pages import PAGES
 from tools.programs import COVERED, PROGRAMS, run, runs
 from tools.toy_search_network import toy_network
 
 import nasjax
 from nasjax import catalog
+from nasjax.data.dataset import DataConfig
 from nasjax.evaluators.table import COST, COST_SCALE, FITNESS, RESULT
 from nasjax.nets.darts_cell import released as darts_released
 from nasjax.runtime import replicas as replicas_module
 from nasjax.searchers.distributed import distributed_reinforce
+from nasjax.settings import override
 from nasjax.spaces.darts_cell.plan import DartsPlan
 from nasjax.types import Built, Signature
 
@@ -170,6 +175,51 @@ def test_a_released_checkpoint(tmp_path, monkeypatch):
     names["apply"] = lambda network, v, x: jax.eval_shape(lambda v: network.apply(v, None, x), v)
     run("docs/library.md", [5, 6], names, traced)
     assert names["logits"].shape == (1, 10) and names["model"].names == tuple("abcdefghij")
+
+
+FORMS = np.random.default_rng(0).integers(0, 256, (90, 8, 8), np.uint8)
+
+
+@runs("docs/data.md", 0)
+def test_arrays_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("docs/data.md", [0], {"images": FORMS, "labels": np.array(["a", "b", "c"] * 30)})
+    assert catalog.source("mine.npz").open(DataConfig("mine.npz")).class_names == ("a", "b", "c")
+
+
+@runs("docs/data.md", 1, 2)
+@pytest.mark.slow
+def test_arrays_in_a_program(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny = ("space.min_layers=1", "space.max_layers=1", "recipe.epochs=1", "last_epochs=1", "recipe.batch_size=16")
+    tiny += ("retrain_recipe.epochs=1", "retrain_recipe.batch_size=16")
+    names = {"images": FORMS, "labels": np.array(["a", "b", "c"] * 30)}
+    small = {'"trials=8"': ", ".join(map(repr, ("trials=2", *tiny)))}
+    small |= {'nasjax.configure("random")': f'override(nasjax.configure("random"), "trials=2", *{tiny})'}
+    names["override"] = override
+    run("docs/data.md", [1, 2], names, small)
+    assert (
+        set(names["fitted"].predict(FORMS)) <= {"a", "b", "c"}
+        and "runs/random-conv_chain-arrays-" in capsys.readouterr().out
+    )
+
+
+@runs("docs/data.md", 3, 4)
+def test_data_sets_of_other_libraries(monkeypatch):
+    """With stand-ins for the libraries, and what is fitted looked at in the place of a search."""
+    pictures = [Image.fromarray(one) for one in FORMS[:4]]
+    part = Columns(
+        {"image": None, "labels": ClassLabel(["rust", "healthy"])},
+        [{"image": p, "labels": i % 2} for i, p in enumerate(pictures)],
+    )
+    parts = {"train": part, "validation": part, "test": part}
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda name: parts))
+    mnist = lambda root, train: Pairs(pictures, [0, 1, 0, 1], ["zero", "one"])  # noqa: E731
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(datasets=SimpleNamespace(MNIST=mnist)))
+    monkeypatch.setattr(nasjax, "fit", lambda **arrays: arrays, raising=False)
+    beans = run("docs/data.md", [3], {"nasjax": nasjax})["fitted"]
+    assert beans["x_valid"].shape == (4, 32, 32, 1) and beans["class_names"].tolist() == ["rust", "healthy"]
+    assert run("docs/data.md", [4], {"nasjax": nasjax})["fitted"]["y_test"].tolist() == [0, 1, 0, 1]
 
 
 @runs("docs/methods/reinforce.md", 0)
