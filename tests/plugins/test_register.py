@@ -32,18 +32,6 @@ PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
 BLOCKS = dict(re.findall(r"<!-- plugin: (\w+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
 TINY = ["--set=recipe.epochs=1", "--set=data.train_limit=64", "--set=data.valid_limit=32", "--set=width=2"]
 SHORT = ["--set=retrain_recipe.epochs=1"]
-<<<<<<< HEAD
-=======
-LINEAR = """
-import nasjax
-
-def build(choices, signature):
-    import jax.numpy as jnp
-    return lambda key, x: {"w": jnp.zeros((4, 1))}, lambda params, x: choices["scale"] * x @ params["w"]
-
-nasjax.register(space=nasjax.SiteSpace("linear", {"scale": (0.5, 1.0)}), build=build, tasks=("tabular_regression",))
-"""
->>>>>>> h27e
 
 
 @pytest.fixture(autouse=True)
@@ -351,16 +339,12 @@ def test_a_metric_that_is_no_mean_through_every_family(tmp_path, capsys, method)
     hits = 32 * np.array([row["fitness"] for row in found])
     assert np.abs(hits - hits.round()).max() > 1e-3  # a share of 32 images would be whole
     own = [f"--plugin={run}/plugin.py", f"--workdir={run}"]
-<<<<<<< HEAD
     alone = ["--set=retrain.sample=1"] if method == "spos" else []
-    assert command(*own, "--mode=retrain", "--set=retrain_recipe.epochs=1", *alone) == 0
+    small = ["--set=retrain_recipe.epochs=1", "--set=retrain_recipe.batch_size=48"]
+    assert command(*own, "--mode=retrain", *small, *alone) == 0
     if alone:
         (line,) = (run / "standalone.jsonl").read_text().splitlines()
         assert 0 <= json.loads(line)["macro_f1"] <= 1 and "accuracy" not in json.loads(line)
-=======
-    small = ("--set=retrain_recipe.epochs=1", "--set=retrain_recipe.batch_size=48")
-    assert command(*own, "--mode=retrain", *small) == 0
->>>>>>> h27e
     assert "Test macro_f1" in capsys.readouterr().out
     told = json.loads((run / "result.json").read_text())["test_macro_f1"]
     model, test = nasjax.load(run, run_plugin=True), load_test(DataConfig("digits_f1"))
