@@ -181,7 +181,7 @@ def _recipes(given: Any) -> Callable[[Augment], Recipes]:
         if one.augment != Augment(cutout=one.augment.cutout):
             raise ValueError(
                 "register(recipe=...): crops and mirror images are the data set's, so a recipe's augment has nothing "
-                "but cutout; set others when you run, as --set recipe.augment.flip=true"
+                "but cutout; set others when you run, --set recipe.augment.flip=false for example"
             )
 
     def recipes(augment: Augment) -> Recipes:
