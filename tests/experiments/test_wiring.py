@@ -48,7 +48,7 @@ REFUSED = {
     "*: form.auxiliary": "the auxiliary head needs maps of 8x8",
     "[!s]*: supernet.last_norms": "is for shuffle blocks",
     "p_darts: space*": "operators must fall from the space's",
-    "drnas: space.robust": "leave out operators and none",
+    "drnas: space.robust": "leave out space.operators and none",
     "drnas: space*": "operators must fall from the space's",
     "msr_darts: space.robust": "every edge needs two of",
 }
