@@ -26,7 +26,7 @@ class Given(NamedTuple):
     Attributes:
       preset: "demo", "paper" or another published one.
       builder: of the space.
-      dataset: of the catalog, or the path of an .npz; None = the preset's.
+      dataset: of the catalog, or the path of an .npz or .csv; None = the preset's.
     """
 
     preset: str

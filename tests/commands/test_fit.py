@@ -71,6 +71,14 @@ def test_wrong_arrays_are_refused_and_nothing_is_written(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize(("method", "part"), [("random", "recipe"), ("darts", "search"), ("spos", "supernet")])
+def test_a_batch_larger_than_the_data_is_refused_by_its_setting(method, part, tmp_path):
+    config = override(nasjax.configure(method), f"{part}.batch_size=5000")
+    message = rf"{part}\.batch_size=5000 is more than the \d+ samples .*write --set {part}\.batch_size=\d+ or less"
+    with pytest.raises(ValueError, match=message):
+        nasjax.search(config, tmp_path / "run", progress=False)
+
+
 @pytest.mark.slow
 def test_values_from_arrays_to_predictions_in_the_users_units(tmp_path, capsys):
     y = 5000 + 1000 * LEVEL

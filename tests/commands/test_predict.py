@@ -98,10 +98,11 @@ def test_arrays_a_file_and_a_folder_give_the_same(workdir, digits, tmp_path):
     assert read(file)[:2] == (["3.png"], classes[3:4])
 
 
-def test_an_image_of_another_size_is_resized_by_area(workdir, tmp_path):
+def test_an_image_of_another_size_is_resized_by_area_aloud(workdir, tmp_path, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     (file,) = commands.predict(workdir, tmp_path / "wide.png", tmp_path)
+    assert "1 of 1 images were resized by area to 8x8" in (said := capsys.readouterr().err) and "was 20x30" in said
     gray = np.asarray(Image.fromarray(pixels).convert("L"))[None, ..., None]
     classes, p = expected(workdir, resize(gray, 8, 8))
     assert read(file)[1] == classes
