@@ -1,6 +1,6 @@
 """The Python of README.md and docs/: calls fit what they call, and what can run at a toy size does.
 
-What compiles more than a little is slow. Plugins run in plugins/test_register.py, a whole search with its records in
+What compiles more than a little is slow. Plugins run in plugins/, a whole search with its records in
 house/test_notebooks.py.
 """
 
@@ -38,8 +38,8 @@ from nasjax.types import Built, Signature
 
 from . import test_notebooks  # noqa: F401 - it says which blocks it runs
 
-ELSEWHERE = {("docs/plugins.md", number) for number in range(9)}  # in plugins/test_register.py
-ELSEWHERE |= {("docs/plugins.md", 9)}  # the call itself is in plugins/test_register.py, on a workdir of its own
+ELSEWHERE = {("docs/plugins.md", number) for number in range(9)}  # in plugins/
+ELSEWHERE |= {("docs/plugins.md", 9)}  # the call itself is in plugins/, on a workdir of its own
 
 
 @pytest.fixture
