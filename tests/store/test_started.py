@@ -88,9 +88,16 @@ def test_the_console_command_is_declared_and_ends_as_the_module_does(monkeypatch
         ":"
     )
     assert (module, getattr(launch, name)) == (launch.__name__, launch.console)
+    ended = []
     monkeypatch.setattr(launch, "main", lambda argv: 2)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    assert launch.console() == 2
+    monkeypatch.setattr(sys, "argv", ["nasjax"])
+    monkeypatch.setattr(launch.os, "_exit", ended.append)
+    monkeypatch.setattr(launch, "_left_behind", lambda: False)  # a candidate of another test may run
+    assert launch.console() == 2 and ended == []
+    monkeypatch.setattr(launch, "_left_behind", lambda: True)
+    launch.console()
+    assert ended == [2]
 
 
 def test_the_package_says_that_it_has_types():
