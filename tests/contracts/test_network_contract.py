@@ -113,6 +113,7 @@ def take(tree, rows):
     return jax.tree.map(lambda leaf: leaf[np.asarray(rows)], tree)
 
 
+@pytest.mark.slow
 def test_vmapped_equals_single(population):
     archs, variables, together, alone = population
     batch = together(take(variables, range(CHILDREN)), archs[:CHILDREN])

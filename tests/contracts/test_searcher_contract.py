@@ -199,6 +199,7 @@ def test_finds_a_planted_optimum_faster_than_random(subject):
         assert reached < 0.55
 
 
+@pytest.mark.slow
 def test_many_seeds_are_one_vmap(subject):
     def rounds(key):
         def body(state, _):

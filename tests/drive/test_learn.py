@@ -99,6 +99,7 @@ def whole(stages, batches, tmp_path_factory):
     return path, search(path, stages, batches)
 
 
+@pytest.mark.slow
 def test_a_search_writes_one_line_an_epoch(whole):
     path, end = whole
     rows = lines(path)

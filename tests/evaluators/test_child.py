@@ -163,6 +163,7 @@ def test_a_second_call_compiles_nothing(evaluator, results):
     assert compiled
 
 
+@pytest.mark.slow
 def test_same_call_same_bits(evaluator, results):
     again, _ = evaluator.evaluate(KEY, proposal([4, 5, 6], archs(0, 1, 0)))
     np.testing.assert_array_equal(again.info["train_loss"], results[0].info["train_loss"])

@@ -158,6 +158,7 @@ def test_scales_of_a_space_without_batch_norms_are_refused_by_its_name():
         supernets.parts(Problem(commands.configure("bn_nas", space="vit_chain")))
 
 
+@pytest.mark.slow
 def test_a_limit_beyond_32_bits_leaves_every_path():
     found = problem("max_macs=3000000000", "max_params=3000000000")
     searcher = supernets.searcher_of(found.config, supernets.shared_of(found))

@@ -292,6 +292,7 @@ def test_a_path_is_the_network_with_the_leading_slices(supernet, name):
     assert np.mean([np.any(leaf) for leaf in jax.tree.leaves(expected)]) > 0.95
 
 
+@pytest.mark.slow
 def test_one_program_serves_all_paths(supernet):
     _, variables, _, _, run, traces = supernet
     with jax.enable_x64(True):

@@ -233,6 +233,7 @@ def test_more_trials_at_a_time_than_slots_for_them(ages):
     assert set(many.id.tolist()) <= set(search.members())
 
 
+@pytest.mark.slow
 def test_without_aging_the_worst_of_the_sample_leaves():
     search = Search(ages=False)
     search.tell(search.ask(P), [0.9, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])

@@ -169,6 +169,7 @@ def test_failures_have_no_children():
     assert distance.min() > 0 and (distance == 1).sum() <= 1  # of a random pair with probability 24 / 5^6
 
 
+@pytest.mark.slow
 def test_the_best_are_there_before_the_next_generation():
     searcher, key = SEARCHER, jax.random.key(0)
     state, proposal = asking(searcher, key, searcher.init(key), 12)

@@ -119,6 +119,7 @@ def test_the_trainer_uses_the_rate_of_its_epoch(data, changes, factors):
     assert rates == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_the_gradient_is_clipped_before_weight_decay(data):
     for clip in (1e-2, 100.0):
         before, (after,), *_ = trained(dataclasses.replace(PLAIN, clip=clip, weight_decay=0.3), data, [0])
