@@ -216,7 +216,7 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
             f"{row['params'] / 1e6:.1f}M parameters ({row['source']}){_unlike(config, result, row)}."
         )
     if config.retrain.sample:
-        yield _ranked(path, config.retrain.sample)
+        yield _ranked(path, config.retrain.sample, metric)
     argument = ", run_plugin=True" if config.plugin else ""
     yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
     in_program = catalog.names_own(config) and not config.plugin  # registered in a program, no file of its own
@@ -224,13 +224,16 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
     yield f"In Python: nasjax.load({str(path)!r}{argument})"
 
 
-def _ranked(path: Path, count: int) -> str:
+def _ranked(path: Path, count: int, metric: Metric) -> str:
     """How well the search's scores rank the paths that were trained alone, of which some may have failed."""
     rows = checkpoint.read_lines(path / "standalone.jsonl")[:count]
-    pairs = [(row["score"], row["accuracy"]) for row in rows if row["accuracy"] is not None]
+    # Older files have the fitness, whatever the metric, as the accuracy.
+    found = [(row["score"], row[metric.name], metric.sign) for row in rows if metric.name in row]
+    found += [(row["score"], row["accuracy"], 1) for row in rows if metric.name not in row]
+    pairs = [(score, sign * value) for score, value, sign in found if value is not None]
     tau = kendall_tau(pairs)
-    found = "needs two paths that differ in both" if tau is None else f"{tau:.3f} (1 = the same order)"
-    return f"Kendall's tau of the search's scores and of {len(pairs)} paths trained alone: {found}."
+    told = "needs two paths that differ in both" if tau is None else f"{tau:.3f} (1 = the same order)"
+    return f"Kendall's tau of the search's scores and of {len(pairs)} paths trained alone: {told}."
 
 
 def _comparable(row: dict[str, Any] | None, metric: Metric) -> dict[str, Any] | None:
