@@ -83,6 +83,7 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
     require_settings(problem, before is not None)
     task = problem.task
     trees = _to_train(problem, path, arch)
+    samples = _samples(config, path)
     if (path / "config.json").exists():  # the search's record stays, except for the plugin
         record = workdir.read(path)
         record["config"] = {**record["config"], "plugin": config.plugin}
@@ -111,7 +112,7 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
         hosts.agree("the samples", data.sha256)
         builts = [problem.built(tree) for tree in trees]
         require_retraining(problem, before is not None, builts[0])
-        facts = {"data": as_json(config.data), "plugin": config.plugin}
+        facts = {"data": samples, "plugin": config.plugin}
         if unusual := jax_settings.unusual():
             facts["jax"] = unusual
 
@@ -146,6 +147,16 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
     test, valid = (result[f"{part}_{metric.name}"] for part in ("test", "valid"))
     lines = _told(config, path, result, metric)
     return Retrained(metric, test, valid, result["params"], result["arch"], result, tuple(lines))
+
+
+def _samples(config: Any, path: Path) -> dict[str, Any]:
+    """Which samples, in the form in which equal ones are told from others by every version and in every place."""
+    tree: dict[str, Any] = as_json(config.data)
+    if workdir.keeps(path, config.data.name):
+        del tree["data_dir"]  # of a workdir that was moved it is another
+    if config.data.target == "ask":
+        del tree["target"]  # which older versions did not have
+    return tree
 
 
 def _to_train(problem: Problem, path: Path, arch: str | None) -> list[dict[str, Any]]:
