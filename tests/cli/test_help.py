@@ -7,9 +7,10 @@ from tools.commands import accepted, here, idle
 from tools.settings_known import configs
 
 from nasjax import __version__, launch
-from nasjax.cli.help import EXAMPLES, GROUPS, PROGRAM, text
+from nasjax.cli.help import EXAMPLES, GROUPS, text
 from nasjax.commands import settings_help
 from nasjax.settings import override
+from nasjax.store import started
 
 
 def test_every_flag_stands_in_one_group_and_no_other_does():
@@ -28,7 +29,7 @@ def test_the_help_has_every_flag_once_and_none_of_absl():
 def test_the_help_keeps_to_the_width(width):
     helps = {name: launch.define()[name].help for name in launch.define()}
     lines = text(helps, "what", width).splitlines()
-    commands = [line for line in lines if PROGRAM in line]  # to be copied as they are
+    commands = [line for line in lines if started.own() in line]  # to be copied as they are
     assert all(len(line) <= max(width, 50) for line in lines if line not in commands)
 
 

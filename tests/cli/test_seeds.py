@@ -11,6 +11,7 @@ from tools.commands import TINY, accepted, here, idle, rows, start
 
 from nasjax import commands
 from nasjax.cli import seeds
+from nasjax.store import started
 from nasjax.store.checkpoint import RunError
 
 from .test_runs import RESULT, written
@@ -34,6 +35,7 @@ def test_other_seeds_are_refused(text):
     [
         (["--parallel=2"], "--parallel has no effect without --seeds"),
         (["--seeds=0,1", "--seed=3"], "give one of them"),
+        (["--seeds=0,1", "--set=seed=3"], "--set seed and --seeds: give one of them"),
         (["--seeds=0,1", "--mode=inspect"], "no effect with --mode=inspect"),
         (["--seeds=0,1", "--parallel=0"], "1 or more"),
         (["--seeds=0,1", "--parallel=2", "--workers=2"], "without --workers"),
@@ -145,7 +147,7 @@ def test_the_table_has_mean_and_deviation_of_what_was_found(tmp_path):
         ["mean", "20.00 %", "50.00 %"],
         ["deviation", "14.14 %", "of the sample, n - 1"],
     ]
-    assert lines[6] == f"Next: python -m nasjax.launch --mode=report --workdir={runs[0]},{runs[1]}"
+    assert lines[6] == f"Next: {started.own()} --mode=report --workdir={runs[0]},{runs[1]}"
     smaller = json.loads((tmp_path / "s0" / "config.json").read_text())
     for seed in (0, 1):  # a metric of which less is better has its own value, and a deviation above 0
         smaller["metric"] = {"name": "perplexity", "unit": "plain", "sign": -1}

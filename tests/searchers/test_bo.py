@@ -59,7 +59,12 @@ def test_decisions_of_a_layer_are_paired():
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"initial": 0}, "initial"), ({"shortlist": 0}, "shortlist"), ({"acquisition": "ei"}, "ucb or thompson"), ({"start_share": 0.0}, "start_share")],
+    [
+        ({"initial": 0}, "initial"),
+        ({"shortlist": 0}, "shortlist"),
+        ({"acquisition": "ei"}, "ucb or thompson"),
+        ({"start_share": 0.0}, "start_share"),
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(changes, said):
     with pytest.raises(ValueError, match=said):
