@@ -131,8 +131,8 @@ def _after(run: Run) -> str:
 
 def _resume(run: Run) -> str:
     """The command of a search, in its workdir; of one begun in a program, the function."""
-    place, command = shlex.quote(str(run.folder)), run.config.get("command")
-    if not isinstance(command, str):
+    place, command = shlex.quote(str(run.folder)), run.command
+    if command is None:
         return f"nasjax.search(config, {str(run.folder)!r}), in the program that began it"
     return command if "--workdir" in command else f"{command} --workdir={place}"
 

@@ -49,6 +49,16 @@ def test_a_finished_an_unfinished_and_a_retrained_run_go_on_by_their_commands(co
         accepted(row.after.split()[3:])
 
 
+def test_a_run_that_was_moved_goes_on_where_it_is(config, tmp_path):
+    """Its command named the folder in which it began, where the same words would begin another run."""
+    start = "python -m nasjax.launch --method=random"
+    for old in (f"--workdir={tmp_path}/old", f"'--workdir={tmp_path}/o l d'", f"--workdir {tmp_path}/old"):
+        folder = written(tmp_path / f"n e w{len(list(tmp_path.iterdir()))}", config, command=f"{start} {old} --seed=1")
+        assert runs.row(folder).after == f"{start} '--workdir={folder}' --seed=1"
+    same = f"{start} --workdir={tmp_path}/old/../there --seed=1"
+    assert runs.row(written(tmp_path / "there", config, command=same)).after == same
+
+
 def test_a_result_in_a_table_is_an_accuracy_whatever_the_search_goes_by(config, tmp_path):
     folder = written(tmp_path / "run", config, metric={"name": "loss", "unit": "plain", "sign": -1})
     (folder / "trials.jsonl").write_text(json.dumps({"id": 0, "fitness": -0.5, "result": 0.9413, **ROW}) + "\n")
