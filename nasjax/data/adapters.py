@@ -17,10 +17,10 @@ _PARTS = {"train": "", "validation": "_valid", "valid": "_valid", "val": "_valid
 
 
 def from_huggingface(data: Any, image: str = "image", label: str = "label", size: int | None = None) -> dict[str, Any]:
-    """A `datasets.Dataset` of images as arrays, or a `DatasetDict` with its parts train, validation (valid, val, dev) and test.
+    """A `datasets.Dataset` of images as arrays, or a `DatasetDict` with its parts train, validation and test.
 
     Args:
-      data: read row by row, whole.
+      data: read row by row, whole; validation may also be called valid, val or dev, and other parts are left out.
       image: the column of images (PIL, 8 bits gray or RGB).
       label: the column of targets: a ClassLabel, text, integers or floats.
       size: side that all images are averaged to by area, in pixels; None = they are of one size.
