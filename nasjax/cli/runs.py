@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nasjax.report.metric import of_table
 from nasjax.report.runs import Run, mapping, number
 from nasjax.report.workdir import read
 from nasjax.store import plugin, started
@@ -108,7 +109,7 @@ def _best(run: Run) -> str:
     if run.best is not None and run.best.fitness is not None:
         best.append(f"best {run.metric.title} {run.metric.text(run.best.fitness)}")
         if run.best.result is not None:
-            best.append(f"its result in the table {run.metric.text(run.best.result)}")
+            best.append(f"its result in the table {of_table(run.metric).plain(run.best.result)}")
     if run.tested is not None:
         metric, value = run.tested
         best.append(f"test {metric.name} after retraining {metric.plain(value)}")
@@ -130,8 +131,8 @@ def _after(run: Run) -> str:
 
 def _resume(run: Run) -> str:
     """The command of a search, in its workdir; of one begun in a program, the function."""
-    place, command = shlex.quote(str(run.folder)), run.config.get("command")
-    if not isinstance(command, str):
+    place, command = shlex.quote(str(run.folder)), run.command
+    if command is None:
         return f"nasjax.search(config, {str(run.folder)!r}), in the program that began it"
     return command if "--workdir" in command else f"{command} --workdir={place}"
 

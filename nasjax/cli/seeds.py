@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nasjax.cli.runs import DAMAGE, table
-from nasjax.report.metric import Metric
+from nasjax.report.metric import Metric, of_table
 from nasjax.report.workdir import read
 from nasjax.store import started
 
@@ -44,6 +44,8 @@ def require(given: Any) -> None:
         raise ValueError(f"--seeds has no effect with --mode={given.mode}; leave it out")
     if given.seed is not None:
         raise ValueError("--seed and --seeds: give one of them")
+    if any(assignment.partition("=")[0].strip() == "seed" for assignment in given.set):
+        raise ValueError("--set seed and --seeds: give one of them")  # all runs would have that one
     if given.coordinator is not None:
         raise ValueError("--seeds starts no run on several hosts; give --seed with --coordinator, one after the other")
     if given.parallel is not None and (given.parallel < 1 or given.workers):
@@ -163,7 +165,8 @@ def _found(path: Path) -> dict[str, tuple[Metric, float]]:
         if run.best is not None and run.best.fitness is not None:
             found[f"best {run.metric.title}"] = run.metric, run.best.fitness
             if run.best.result is not None:
-                found["result in the table"] = run.metric, run.best.result
+                known = of_table(run.metric)
+                found["result in the table"] = known, known.sign * run.best.result
         if run.tested is not None:
             metric, value = run.tested
             found[f"test {metric.name}"] = metric, metric.sign * value

@@ -67,9 +67,13 @@ def config_of(path: Path, *, changed_plugin: bool = False) -> Any:
     if changed_plugin:
         tree = {**tree, "space": without_sites(tree["space"])}
     try:
-        return from_tree(tree)
+        config = from_tree(tree)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path / 'config.json'} does not fit this version: {error}") from error
+    if workdir.keeps(path, config.data.name):  # a workdir that was moved, or is seen by another path, has them still
+        data = dataclasses.replace(config.data, data_dir=str(Path(path).absolute()))
+        config = dataclasses.replace(config, data=data)
+    return config
 
 
 def without_sites(space: dict[str, Any]) -> dict[str, Any]:

@@ -83,6 +83,7 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
     require_settings(problem, before is not None)
     task = problem.task
     trees = _to_train(problem, path, arch)
+    samples = _samples(config, path)
     if (path / "config.json").exists():  # the search's record stays, except for the plugin
         record = workdir.read(path)
         record["config"] = {**record["config"], "plugin": config.plugin}
@@ -111,7 +112,7 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
         hosts.agree("the samples", data.sha256)
         builts = [problem.built(tree) for tree in trees]
         require_retraining(problem, before is not None, builts[0])
-        facts = {"data": as_json(config.data), "plugin": config.plugin}
+        facts = {"data": samples, "plugin": config.plugin}
         if unusual := jax_settings.unusual():
             facts["jax"] = unusual
 
@@ -146,6 +147,16 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
     test, valid = (result[f"{part}_{metric.name}"] for part in ("test", "valid"))
     lines = _told(config, path, result, metric)
     return Retrained(metric, test, valid, result["params"], result["arch"], result, tuple(lines))
+
+
+def _samples(config: Any, path: Path) -> dict[str, Any]:
+    """Which samples, in the form in which equal ones are told from others by every version and in every place."""
+    tree: dict[str, Any] = as_json(config.data)
+    if workdir.keeps(path, config.data.name):
+        del tree["data_dir"]  # of a workdir that was moved it is another
+    if config.data.target == "ask":
+        del tree["target"]  # which older versions did not have
+    return tree
 
 
 def _to_train(problem: Problem, path: Path, arch: str | None) -> list[dict[str, Any]]:
@@ -216,7 +227,7 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
             f"{row['params'] / 1e6:.1f}M parameters ({row['source']}){_unlike(config, result, row)}."
         )
     if config.retrain.sample:
-        yield _ranked(path, config.retrain.sample)
+        yield _ranked(path, config.retrain.sample, metric)
     argument = ", run_plugin=True" if config.plugin else ""
     yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
     in_program = catalog.names_own(config) and not config.plugin  # registered in a program, no file of its own
@@ -224,13 +235,16 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
     yield f"In Python: nasjax.load({str(path)!r}{argument})"
 
 
-def _ranked(path: Path, count: int) -> str:
+def _ranked(path: Path, count: int, metric: Metric) -> str:
     """How well the search's scores rank the paths that were trained alone, of which some may have failed."""
     rows = checkpoint.read_lines(path / "standalone.jsonl")[:count]
-    pairs = [(row["score"], row["accuracy"]) for row in rows if row["accuracy"] is not None]
+    # Older files have the fitness, whatever the metric, as the accuracy.
+    found = [(row["score"], row[metric.name], metric.sign) for row in rows if metric.name in row]
+    found += [(row["score"], row["accuracy"], 1) for row in rows if metric.name not in row]
+    pairs = [(score, sign * value) for score, value, sign in found if value is not None]
     tau = kendall_tau(pairs)
-    found = "needs two paths that differ in both" if tau is None else f"{tau:.3f} (1 = the same order)"
-    return f"Kendall's tau of the search's scores and of {len(pairs)} paths trained alone: {found}."
+    told = "needs two paths that differ in both" if tau is None else f"{tau:.3f} (1 = the same order)"
+    return f"Kendall's tau of the search's scores and of {len(pairs)} paths trained alone: {told}."
 
 
 def _comparable(row: dict[str, Any] | None, metric: Metric) -> dict[str, Any] | None:

@@ -13,14 +13,14 @@ import numpy as np
 from nasjax.data.dataset import resize
 from nasjax.data.image_file import pixels_of
 
-_PARTS = {"train": "", "validation": "_valid", "test": "_test"}
+_PARTS = {"train": "", "validation": "_valid", "valid": "_valid", "val": "_valid", "dev": "_valid", "test": "_test"}
 
 
 def from_huggingface(data: Any, image: str = "image", label: str = "label", size: int | None = None) -> dict[str, Any]:
     """A `datasets.Dataset` of images as arrays, or a `DatasetDict` with its parts train, validation and test.
 
     Args:
-      data: read row by row, whole.
+      data: read row by row, whole; validation may also be called valid, val or dev, and other parts are left out.
       image: the column of images (PIL, 8 bits gray or RGB).
       label: the column of targets: a ClassLabel, text, integers or floats.
       size: side that all images are averaged to by area, in pixels; None = they are of one size.
@@ -29,7 +29,8 @@ def from_huggingface(data: Any, image: str = "image", label: str = "label", size
       x, y, perhaps x_valid, y_valid, x_test, y_test; and class_names of a ClassLabel.
 
     Raises:
-      ValueError: a column or the part train is missing, or images are no such or of several sizes.
+      ValueError: a column or the part train is missing, a part is there twice, or images are no such or of several
+        sizes.
 
     Example:
       >>> fitted = nasjax.fit(**nasjax.from_huggingface(datasets.load_dataset("beans"), label="labels", size=32))
@@ -41,6 +42,8 @@ def from_huggingface(data: Any, image: str = "image", label: str = "label", size
     for part, suffix in _PARTS.items():
         if part not in parts:
             continue
+        if suffix in given:
+            raise ValueError(f"the data set has two parts to validate on, {part} among them; leave one out")
         for column in (image, label):
             if column not in parts[part].features:
                 raise ValueError(

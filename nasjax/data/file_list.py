@@ -18,7 +18,7 @@ from nasjax.data.sources import DataSource, Source, Split
 _HOW = "the first line names the columns: file,label or file,label,split"
 _SPLITS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
 _INTEGER = re.compile(r"-?(0|[1-9]\d*)")
-_REAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_REAL = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?")  # 007 is a name
 
 
 class Listed(NamedTuple):
@@ -101,6 +101,9 @@ def file_list(path: Path, folder: str = "", target: Target = "ask", resize: int 
     if not index["train"]:
         raise ValueError(f"{path} has no rows to train on; {_HOW}")
     known = targets(rows.labels[index["train"]], None, target, f"{path}: label")
+    for part in ("valid", "test"):
+        if index[part]:  # before a search, not after it
+            known.read(rows.labels[index[part]], f"{path}: split {part}")
     notes = [f"{path}: columns {', '.join(rows.ignored)} are not read"] if rows.ignored else []
     forms: list[Form] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -31,6 +32,7 @@ def targets(y: np.ndarray, class_names: Any, target: Target, where: str) -> Targ
     Args:
       y: [N]. Text is classes. Integers are classes, unless `target` says that they are values. Floats are values.
         `target` says what whole floats are that recur, and integers that differ in most samples: they may be either.
+        Text that differs in most samples counts as classes only where `target` says so.
       class_names: of numbered classes, by ascending number; of text in the order that is wanted; of values one name.
         None = the numbers, the sorted texts, "value".
       target: what the user says: "class", "value" or "ask".
@@ -73,20 +75,37 @@ def is_value(y: np.ndarray, target: Target, where: str) -> bool:
     if kind == "U":
         if target == "value":
             raise ValueError(f"{where} holds text, which is no value; leave data.target out, or give numbers")
+        if target == "ask" and _many(y):  # numbers with one "n/a" among them are read as text
+            found = next((one for one in y.tolist() if not _number(one)), "")
+            raise ValueError(
+                f"{where} holds {len(np.unique(y))} different texts in {len(y)} samples (one is {found!r}): write "
+                "--set data.target=class if they are classes; values are numbers in every sample"
+            )
         return False
     whole = kind != "f" or bool((y == np.round(y)).all())
     if target != "ask":
         if target == "class" and not whole:
             raise ValueError(f"{where} holds fractions, which number no classes; write --set data.target=value")
         return target == "value"
-    many = (different := len(np.unique(y))) > max(2, _MOST * len(y))
     if kind == "f":
-        if whole and not many:
+        if whole and not _many(y):
             raise ValueError(f"{where} holds whole numbers as {y.dtype}: classes or values? {_CHOICE}")
         return True
-    if many:
-        raise ValueError(f"{where} holds {different} different numbers in {len(y)} samples: {_CHOICE}")
+    if _many(y):
+        raise ValueError(f"{where} holds {len(np.unique(y))} different numbers in {len(y)} samples: {_CHOICE}")
     return False
+
+
+def _many(y: np.ndarray) -> bool:
+    """Whether most samples have a target of their own."""
+    return len(np.unique(y)) > max(2, _MOST * len(y))
+
+
+def _number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def task_of(y: np.ndarray, target: Target, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,6 +180,24 @@ class Run(NamedTuple):
             if (value := number(mapping(holder).get(what))) is not None:
                 return value
         return None
+
+    @property
+    def command(self) -> str | None:
+        """The command that began the search, for its workdir where that is now; None = a program began it."""
+        told = self.config.get("command")
+        if not isinstance(told, str):
+            return None
+        try:
+            words = shlex.split(told)
+        except ValueError:  # written by hand
+            return told
+        for n, word in enumerate(words):
+            name, equals, place = word.partition("=")
+            if name in ("--workdir", "-workdir"):
+                place = place if equals else " ".join(words[n + 1 : n + 2])
+                if Path(place).resolve() != self.folder.resolve():  # it was moved, or began in another folder
+                    return shlex.join([*words[:n], f"--workdir={self.folder}", *words[n + 2 - bool(equals) :]])
+        return told
 
     @property
     def why(self) -> str:

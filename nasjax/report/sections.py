@@ -200,13 +200,12 @@ def _next(run: Run) -> str:
     base = " ".join([run.program, *(f"--plugin={shlex.quote(str(run.folder / copy))}" for copy in copies)])
     commands = []
     if run.state != "finished":
-        again = run.config.get("command")
         flags = [
             f"--{key}={shlex.quote(str(run.config[key]))}"
             for key in ("method", "preset", "seed")
             if run.config.get(key) is not None
         ]
-        command = again if isinstance(again, str) else " ".join([base, *flags, workdir])
+        command = run.command or " ".join([base, *flags, workdir])
         commands.append(("resume the search (with the other flags it was started with)", command))
     if run.result:
         commands.append(("write the network for use without nasjax", f"{base} --mode=export {workdir}"))

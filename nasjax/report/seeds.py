@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from html import escape
 from typing import NamedTuple
@@ -128,41 +128,61 @@ def _summary(lines: Sequence[Line]) -> str:
 
 def _differences(lines: Sequence[Line]) -> str:
     """Every other method minus random search in the same space, on the same data and by the same metric."""
-    bases = {_setting(line): line for line in lines if line.runs[0].name("method") == BASELINE}
+    bases: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.runs[0].name("method") == BASELINE:
+            bases.setdefault(_setting(line), []).append(line)
     rows = []
     for line in lines:
-        base = bases.get(_setting(line))
-        if base is None or base is line:
-            continue
-        for figure in figures(line):
-            found = paired(line, base, figure.of)
-            if not found:
-                continue
-            values = [difference for _, difference in found]
-            better = sum(figure.metric.sign * value > 0 for value in values)
-            rows.append([
-                f"{swatch(line.colour)} {escape(line.label)}",
-                escape(figure.title),
-                ", ".join(str(seed) for seed, _ in found[:12]) + (", …" if len(found) > 12 else ""),
-                escape(_step(figure.metric, statistics.fmean(values))),
-                escape(_size(figure.metric, statistics.stdev(values)) if len(values) > 1 else "–"),
-                escape(_ends(values, partial(_step, figure.metric))),
-                f"{better} of {len(values)}",
-            ])  # fmt: skip
+        known = bases.get(_setting(line), [])
+        for base in known if line not in known else ():
+            name = line.label if len(known) == 1 else f"{line.label}, minus {base.label}"
+            rows += [[f"{swatch(line.colour)} {escape(name)}", *row] for row in _minus(line, base)]
     if not rows:
         return ""
     heads = ["runs", "result", "equal seeds", "mean difference#", "deviation#", "95 % interval of the mean#", "better#"]
     hint = (
         f"A run minus the run of {BASELINE} with the same seed; an interval without 0 is a difference that seeds alone "
-        "do not explain."
+        "do not explain. What a search went by is compared where both trained their candidates."
     )
     title = f"Differences to {BASELINE}"
     return f'<h3>{title}</h3><p class="hint">{hint}</p>{table(title, heads, rows)}'
 
 
+def _minus(line: Line, base: Line) -> Iterator[list[str]]:
+    """A row per result that both have on equal seeds, without the name of the line."""
+    alike = _way(line) == _way(base)
+    for figure in figures(line)[not alike :]:  # the first is what the search went by
+        found = paired(line, base, figure.of)
+        if not found:
+            continue
+        values = [difference for _, difference in found]
+        better = sum(figure.metric.sign * value > 0 for value in values)
+        yield [
+            escape(f"{figure.title}{_budgets(line, base)}"),
+            ", ".join(str(seed) for seed, _ in found[:12]) + (", …" if len(found) > 12 else ""),
+            escape(_step(figure.metric, statistics.fmean(values))),
+            escape(_size(figure.metric, statistics.stdev(values)) if len(values) > 1 else "–"),
+            escape(_ends(values, partial(_step, figure.metric))),
+            f"{better} of {len(values)}",
+        ]
+
+
 def _setting(line: Line) -> str:
     run = line.runs[0]
-    return json.dumps([run.name("space"), run.name("dataset"), run.looked_up, run.metric])
+    return json.dumps([run.name("space"), run.config.get("dataset"), run.looked_up, run.metric], sort_keys=True)
+
+
+def _way(line: Line) -> tuple[bool, bool]:
+    """How a search came to its results: with shared weights, by gradients, else by candidates of their own weights."""
+    run = line.runs[0]
+    return run.one_shot, bool(run.metrics) and "epoch" in run.metrics[-1]
+
+
+def _budgets(line: Line, base: Line) -> str:
+    """The numbers of trials in words, where they differ."""
+    ours, theirs = (each.runs[0].limit("trials") for each in (line, base))
+    return "" if ours == theirs or not ours or not theirs else f" ({ours:,.0f} trials, {BASELINE} {theirs:,.0f})"
 
 
 def _ends(values: Sequence[float], show: Callable[[float], str]) -> str:

@@ -80,7 +80,8 @@ def bo(
       beta: of "ucb".
       fit_steps: gradient steps on the marginal likelihood after every result; 0 keeps the kernel as it starts.
       samples, mutants, parents: of spaces that are not listed: random candidates, mutants, and of how many of the best.
-      shortlist: the uncertainty is computed of so many candidates only, those with the largest mean.
+      shortlist: the uncertainty is computed of so many candidates only, those with the largest mean; no more are
+        proposed at a time.
       describe: features of an Arch, see `searchers.features`; None = the space's own.
       scores: known before any training, e.g. a training-free score: a further block of the kernel.
       start: Arch -> f32[], the start is drawn among the best `start_share` by it, of all or of `samples`.
@@ -98,10 +99,10 @@ def bo(
       >>> searcher = bo(TabularCell(), initial=5, capacity=100)
       >>> state, proposal = searcher.ask(jax.random.key(1), searcher.init(jax.random.key(0)), 5)
     """
-    if min(initial, capacity, memory, samples, parents) < 1 or mutants < 0 or fit_steps < 0:
+    if min(initial, capacity, memory, samples, parents, shortlist) < 1 or mutants < 0 or fit_steps < 0:
         raise ValueError(
-            "initial, capacity, memory, samples and parents must be at least 1, mutants and fit_steps at least 0; got "
-            f"{initial}, {capacity}, {memory}, {samples}, {parents}, {mutants}, {fit_steps}"
+            "initial, capacity, memory, samples, parents and shortlist must be at least 1, mutants and fit_steps at "
+            f"least 0; got {initial}, {capacity}, {memory}, {samples}, {parents}, {shortlist}, {mutants}, {fit_steps}"
         )
     if acquisition not in ("ucb", "thompson"):
         raise ValueError(f"acquisition must be ucb or thompson, got {acquisition!r}")
@@ -169,16 +170,18 @@ def bo(
         return row, pool_of(archive.arch[row]), archive.told[row] & (row < archive.made)
 
     def by_chance(key: Key, pool: _Pool, may: jax.Array, n: int) -> jax.Array:
-        """i32[n], candidates of the start."""
+        """i32[n], candidates of the start; -1 beyond the last."""
+        n, wanted = min(n, len(may)), n
         chance = jax.random.uniform(key, may.shape)
         if start is not None:
             promise = jnp.where(may, jax.vmap(start)(pool.arch), -jnp.inf)
             least = jax.lax.top_k(promise, max(n, int(start_share * len(may))))[0][-1]
             chance = jnp.where(promise >= least, chance, chance - 1)
-        return jax.lax.top_k(jnp.where(may, chance, -jnp.inf), n)[1]
+        chosen = jax.lax.top_k(jnp.where(may, chance, -jnp.inf), n)[1]
+        return jnp.pad(chosen, (0, wanted - n), constant_values=-1)
 
     def by_model(keys: Key, pool: _Pool, may: jax.Array, archive: Archive, hyper: gp.Hyper) -> jax.Array:
-        """i32[n], the most promising candidates, one after the other, for n keys."""
+        """i32[n], the most promising candidates, one after the other, for n keys; -1 beyond the last."""
         row, mine, told = memories(archive)
         there = row < archive.made
         targets, among = gp.scores(archive.fitness[row, 0], told), _distances(mine, mine)
@@ -199,11 +202,12 @@ def bo(
             cross = cross - white[:, best] @ white - rest[:, best] @ rest
             line = cross / jnp.sqrt(variance[best] + noise)
             variance = jnp.maximum(variance - line**2, 1e-6)
-            return (first.at[best].set(-jnp.inf), variance, rest.at[number].set(line)), best
+            chosen = jnp.where(first[best] == -jnp.inf, -1, short[best])  # none is left that was not picked
+            return (first.at[best].set(-jnp.inf), variance, rest.at[number].set(line)), chosen
 
         n = len(keys)
         begin = (first, variance, jnp.zeros((n, len(first))))
-        return short[jax.lax.scan(pick, begin, (keys, jnp.arange(n)))[1]]
+        return jax.lax.scan(pick, begin, (keys, jnp.arange(n)))[1]
 
     def ask(key: Key, state: BoState, n: int) -> tuple[BoState, Proposal]:
         archive = state.archive
@@ -217,7 +221,7 @@ def bo(
             lambda: by_model(keys, pool, may, archive, state.hyper),
             lambda: by_chance(jax.random.fold_in(key_start, archive.made), pool, may, n),
         )
-        new = may[chosen]
+        new = (chosen >= 0) & may[chosen]
         place = jnp.where(new, archive.made + jnp.cumsum(new) - 1, capacity)  # what is beyond the capacity is dropped
         archive = archive._replace(
             arch=archive.arch.at[place].set(pool.arch[chosen], mode="drop"),

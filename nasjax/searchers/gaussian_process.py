@@ -23,7 +23,7 @@ class Hyper(NamedTuple):
 class Posterior(NamedTuple):
     """A Gaussian process conditioned on C rows, of which those with `there` count."""
 
-    whiten: jax.Array  # f32[C, C], the inverse of the kernel matrix's Cholesky factor
+    whiten: jax.Array  # f32[C, C], the inverse of the kernel matrix's Cholesky factor; 0 for rows that do not count
     values: jax.Array  # f32[C], whiten @ targets
 
 
@@ -81,7 +81,9 @@ def fit(
 def condition(hyper: Hyper, distances: Sequence[jax.Array], targets: jax.Array, there: jax.Array) -> Posterior:
     """The posterior of rows with distances f32[C, C] per block and targets f32[C]; rows not `there` say nothing."""
     factor = _factor(hyper, distances, there)
-    whiten = jax.scipy.linalg.solve_triangular(factor, jnp.eye(len(targets)), lower=True)
+    # Without these zeros a row that is not there would be the identity's, and take its own kernel from the variance.
+    there_alone = jnp.diag(jnp.where(there, 1.0, 0.0))
+    whiten = jax.scipy.linalg.solve_triangular(factor, there_alone, lower=True)
     return Posterior(whiten, whiten @ jnp.where(there, targets, 0.0))
 
 

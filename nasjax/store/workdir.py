@@ -89,7 +89,8 @@ def opened(
             if (table := old["config"].get("table")) and table["percent"] is None:  # the table's checksum decides
                 table["percent"] = record["config"]["table"]["percent"]
             early = () if (path / "ledger.jsonl").exists() else UNTIL_ASKED
-            _compare(path, old, record, (*may_change, *early, *(("plugin",) if changed_plugin else ())))
+            moved = ("data.data_dir",) if keeps(path, record["config"].get("data", {}).get("name", "")) else ()
+            _compare(path, old, record, (*may_change, *early, *moved, *(("plugin",) if changed_plugin else ())))
             if not changed_plugin:
                 _compare_meaning(path, old, record)
         with checkpoint.writing(path):
@@ -104,6 +105,11 @@ def require(path: Path) -> None:
     own = (".lock", "config.tmp", WORKERS)
     if any(p.name not in own and not p.name.startswith(ARRAYS) for p in path.iterdir()):
         raise ValueError(f"{path} is not empty and is no workdir (no config.json); choose another --workdir")
+
+
+def keeps(path: Path, name: str) -> bool:
+    """Whether the data of this name are arrays that a workdir has in itself; the name tells what they hold."""
+    return name.startswith(ARRAYS) and (Path(path) / name).is_file()
 
 
 def _filled(tree: Any, defaults: Any) -> Any:

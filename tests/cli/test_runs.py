@@ -8,7 +8,7 @@ import pytest
 from tools.commands import accepted, forget_own, here, idle
 
 from nasjax import commands
-from nasjax.cli import runs
+from nasjax.cli import runs, seeds
 from nasjax.commands.configuration import record_of
 
 RESULT = '{"metric": {"name": "accuracy", "unit": "fraction", "sign": 1}, "test_accuracy": 0.5}'
@@ -47,6 +47,24 @@ def test_a_finished_an_unfinished_and_a_retrained_run_go_on_by_their_commands(co
     idle(monkeypatch)
     for row in (done, half, again):
         accepted(row.after.split()[3:])
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(config, tmp_path):
+    """Its command named the folder in which it began, where the same words would begin another run."""
+    start = "python -m nasjax.launch --method=random"
+    for old in (f"--workdir={tmp_path}/old", f"'--workdir={tmp_path}/o l d'", f"--workdir {tmp_path}/old"):
+        folder = written(tmp_path / f"n e w{len(list(tmp_path.iterdir()))}", config, command=f"{start} {old} --seed=1")
+        assert runs.row(folder).after == f"{start} '--workdir={folder}' --seed=1"
+    same = f"{start} --workdir={tmp_path}/old/../there --seed=1"
+    assert runs.row(written(tmp_path / "there", config, command=same)).after == same
+
+
+def test_a_result_in_a_table_is_an_accuracy_whatever_the_search_goes_by(config, tmp_path):
+    folder = written(tmp_path / "run", config, metric={"name": "loss", "unit": "plain", "sign": -1})
+    (folder / "trials.jsonl").write_text(json.dumps({"id": 0, "fitness": -0.5, "result": 0.9413, **ROW}) + "\n")
+    assert runs.row(folder).best == "best validation loss 0.5, its result in the table 94.13 %"
+    line = next(line for line in seeds.summary({0: folder}, {0: 0}) if line.startswith("0 "))
+    assert line.split("  ")[0] == "0" and "94.13 %" in line
 
 
 def test_searches_by_gradients_and_supernets_are_counted_in_epochs(tmp_path):

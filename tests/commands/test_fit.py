@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from PIL import Image
 
 import nasjax
 from nasjax.commands.arrays import with_arrays
-from nasjax.commands.configuration import record_of
+from nasjax.commands.configuration import defaults_of, record_of
+from nasjax.commands.retraining import _samples
 from nasjax.problem.problem import Problem
 from nasjax.settings import override
+from nasjax.store.workdir import opened
 
 RANDOM = np.random.default_rng(0)
 LEVEL = RANDOM.random(90)
@@ -52,6 +55,31 @@ def test_a_workdir_of_other_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="was begun with digits; give it the same data"):
         nasjax.search(config, path, x=X, y=NAMES)
     assert len(list(path.iterdir())) == 2
+
+
+def test_a_workdir_of_arrays_may_be_moved(tmp_path):
+    """Its arrays are found where it is now, whether the settings are its own or the arrays are given again."""
+    before, after = tmp_path / "run", tmp_path / "elsewhere" / "renamed"
+    config = with_arrays(nasjax.configure("random"), before, {"x": X, "y": NAMES})
+    begun(config, before)
+    old = _samples(config, before)
+    after.parent.mkdir()
+    before.rename(after)
+    moved = nasjax.config_of(after)
+    assert moved.data.data_dir == str(after) and len(Problem(moved).data.train.y) == 60
+    again = with_arrays(nasjax.configure("random"), after, {"x": X, "y": NAMES})
+    assert again == moved and _samples(moved, after) == old
+    with opened(after, record_of(moved, {}), defaults=defaults_of(moved)):
+        pass
+    other = override(moved, "data.split_seed=1")
+    with pytest.raises(ValueError, match="split_seed"), opened(after, record_of(other, {}), defaults={}):
+        pass
+
+
+def test_a_retraining_of_an_older_version_is_known_again():
+    """Its file of results is found by a digest of what was trained on, which had no target."""
+    assert "target" not in _samples(nasjax.configure("random"), Path())
+    assert _samples(override(nasjax.configure("random"), "data.target=class"), Path())["target"] == "class"
 
 
 def test_wrong_arrays_are_refused_and_nothing_is_written(tmp_path):

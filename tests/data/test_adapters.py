@@ -35,6 +35,15 @@ def test_a_hugging_face_data_set_keeps_its_names_and_parts():
     assert from_huggingface(columns(images[:2], [0.5, 1.5], None))["y"].dtype == float
 
 
+@pytest.mark.parametrize("name", ["valid", "val", "dev"])
+def test_a_part_to_validate_on_has_several_names(name):
+    """Left out silently, it would have been drawn from the training part instead."""
+    parts = {"train": columns(pictures(2), [0, 1]), name: columns(pictures(3), [0, 1, 0])}
+    assert len(from_huggingface(parts)["y_valid"]) == 3
+    with pytest.raises(ValueError, match=f"two parts to validate on, {name} among them"):
+        from_huggingface({**parts, "validation": columns(pictures(1), [0])})
+
+
 def test_a_torchvision_data_set_keeps_its_names_and_parts():
     images = pictures(5, "L")
     arrays = from_torchvision(Pairs(images[:4], [1, 0, 1, 0], ["zero", "one"]), Pairs(images[4:], [1]))

@@ -53,6 +53,7 @@ KINDS = [
     (NAMES[Y], "ask", False),
     (NAMES[Y], "class", False),
     (np.arange(40), "class", False),
+    (np.arange(40).astype(str), "class", False),
 ]
 
 
@@ -65,6 +66,11 @@ REFUSED = {
     "whole floats": (Y + 0.0, "ask", r"y holds whole numbers as float64: classes or values\? .*target=class .*=value"),
     "many integers": (np.arange(40), "ask", "y holds 40 different numbers in 40 samples: .*target=class"),
     "fractions as classes": (Y + 0.5, "class", r"fractions, which number no classes; write --set data\.target=value"),
+    "values with a gap": (
+        np.array([f"{n / 7}" for n in range(39)] + ["n/a"]),
+        "ask",
+        r"40 different texts in 40 samples \(one is 'n/a'\): write --set data\.target=class",
+    ),
     "text as values": (NAMES[Y], "value", "y holds text, which is no value"),
     "objects": (NAMES[Y].astype(object), "ask", r"y holds objects; write y\.astype\(str\)"),
     "bytes": (NAMES[Y].astype(bytes), "ask", r"y holds bytes; write y\.astype\(str\)"),

@@ -1,5 +1,6 @@
 """Several seeds in numbers: mean, deviation, and paired differences to random search."""
 
+import json
 import statistics
 
 import pytest
@@ -88,3 +89,40 @@ def test_results_of_a_table_and_tests_after_retraining_are_summed_up_as_well(tmp
 def test_single_seeds_have_no_such_section(folders):
     page = report(folders[0], folders[3])
     assert "Seeds" not in page.rows and "Differences to random" not in page.rows
+
+
+def altered(folder, **changes):
+    """The workdir with other entries of its config.json; those of "config" are added to it."""
+    file = folder / "config.json"
+    tree = json.loads(file.read_text())
+    tree |= changes | {"config": {**tree["config"], **changes.get("config", {})}}
+    file.write_text(json.dumps(tree))
+
+
+def test_other_samples_other_budgets_and_shared_weights_are_no_silent_difference(folders):
+    for folder in folders[3:]:
+        altered(folder, config={"trials": 150})
+    for folder in folders[:3]:
+        altered(folder, config={"trials": 20})
+    (row,) = report(*folders).rows["Differences to random"][1:]
+    assert row[1] == "best validation accuracy (150 trials, random 20)"
+    for folder in folders[3:]:
+        altered(folder, config={"supernet": {"epochs": 2}})
+    assert "Differences to random" not in report(*folders).rows  # scores of shared weights are no trained networks'
+    for folder in folders:
+        (folder / "result.json").write_text('{"test_accuracy": 0.9}')
+    assert [row[1] for row in report(*folders).rows["Differences to random"][1:]] == [
+        "test accuracy, retrained (150 trials, random 20)"
+    ]
+    for folder in folders[:3]:
+        altered(folder, dataset={"name": "digits", "sha256": "of fewer samples"})
+    assert "Differences to random" not in report(*folders).rows
+
+
+def test_two_random_searches_are_both_compared_with(folders, tmp_path):
+    more = [run(tmp_path / f"again-s{n}", "random", n, 0.9) for n in (1, 2)]
+    for folder in more:
+        altered(folder, config={"trials": 99})
+    rows = report(*folders, *more).rows["Differences to random"][1:]
+    assert [row[3] for row in rows] == ["+10.00 points", "−15.00 points"]
+    assert all(", minus " in row[0] for row in rows)

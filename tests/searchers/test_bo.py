@@ -26,12 +26,11 @@ def test_the_posterior_is_that_of_the_rows_that_are_there():
     whole = np.exp(-0.7 * DISTANCES[0] - 1.3 * DISTANCES[1])
     np.testing.assert_allclose(gp.kernel(HYPER, DISTANCES), whole, rtol=1e-5)
     matrix = whole[np.ix_(THERE, THERE)] + 0.1 * np.eye(4)
-    near = np.where(THERE[:, None], whole, 0)
     np.testing.assert_allclose(
-        gp.pull(posterior) @ near, whole[:, THERE] @ np.linalg.solve(matrix, TARGETS[THERE]), rtol=2e-4, atol=1e-5
+        gp.pull(posterior) @ whole, whole[:, THERE] @ np.linalg.solve(matrix, TARGETS[THERE]), rtol=2e-4, atol=1e-5
     )
     variance = 1 - np.einsum("ij,ij->j", whole[THERE], np.linalg.solve(matrix, whole[THERE]))
-    np.testing.assert_allclose(1 - ((posterior.whiten @ near) ** 2).sum(0), variance, rtol=2e-4)
+    np.testing.assert_allclose(1 - ((posterior.whiten @ whole) ** 2).sum(0), variance, rtol=2e-4)
 
 
 def test_targets_are_ranks_of_mean_0_and_failures_come_last():
@@ -59,7 +58,12 @@ def test_decisions_of_a_layer_are_paired():
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"initial": 0}, "initial"), ({"acquisition": "ei"}, "ucb or thompson"), ({"start_share": 0.0}, "start_share")],
+    [
+        ({"initial": 0}, "initial"),
+        ({"shortlist": 0}, "shortlist"),
+        ({"acquisition": "ei"}, "ucb or thompson"),
+        ({"start_share": 0.0}, "start_share"),
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(changes, said):
     with pytest.raises(ValueError, match=said):
@@ -121,4 +125,19 @@ def test_a_space_that_ends_is_searched_to_its_end_and_running_trials_are_not_ask
         seen += [
             tuple(arch) for arch, trial in zip(proposal.arch.tolist(), proposal.id.tolist(), strict=True) if trial >= 0
         ]
+    assert len(seen) == len(set(seen)) == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shortlist", [2000, 3])
+def test_the_last_of_a_space_are_proposed_once_by_the_model_too(shortlist):
+    """With results told, in batches that are larger than what is left, or than all there is."""
+    searcher = bo(TabularCell(2, ("a", "b", "c")), capacity=100, initial=1, shortlist=shortlist)
+    state, seen = searcher.init(jax.random.key(0)), []
+    for n in (2, 4, 4, 10, 10):
+        state, proposal = searcher.ask(jax.random.key(1), state, n)
+        status = jnp.full(n, Status.OK, jnp.int8)
+        evaluation = Evaluation(proposal.arch.sum(1).astype(jnp.float32), jnp.ones(n), status, {})
+        state = searcher.tell(state, proposal, evaluation)
+        seen += [tuple(arch) for arch in proposal.arch[proposal.id >= 0].tolist()]
     assert len(seen) == len(set(seen)) == 9
