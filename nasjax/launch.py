@@ -334,6 +334,8 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
     if given.mode in ("export", "predict") and not searched:
         what = f"; {workdirs[0]} is none" if workdirs else ""
         raise ValueError(f"--mode={given.mode} needs the --workdir=DIR of a retrained search{what}")
+    if given.mode == "retrain" and not workdirs and given.method is None:
+        raise ValueError(f"--mode=retrain needs the --workdir=DIR of a search; {started.own()} --mode=runs lists them")
     if given.mode == "retrain" and workdirs and not searched and given.method is None:
         raise ValueError(f"{workdirs[0]} is no workdir (no config.json); give that of a search, or --method as well")
     if given.mode != "search" and searched:

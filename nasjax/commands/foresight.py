@@ -68,7 +68,7 @@ def few_steps(problem: Problem, *parts: str) -> Iterator[str]:
     for name in parts:
         recipe = getattr(problem.config, name, None)
         size = getattr(recipe, "batch_size", None)
-        if size is None or problem.looked_up or problem.data.train.x.ndim != 4:
+        if recipe is None or size is None or problem.looked_up or problem.data.train.x.ndim != 4:
             continue
         count = len(problem.data.train.y)
         steps, smaller = count // size, 1 << max((count // _FEW).bit_length() - 1, 0)

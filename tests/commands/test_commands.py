@@ -227,6 +227,7 @@ def test_every_published_variant_is_a_preset():
         (["--method=random", "--workdir=/dev/null/run"], "cannot write to --workdir"),
         (["--method=random", "--mode=retrain", "--workdir=/nonexistent"], "no best.json"),
         (["--mode=export", "--workdir=/nonexistent"], "of a retrained search"),
+        (["--mode=retrain"], "needs the --workdir=DIR of a search"),
         (["--mode=report"], "needs --workdir"),
         (["--mode=report", "--workdir=/nonexistent"], "/nonexistent"),
         (["--method=random", "--mode=inspect", "--arch=NOPE"], "no known name"),
