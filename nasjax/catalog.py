@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 METHODS = {
@@ -124,6 +125,8 @@ def task(name: str) -> Any:
 
 def source(name: str) -> Any:
     """The DataSource of a data set, or of a path that ends in .npz or .csv."""
+    if name not in _KINDS["data"][1] and Path(name).is_dir():
+        raise ValueError(f"--dataset={name} is a folder; a folder per class: --dataset=image_folder --data_dir={name}")
     for suffix, module in _FILES.items():
         if name.endswith(suffix):
             return import_module(f"nasjax.data.{module}").SOURCE

@@ -107,7 +107,8 @@ def main(argv: list[str]) -> int:
             print(_help(given) if given.help else f"nasjax {__version__}")
             return 0
         if len(rest) > 1:
-            raise ValueError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
+            instead = f"write --mode={rest[1]}" if rest[1] in MODES else "flags are written --name=value"
+            raise ValueError(f"unexpected argument {rest[1]!r}; {instead}")
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell may let background jobs ignore the first
             signal.signal(number, interrupt)
         return _run(given, argv, interrupts)
@@ -333,6 +334,8 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
     if given.mode in ("export", "predict") and not searched:
         what = f"; {workdirs[0]} is none" if workdirs else ""
         raise ValueError(f"--mode={given.mode} needs the --workdir=DIR of a retrained search{what}")
+    if given.mode == "retrain" and not workdirs and given.method is None:
+        raise ValueError(f"--mode=retrain needs the --workdir=DIR of a search; {started.own()} --mode=runs lists them")
     if given.mode == "retrain" and workdirs and not searched and given.method is None:
         raise ValueError(f"{workdirs[0]} is no workdir (no config.json); give that of a search, or --method as well")
     if given.mode != "search" and searched:
@@ -410,7 +413,10 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         if unused and getattr(given, name) is not None:
             by_mode = name in ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout", "log")
             what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
-            raise ValueError(f"--{name} has no effect with {what}; leave it out")
+            instead = "leave it out"
+            if name == "data_dir" and given.dataset is None and not tabular:
+                instead = "say what the folder holds: --dataset=image_folder, if a folder per class"
+            raise ValueError(f"--{name} has no effect with {what}; {instead}")
     return config
 
 

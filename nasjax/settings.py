@@ -61,13 +61,23 @@ def _field(config: Any, name: str, whole: str) -> Any:
     if name not in names:
         if whole.split(".")[0] == name in RENAMED:
             raise ValueError(f"--set {whole} is now --set {RENAMED[name]}{whole[len(name) :]}")
-        close = difflib.get_close_matches(name, names, 1, 0.5)
         prefix = whole[: whole.rindex(name)]
+        close = sorted(_below(config, name), key=len)[:3] or difflib.get_close_matches(name, names, 1, 0.5)
+        meant = " or ".join(f"{prefix}{one}" for one in close)
         raise ValueError(
             f"--set {whole}: no field {name!r}; "
-            + (f"did you mean {prefix}{close[0]}?" if close else f"choose from {', '.join(names)}")
+            + (f"did you mean {meant}?" if meant else f"choose from {', '.join(names)}")
         )
     return getattr(config, name)
+
+
+def _below(config: Any, name: str) -> Iterator[str]:
+    """The dotted names of the fields of a dataclass's dataclasses that end in `name`."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            own = [name] if name in vars(value) else []
+            yield from (f"{field.name}.{one}" for one in (*own, *_below(value, name)))
 
 
 def _rebuilt(config: Any, changes: dict[str, Any], where: str) -> Any:

@@ -113,7 +113,15 @@ def _best(run: Run) -> str:
     if run.tested is not None:
         metric, value = run.tested
         best.append(f"test {metric.name} after retraining {metric.plain(value)}")
+    if _exported(run):
+        best.append(f"exported to {run.folder}/export")
     return ", ".join(best)
+
+
+def _exported(run: Run) -> bool:
+    """Whether the network that was trained last is exported."""
+    made, of = run.folder / "export" / "model.json", run.folder / "result.json"
+    return made.is_file() and of.is_file() and made.stat().st_mtime >= of.stat().st_mtime
 
 
 def _after(run: Run) -> str:
@@ -124,7 +132,7 @@ def _after(run: Run) -> str:
     if run.state != "finished":
         return _resume(run)
     if run.result:
-        return plugin.command(run.folder, digest, "export")
+        return plugin.command(run.folder, digest, "report" if _exported(run) else "export")
     trainable = run.best is not None and run.best.params is not None  # what was looked up has no network
     return plugin.command(run.folder, digest, "retrain" if trainable else "report")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 NEAR = 60  # days before the end of the window from which on it is warned of
+_NAMED = 20  # outputs that are named in a line
 _MEANINGS = {
     "weights.npz": "the weights, by name",
     "arch.json": "the architecture",
@@ -34,6 +35,9 @@ def exported(files: list[Path], today: datetime.date | None = None) -> tuple[lis
     lines = ["Written:"]
     lines += [f"  {file!s:<{widths[0]}}  {size:>{widths[1]}}  {_MEANINGS[file.name]}" for file, size in sizes.items()]
     lines += ["In a program that has jax and flatbuffers, without nasjax:", *_program(named["model.jax"], x)]
+    names = facts["names"]
+    if 1 < len(names) <= _NAMED:
+        lines.append(f"Outputs are those of {', '.join(names)}, in this order.")
     units = "" if facts["units"] == "tokens" else f", {facts['units'].partition(';')[0]}"
     lines.append(f"Any number of samples at a time, on {', '.join(facts['platforms'])}{units}.")
     until = facts["read_by_versions_built_until"]

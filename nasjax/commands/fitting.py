@@ -28,6 +28,9 @@ class Fitted(NamedTuple):
     search: Outcome
     retrained: Retrained
 
+    def __repr__(self) -> str:
+        return f"{self.model!r}\nfitted.predict(x); what the search and the training left is in {self.workdir}"
+
     def predict(self, x: Any) -> np.ndarray:
         """The class names or values of images in the form and units of the training data; errors as `Model.predict`."""
         return self.model.predict(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from nasjax import catalog
@@ -11,6 +12,7 @@ from nasjax.problem.problem import Problem
 from nasjax.settings import names
 from nasjax.types import Built
 
+_FEW = 5  # steps of an epoch, below which a training is said to have few
 # Numbers of a recipe that every network is trained by.
 _ANY = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "drops", "warmup_epochs", "clip")
 
@@ -56,3 +58,26 @@ def require_retraining(problem: Problem, samples: bool, built: Built | None = No
     own = catalog.is_own("space", config.space.name)
     for name in recipes:
         require_trainable(built or problem.some(), problem.data, problem.task, getattr(config, name), name, own=own)
+
+
+def few_steps(problem: Problem, *parts: str) -> Iterator[str]:
+    """A line for each of these settings whose batch is so large for the images that an epoch has few steps.
+
+    `parts` are fields of the configuration: "recipe", "search", "supernet", "retrain_recipe". The data are read.
+    """
+    for name in parts:
+        recipe = getattr(problem.config, name, None)
+        size = getattr(recipe, "batch_size", None)
+        if recipe is None or size is None or problem.looked_up or problem.data.train.x.ndim != 4:
+            continue
+        count = len(problem.data.train.y)
+        steps, smaller = count // size, 1 << max((count // _FEW).bit_length() - 1, 0)
+        if 0 < steps < _FEW and 1 < smaller < size:
+            yield (
+                f"{name}: {count} training samples in batches of {size} are {_times(steps, 'step')} an epoch, "
+                f"{_times(steps * recipe.epochs, 'step')} in all; for more write --set {name}.batch_size={smaller}"
+            )
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Unpack
 from nasjax import catalog
 from nasjax.commands.arrays import Arrays, with_arrays
 from nasjax.commands.configuration import defaults_of, environment, published, record_of
-from nasjax.commands.foresight import require_retraining, require_settings
+from nasjax.commands.foresight import few_steps, require_retraining, require_settings
 from nasjax.commands.searching import Record, report, watching
 from nasjax.problem.problem import Problem
 from nasjax.problem.saved import described
@@ -135,6 +135,8 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
             watch.say(f"already trained and tested with these settings (in {done[0]})")
             result = _restore(path, *done)
         else:
+            for line in few_steps(problem, "retrain_recipe"):
+                watch.say(line)
             folder, result, winner = train(job, path, watch)
             result |= {
                 "dataset": {"name": data.name, "train": len(job.final.train.y), "sha256": data.sha256},
@@ -232,6 +234,8 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
     yield f"Results: {path}/result.json, {path}/model, {path}/report.html"
     in_program = catalog.names_own(config) and not config.plugin  # registered in a program, no file of its own
     yield f"Next: {f'nasjax.export({str(path)!r})' if in_program else plugin.command(path, config.plugin, 'export')}"
+    if not in_program:
+        yield f"Of files: {plugin.command(path, config.plugin, 'predict')} --input=FILE_OR_FOLDER"
     yield f"In Python: nasjax.load({str(path)!r}{argument})"
 
 

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 from nasjax import catalog
 from nasjax.commands.arrays import Arrays, with_arrays
 from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
-from nasjax.commands.foresight import require_retraining
+from nasjax.commands.foresight import few_steps, require_retraining
 from nasjax.drive.heartbeat import heartbeat
 from nasjax.problem.problem import Problem
 from nasjax.runtime import hosts, jax_settings
@@ -59,11 +59,11 @@ def search(
     jax_settings.check()
     path = Path(path)
     config = with_arrays(config, path, arrays)
-    problem = Problem(config)
-    experiment = catalog.method(config.method).make(problem)
     with ExitStack() as held:
         begins = "starting the workers" if getattr(config, "workers", 0) else "reading the data"
         watch = held.enter_context(watching(progress, on_record, begins, verbose=verbose))
+        problem = Problem(config, watch.say)
+        experiment = catalog.method(config.method).make(problem)
         runtime, facts = held.enter_context(_workers(problem, path, experiment, watch.say))
         record = record_of(config, {"command": command, **facts})
         path = held.enter_context(hosts.own_workdir(path, record))
@@ -75,6 +75,9 @@ def search(
         with workdir.opened(path, record, **own), _reported(path):
             plugin.keep(path, config.plugin)
             watch.say(_opening(config, path, record))
+            if runtime is None:  # else the workers have read the data, and this process has not
+                for line in few_steps(problem, "recipe", "search", "supernet"):
+                    watch.say(line)
             return experiment.run(path, watch, runtime)
 
 

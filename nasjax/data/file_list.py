@@ -62,7 +62,8 @@ def listed(path: Path, folder: str = "") -> Listed:
         if file in files:
             raise ValueError(f"{path}: rows {files[file]} and {number} name the same file; keep one")
         if not file.is_file():
-            raise FileNotFoundError(f"{path}: row {number}: no such file: {file}")
+            where = "--data_dir" if folder else "the CSV's folder, or to --data_dir=FOLDER"
+            raise FileNotFoundError(f"{path}: row {number}: no such file: {file}; files are relative to {where}")
         split = cells.get("split", "train").lower()
         if split not in _SPLITS:
             raise ValueError(f"{path}: row {number} has the split {cells['split']!r}; write train, valid or test")

@@ -18,6 +18,7 @@ from nasjax.train.recipe import Recipe
 from nasjax.types import Key, Metric, PyTree, Signature, Task
 
 _BATCH = 256  # images that predict classifies at a time
+_TOLD = 10  # classes that predict counts in its line
 
 
 def _signature(dataset: Any) -> Signature:
@@ -57,11 +58,15 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
     names, x = read_images(source, model)
     apply = jax.jit(lambda variables, x: jax.nn.softmax(model.apply(variables, x)))
     parts = [np.asarray(apply(model.variables, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
+    probabilities = np.concatenate(parts)
+    found = np.bincount(probabilities.argmax(-1), minlength=len(model.names))
+    most = [f"{model.names[k]} {found[k]:,}" for k in np.argsort(-found, kind="stable") if found[k]]
+    model.told(f"{len(names):,} inputs: {', '.join(most[:_TOLD])}{' ...' * (len(most) > _TOLD)}")
     file = out / "predictions.csv"
     with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
         writer = csv.writer(stream)
         writer.writerow(["input", "class", *(f"p({name})" for name in model.names)])
-        for name, row in zip(names, np.concatenate(parts), strict=True):
+        for name, row in zip(names, probabilities, strict=True):
             writer.writerow([name, model.names[int(row.argmax())], *(f"{p:.6f}" for p in row)])
     return [file]
 

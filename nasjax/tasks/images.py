@@ -24,6 +24,9 @@ def image_files(source: Path) -> list[Path]:
     if source.is_dir():
         files = image_file.image_files(source)
         if not files:
+            inside = [path for path in sorted(source.iterdir()) if path.is_dir() and image_file.image_files(path)]
+            if inside:
+                raise ValueError(f"--input={source} has images only in its folders; give one, such as {inside[0]}")
             raise ValueError(f"--input={source} has no image files ({', '.join(SUFFIXES)})")
         return files
     _present(source)

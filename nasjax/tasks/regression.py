@@ -64,11 +64,13 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
     names, x = read_images(source, model)
     apply = jax.jit(model.apply)
     parts = [np.asarray(apply(model.variables, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
+    values = _values(np.concatenate(parts), model.names)
+    model.told(f"{len(names):,} inputs: {', '.join(model.names)} from {values.min():.4g} to {values.max():.4g}")
     file = out / "predictions.csv"
     with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
         writer = csv.writer(stream)
         writer.writerow(["input", *model.names])
-        for name, value in zip(names, _values(np.concatenate(parts), model.names), strict=True):
+        for name, value in zip(names, values, strict=True):
             writer.writerow([name, f"{value:.7g}"])
     return [file]
 

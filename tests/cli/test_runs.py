@@ -41,11 +41,15 @@ def test_a_finished_an_unfinished_and_a_retrained_run_go_on_by_their_commands(co
     (tmp_path / "done" / "result.json").write_text(RESULT)
     again = runs.row(tmp_path / "done")
     assert "test accuracy after retraining 50.00 %" in again.best and "--mode=export" in again.after
+    (tmp_path / "done" / "export").mkdir()
+    (tmp_path / "done" / "export" / "model.json").write_text("{}")
+    whole = runs.row(tmp_path / "done")
+    assert f"exported to {tmp_path}/done/export" in whole.best and "--mode=report" in whole.after
     begun = runs.row(written(tmp_path / "begun", config))
     assert (begun.best, begun.done) == ("", "0 of 32 trials") and "nasjax.search(config" in begun.after
     monkeypatch.chdir(tmp_path)
     idle(monkeypatch)
-    for row in (done, half, again):
+    for row in (done, half, again, whole):
         accepted(row.after.split()[3:])
 
 

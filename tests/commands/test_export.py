@@ -143,6 +143,7 @@ def test_export_writes_the_facts_beside_the_artifact(tmp_path, monkeypatch):
     listed = {line.split()[0]: line for line in lines[1:5]}
     for path in written:
         assert f" {path.stat().st_size:,} bytes " in listed[str(path)]
+    assert lines[-3] == "Outputs are those of cat, dog, in this order."
     assert "on cpu, cuda, tpu, pixels 0..255 as they are in the training data" in lines[-2]
     assert f"Written by jax {jax.__version__}" in lines[-1]
     assert printed(program(lines)) == str(np.asarray(apply(variables, x[:1] * 0))) + "\n"

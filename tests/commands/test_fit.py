@@ -11,6 +11,7 @@ from PIL import Image
 import nasjax
 from nasjax.commands.arrays import with_arrays
 from nasjax.commands.configuration import defaults_of, record_of
+from nasjax.commands.fitting import Fitted
 from nasjax.commands.retraining import _samples
 from nasjax.problem.problem import Problem
 from nasjax.settings import override
@@ -97,6 +98,13 @@ def test_wrong_arrays_are_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(ValueError, match="is not empty and is no workdir"):
         nasjax.search(config, tmp_path, x=X, y=NAMES)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_was_fitted_is_shown_in_few_lines():
+    assert repr(Fitted("a model", Path("runs/x"), None, None)).splitlines() == [
+        "'a model'",
+        "fitted.predict(x); what the search and the training left is in runs/x",
+    ]
 
 
 @pytest.mark.parametrize(("method", "part"), [("random", "recipe"), ("darts", "search"), ("spos", "supernet")])

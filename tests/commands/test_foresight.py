@@ -1,10 +1,14 @@
 """What a retraining would refuse is refused before the search."""
 
+import dataclasses
+
 import pytest
+from PIL import Image
 from tools.commands import here
 
 from nasjax import catalog, commands
-from nasjax.commands.foresight import require_settings
+from nasjax.commands.foresight import few_steps, require_settings
+from nasjax.data.dataset import DataConfig
 from nasjax.problem.problem import Problem
 from nasjax.settings import override
 
@@ -27,6 +31,27 @@ def test_settings_of_the_retraining_are_looked_at(method, settings, message):
     else:
         with pytest.raises(ValueError, match=message):
             require_settings(problem, samples)
+
+
+def test_few_steps_of_a_training_are_told_with_what_makes_them_more():
+    config = override(commands.configure("random"), "data.train_limit=120", "retrain_recipe.batch_size=16")
+    (line,) = few_steps(Problem(config), "recipe", "search", "supernet", "retrain_recipe")
+    assert line.startswith("recipe: 120 training samples in batches of 64 are 1 step an epoch, 4 steps in all")
+    assert line.endswith("write --set recipe.batch_size=16")
+    assert not list(few_steps(Problem(override(config, "recipe.batch_size=16")), "recipe"))
+    assert not list(few_steps(Problem(commands.configure("random")), "recipe", "retrain_recipe"))
+
+
+def test_a_search_tells_what_its_data_leave_out(tmp_path, capsys):
+    """Before anything is trained: these images are too few for a batch."""
+    for k in range(12):
+        (tmp_path / "set" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 20 * k).save(tmp_path / "set" / "ab"[k % 2] / f"{k}.png")
+    (tmp_path / "set" / "notes.txt").write_text("")
+    data = DataConfig("image_folder", str(tmp_path / "set"))
+    with pytest.raises(ValueError, match="is more than the 8 samples"):
+        commands.search(dataclasses.replace(commands.configure("random"), data=data), tmp_path / "run")
+    assert "notes.txt: no images, left out" in capsys.readouterr().err
 
 
 @pytest.mark.slow

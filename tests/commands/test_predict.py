@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import types
+from collections import Counter
 
 import jax
 import numpy as np
@@ -177,6 +178,10 @@ def write(name):
         Image.fromarray(pixels).save(folder / file)
         return folder / file
 
+    def within(folder, pixels):
+        (folder / "cat").mkdir()
+        return image(folder / "cat", pixels).parent.parent
+
     def text(folder, file, content):
         (folder / file).write_text(content)
         return folder / file
@@ -191,6 +196,7 @@ def write(name):
         "missing": lambda folder: folder / "none.png",
         "missing arrays": lambda folder: folder / "none.npz",
         "empty": lambda folder: folder,
+        "folders": lambda folder: within(folder, np.zeros((8, 8), np.uint8)),
         "text": lambda folder: text(folder, "a.txt", "hello"),
         "damaged": lambda folder: text(folder, "a.png", "hello"),
         "one of two": both,
@@ -216,6 +222,7 @@ WRONG = {
     "missing": "no such file or folder; give an image, a folder of images or an .npz",
     "missing arrays": "no such file or folder",
     "empty": r"has no image files \(\.png, ",
+    "folders": "has images only in its folders; give one, such as .*/cat",
     "text": "is no image",
     "damaged": "cannot be read as an image",
     "one of two": r"b\.png cannot be read as an image",
@@ -262,7 +269,14 @@ def test_the_command(workdir, digits, tmp_path, capsys):
     (workdir / "config.json").write_text(json.dumps(settings))
     flags = ["nasjax", "--mode=predict", f"--workdir={workdir}", "--compile_cache=off"]
     assert launch.main([*flags, f"--input={tmp_path}/x.npz"]) == 0
-    assert capsys.readouterr().out.strip() == f"{workdir}/predict/predictions.csv"
+    told = capsys.readouterr()
+    assert told.out.strip() == f"{workdir}/predict/predictions.csv"
+    rows = list(csv.DictReader((workdir / "predict" / "predictions.csv").read_text().splitlines()))
+    counts = Counter(row["class"] for row in rows)
+    (line,) = [line for line in told.err.splitlines() if line.startswith("3 inputs: ")]
+    assert dict(part.rsplit(" ", 1) for part in line.removeprefix("3 inputs: ").split(", ")) == {
+        name: str(count) for name, count in counts.items()
+    }
     assert launch.main([*flags, f"--input={tmp_path}/x.npz", "--set=data.same_units=true"]) == 0
     capsys.readouterr()
     for more, message in (

@@ -187,7 +187,9 @@ def test_a_csv_lists_files_and_classes(folder, tmp_path):
 def test_files_are_relative_to_the_csv_or_to_data_dir(folder, tmp_path):
     (tmp_path / "lists").mkdir()
     path = table(tmp_path / "lists" / "a.csv", rows_of(lambda name, i: name))
-    with pytest.raises(FileNotFoundError, match=r"a\.csv: row 2: no such file: .*lists/set/dog/0\.png"):
+    with pytest.raises(
+        FileNotFoundError, match=r"a\.csv: row 2: no such file: .*lists/set/dog/0\.png; .* to the CSV's"
+    ):
         load(DataConfig(path))
     assert load(DataConfig(path, str(tmp_path))).classes == 3
     assert load(DataConfig("lists/a.csv", str(tmp_path))).classes == 3

@@ -10,6 +10,7 @@ import json
 import pkgutil
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -27,7 +28,8 @@ from tools.toy_search_network import toy_network
 
 import nasjax
 from nasjax import catalog
-from nasjax.data.dataset import DataConfig
+from nasjax.data.dataset import DataConfig, resize
+from nasjax.data.image_file import read_image
 from nasjax.evaluators.table import COST, COST_SCALE, FITNESS, RESULT
 from nasjax.nets.darts_cell import released as darts_released
 from nasjax.runtime import replicas as replicas_module
@@ -113,18 +115,22 @@ def images():
     return Signature(jax.ShapeDtypeStruct((8, 8, 1), jnp.float32), 10)
 
 
-@runs("docs/export.md", 0)
+@runs("docs/export.md", 0, 1)
 @pytest.mark.slow
 def test_an_exported_network(tmp_path, monkeypatch, capsys):
     """A sum in place of the network; real ones are run by what the export prints, in house/test_next_lines.py."""
     folder = tmp_path / "runs" / "reinforce-conv_chain-digits-s0" / "export"
     folder.mkdir(parents=True)
     images = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("b"), 8, 8, 1), jnp.uint8)
-    exported = jax.export.export(jax.jit(lambda x: 1.0 + x.sum((1, 2, 3))))(images)
+    exported = jax.export.export(jax.jit(lambda x: 1.0 + x.sum((1, 2, 3))[:, None]))(images)
     (folder / "model.jax").write_bytes(exported.serialize())
     monkeypatch.chdir(tmp_path)
-    run("docs/export.md", [0])
-    assert capsys.readouterr().out == "[1.]\n"
+    (folder / "model.json").write_text('{"names": ["cat"], "inputs": [{"shape": ["b", 8, 8, 1]}]}')
+    picture = np.random.default_rng(0).integers(0, 256, (13, 5), np.uint8)
+    Image.fromarray(picture).save("picture.jpg")
+    names = run("docs/export.md", [0, 1])
+    assert capsys.readouterr().out == "[[1.]]\ncat\n"
+    np.testing.assert_array_equal(names["pixels"], resize(read_image(Path("picture.jpg"), 1)[None], 8, 8)[0])
 
 
 @runs("docs/library.md", 0, 2)

@@ -1,6 +1,7 @@
 """Calls in a program's text, held against the signatures of what they call, without running it."""
 
 import ast
+import contextlib
 import inspect
 from importlib import import_module
 
@@ -76,6 +77,9 @@ class Checked(ast.NodeVisitor):
             owner = self.value(node.value)
             if owner is None or not (inspect.ismodule(owner) or inspect.isclass(owner)):
                 return None
+            if inspect.ismodule(owner) and hasattr(owner, "__path__") and not hasattr(owner, node.attr):
+                with contextlib.suppress(ModuleNotFoundError):  # a module that nothing has imported yet
+                    import_module(f"{owner.__name__}.{node.attr}")
             if not hasattr(owner, node.attr):
                 line = f"{ast.unparse(node)} is not there"
                 if line not in self.wrong:
