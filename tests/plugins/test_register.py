@@ -112,7 +112,7 @@ def test_topk_and_nnx(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "3 trials (0 failed)" in out
     assert "Ended at 3 of 8 trials: all 3 architectures of --space=nnx_mlp were tried." in out
-    assert "The search ended at 3 trials: all 3 architectures" in (run / "report.html").read_text()
+    assert "The search ended at 3 of 8 trials: all 3 architectures" in (run / "report.html").read_text()
     args = [f"--plugin={run}/plugin.py", "--method=evolution", "--space=nnx_mlp", "--trials=8", *TINY]
     assert command(*args, f"--workdir={tmp_path}/aging") == 0
     assert "--space=nnx_mlp is exhausted: all its 3 architectures were tried, and 5" in capsys.readouterr().out
