@@ -144,7 +144,7 @@ def test_a_rising_eigenvalue_takes_an_earlier_cell(tmp_path):
         "--set=search.epochs=9",
         "--seed=3",
     ]
-    code, out, err = here("--method=darts", *tiny, *changes, f"--workdir={path}")
+    code, out, err = here("--method=darts", *tiny, *changes, "--verbose", f"--workdir={path}")
     assert code == 0, err
     (row,) = rows(path)
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
