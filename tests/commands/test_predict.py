@@ -72,6 +72,7 @@ def expected(path, x):
     return [found.names[i] for i in p.argmax(1)], p
 
 
+@pytest.mark.slow
 def test_arrays_a_file_and_a_folder_give_the_same(workdir, digits, tmp_path):
     x = digits.valid.x[:5]
     classes, p = expected(workdir, x)

@@ -123,6 +123,7 @@ def test_vmapped_equals_single(population):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_child_does_not_see_its_neighbours(population):
     """Bit for bit: another architecture, other weights and even NaN beside it change nothing."""
     archs, variables, together, _ = population

@@ -24,6 +24,7 @@ def problem():
     return builts, catalog.builder(SPACE.name).masked(SPACE, None, signature(IMAGE, 10))
 
 
+@pytest.mark.slow
 def test_the_sooner_strategy_is_chosen(problem):
     builts, masked = problem
     chosen, estimates = choose_strategy(builts, masked, Recipe(epochs=2), 640, "cpu")

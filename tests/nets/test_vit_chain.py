@@ -312,6 +312,7 @@ def test_paths_under_vmap_are_those_one_by_one(supernet):
             np.testing.assert_allclose(logits, net.apply(variables, arch, x)[0], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_select_keeps_what_no_path_uses_bit_by_bit(supernet):
     net, variables, *_ = supernet
     old = jax.tree.map(np.asarray, variables["params"])
