@@ -47,6 +47,7 @@ class Proposal(NamedTuple):
     id: jax.Array  # i32[N], trial numbers; -1 = nothing to propose now
     arch: jax.Array  # i32[N, S]; inactive sites hold -1
     parent: jax.Array  # i32[N], trial whose weights may be inherited; -1 = none
+    fidelity: jax.Array | None = None  # i32[N], epochs to which each is trained in all; None = all the recipe's
 
 
 class Evaluation(NamedTuple):
