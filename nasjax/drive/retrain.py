@@ -35,7 +35,7 @@ from nasjax.train.augment import require_suited
 from nasjax.train.compiling import jit
 from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
 from nasjax.train.recipe import Recipe, require_batch
-from nasjax.train.step import Data, Trainer, example
+from nasjax.train.step import Data, Trainer, example, pieces_of
 from nasjax.types import Built, Key, PyTree, Task, Watch
 
 _SAVE_S = 60.0  # seconds between checkpoints of a training
@@ -179,8 +179,11 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     began = time.monotonic()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     last = training(network, recipe, arrays, task, variables, None)
-    measure = jit(last.measure) if isinstance(last, Trainer) else last.measure
-    tested = measure(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
+    tested_on = (jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
+    if isinstance(last, Trainer):
+        tested = jit(last.measure)(variables, None, *tested_on)
+    else:  # as many samples at a time as in the validation, whose programs are there
+        tested = last.measure(variables, None, *tested_on, pieces_of(arrays.valid_y, task)[1])
     take(folder / PICTURES, task, built, recipe, variables, test, data, "After retraining")
     result = {
         "arch": built.arch,

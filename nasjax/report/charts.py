@@ -24,6 +24,7 @@ _INK, _SOFT, _RULE = "#16191d", "#4d5560", "#e1e5ea"
 MOST_POINTS, MOST_ON_LINE = 1000, 300  # drawn in a figure, on one line: a report of 100,000 trials stays small
 _AXIS = {"labelColor": _SOFT, "titleColor": _SOFT, "titleFontWeight": 600, "labelFontSize": 12, "titleFontSize": 12}
 _AXIS |= {"gridColor": _RULE, "domainColor": _SOFT, "tickColor": _SOFT, "labelOverlap": True, "titlePadding": 8}
+_AXIS |= {"labelSeparation": 6}  # pixels, or labels touch on a narrow page
 CONFIG = {
     "background": None,
     "font": 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif',

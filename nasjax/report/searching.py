@@ -141,7 +141,7 @@ def truths(lines: Sequence[Line]) -> str:
     )
     if len({(row["x"], row["y"]) for row in dots}) < 2:
         return ""
-    across = {"x": charts.axis("x", sentence(metric.axis)), "y": charts.axis("y", "in the table (%)")}
+    across = {"x": charts.axis("x", metric.axis), "y": charts.axis("y", "in the table (%)")}
     caption = (
         f"Across: the {metric.title} that guided the search; up: the final figure of the same architecture in the "
         "table. The ring marks the best trial of each run."

@@ -215,8 +215,13 @@ def _next(run: Run) -> str:
         commands.append(("train the best network from scratch and test it once", f"{base} --mode=retrain {workdir}"))
     commands.append(("write this report again", f"{run.program} --mode=report {workdir}"))
     commands.append(("compare with another run", f"{run.program} --mode=report {workdir},OTHER_WORKDIR"))
-    listed = "".join(f"<li>{escape(why)}<pre><code>{escape(command)}</code></pre></li>" for why, command in commands)
+    listed = "".join(f"<li>{escape(why)}<pre><code>{_unbroken(command)}</code></pre></li>" for why, command in commands)
     return f'<section><h2>What to run next</h2><ul class="commands">{listed}</ul></section>'
+
+
+def _unbroken(command: str) -> str:
+    """A command whose lines break between its arguments; a browser would also break after the dashes of --mode."""
+    return " ".join(f"<span>{escape(word)}</span>" for word in command.split(" "))
 
 
 def _config(run: Run) -> str:

@@ -44,7 +44,8 @@ class PartsTrainer(NamedTuple):
     variables(state) -> {"params", ...}
     run(key, state, choice, rate, data, begin, end) -> PartsState     steps begin..end-1 of the whole training, and a
       validation at the end of every epoch among them; it waits for nothing that it computes
-    measure(variables, choice, x, y, mean, std) -> f32, the task's metric
+    measure(variables, choice, x, y, mean, std, size=None) -> f32, the task's metric; `size` samples at a time, which
+      are compiled for
     """
 
     start: Callable[[PyTree], PartsState]
@@ -124,10 +125,18 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
         return state._replace(valid_metric=metric, nan_epoch=nan_epoch)
 
     def sums(
-        call: Call, own: Sequence[PyTree], choices: Sequence[PyTree], x: PyTree, y: PyTree, mean: Any, std: Any
+        call: Call,
+        own: Sequence[PyTree],
+        choices: Sequence[PyTree],
+        x: PyTree,
+        y: PyTree,
+        mean: Any,
+        std: Any,
+        size: int | None = None,
     ) -> PyTree:
-        """Of the scores of all samples."""
-        pieces, size = pieces_of(y, task)
+        """Of the scores of all samples, `size` at a time; None = as suits their number."""
+        size = size or pieces_of(y, task)[1]
+        pieces = -(-len(jax.tree.leaves(y)[0]) // size)
         cut, one, more = _measure(task, size, _dtype(own))
         total: PyTree = None
         for i in range(pieces):
@@ -138,9 +147,11 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
             total = call(more, *scored, total)
         return total
 
-    def measure(variables: PyTree, choice: Any, x: PyTree, y: PyTree, mean: Any, std: Any) -> jax.Array:
+    def measure(
+        variables: PyTree, choice: Any, x: PyTree, y: PyTree, mean: Any, std: Any, size: int | None = None
+    ) -> jax.Array:
         own = [part_of(variables, part) for part in parts]
-        return finished(task, sums(now, own, [part.pick(choice) for part in parts], x, y, mean, std))
+        return finished(task, sums(now, own, [part.pick(choice) for part in parts], x, y, mean, std, size))
 
     def run(key: Key, state: PartsState, choice: Any, rate: Any, data: Data, begin: int, end: int) -> PartsState:
         nonlocal ready

@@ -67,7 +67,7 @@ def following(told, program):
 def commands(report):
     """What the report tells to run, by what it does."""
     found = re.findall(r"<li>(.*?)<pre><code>(.*?)</code>", report.read_text(), re.S)
-    return {why: html.unescape(command) for why, command in found}
+    return {why: html.unescape(re.sub("<.*?>", "", command)) for why, command in found}
 
 
 @pytest.mark.slow

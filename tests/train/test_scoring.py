@@ -82,6 +82,9 @@ def test_a_metric_that_is_no_mean_over_samples(which, samples):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     few = train.measure(variables, None, samples.valid_x[:90], samples.valid_y[:90], samples.mean, samples.std)
     np.testing.assert_allclose(few, macro_f1(logits[:90], samples.valid_y[:90]), rtol=1e-5)  # a single piece
+    if which is by_parts:  # as many at a time as it is told, the last piece not full
+        told = train.measure(variables, None, samples.valid_x, samples.valid_y, samples.mean, samples.std, 300)
+        np.testing.assert_allclose(told, expected, rtol=1e-5)
     pieces, size = pieces_of(samples.valid_y, task)
     parts = [macro_f1(logits[i : i + size], samples.valid_y[i : i + size]) for i in range(0, 700, size)]
     assert pieces == len(parts) == 2 and abs(np.mean(parts) - expected) > 1e-3

@@ -56,8 +56,8 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
             boxes.append(_state(x - 22, y - 16, _PILL - 2, "c", "t", "state"))
         if node == inject_at:
             wires.append(f'<path class="state" d="M{x + 34} {y - 38}H{x + 30}"/>')
-            boxes.append(_box(x, y - 50, 60, 24, [f"{_sign(inject[0])} {inject[1]}"], "inject"))
-            boxes.append(_state(x + 49, y - 38, _PILL, "c", "t−1", "state"))
+            boxes.append(_box(x, y - 50, 68, 24, [f"{_sign(inject[0])} {inject[1]}"], "inject"))
+            boxes.append(_state(x + 52, y - 38, _PILL, "c", "t−1", "state"))
         css = "read" if node == new_from else "box"
         boxes.append(_box(x, y, _BOX, _HIGH, [_sign(unit[0]), unit[1]], css))
     high = _TOP + _BAND + depth * (_HIGH + _BAND) + _HIGH + _FOOT
