@@ -34,7 +34,9 @@ class Epochs:
         self._began = self._since = time.monotonic()
         self._compiled = activity.compiled_s()
         self._took: list[float] = []  # seconds of every epoch without compiling
-        self._once = 0.0  # seconds that the first one took longer: for compiling, and what goes with it
+        self._first = 0.0  # seconds of the first one
+        self._once = 0.0  # seconds that it took longer: for compiling, and what goes with it
+        self._blurred = False  # whether its own seconds hold what else goes with compiling
         self._steps, self._rest = 0, (0, 0)  # steps of this epoch in this process; steps done of it, and in all
         self._second: tuple[float, float] | None = None  # after the first step: moment, seconds of compiling so far
 
@@ -54,7 +56,9 @@ class Epochs:
             own = min(own, (now - at - (compiled - before)) * self._steps / (self._steps - 1))
         own = max(0.0, own)
         if not self._took:
-            self._once = seconds - own
+            self._first, self._once, self._blurred = seconds, seconds - own, self._second is None
+        elif len(self._took) == 1 and self._blurred:
+            self._once = max(0.0, self._first - own)
         part = self._steps / self._rest[1] if self._steps else 1.0  # another process may have begun the epoch
         self._took.append(own / part)
         self._done, self._since, self._compiled = done, now, compiled
@@ -63,13 +67,18 @@ class Epochs:
         return left_words(self._left())
 
     def estimate(self) -> None:
-        """After the first epoch's line: what it took, and the whole by it."""
-        if len(self._took) != 1 or (left := self._left()) is None:
+        """After an epoch's line, once: what the first one took, and the whole by it.
+
+        Where no step was seen, the first one's tracing looks like training: then the second one is waited for, unless
+        the first took longer than compiling.
+        """
+        wait = self._blurred and self._took[0] < self._once
+        if len(self._took) != 1 + wait or (left := self._left()) is None:
             return
         began = self._began if self._watch.began is None or self._whole != "in all" else self._watch.began
         whole = self._since - began + left
         if whole >= _WORTH_S:
-            self._watch.say(first_line("first epoch", self._since - self._began, self._once, whole, self._whole))
+            self._watch.say(first_line("first epoch", self._first, self._once, whole, self._whole))
 
     def place(self, done: int) -> str:
         """ "3/50"."""

@@ -52,6 +52,20 @@ def test_a_training_without_steps_counts_what_it_did_not_compile(clock):
     assert found.ended(1) == ", about 30 s left"
 
 
+def test_a_training_without_steps_waits_for_its_second_epoch(clock):
+    """Of the first one's 3 s that are not compiling, 2 are tracing."""
+    said = []
+    found = Epochs(Watch(say=said.append), (11,))
+    clock.s, clock.compiled = clock.s + 12, clock.compiled + 9
+    found.ended(1)
+    found.estimate()
+    assert not said
+    clock.s += 1
+    assert found.ended(2) == ", about 9.0 s left"
+    found.estimate()
+    assert said == ["first epoch: 12 s, of which 11 s compiling; about 22 s in all"]
+
+
 def test_every_stage_compiles(clock):
     found = Epochs(Watch(), (2, 2, 2))
     assert epoch(clock, found, 1, 30.0, 20.0) == ", about 90 s left"  # 5 times 10 s, and twice 20 s
