@@ -266,7 +266,7 @@ def small(args: argparse.Namespace, changes: dict[str, Any]) -> dict[str, Any]:
     left_out = ("max_pool_3x3",) if not changes.get("pooling", True) else ()
     operators = tuple(name for name in OPERATORS if name not in left_out)
     size = changes.get("batch", 4)
-    network = darts_search(channels=4, layers=3, operators=operators, bn_eps=changes.get("bn_eps", 1e-5))
+    network = darts_search(channels=4, layers=args.cells, operators=operators, bn_eps=changes.get("bn_eps", 1e-5))
     of, random = compared(network, len(operators)), np.random.default_rng(args.seed)
     batch = {
         name: (jnp.asarray(random.standard_normal((size, 16, 16, 3))), random.integers(0, 10, size))
@@ -312,6 +312,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--sharpness", type=float, default=4.0, help="of the softplus in `causes`")
+    parser.add_argument("--cells", type=int, default=3, help="of `causes`")
     parser.add_argument("--rows", nargs="*", default=list(SMALL), choices=SMALL, help="of `causes`")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

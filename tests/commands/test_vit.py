@@ -12,7 +12,7 @@ TINY = [
 ]
 CANDIDATES = [*TINY, "--set=recipe.epochs=1", "--trials=4"]
 SEARCHES = {
-    "random": [],
+    "random": [],  # by `at_random`
     "reinforce": [],
     "topk": ["--set=search.population=2", "--set=search.mutants=1", "--set=search.crossovers=1"],
     "evolution": ["--set=search.population=2", "--set=search.sample_size=2"],
@@ -30,12 +30,19 @@ def searched(method, path, *more):
     return rows(path)
 
 
+@pytest.fixture(scope="module")
+def at_random(tmp_path_factory):
+    path = tmp_path_factory.mktemp("vit") / "run"
+    searched("random", path, *CANDIDATES)
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", SEARCHES)
-def test_a_search_by_candidates(method, tmp_path):
+def test_a_search_by_candidates(method, at_random, tmp_path):
     """REINFORCE takes the largest depth; children of an evolution have weights of their parents."""
-    path = tmp_path / "run"
-    found = searched(method, path, *CANDIDATES, *SEARCHES[method])
+    path = at_random if method == "random" else tmp_path / "run"
+    found = rows(path) if method == "random" else searched(method, path, *CANDIDATES, *SEARCHES[method])
     assert [row["status"] for row in found] == ["ok"] * 4
     if method == "reinforce":
         assert {len(row["arch"]["num_heads"]) for row in found} == {2}
@@ -47,9 +54,8 @@ def test_a_search_by_candidates(method, tmp_path):
 
 
 @pytest.mark.slow
-def test_retrain_predict_and_export(tmp_path):
-    path = tmp_path / "run"
-    searched("random", path, *CANDIDATES)
+def test_retrain_predict_and_export(at_random, tmp_path):
+    path = at_random
     code, out, err = here("--mode=retrain", f"--workdir={path}", "--set=retrain_recipe.epochs=1")
     assert code == 0 and "Test accuracy" in out, err
     model = nasjax.load(path)

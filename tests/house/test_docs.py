@@ -1,5 +1,6 @@
 """README.md and docs/: what they name is there, and their form holds. Commands and programs have tests of their own."""
 
+import functools
 import json
 import re
 from importlib import import_module
@@ -197,17 +198,21 @@ def test_names_of_the_package_in_text_are_there(page):
             assert any(map(attribute, places)), f"{page.name}:{line}: {text}"
 
 
+@functools.cache
+def files():
+    return [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.*") if ".git" not in path.parts]
+
+
 @pytest.mark.parametrize("page", WEB_FREE, ids=lambda page: page.name)
 def test_files_in_text_are_there(page):
     """`nasjax/types.py`, `tests/contracts/`, and by their last part `families/settings.py`."""
-    files = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.*") if ".git" not in path.parts]
     for line, text in page.spans:
         for word in re.findall(r"[\w/.-]+", text):
             if re.match(r"(nasjax|tests|benchmarks|launch|docs)/", word):
                 path = re.sub(r"NAME\.\w+$|NAME$", "", word)
                 assert (ROOT / path).exists(), f"{page.name}:{line}: {word}"
             elif re.search(r"\.(py|sh|ipynb|md)$", word) and not word.startswith("/") and "NAME" not in word:
-                known = word.split("/")[-1] in OTHERS or any(f"/{name}".endswith(f"/{word}") for name in files)
+                known = word.split("/")[-1] in OTHERS or any(f"/{name}".endswith(f"/{word}") for name in files())
                 assert known, f"{page.name}:{line}: {word}"
 
 

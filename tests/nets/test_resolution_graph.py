@@ -385,10 +385,13 @@ def test_a_pure_addition_with_zero_kernels_computes_what_its_parent_does(only, e
         assert (np.abs(kernel) > 0).mean() > 0.4  # a ReLU may be off everywhere
 
 
+BASELINES = Programs()  # which they share: their parts are alike
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_baselines_train(name):
     subject = Subject(NAMED[name], (32, 32, 3))
-    y, gradients, _ = Programs().gradient(subject.network, subject.variables, subject.x, squares)
+    y, gradients, _ = BASELINES.gradient(subject.network, subject.variables, subject.x, squares)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((y, gradients)))
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients))
