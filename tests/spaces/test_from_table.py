@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -47,10 +48,13 @@ def test_every_architecture_has_its_row_and_others_have_none(save, ops):
     np.testing.assert_array_equal(space.index(archs), np.arange(len(ops)))
     others = [arch for arch in LATTICE.tolist() if arch not in ops.tolist()] + [[-1, 0, 0], [0, 3, 0], [0, 0, 1]]
     assert (np.asarray(space.index(np.array(others))) == -1).all()
+    traced = jax.jit(space.index)(jnp.asarray([*archs.tolist(), *others]))
+    np.testing.assert_array_equal(traced, [*range(len(ops)), *[-1] * len(others)])
     for arch in archs:
         np.testing.assert_array_equal(space.decode(space.encode(arch)), arch)
 
 
+@pytest.mark.slow
 def test_of_a_part_only_what_it_holds_is_drawn_bred_and_mutated_into_neighbours(save):
     space = table_space(save(PART))
     keys = jax.random.split(jax.random.key(0), 40)
