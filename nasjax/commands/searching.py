@@ -62,7 +62,7 @@ def search(
     with ExitStack() as held:
         begins = "starting the workers" if getattr(config, "workers", 0) else "reading the data"
         watch = held.enter_context(watching(progress, on_record, begins, verbose=verbose))
-        problem = Problem(config, watch.say)
+        problem = Problem(config, watch.say, workdir.strategy(path))
         experiment = catalog.method(config.method).make(problem)
         runtime, facts = held.enter_context(_workers(problem, path, experiment, watch.say))
         record = record_of(config, {"command": command, **facts})
@@ -105,7 +105,7 @@ def _workers(
         raise ValueError("worker processes do not know what was registered in a program; put it in a file (--plugin)")
     sources = [str(file.absolute()) for file in plugin.files_of(config.plugin)]
     cache = jax.config.jax_compilation_cache_dir or ""  # type: ignore[attr-defined]
-    arguments = (as_json(config), str(path.absolute()), sources, cache)
+    arguments = (as_json(config), str(path.absolute()), sources, cache, problem.begun)
     logs = path / workdir.WORKERS
     if config.runtime == "ray":
         from nasjax.runtime.ray import ray
@@ -121,7 +121,7 @@ def _workers(
 
 
 def work_of(
-    tree: dict[str, Any], path: str, sources: list[str], cache: str
+    tree: dict[str, Any], path: str, sources: list[str], cache: str, begun: str = ""
 ) -> tuple[dict[str, Any], Callable[[Any], Any]]:
     """Builds an experiment from config.json's settings in a worker process; returns its facts and task -> result.
 
@@ -130,6 +130,7 @@ def work_of(
       path: the workdir.
       sources: the plugins' files.
       cache: folder of compiled programs, "" = none.
+      begun: as of `Problem`.
     """
     from nasjax.drive.work import worker
     from nasjax.runtime.compile_cache import own_cache
@@ -142,7 +143,7 @@ def work_of(
             "again"
         )
     config = from_tree(tree)
-    problem = Problem(config)
+    problem = Problem(config, begun=begun)
     experiment = catalog.method(config.method).make(problem)
     assert experiment.evaluator is not None
     facts = {**experiment.facts(), **environment()}

@@ -269,7 +269,7 @@ def test_a_proposal_of_a_fidelity_gets_its_column_and_pays_for_the_epochs_that_a
     alone, _ = evaluate(jax.random.key(0), proposal._replace(parent=jnp.full(4, -1)), None)
     assert alone.cost[1] == 300
     with pytest.raises(ValueError, match=r"the table has one fidelity; .* --set table\.fidelities="):
-        table(SPACE, load_table(save(benchmark()), SPACE)).evaluate(jax.random.key(0), proposal, None)
+        jax.eval_shape(table(SPACE, load_table(save(benchmark()), SPACE)).evaluate, jax.random.key(0), proposal, None)
 
 
 @pytest.mark.parametrize(
