@@ -7,7 +7,7 @@ from PIL import Image
 from tools.commands import here
 
 from nasjax import catalog, commands
-from nasjax.commands.foresight import few_steps, require_settings
+from nasjax.commands.foresight import few_steps, require_retraining, require_settings
 from nasjax.data.dataset import DataConfig
 from nasjax.problem.problem import Problem
 from nasjax.settings import override
@@ -52,6 +52,18 @@ def test_a_search_tells_what_its_data_leave_out(tmp_path, capsys):
     with pytest.raises(ValueError, match="is more than the 8 samples"):
         commands.search(dataclasses.replace(commands.configure("random"), data=data), tmp_path / "run")
     assert "notes.txt: no images, left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("part", "most"), [("train", 20), ("all", 30)])
+def test_a_batch_of_the_retraining_has_its_samples_before_the_search(part, most):
+    """Those that it trains on: the validation part, too, where that is asked for."""
+    few = ["data.train_limit=20", "data.valid_limit=10", f"retrain.part={part}"]
+    config = override(commands.configure("random"), *few, f"retrain_recipe.batch_size={most}")
+    require_retraining(Problem(config), False)
+    with pytest.raises(
+        ValueError, match=rf"={most + 1} is more than the {most} samples"
+    ):
+        require_retraining(Problem(override(config, f"retrain_recipe.batch_size={most + 1}")), False)
 
 
 @pytest.mark.slow
