@@ -60,9 +60,7 @@ def test_a_batch_of_the_retraining_has_its_samples_before_the_search(part, most)
     few = ["data.train_limit=20", "data.valid_limit=10", f"retrain.part={part}"]
     config = override(commands.configure("random"), *few, f"retrain_recipe.batch_size={most}")
     require_retraining(Problem(config), False)
-    with pytest.raises(
-        ValueError, match=rf"={most + 1} is more than the {most} samples"
-    ):
+    with pytest.raises(ValueError, match=rf"={most + 1} is more than the {most} samples"):
         require_retraining(Problem(override(config, f"retrain_recipe.batch_size={most + 1}")), False)
 
 
