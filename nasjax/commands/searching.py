@@ -22,6 +22,7 @@ from nasjax.settings import names as names_of
 from nasjax.store import plugin, started, workdir
 from nasjax.types import Experiment, Outcome, Runtime, Watch, afterwards
 
+_SEARCHED = ("recipe", "search", "supernet")  # settings of trainings before the last one
 Record = Callable[[dict[str, Any]], None]
 
 
@@ -75,8 +76,8 @@ def search(
         with workdir.opened(path, record, **own), _reported(path):
             plugin.keep(path, config.plugin)
             watch.say(_opening(config, path, record))
-            if runtime is None:  # else the workers have read the data, and this process has not
-                for line in few_steps(problem, "recipe", "search", "supernet"):
+            if runtime is None:  # else a worker has said it, and this process has not read the data
+                for line in few_steps(problem, *_SEARCHED):
                     watch.say(line)
             return experiment.run(path, watch, runtime)
 
@@ -117,6 +118,8 @@ def _workers(
 
         runtime, facts = process(work_of, arguments, workers=config.workers, logs=logs)
     with afterwards(runtime.close):
+        for line in facts.pop("told"):
+            say(line)
         yield runtime, facts
 
 
@@ -143,11 +146,13 @@ def work_of(
             "again"
         )
     config = from_tree(tree)
-    problem = Problem(config, begun=begun)
+    told: list[str] = []
+    problem = Problem(config, told.append, begun)
     experiment = catalog.method(config.method).make(problem)
     assert experiment.evaluator is not None
     facts = {**experiment.facts(), **environment()}
     require_retraining(problem, experiment.before_retrain is not None)
+    facts["told"] = [*told, *few_steps(problem, *_SEARCHED)]  # by the driver, of the first worker
     work = worker(experiment.evaluator(), Path(path), experiment.describe(), experiment.refuse)
 
     def published(task: Any) -> Any:
