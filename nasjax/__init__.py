@@ -36,6 +36,7 @@ _WHERE = {
     "nasjax.plugins.register": ("register",),
     "nasjax.spaces.site_space": ("SiteSpace",),
     "nasjax.spaces.tabular_cell.space": ("TabularCell",),
+    "nasjax.spaces.from_table.space": ("table_space",),
     "nasjax.spaces.darts_cell.space": ("DartsCell", "genotype"),
     "nasjax.spaces.darts_cell.plan": ("DartsPlan", "SearchPlan"),
     "nasjax.spaces.choice_chain.space": ("ChoiceChain",),
@@ -57,12 +58,14 @@ _WHERE = {
     "nasjax.nets.darts_cell.mixed": ("darts_search",),
     "nasjax.learners.one_shot": ("one_shot",),
     "nasjax.evaluators.child": ("child",),
-    "nasjax.evaluators.table": ("load_table", "table"),
+    "nasjax.evaluators.table": ("load_columns", "load_table", "table"),
     "nasjax.drive.scan": ("incumbent", "scan"),
     "nasjax.train.recipe": ("Recipe", "Recipes"),
     "nasjax.data.dataset": ("DataConfig", "Dataset"),
     "nasjax.data.adapters": ("from_huggingface", "from_torchvision"),
-    "nasjax.commands": ("config_of", "configure", "search", "retrain", "fit", "predict", "export", "show", "tracker"),
+    "nasjax.commands": (
+        *("config_of", "configure", "search", "retrain", "fit", "predict", "export", "show", "tabulate", "tracker"),
+    ),
     "nasjax.model": ("adopt", "load"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

@@ -42,6 +42,7 @@ SPACES = {
     "resolution_graph": "nodes and edges of a graph over resolutions, for segmentation",
     "cell_tree": "the cell of a recurrent language model, a binary tree",
     "vit_chain": "depth, width, heads and MLP ratios of a vision transformer",
+    "from_table": "whatever architectures a table of results holds; --table=FILE.npz",
 }
 TASKS = {
     "classification": "one class per image",

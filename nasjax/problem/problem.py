@@ -28,16 +28,19 @@ class Problem:
       config: the settings of a run.
       space: where it searches.
       looked_up: whether results come from a table, and nothing is built or trained.
+      begun: the strategy of evaluation that its run was begun with, "" where it begins.
 
     `told` hears what is to be said of the data when they are read. Raises ValueError for an unknown name, and for a
     setting that does not fit the space or the data set.
     """
 
-    def __init__(self, config: Any, told: Callable[[str], None] | None = None) -> None:
-        self.config, self.space = config, config.space
+    def __init__(self, config: Any, told: Callable[[str], None] | None = None, begun: str = "") -> None:
+        self.config, self.space, self.begun = config, config.space, begun
         self.looked_up: bool = config.table is not None and bool(config.table.path)
         self._told = told
         self._built: dict[bytes, Built] = {}
+        if self.builder.of_table and not self.looked_up:
+            raise ValueError(f"--space={self.space.name} is what a table holds; add --table=FILE.npz")
         if config.truth and not self.builder.tabled:
             raise ValueError(f"truth is a table of all architectures; none holds those of --space={self.space.name}")
         for name in ("recipe", "retrain_recipe"):
@@ -80,7 +83,11 @@ class Problem:
     @property
     def metric(self) -> Metric:
         """What a fitness stands for."""
-        return Metric("accuracy") if self.looked_up else self.task.metric
+        if not self.looked_up:
+            return self.task.metric
+        names = self.config.table
+        plain = names.metric != "accuracy" and names.percent is None
+        return Metric(names.metric, "plain" if plain else "fraction", -1 if names.smaller else 1)
 
     @functools.cached_property
     def data(self) -> Dataset:
