@@ -45,6 +45,8 @@ def score_columns(problem: Problem, names: Sequence[str], file: str) -> dict[str
     columns = dict(zip(counted, _counts(problem, counted), strict=True)) if counted else {}
     if read := [name for name in names if name not in COUNTS]:
         columns |= _read(problem, read, file)
+    elif file:
+        raise ValueError("search.score_file has no effect: search.scores and search.start name none of its columns")
     return {name: columns[name] for name in names}
 
 
