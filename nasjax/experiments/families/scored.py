@@ -16,6 +16,7 @@ from nasjax.evaluators.children import network_of
 from nasjax.evaluators.scores.named import untrained_scores
 from nasjax.evaluators.scores.ranks import ranks
 from nasjax.problem.problem import Problem
+from nasjax.train import activity
 from nasjax.train.compiling import jit
 from nasjax.types import Built
 
@@ -41,6 +42,7 @@ def scored(problem: Problem, describe: Describe) -> Describe:
 
     def told(arch: np.ndarray) -> dict[str, Any]:
         row, built = describe(arch), problem.build(arch)
+        activity.doing("scores of a candidate")
         found = score(built, row["hash"])
         row = {**row, "scores": {name: value if np.isfinite(value) else None for name, value in found.items()}}
         return {**row, "score_rank": beaten(reference(), built.params, found)} if config.refuse_worst else row
@@ -113,7 +115,9 @@ def _reference(
     """Parameters and scores of random architectures; those without a network are left out."""
     key = jax.random.fold_in(streams(problem.config.seed).prefilter, REFERENCE)
     sizes, rows = [], []
-    for arch in np.asarray(jit(jax.vmap(problem.space.sample))(jax.random.split(key, REFERENCE))):
+    archs = np.asarray(jit(jax.vmap(problem.space.sample))(jax.random.split(key, REFERENCE)))
+    for n, arch in enumerate(archs, 1):
+        activity.doing("scores", f"random architecture {n} of {REFERENCE}")
         try:
             built = problem.build(arch)
             rows.append(score(built, problem.space.identity(arch)))
