@@ -64,11 +64,14 @@ def test_columns_that_do_not_fit_are_refused(tmp_path, names, file, said):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (("search.scores=naswot",), r"have columns of a table: add --table=FILE.npz \(--set scores=naswot scores"),
-        (("scores=synaptic",), "no score 'synaptic'; choose from naswot, "),
-        (("refuse_worst=0.2",), "needs scores to go by; add --set scores=naswot"),
-        (("refuse_worst=1", "scores=naswot"), "from 0 to below 1"),
-        (("table.path=x.npz", "scores=naswot"), "with a table write none"),
+        (
+            ("search.scores=naswot",),
+            r"have columns of a table: add --table=FILE.npz \(--set candidate_scores=naswot scores",
+        ),
+        (("candidate_scores=synaptic",), "no score 'synaptic'; choose from naswot, "),
+        (("refuse_worst=0.2",), "needs scores to go by; add --set candidate_scores=naswot"),
+        (("refuse_worst=1", "candidate_scores=naswot"), "from 0 to below 1"),
+        (("table.path=x.npz", "candidate_scores=naswot"), "with a table write none"),
         (("search.score_file=x.npz",), "search.score_file has no effect without"),
     ],
 )
@@ -81,7 +84,9 @@ def test_scores_that_cannot_be_had_are_refused(tmp_path, settings, said):
 
 def test_a_space_that_cannot_be_listed_is_refused(tmp_path):
     config = override(commands.configure("bo"), "search.start=params")
-    with pytest.raises(ValueError, match=r"--space=conv_chain cannot be listed; leave them out \(--set scores=naswot"):
+    with pytest.raises(
+        ValueError, match=r"--space=conv_chain cannot be listed; leave them out \(--set candidate_scores=naswot"
+    ):
         commands.search(config, tmp_path / "run", progress=False)
 
 
@@ -92,7 +97,9 @@ def test_a_candidate_is_compared_with_those_of_its_size():
     assert beaten(reference, 900, {"a": 112.0}) == pytest.approx(12.5 / 25)  # of an equal one it beats half
     assert beaten(reference, 10, {"a": 24.5, "b": 0.0}) == pytest.approx(0.75)
     assert beaten(reference, 10, {"a": -np.inf}) == 0
-    refuse = refusal(override(commands.configure("random"), "scores=naswot", "refuse_worst=0.2"), lambda row: None)
+    refuse = refusal(
+        override(commands.configure("random"), "candidate_scores=naswot", "refuse_worst=0.2"), lambda row: None
+    )
     assert refuse({"score_rank": 0.2}) is None and "beat 19% of random architectures" in refuse({"score_rank": 0.19})
 
 
@@ -109,7 +116,7 @@ def test_the_start_is_where_the_scores_are_best_and_rows_have_them(tmp_path):
 def test_any_searcher_refuses_what_scores_badly_before_it_is_trained(tmp_path):
     tiny = ("data.train_limit=16", "data.valid_limit=8", "data.resize=8", "recipe.epochs=1", "recipe.batch_size=8")
     tiny = (*tiny, "space.max_layers=2", "space.min_layers=1", "space.filter_counts=2,4", "width=1", "trials=6")
-    config = override(commands.configure("random"), *tiny, "scores=naswot,synflow", "refuse_worst=0.5")
+    config = override(commands.configure("random"), *tiny, "candidate_scores=naswot,synflow", "refuse_worst=0.5")
     commands.search(config, tmp_path, progress=False)
     rows = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
     assert all(list(row["scores"]) == ["naswot", "synflow"] for row in rows)

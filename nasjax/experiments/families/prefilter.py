@@ -23,7 +23,7 @@ _BAND = 25  # candidates of like size that are compared with each other: scores 
 
 
 def best_random(problem: Problem, part: float, number: int, path: Path, watch: Watch) -> np.ndarray:
-    """Random architectures of a space, less the worst by the run's `scores`: NASWOT's, or the sum of several's ranks.
+    """Random architectures of a space, less the worst by `candidate_scores`: NASWOT's by default, of several the sum of ranks.
 
     So many are drawn that `number` stay. They are compared with those of like parameters only, in bands of 25 or
     more. One that cannot be built or scored goes first. What was drawn, and what stayed, is kept in
@@ -51,7 +51,7 @@ def best_random(problem: Problem, part: float, number: int, path: Path, watch: W
         with checkpoint.writing(path):
             checkpoint.replace_lines(file, lines)
         some = f"; they are {n} different ones" if (n := len(np.unique(archs, axis=0))) < len(archs) else ""
-        by = " and ".join(problem.config.scores or (DEFAULT,))
+        by = " and ".join(problem.config.candidate_scores or (DEFAULT,))
         watch.say(f"{by}: {number} of {len(archs)} random candidates stay ({file}){some}")
     rows = checkpoint.read_lines(file)
     return np.array([row["genes"] for row in rows if row["kept"]], np.int32)
@@ -82,7 +82,7 @@ def dropped(params: Sequence[int | None], scores: Sequence[float | None], number
 def _scored(problem: Problem, number: int) -> tuple[np.ndarray, list[int | None], list[float | None]]:
     """Random architectures, their parameters and scores (of several the sum of ranks); None where there are none."""
     config = problem.config
-    names = config.scores or (DEFAULT,)
+    names = config.candidate_scores or (DEFAULT,)
     key_draw = jax.random.split(streams(config.seed).prefilter)[1]
     archs = np.asarray(jit(jax.vmap(problem.space.sample))(jax.random.split(key_draw, number)))
     score, rows, params, error = scorer(problem, names), np.full((number, len(names)), np.nan), [None] * number, ""

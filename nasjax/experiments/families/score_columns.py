@@ -39,7 +39,7 @@ def score_columns(problem: Problem, names: Sequence[str], file: str) -> dict[str
     if size is None or size > _MOST or not hasattr(space, "enumerate") or not hasattr(space, "index"):
         raise ValueError(
             f"search.scores and search.start know the scores of all architectures, and those of --space={space.name} "
-            "cannot be listed; leave them out (--set scores=naswot scores candidates as they come)"
+            "cannot be listed; leave them out (--set candidate_scores=naswot scores candidates as they come)"
         )
     counted = [name for name in names if name in COUNTS]
     columns = dict(zip(counted, _counts(problem, counted), strict=True)) if counted else {}
@@ -82,7 +82,7 @@ def _read(problem: Problem, names: Sequence[str], file: str) -> dict[str, np.nda
     """Columns of the table's file and of the file of scores, by name; the latter's come first."""
     space, table = problem.space, problem.config.table.path
     if not table:
-        own = f" (--set scores={names[0]} scores candidates as they come)" if names[0] in SCORES else ""
+        own = f" (--set candidate_scores={names[0]} scores candidates as they come)" if names[0] in SCORES else ""
         raise ValueError(f"search.scores and search.start have columns of a table: add --table=FILE.npz{own}")
     of_table = _arrays(table)
     row = _index(space, table, of_table)

@@ -35,9 +35,9 @@ def scored(problem: Problem, describe: Describe) -> Describe:
     the candidate beats. They are drawn and scored when the first candidate is described.
     """
     config = problem.config
-    if not config.scores:
+    if not config.candidate_scores:
         return describe
-    score = scorer(problem, config.scores)
+    score = scorer(problem, config.candidate_scores)
     reference = functools.cache(functools.partial(_reference, problem, score))
 
     def told(arch: np.ndarray) -> dict[str, Any]:
@@ -100,13 +100,17 @@ def beaten(reference: tuple[np.ndarray, dict[str, np.ndarray]], params: int, fou
 def require(problem: Problem, some: Built) -> None:
     """Raises ValueError where the asked scores cannot be had of the space's networks; `some` is one."""
     config = problem.config
-    if config.scores:
+    if config.candidate_scores:
         if problem.task.contiguous:
-            raise ValueError(f"scores are of networks of images; --space={problem.space.name} has none: leave them out")
+            raise ValueError(
+                f"candidate_scores are of networks of images; --space={problem.space.name} has none: leave them out"
+            )
         try:
-            scorer(problem, config.scores)(some, "")
+            scorer(problem, config.candidate_scores)(some, "")
         except ValueError as error:
-            raise ValueError(f"scores={','.join(config.scores)} with --space={problem.space.name}: {error}") from error
+            raise ValueError(
+                f"candidate_scores={','.join(config.candidate_scores)} with --space={problem.space.name}: {error}"
+            ) from error
 
 
 def _reference(
@@ -126,7 +130,9 @@ def _reference(
         sizes.append(max(built.params, 1))
     if not rows:
         raise ValueError(f"refuse_worst can score none of {REFERENCE} random architectures; write 0")
-    return np.array(sizes, float), {name: np.array([row[name] for row in rows]) for name in problem.config.scores}
+    return np.array(sizes, float), {
+        name: np.array([row[name] for row in rows]) for name in problem.config.candidate_scores
+    }
 
 
 def _loss(task: Any, recipe: Any, outputs: Any, y: Any) -> jax.Array:
