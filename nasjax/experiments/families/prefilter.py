@@ -23,7 +23,7 @@ _BAND = 25  # candidates of like size that are compared with each other: scores 
 
 
 def best_random(problem: Problem, part: float, number: int, path: Path, watch: Watch) -> np.ndarray:
-    """Random architectures of a space, less the worst by `candidate_scores`: NASWOT's by default, of several the sum of ranks.
+    """Random architectures of a space, less the worst by `candidate_scores` (none: NASWOT; several: sum of ranks).
 
     So many are drawn that `number` stay. They are compared with those of like parameters only, in bands of 25 or
     more. One that cannot be built or scored goes first. What was drawn, and what stayed, is kept in
