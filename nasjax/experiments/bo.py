@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nasjax.evaluators.scores.ranks import rank_sum
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
+from nasjax.experiments.families.score_columns import as_features, by_place, in_rows, score_columns
 from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
 from nasjax.searchers.bo import bo
@@ -33,6 +35,9 @@ class BoConfig:
       memory: results that the Gaussian process knows: the best half and the latest half of more.
       samples, mutants, parents: random candidates, mutants, and of how many of the best, where a space is not listed.
       shortlist: candidates whose uncertainty is computed.
+      scores: known before any training, which inform the Gaussian process: params, macs, or columns of the table.
+      start: the same, by whose sum of ranks the start is chosen.
+      score_file: an .npz with further columns, its rows those of the table; "" = none.
     """
 
     initial: int = 10
@@ -44,6 +49,13 @@ class BoConfig:
     mutants: int = 1000
     parents: int = 10
     shortlist: int = 2000
+    scores: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    score_file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.score_file and not (self.scores or self.start):
+            raise ValueError("score_file has no effect without scores or start, the names of its columns")
 
 
 def configure(given: Given) -> CandidateConfig:
@@ -59,6 +71,8 @@ def describe(problem: Problem) -> dict[str, Any]:
 def make(problem: Problem) -> Experiment:
     """Bayesian optimisation on a problem."""
     config, search = problem.config, problem.config.search
+    names = tuple(dict.fromkeys((*search.scores, *search.start)))
+    known = score_columns(problem, names, search.score_file) if names else {}
     capacity = max(config.trials or 0, 10_000)  # not the budget itself, which a resume may change
     searcher = bo(
         config.space,
@@ -72,5 +86,7 @@ def make(problem: Problem) -> Experiment:
         mutants=search.mutants,
         parents=search.parents,
         shortlist=search.shortlist,
+        scores=by_place(config.space, as_features([known[name] for name in search.scores])) if search.scores else None,
+        start=by_place(config.space, rank_sum([known[name] for name in search.start])) if search.start else None,
     )
-    return experiment(problem, searcher, most=capacity)
+    return experiment(problem, searcher, most=capacity, known_scores=in_rows(config.space, known) if known else None)

@@ -38,7 +38,8 @@ class EvolutionConfig:
       population: members; so many trials are random at first.
       sample_size: of the tournament.
       ages: False = the paper's variant in which the worst of a sample leaves.
-      prefilter: part of the random candidates that NASWOT's score drops before any is trained; 0 = none.
+      prefilter: part of the random candidates that the run's scores (none given: NASWOT's) drop before any is
+        trained; 0 = none.
     """
 
     population: int = 100

@@ -29,6 +29,7 @@ class Trial(NamedTuple):
     hash: str
     parent: int | None = None  # the trial that was mutated; -1 = drawn at random, None = not recorded
     indicators: Mapping[str, float] = {}  # numbers of its graph
+    scores: Mapping[str, float] = {}  # training-free ones
     inherited: float | None = None  # the fraction of its weights that its parent gave it
 
 
@@ -253,6 +254,10 @@ def _count(value: Any) -> int | None:
     return None if found is None else int(found)
 
 
+def _numbers(tree: Any) -> dict[str, float]:
+    return {str(name): value for name, told in mapping(tree).items() if (value := number(told)) is not None}
+
+
 def trial(row: dict[str, Any], order: int) -> Trial:
     """One line of trials.jsonl, the `order`-th to complete; whatever is damaged counts as missing."""
     fitness = row.get("fitness")
@@ -276,6 +281,7 @@ def trial(row: dict[str, Any], order: int) -> Trial:
         error=str(row.get("error") or ""),
         hash=str(row.get("hash") or ""),
         parent=_count(row.get("parent")),
-        indicators={str(k): v for k, told in mapping(row.get("indicators")).items() if (v := number(told)) is not None},
+        indicators=_numbers(row.get("indicators")),
+        scores=_numbers(row.get("scores")),
         inherited=number(row.get("inherited")),
     )

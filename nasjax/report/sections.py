@@ -8,7 +8,7 @@ import shlex
 from datetime import datetime
 from html import escape
 
-from nasjax.report import networks, random_phase
+from nasjax.report import networks, random_phase, untrained
 from nasjax.report.elements import anchor, count, devices, figure, note, plain, section, table
 from nasjax.report.grouping import Line
 from nasjax.report.metric import words
@@ -108,6 +108,7 @@ def details(run: Run, line: Line, page_number: int, rows: int) -> str:
         _truth(run),
         _networks(run),
         retrained(run, line),
+        untrained.ranking(run),
         _trials(run, page_number, rows),
         _failures(run),
         _next(run),
@@ -154,12 +155,14 @@ def _trials(run: Run, page_number: int, most: int) -> str:
     ranked = sorted(run.trials, key=lambda t: float("-inf") if t.fitness is None else t.fitness, reverse=True)
     results, in_table = any(t.result is not None for t in run.trials), run.in_table
     sized = any(t.params is not None or t.macs is not None for t in run.trials)
+    scores = untrained.names(run)
     rows = [
         [
             str(t.id),
             run.metric.text(t.fitness),
             *([in_table.plain(t.result)] if results else []),
             *([count(t.params), count(t.macs)] if sized else []),
+            *(untrained.cell(t, name) for name in scores),
             "–" if t.cost_s is None else f"{t.cost_s:.2f}",
             escape(t.status),
             f"<code>{escape(' '.join(filter(None, (t.hash[:16], networks.summary(t.arch)))))}</code>",
@@ -167,7 +170,8 @@ def _trials(run: Run, page_number: int, most: int) -> str:
         for t in ranked[:most]
     ]
     heads = ["id#", f"{run.metric.title}#", *([f"{words(in_table.name)} in the table#"] if results else [])]
-    heads += [*(["parameters#", "multiply-adds#"] if sized else []), "cost (s)#", "status", "architecture"]
+    heads += [*(["parameters#", "multiply-adds#"] if sized else []), *(f"{name}#" for name in scores)]
+    heads += ["cost (s)#", "status", "architecture"]
     told = "Best first; the column heads sort."
     if len(ranked) > most:
         told += f" The best {most:,} of {len(ranked):,} trials; trials.jsonl has all."

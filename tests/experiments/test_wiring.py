@@ -25,6 +25,7 @@ CASES = {
     "cells": ("random", "tabular_cell", ("space.edges=3",), "form|truth"),
     "darts of cells": ("darts", "tabular_cell", ("space.edges=3",), "form|truth"),
     "pc_darts of cells": ("pc_darts", "tabular_cell", ("space.edges=3",), "form|truth|search"),
+    "bo of a table": ("bo", "tabular_cell", ("table.path=a.npz", "space.edges=3"), r"search\.(sc|st)"),
     "topk of chains": ("topk", "choice_chain", (), "search"),
     "spos of cells": ("spos", "tabular_cell", ("space.edges=3",), "form|truth"),
 }
@@ -45,6 +46,8 @@ SILENT = {
 # Settings whose other values cannot be tried here: they reach what says so.
 REFUSED = {
     "*: inherit": "inherits no weights",
+    "bo: search.s[ct]*": "cannot be listed",
+    "*: search.score_file": "no file of scores at",
     "*: form.auxiliary": "the auxiliary head needs maps of 8x8",
     "[!s]*: supernet.last_norms": "is for shuffle blocks",
     "p_darts: space*": "operators must fall from the space's",
@@ -69,6 +72,11 @@ WITH = {
     "*: max_macs": ((), "500000"),
     "*: truth": ((), "b.npz"),
     "*: truth_percent": (("truth=b.npz",), "true"),
+    "*: candidate_scores": ((), "naswot"),
+    "*: refuse_worst": (("candidate_scores=naswot",), "0.5"),
+    "*: search.start": ((), "params"),
+    "bo*: search.scores": ((), "params"),
+    "bo*: search.score_file": (("search.scores=params,mine",), "x.npz"),
     "a table: table.percent": ((), "true"),
     "a table: table.cost_scale": ((), "0.5"),
     "a table: table.smaller": ((), "true"),

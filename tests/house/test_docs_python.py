@@ -142,6 +142,14 @@ def test_an_exported_network(tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(names["pixels"], resize(read_image(Path("picture.jpg"), 1)[None], 8, 8)[0])
 
 
+@runs("docs/scores.md", 0)
+@pytest.mark.slow
+def test_scores_without_training():
+    small = {"range(10)": "range(2)", "min_layers=4, max_layers=4": "min_layers=1, max_layers=1"}
+    names = run("docs/scores.md", [0], replaced=small)
+    assert names["best"] in (0, 1) and all(one["synflow"] > 0 for one in names["found"])
+
+
 @runs("docs/library.md", 0, 2)
 @pytest.mark.slow
 def test_a_searcher_a_score_and_children():

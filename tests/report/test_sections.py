@@ -120,3 +120,16 @@ def test_a_run_has_one_colour_everywhere(tmp_path):
 
 def test_a_dozen_runs_have_a_dozen_colours():
     assert len({charts.colour(n) for n in range(12)}) == 12
+
+
+def test_training_free_scores_are_columns_and_are_ranked_beside_parameters(tmp_path):
+    known = [{"naswot": 10.0 + i, "synflow": 10.0 ** (60 - i)} for i in range(5)]
+    trials = [trial(i, 0.1 * i, params=9 - i, scores=known[i]) for i in range(5)]
+    page = report(workdir(tmp_path / "run", [*trials, trial(5, None, scores={"naswot": None})]))
+    rows = {row[0]: row[1:] for row in page.rows["Training-free scores"][1:]}
+    assert list(rows) == ["naswot", "synflow", "parameters", "multiply-adds"]
+    assert rows["naswot"] == ["1.000 (5 points: no interval)", "5"] and rows["synflow"][0].startswith("−1.000")
+    assert rows["parameters"][0].startswith("−1.000")
+    best = page.rows["Trials"][1]
+    assert "14" in best and "1e+56" in best and "–" in page.rows["Trials"][-1]
+    assert "Training-free scores" not in report(workdir(tmp_path / "none", [trial(0, 0.5)])).rows

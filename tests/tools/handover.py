@@ -180,8 +180,8 @@ def search(handover, real, key, searcher, runtime, *, workdir, describe, refuse=
 
 
 def refusals(handover, name, refuse):
-    for params, macs in ((10**9, 0), (0, 10**9)):
-        handover.saw(name, {"why": refuse({"params": params, "macs": macs})})
+    for params, macs, rank in ((10**9, 0, 1.0), (0, 10**9, 1.0), (0, 0, 0.3)):
+        handover.saw(name, {"why": refuse({"params": params, "macs": macs, "score_rank": rank})})
 
 
 def worker(handover, real, evaluator, workdir, describe=None, refuse=lambda row: None):
@@ -214,6 +214,10 @@ def scored(handover, real, *arguments, **settings):
         return Evaluation(np.arange(n) / n, np.zeros(n), np.full(n, Status.OK, np.int8), {}), None
 
     return Evaluator(evaluate)
+
+
+def untrained(handover, real, names, *arguments):
+    return {name: float(len(handover.calls["evaluators.scores.named.untrained_scores"])) for name in names}
 
 
 def known_data(handover, real, config, source, told=None):
@@ -254,7 +258,7 @@ STAND_INS = {
     "nasjax.learners.msr_darts.stable_ranks": lambda *given, **settings: {"normal": np.zeros((1, 1))},
     "nasjax.learners.msr_darts.derive": lambda *given, **settings: CELL,
     "nasjax.evaluators.path_training.trained_alone": scored,
-    "nasjax.evaluators.zero_cost.naswot": scored,
+    "nasjax.evaluators.scores.named.untrained_scores": untrained,
     "nasjax.data.dataset.load": known_data,
     "nasjax.data.dataset.load_test": known_data,
     "nasjax.evaluators.table.load_table": known_table,
@@ -266,7 +270,7 @@ ARRIVED = (
     *("experiment", "learner", "evaluator", "refused", "epoch", "outcome", "validated"),
     *("drive.", "data.dataset.", "runtime.", "train.passes.", "learners.stopping.", "learners.curvature."),
     *("learners.p_darts.derive", "learners.msr_darts.derive", "learners.msr_darts.stable_ranks"),
-    *("evaluators.path_training.", "evaluators.zero_cost.", "evaluators.table.load_table", "searchers.additive."),
+    *("evaluators.path_training.", "evaluators.scores.", "evaluators.table.load_table", "searchers.additive."),
 )
 UNRECORDED = {"progress", "far", "doing", "at", "compiling", "compiled_s", "listening"}  # they show
 # What tells nothing of the numbers: who is told, where, and all settings as config.json has them.

@@ -9,6 +9,7 @@ from typing import Any
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.child import STRATEGIES
+from nasjax.evaluators.scores.named import require_known
 from nasjax.experiments.families.settings import Config
 from nasjax.problem.given import Given
 from nasjax.runtime.ray import RayConfig
@@ -66,6 +67,10 @@ class CandidateConfig(Config):
       last_epochs: fitness = the best validation metric of the last epochs.
       trials, wall_s, cost_s: the budget; the first limit reached counts.
       max_params, max_macs: candidates beyond are refused before training.
+      candidate_scores: training-free scores that are computed of every candidate before its training and recorded:
+        naswot, synflow, logsynflow, jacob_cov, grad_norm, snip, zico.
+      refuse_worst: candidates whose scores beat less than this part of random architectures of like size are refused
+        before training, whatever proposed them; 0 = none.
     """
 
     recipe: Recipe = Recipe()
@@ -83,6 +88,8 @@ class CandidateConfig(Config):
     cost_s: float | None = field(default=None, metadata=RESUMABLE)
     max_params: int | None = None
     max_macs: int | None = None
+    candidate_scores: tuple[str, ...] = ()
+    refuse_worst: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,6 +111,19 @@ class CandidateConfig(Config):
             raise ValueError(f"runtime {self.runtime} needs workers; add --workers=N")
         if self.runtime == "inline" and self.workers:
             raise ValueError("runtime inline has no workers; leave --workers out, or use --runtime=process")
+        require_known(self.candidate_scores)
+        if not 0 <= self.refuse_worst < 1:
+            raise ValueError(
+                f"refuse_worst must be a part of all, from 0 to below 1 (0.2, say); got {self.refuse_worst}"
+            )
+        if self.refuse_worst and not self.candidate_scores:
+            raise ValueError(
+                "refuse_worst needs scores to go by; add --set candidate_scores=naswot, or several with commas"
+            )
+        if self.candidate_scores and self.table.path:
+            raise ValueError(
+                "candidate_scores are of networks that are trained; with a table write none (bo: search.scores)"
+            )
         if self.trial_timeout is not None and not self.workers:
             raise ValueError("trial_timeout needs worker processes, which can be stopped; add --workers=1")
 

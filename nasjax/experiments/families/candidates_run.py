@@ -22,6 +22,7 @@ from nasjax.drive.work import worker
 from nasjax.evaluators.child import STRATEGIES, child
 from nasjax.evaluators.cost_model import choose_strategy, chunk_size, later_seconds, usable_bytes
 from nasjax.evaluators.table import check_accuracies, load_table, table
+from nasjax.experiments.families import scored
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.settings import closing, dataset_facts, nothing_left, refusal
 from nasjax.experiments.families.true_results import with_truth
@@ -65,6 +66,7 @@ def experiment(
     metrics: Callable[[PyTree], dict[str, Any]] | None = None,
     kept: int | None = None,
     most: int | None = None,
+    known_scores: Callable[[np.ndarray], dict[str, float | None]] | None = None,
 ) -> Experiment:
     """A searcher on a problem.
 
@@ -75,13 +77,18 @@ def experiment(
       kept: how many finished trials the searcher may still inherit from, beside the parents of those at work and the
         best; None if unknown. Used to estimate disk space before a run.
       most: trials that it can make; None = any number.
+      known_scores: Arch -> {name: score}, for trials.jsonl, where the searcher goes by any.
 
     Raises ValueError or FileNotFoundError that says what to write instead.
     """
     config: CandidateConfig = problem.config
     budget = Budget(config.trials, config.wall_s, config.cost_s)
-    found, refuse = functools.cache(lambda: judged(problem, kept)), refusal(config)
-    describe = None if problem.looked_up else problem.describe
+    found, refuse = functools.cache(lambda: judged(problem, kept)), scored.refusal(config, refusal(config))
+    describe = None if problem.looked_up else scored.scored(problem, problem.describe)
+
+    def named(arch: np.ndarray) -> dict[str, Any]:
+        row = problem.named(arch)
+        return {**row, "scores": known_scores(arch)} if known_scores else row
 
     def run(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
         metric = problem.metric
@@ -110,7 +117,7 @@ def experiment(
                 runtime or inline(worker(found().evaluator, path, describe, refuse)),
                 workdir=path,
                 budget=budget,
-                describe=with_truth(config, problem.named),
+                describe=with_truth(config, named),
                 width=width,
                 nothing_left=nothing_left(config, most),
                 metrics=metrics,
@@ -153,6 +160,7 @@ def judged(problem: Problem, kept: int | None = None) -> Judged:
     require_batch(config.recipe.batch_size, len(data.train.y), "recipe.batch_size")
     masked = builder.masked(space, problem.form, problem.signature) if builder.masked else None
     builts = _sample(problem)
+    scored.require(problem, builts[0])
     size = len(data.train.y)
     chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend(), config.trials)
     if config.strategy != "auto":

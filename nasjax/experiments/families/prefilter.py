@@ -1,4 +1,4 @@
-"""Random candidates without those that score worst untrained (NASWOT, `evaluators.zero_cost`)."""
+"""Random candidates without those that score worst untrained, by NASWOT or other training-free scores."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nasjax.drive.streams import streams
-from nasjax.evaluators.children import network_of
-from nasjax.evaluators.zero_cost import naswot
+from nasjax.evaluators.scores.ranks import rank_sum
+from nasjax.experiments.families.scored import scorer
 from nasjax.problem.problem import Problem
 from nasjax.store import checkpoint
 from nasjax.train.compiling import jit
-from nasjax.types import Proposal, Watch
+from nasjax.types import Watch, one_line
 
 NAME = "prefilter.jsonl"
-IMAGES = 128  # of NASWOT's paper
+DEFAULT = "naswot"  # what goes by no other scores
 _BAND = 25  # candidates of like size that are compared with each other: scores grow with a network's ReLUs
 
 
 def best_random(problem: Problem, part: float, number: int, path: Path, watch: Watch) -> np.ndarray:
-    """Random architectures of a space, less the worst by their NASWOT scores.
+    """Random architectures of a space, less the worst by `candidate_scores` (none: NASWOT; several: sum of ranks).
 
     So many are drawn that `number` stay. They are compared with those of like parameters only, in bands of 25 or
     more. One that cannot be built or scored goes first. What was drawn, and what stayed, is kept in
     `path`/prefilter.jsonl and read from there when a search resumes.
 
     Args:
-      problem: of a `CandidateConfig`; its space, data, recipe and seed count.
+      problem: of a `CandidateConfig`; its space, data, recipe, scores and seed count.
       part: of all that are drawn, in (0, 1).
       number: how many to return.
       path: the workdir.
@@ -52,7 +51,8 @@ def best_random(problem: Problem, part: float, number: int, path: Path, watch: W
         with checkpoint.writing(path):
             checkpoint.replace_lines(file, lines)
         some = f"; they are {n} different ones" if (n := len(np.unique(archs, axis=0))) < len(archs) else ""
-        watch.say(f"NASWOT: {number} of {len(archs)} random candidates stay ({file}){some}")
+        by = " and ".join(problem.config.candidate_scores or (DEFAULT,))
+        watch.say(f"{by}: {number} of {len(archs)} random candidates stay ({file}){some}")
     rows = checkpoint.read_lines(file)
     return np.array([row["genes"] for row in rows if row["kept"]], np.int32)
 
@@ -80,25 +80,25 @@ def dropped(params: Sequence[int | None], scores: Sequence[float | None], number
 
 
 def _scored(problem: Problem, number: int) -> tuple[np.ndarray, list[int | None], list[float | None]]:
-    """Random architectures, their parameters and scores; None where there are none."""
-    config, data = problem.config, problem.data
-    key, key_draw = jax.random.split(streams(config.seed).prefilter)
-    archs = jit(jax.vmap(problem.space.sample))(jax.random.split(key_draw, number))
-
-    def params(arch: np.ndarray) -> int | None:
+    """Random architectures, their parameters and scores (of several the sum of ranks); None where there are none."""
+    config = problem.config
+    names = config.candidate_scores or (DEFAULT,)
+    key_draw = jax.random.split(streams(config.seed).prefilter)[1]
+    archs = np.asarray(jit(jax.vmap(problem.space.sample))(jax.random.split(key_draw, number)))
+    score, rows, params, error = scorer(problem, names), np.full((number, len(names)), np.nan), [None] * number, ""
+    for n, arch in enumerate(archs):
         try:
-            return problem.build(arch).params
-        except ValueError:
-            return None
-
-    images = problem.task.inputs(data.train.x[:IMAGES], data.mean, data.std)
-    evaluator = naswot(lambda arch: (network_of(problem.build(arch), config.recipe), None), images)
-    ids = jnp.arange(number)
-    evaluation, _ = evaluator.evaluate(key, Proposal(ids, archs, jnp.full_like(ids, -1)), None)
-    scores = [float(score) if np.isfinite(score) else None for score in np.asarray(evaluation.fitness)]
-    if all(score is None for score in scores):
+            built = problem.build(arch)
+            params[n] = built.params
+            rows[n] = [*score(built, problem.space.identity(arch)).values()]
+        except Exception as reason:  # a candidate that fails is a result
+            error = error or one_line(reason)
+    known = np.isfinite(rows).all(1)
+    if not known.any():
         raise ValueError(
             f"search.prefilter can score none of {number} random networks of --space={problem.space.name} "
-            f"({evaluation.info['error'][0]}); leave it 0"
+            f"({error or 'no score is finite'}); leave it 0"
         )
-    return np.asarray(archs), [params(arch) for arch in np.asarray(archs)], scores
+    values = np.full(number, np.nan)
+    values[known] = rows[known, 0] if len(names) == 1 else rank_sum(rows[known].T)
+    return archs, params, [float(value) if finite else None for value, finite in zip(values, known, strict=True)]

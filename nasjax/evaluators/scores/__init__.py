@@ -1,0 +1,1 @@
+"""Scores without training, of one batch and any network; NASWOT is in `evaluators.zero_cost`."""

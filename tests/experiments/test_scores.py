@@ -1,0 +1,124 @@
+"""Scores in a search: columns of a table for `bo`, the bar for candidates, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nasjax import commands
+from nasjax.experiments.families.score_columns import as_features, by_place, score_columns
+from nasjax.experiments.families.scored import beaten, refusal
+from nasjax.problem.problem import Problem
+from nasjax.settings import override
+
+OPS = np.stack(np.meshgrid(*[np.arange(5)] * 3, indexing="ij"), -1).reshape(-1, 3)
+ORDER = np.random.default_rng(0).permutation(125)
+NAMES = np.array(["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"])
+
+
+def searched(folder, *settings, **more):
+    """A problem of cells with three edges, whose table is in another order and names its operations otherwise."""
+    back = [4, 3, 2, 1, 0]
+    columns = {
+        "fitness_fraction": ORDER / 125,
+        "cost": np.ones(125),
+        "size": ORDER.astype(float),
+        "ops": np.array(back)[OPS[ORDER]].astype(np.int8),
+        "op_names": NAMES[back],
+    }
+    np.savez(folder / "table.npz", **columns)
+    np.savez(folder / "scores.npz", **{"flow": 10.0 ** ORDER.astype(float), "short": np.zeros(9), **more})
+    given = ("space.edges=3", f"table.path={folder}/table.npz", "table.fitness=fitness_fraction", "table.cost=cost")
+    given = (*given, "table.result=fitness_fraction", "trials=4", *settings)
+    return override(commands.configure("bo", space="tabular_cell"), *given)
+
+
+def test_columns_are_in_the_order_of_the_space(tmp_path):
+    problem = Problem(searched(tmp_path))
+    found = score_columns(problem, ("flow", "size", "params"), f"{tmp_path}/scores.npz")
+    assert list(found) == ["flow", "size", "params"]
+    np.testing.assert_array_equal(found["size"], np.arange(125))
+    np.testing.assert_array_equal(found["flow"], 10.0 ** np.arange(125.0))
+    arch = problem.space.enumerate()[77]
+    assert found["params"][77] == problem.build(arch).params
+    features = as_features([found["flow"], found["size"]])
+    assert features.shape == (125, 2) and features.dtype == np.float32 and features.max() == 1
+    assert by_place(problem.space, features)(arch)[0] == pytest.approx(2 * 78 / 125 - 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "file", "said"),
+    [
+        (("synflow",), "scores.npz", r"no column 'synflow'; choose from .*flow.*size.*params, macs"),
+        (("short",), "scores.npz", r"'short' must hold a number for each of the table's 125 rows, got float64\(9,\)"),
+        (("flow",), "none.npz", "no file of scores at"),
+        (("op_names",), "", "must hold a number for each"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(tmp_path, names, file, said):
+    problem = Problem(searched(tmp_path))
+    with pytest.raises(ValueError, match=said):
+        score_columns(problem, names, f"{tmp_path}/{file}" if file else "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ("search.scores=naswot",),
+            r"have columns of a table: add --table=FILE.npz \(--set candidate_scores=naswot scores",
+        ),
+        (("candidate_scores=synaptic",), "no score 'synaptic'; choose from naswot, "),
+        (("refuse_worst=0.2",), "needs scores to go by; add --set candidate_scores=naswot"),
+        (("refuse_worst=1", "candidate_scores=naswot"), "from 0 to below 1"),
+        (("table.path=x.npz", "candidate_scores=naswot"), "with a table write none"),
+        (("search.score_file=x.npz",), "search.score_file has no effect without"),
+    ],
+)
+def test_scores_that_cannot_be_had_are_refused(tmp_path, settings, said):
+    with pytest.raises(ValueError, match=said):
+        config = override(commands.configure("bo", space="tabular_cell"), *settings)
+        commands.search(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_space_that_cannot_be_listed_is_refused(tmp_path):
+    config = override(commands.configure("bo"), "search.start=params")
+    with pytest.raises(
+        ValueError, match=r"--space=conv_chain cannot be listed; leave them out \(--set candidate_scores=naswot"
+    ):
+        commands.search(config, tmp_path / "run", progress=False)
+
+
+def test_a_candidate_is_compared_with_those_of_its_size():
+    sizes = np.array([10.0] * 25 + [1000.0] * 25)
+    reference = sizes, {"a": np.array([*range(25), *range(100, 125)], float), "b": np.zeros(50)}
+    assert beaten(reference, 10, {"a": 24.5}) == 1 and beaten(reference, 1000, {"a": 24.5}) == 0
+    assert beaten(reference, 900, {"a": 112.0}) == pytest.approx(12.5 / 25)  # of an equal one it beats half
+    assert beaten(reference, 10, {"a": 24.5, "b": 0.0}) == pytest.approx(0.75)
+    assert beaten(reference, 10, {"a": -np.inf}) == 0
+    refuse = refusal(
+        override(commands.configure("random"), "candidate_scores=naswot", "refuse_worst=0.2"), lambda row: None
+    )
+    assert refuse({"score_rank": 0.2}) is None and "beat 19% of random architectures" in refuse({"score_rank": 0.19})
+
+
+@pytest.mark.slow
+def test_the_start_is_where_the_scores_are_best_and_rows_have_them(tmp_path):
+    """All of a start are among the best 2 % by the column, whose values are in trials.jsonl."""
+    extra = ("search.initial=3", "search.start=flow", f"search.score_file={tmp_path}/scores.npz")
+    commands.search(searched(tmp_path, *extra, "trials=2"), tmp_path / "run", progress=False)
+    rows = [json.loads(line) for line in (tmp_path / "run/trials.jsonl").read_text().splitlines()]
+    assert {row["scores"]["flow"] for row in rows} == {1e123, 1e124}
+
+
+@pytest.mark.slow
+def test_any_searcher_refuses_what_scores_badly_before_it_is_trained(tmp_path):
+    tiny = ("data.train_limit=16", "data.valid_limit=8", "data.resize=8", "recipe.epochs=1", "recipe.batch_size=8")
+    tiny = (*tiny, "space.max_layers=2", "space.min_layers=1", "space.filter_counts=2,4", "width=1", "trials=6")
+    config = override(commands.configure("random"), *tiny, "candidate_scores=naswot,synflow", "refuse_worst=0.5")
+    commands.search(config, tmp_path, progress=False)
+    rows = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    assert all(list(row["scores"]) == ["naswot", "synflow"] for row in rows)
+    assert all((row["score_rank"] < 0.5) == (row["status"] == "rejected") for row in rows)
+    assert {row["status"] for row in rows} == {"ok", "rejected"}
