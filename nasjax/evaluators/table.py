@@ -32,7 +32,7 @@ from nasjax.types import Evaluation, Evaluator, Key, Proposal, Status
 FITNESS, COST, RESULT = "hp12_cifar10valid_val", "hp200_train_time_cifar10valid", "hp200_cifar10_test"
 COST_SCALE = 12 / 200
 # Accuracies of the benchmark, which are percents.
-_BENCHMARK = re.compile(r"hp\d+_(cifar10|cifar10valid|cifar100|imagenet16)_(train|val|test)(_nats)?")
+_BENCHMARK = re.compile(r"hp\d+_(cifar10|cifar10valid|cifar100|imagenet16)_(train|val|test|valtest)(_nats|_seeds)?")
 _PERCENT, _FRACTION = {"percent", "percents", "percentage", "pct", "%"}, {"fraction", "fractions", "frac"}
 
 
@@ -55,20 +55,23 @@ def load_table(
     cost_scale: float | None = None,
     percent: bool | None = None,
     setting: str = "table.percent",
+    sealed: bool = False,
 ) -> Table:
     """Reads an `.npz` table of architectures and their results.
 
     Args:
       path: the file, in either layout of this module's docstring.
       space: which architectures it is about.
-      fitness, cost, result: names of columns. Defaults: the paper's protocol (FITNESS, COST, RESULT) in the benchmark
-        layout; `fitness`, `cost` and again `fitness` in a plain table.
+      fitness, cost, result: names of columns; "NAME[1]" is the second of the runs that a column (N, runs) holds.
+        Defaults: the paper's protocol (FITNESS, COST, RESULT) in the benchmark layout; `fitness`, `cost` and again
+        `fitness` in a plain table.
       cost_scale: factor that turns the cost column into seconds; default COST_SCALE with the default cost column of
         the benchmark layout, else 1.
       percent: whether fitness and result are percents, to be turned into fractions; false keeps them as they are. None
         takes it from each column's name: those of NAS-Bench-201's accuracies are percents, and a name with the word
         percent (or pct, or %) or fraction says so itself.
       setting: the command line's name of `percent`, for the error.
+      sealed: the reported results stay closed, NaN in their place; their column must be there.
 
     Returns:
       The table in the order of `space.index`.
@@ -97,9 +100,12 @@ def load_table(
         raise ValueError(f"{path}: {int((known == 0).sum())} of {space.size()} architectures missing, first {lacking}")
 
     def column(name: str, fill: float) -> np.ndarray:
+        name, run = _run_of(name)
         if name not in columns:
             raise ValueError(f"{path}: no column {name!r}; it has {_names(columns)}")
         values = columns[name]
+        if run is not None and values.ndim == 2 and run < values.shape[1]:
+            values = values[:, run]
         if values.shape != rows.shape or values.dtype.kind not in "fiu":
             raise ValueError(f"{path}: column {name!r} must hold {len(rows)} numbers, got {values.dtype}{values.shape}")
         out = np.full(space.size(), fill, np.float32)
@@ -119,7 +125,10 @@ def load_table(
     seconds = column(cost, 0.0) * np.float32(cost_scale)
     if not (seconds >= 0).all() or np.isinf(seconds).any():
         raise ValueError(f"{path}: column {cost!r} must hold finite seconds, 0 or more")
-    return Table(accuracy(fitness), seconds, accuracy(result), known > 0)
+    if sealed and _run_of(result)[0] not in columns:
+        raise ValueError(f"{path}: no column {result!r}; it has {_names(columns)}")
+    reported = np.full(space.size(), np.nan, np.float32) if sealed else accuracy(result)
+    return Table(accuracy(fitness), seconds, reported, known > 0)
 
 
 def table(space: TabularCell, table: Table) -> Evaluator:
@@ -165,8 +174,15 @@ def check_accuracies(table: Table, path: str | os.PathLike[str], setting: str = 
         )
 
 
+def _run_of(name: str) -> tuple[str, int | None]:
+    """A column's name, and which of its runs is meant: "val_seeds[1]" is ("val_seeds", 1)."""
+    found = re.fullmatch(r"(.+)\[(\d+)\]", name)
+    return (found[1], int(found[2])) if found else (name, None)
+
+
 def _is_percent(name: str) -> bool | None:
     """Whether a column's name says percent (true) or fraction (false); None = neither."""
+    name = _run_of(name)[0]
     if _BENCHMARK.fullmatch(name):
         return True
     words = set(re.findall(r"%|[a-z]+", name.lower()))

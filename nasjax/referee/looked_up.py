@@ -1,0 +1,138 @@
+"""Searches on a table: all seeds of a searcher as one program, or a proposer's own asked and told on the host."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.drive.scan import History, scan
+from nasjax.drive.streams import streams
+from nasjax.referee.course import Course
+from nasjax.referee.external import Proposer
+from nasjax.referee.truth import Seen, evaluator, rewards
+from nasjax.types import Searcher
+
+TOGETHER = 25  # seeds that are vmapped; the others follow in the same program
+
+
+def searched(
+    seen: Seen,
+    searcher: Searcher,
+    seeds: Sequence[int],
+    noise: Sequence[int],
+    *,
+    trials: int,
+    width: int = 1,
+    budget: float | None = None,
+) -> Course:
+    """All seeds of a searcher, as one jitted program: `lax.map` over groups that are vmapped.
+
+    Args:
+      seen: the table, without its test values.
+      searcher: what to try next.
+      seeds: S seeds; each gives what `nasjax.search` does with that --seed.
+      noise: S seeds of the runs that are told.
+      trials: T, the length of a search.
+      width: candidates asked at a time.
+      budget: the sum of the cost column that a search may spend; None = `trials` are the budget, each costs 1.
+
+    Raises:
+      ValueError: T trials do not spend the budget.
+    """
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> History:
+        looked_up = evaluator(seen, rewards(seen, pair[1]))
+        key = streams(pair[0]).search  # type: ignore[arg-type]
+        history = scan(key, searcher, looked_up, trials=trials, width=width, budget_cost=budget)
+        return history._replace(state=None, info={})
+
+    began = time.perf_counter()
+    numbers = tuple(jnp.asarray(np.array(x, np.uint32)) for x in (seeds, noise))
+    program = jax.jit(lambda pairs: jax.lax.map(one, pairs, batch_size=min(TOGETHER, len(seeds))))
+    history = jax.device_get(program(numbers))
+    if budget is not None and history.valid[:, -1].any():
+        raise ValueError(f"{trials} trials do not spend the budget of {budget:g}")
+    inside = ((history.arch >= 0) & (history.arch < len(seen.space.ops))).all(-1)
+    place = np.where(inside, np.asarray(seen.space.index(np.where(inside[..., None], history.arch, 0))), -1)
+    reward = np.where(history.valid, history.fitness, np.nan).astype(np.float64)
+    spent = _spent(history.cost.astype(np.float64), history.valid, budget)
+    return Course(place.astype(np.int64), reward, spent, time.perf_counter() - began)
+
+
+def _spent(cost: np.ndarray, valid: np.ndarray, budget: float | None) -> np.ndarray:
+    """The cost of all trials up to each: their number, or their sum; inf where it is not valid."""
+    each = np.ones(cost.shape) if budget is None else cost
+    return np.where(valid, np.cumsum(np.where(valid, each, 0.0), axis=1), np.inf)
+
+
+def enough(seen: Seen, budget: float) -> int:
+    """Trials that surely spend a budget: as many of the cheapest architecture as fit in, and one. Raises ValueError."""
+    cheapest = float(seen.cost[seen.known].min(initial=math.inf))
+    if not 0 < cheapest <= budget:
+        raise ValueError(f"a budget of {budget:g} needs costs above 0 and within it; the cheapest is {cheapest:g}")
+    return int(budget // cheapest) + 2
+
+
+def spending(seen: Seen, budget: float, search: Callable[[int], Course]) -> Course:
+    """search(trials) with as many trials as spend the budget: twice those of mean cost at first, then twice as many."""
+    most = enough(seen, budget)
+    trials = min(most, 2 * math.ceil(budget / float(seen.cost[seen.known].mean())))
+    while trials < most:
+        try:
+            return search(trials)
+        except ValueError as error:
+            if "do not spend" not in str(error):
+                raise
+            trials = min(most, 2 * trials)
+    return search(most)
+
+
+def proposed(
+    seen: Seen,
+    begin: Callable[[int], Proposer],
+    seeds: Sequence[int],
+    noise: Sequence[int],
+    *,
+    trials: int,
+    width: int = 1,
+    budget: float | None = None,
+) -> Course:
+    """The same by a proposer that is asked and told on the host, one seed after the other.
+
+    `begin(n)` gives that of the n-th seed. Architectures that the table does not have are told as rejected, at no cost.
+    """
+    began = time.perf_counter()
+    weights = np.asarray(seen.space.index(np.eye(len(seen.space.sites), dtype=np.int32)))
+    drawn = jax.jit(lambda seed: rewards(seen, seed))
+    place, reward = np.full((len(seeds), trials), -1), np.full((len(seeds), trials), np.nan)
+    spent = np.full((len(seeds), trials), np.inf)
+    for n, number in enumerate(noise):
+        told = np.asarray(drawn(jnp.uint32(number)))
+        with begin(n) as proposer:
+            done, total = 0, 0.0
+            while done < trials:
+                archs = proposer.ask(min(width, trials - done))
+                if not len(archs):
+                    break
+                rows = archs @ weights
+                costs = np.where(seen.known[rows], seen.cost[rows].astype(np.float64), 0.0)
+                sums = total + np.cumsum(costs if budget is not None else np.ones(len(rows)))
+                within = sums <= (math.inf if budget is None else budget)
+                rows, costs, sums = rows[within], costs[within], sums[within]
+                here = slice(done, done + len(rows))
+                place[n, here], spent[n, here] = rows, sums
+                reward[n, here] = np.where(seen.known[rows], told[rows], np.nan)
+                if len(rows):
+                    proposer.tell(archs[within], reward[n, here], costs)
+                    done, total = done + len(rows), float(sums[-1])
+                if not within.all():
+                    break
+            else:
+                if budget is not None:
+                    raise ValueError(f"{trials} trials do not spend the budget of {budget:g}")
+    return Course(place, reward, spent, time.perf_counter() - began)
