@@ -63,6 +63,7 @@ _WHERE = {
     "nasjax.data.dataset": ("DataConfig", "Dataset"),
     "nasjax.data.adapters": ("from_huggingface", "from_torchvision"),
     "nasjax.commands": ("config_of", "configure", "search", "retrain", "fit", "predict", "export", "show", "tracker"),
+    "nasjax.commands.comparing": ("compare",),
     "nasjax.model": ("adopt", "load"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

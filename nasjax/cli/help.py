@@ -29,6 +29,15 @@ GROUPS: dict[str, dict[str, str]] = {
         "verbose": "",
         "log": "TRACKER",
     },
+    "Compare searchers": {
+        "methods": "A,B",
+        "problem": "'NAME: ...'",
+        "external": "COMMAND",
+        "named": "",
+        "answer_s": "SECONDS",
+        "seconds": "N",
+        "macs": "N",
+    },
     "Data": {"dataset": "NAME", "data_dir": "DIR", "table": "FILE.npz", "truth": "FILE.npz"},
     "Budget and limits": {"trials": "N", "max_params": "N", "max_macs": "N", "trial_timeout": "SECONDS"},
     "Workers": {"workers": "N", "runtime": "NAME", "ray_address": "HOST:PORT"},
@@ -60,6 +69,7 @@ EXAMPLES = {
     "predict": Example("--mode=predict --workdir=DIR --input=FOLDER", "apply the retrained network to files"),
     "export": Example("--mode=export --workdir=DIR", "write the retrained network for other programs"),
     "runs": Example("--mode=runs", "list the runs in runs/, and how each goes on"),
+    "compare": Example("--mode=compare --methods=evolution,bo --trials=20", "compare searchers at equal cost"),
 }
 
 

@@ -19,6 +19,7 @@ architectures. `named` shows the names.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -197,20 +198,14 @@ class Program:
     def close(self) -> None:
         """Gives it a second to end by itself, then ends it and what it has started."""
         self._to_write.put(None)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            pass
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
-            try:
+            with contextlib.suppress(OSError):  # a pipe whose reader is gone
                 stream.close()  # type: ignore[union-attr]
-            except OSError:
-                pass  # a pipe whose reader is gone
 
 
 class InProcess:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 from nasjax.referee.course import Course, at, reached, taken
 
@@ -63,7 +62,9 @@ def curve(found: Judged, places: np.ndarray, values: np.ndarray) -> dict[str, li
 def ranks(finals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The rank of every searcher on every seed f64[S]: 1 is the best, equal ones share the mean of theirs."""
     every = np.stack([np.where(np.isnan(x), -np.inf, x) for x in finals.values()])
-    return dict(zip(finals, rankdata(-every, axis=0), strict=True))
+    above = (every[None] > every[:, None]).sum(1)
+    equal = (every[None] == every[:, None]).sum(1)
+    return dict(zip(finals, above + (equal + 1) / 2, strict=True))
 
 
 def table(found: Mapping[str, Judged], weights: np.ndarray) -> dict[str, dict[str, Any]]:

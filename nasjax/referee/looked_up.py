@@ -40,9 +40,6 @@ def searched(
       trials: T, the length of a search.
       width: candidates asked at a time.
       budget: the sum of the cost column that a search may spend; None = `trials` are the budget, each costs 1.
-
-    Raises:
-      ValueError: T trials do not spend the budget.
     """
 
     def one(pair: tuple[jax.Array, jax.Array]) -> History:
@@ -55,8 +52,6 @@ def searched(
     numbers = tuple(jnp.asarray(np.array(x, np.uint32)) for x in (seeds, noise))
     program = jax.jit(lambda pairs: jax.lax.map(one, pairs, batch_size=min(TOGETHER, len(seeds))))
     history = jax.device_get(program(numbers))
-    if budget is not None and history.valid[:, -1].any():
-        raise ValueError(f"{trials} trials do not spend the budget of {budget:g}")
     inside = ((history.arch >= 0) & (history.arch < len(seen.space.ops))).all(-1)
     place = np.where(inside, np.asarray(seen.space.index(np.where(inside[..., None], history.arch, 0))), -1)
     reward = np.where(history.valid, history.fitness, np.nan).astype(np.float64)
@@ -78,24 +73,24 @@ def enough(seen: Seen, budget: float) -> int:
     return int(budget // cheapest) + 2
 
 
-def spending(seen: Seen, budget: float, search: Callable[[int], Course]) -> Course:
-    """search(trials) with as many trials as spend the budget: twice those of mean cost at first, then twice as many."""
+def spending(seen: Seen, budget: float, search: Callable[[int], Course], *, once: bool = False) -> Course:
+    """search(trials) with as many trials as spend the budget: twice those of mean cost at first, then twice as many.
+
+    `once`: with as many as spend it surely, as a program that was asked cannot be asked again.
+    """
     most = enough(seen, budget)
-    trials = min(most, 2 * math.ceil(budget / float(seen.cost[seen.known].mean())))
+    trials = most if once else min(most, 2 * math.ceil(budget / float(seen.cost[seen.known].mean())))
     while trials < most:
-        try:
-            return search(trials)
-        except ValueError as error:
-            if "do not spend" not in str(error):
-                raise
-            trials = min(most, 2 * trials)
+        course = search(trials)
+        if np.isinf(course.spent[:, -1]).all():
+            return course
+        trials = min(most, 2 * trials)
     return search(most)
 
 
 def proposed(
     seen: Seen,
     begin: Callable[[int], Proposer],
-    seeds: Sequence[int],
     noise: Sequence[int],
     *,
     trials: int,
@@ -109,8 +104,8 @@ def proposed(
     began = time.perf_counter()
     weights = np.asarray(seen.space.index(np.eye(len(seen.space.sites), dtype=np.int32)))
     drawn = jax.jit(lambda seed: rewards(seen, seed))
-    place, reward = np.full((len(seeds), trials), -1), np.full((len(seeds), trials), np.nan)
-    spent = np.full((len(seeds), trials), np.inf)
+    place, reward = np.full((len(noise), trials), -1), np.full((len(noise), trials), np.nan)
+    spent = np.full((len(noise), trials), np.inf)
     for n, number in enumerate(noise):
         told = np.asarray(drawn(jnp.uint32(number)))
         with begin(n) as proposer:
@@ -132,7 +127,4 @@ def proposed(
                     done, total = done + len(rows), float(sums[-1])
                 if not within.all():
                     break
-            else:
-                if budget is not None:
-                    raise ValueError(f"{trials} trials do not spend the budget of {budget:g}")
     return Course(place, reward, spent, time.perf_counter() - began)

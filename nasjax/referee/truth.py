@@ -7,6 +7,7 @@ referee for every seed; what is compared in the end is another column.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,10 +28,13 @@ class Seen(NamedTuple):
     known: np.ndarray  # bool[R]
 
 
-def seen(space: Any, settings: Any) -> Seen:
-    """Reads rewards and costs, not the test values, by a method's settings of its table. Raises ValueError."""
-    options = {name: getattr(settings, name) for name in ("cost", "cost_scale", "percent")}
-    reward = settings.fitness
+def seen(space: Any, settings: Any, reward: str | None = None) -> Seen:
+    """Reads rewards and costs, not the test values, by a method's settings of its table. Raises ValueError.
+
+    `reward` is a column to be read in the place of the settings'.
+    """
+    options = {name: getattr(settings, name) for name in ("cost", "cost_scale", "percent", "result")}
+    reward = reward or settings.fitness
     shape = _shape(settings.path, reward)
     columns = [reward] if len(shape) < 2 else [f"{reward}[{k}]" for k in range(shape[1])]
     tables = [load_table(settings.path, space, fitness=name, sealed=True, **options) for name in columns]
@@ -62,6 +66,12 @@ def rewards(seen: Seen, seed: jax.Array) -> jax.Array:
         return jnp.asarray(seen.runs)[:, 0]
     run = told_run(seed, len(seen.runs), count)
     return jnp.take_along_axis(jnp.asarray(seen.runs), run[:, None], axis=1)[:, 0]
+
+
+def tops(seen: Seen, noise: Sequence[int]) -> np.ndarray:
+    """The best reward of the table as it is told on every seed of noise: f64[S]."""
+    program = jax.jit(lambda seeds: jax.lax.map(lambda seed: jnp.nanmax(rewards(seen, seed)), seeds))
+    return np.asarray(program(jnp.asarray(np.array(noise, np.uint32))), np.float64)
 
 
 def evaluator(seen: Seen, reward: jax.Array) -> Evaluator:

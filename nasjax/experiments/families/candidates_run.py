@@ -127,6 +127,7 @@ def experiment(
         evaluator=lambda: found().evaluator,
         describe=lambda: describe,
         refuse=refuse,
+        searcher=searcher,
     )
 
 
