@@ -53,6 +53,7 @@ def test_a_program_is_asked_and_told_in_lines():
 )
 def test_a_program_that_keeps_not_to_it_is_ended_with_a_line(source, said):
     line = program(source, 0.3 if "sleep" in source else 20.0)
+    proposer = Proposer(line, SPACE, 0, 9, None, "mine")
     with (
         pytest.raises(ValueError, match="--external mine: ") as error,
         Proposer(line, SPACE, 0, 9, None, "mine") as one,
