@@ -31,7 +31,7 @@ from nasjax.store import started
 
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
-MODES = ("search", "retrain", "inspect", "report", "predict", "export", "runs", "compare")
+MODES = ("search", "retrain", "inspect", "report", "predict", "export", "table", "runs", "compare")
 _DIRECT = ("truth", "seed", "trials", "max_params", "max_macs", "workers", "runtime", "trial_timeout")  # --set has them
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
 _COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone
@@ -48,13 +48,13 @@ def define() -> flags.FlagValues:
     flags.DEFINE_string("mode", MODES[0], f"{' | '.join(MODES)}; default search", flag_values=values)
     text("preset", "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3")
     text("space", "where it searches, see below; each method has a default")
-    text("table", "results of all architectures (.npz), to be looked up instead of training")
+    text("table", "results of architectures (.npz), to be looked up instead of training")
     text("truth", "true results of all architectures (.npz), to compare a search's estimates with")
     text(
         "dataset", "a name below, FILE.npz with x [N, H, W] or [N, H, W, C] and y [N], or FILE.csv with file and label"
     )
     text("data_dir", "folder of the data set")
-    text("workdir", "default runs/METHOD-SPACE-DATASET-sSEED; report: several, a,b; runs: the folder to list")
+    text("workdir", "default runs/METHOD-SPACE-DATASET-sSEED; report, table: several, a,b; runs: the folder to list")
     text("methods", "--mode=compare: what takes part, a,b, or LABEL=a; random is always in it")
     flags.DEFINE_multi_string(
         "problem", [], "--mode=compare: 'NAME: table=FILE space=NAME setting=VALUE', repeatable", flag_values=values
@@ -88,9 +88,8 @@ def define() -> flags.FlagValues:
     own = "FILE.py with your own space, data set, searcher or task; it is run; repeatable"
     flags.DEFINE_multi_string("plugin", [], own, flag_values=values)
     text("log", "record in tensorboard | wandb | mlflow | trackio, perhaps with :TARGET, a folder, project or address")
-    text(
-        "out", "the file that --mode=report writes; default report.html in the workdir, report-A-B.html beside several"
-    )
+    report = "default report.html in the workdir, report-A-B.html beside several"
+    text("out", f"the file that --mode=report writes, {report}; or the .npz of --mode=table")
     flags.DEFINE_boolean("watch", False, "--mode=report: write it again while a run goes on", flag_values=values)
     flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin's file has changed", flag_values=values)
     flags.DEFINE_multi_string(
@@ -211,10 +210,10 @@ def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int
         print(commands.watch(workdirs, out, say=_say) if given.watch else commands.report(workdirs, out))
         return 0
     for name in ("out", "watch"):
-        if getattr(given, name):
+        if getattr(given, name) and (name, given.mode) != ("out", "table"):
             raise ValueError(f"--{name} has no effect with --mode={given.mode}; leave it out")
-    if len(workdirs) > 1:
-        raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report takes several")
+    if len(workdirs) > 1 and given.mode != "table":
+        raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report and table take several")
     if given.seeds is not None or given.parallel is not None:
         several.require(given)
     if (given.mode == "predict") != (given.input is not None):
@@ -236,6 +235,11 @@ def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int
         print("\n".join(settings_help.listed(config, own, width)))
         return 0
     jax_settings.check()
+    if given.mode == "table":
+        if not workdirs or given.out is None:
+            raise ValueError("--mode=table needs the --workdir=DIR of a search (several: DIR,DIR) and --out=FILE.npz")
+        print("\n".join(commands.tabulate(workdirs, Path(given.out))))
+        return 0
     first = _join(given)
     keep_compiled(given.compile_cache)
     if given.seeds is not None:

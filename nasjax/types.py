@@ -280,6 +280,9 @@ class Builder(NamedTuple):
     # (space, form) -> parameters i64[R] of the networks whose results a table may hold, one per architecture; None = no
     # table holds them
     tabled: Callable[[Any, Any], np.ndarray] | None = None
+    # path of a table -> (the space of its architectures, settings of `table` that it says of itself), where the space
+    # is what a table holds
+    of_table: Callable[[str], tuple[Any, dict[str, Any]]] | None = None
     form: Any = None  # settings of the network beside the space: a frozen dataclass
     widen: Callable[[Any, dict[str, Any]], Any] = lambda space, tree: space
     named: Mapping[str, dict[str, Any]] = {}  # architectures known by name, as JSON

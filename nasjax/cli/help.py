@@ -24,7 +24,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "set": "NAME=VALUE",
         "arch": "ARCH",
         "input": "PATH",
-        "out": "FILE.html",
+        "out": "FILE",
         "watch": "",
         "verbose": "",
         "log": "TRACKER",
@@ -68,6 +68,7 @@ EXAMPLES = {
     "report": Example("--mode=report --workdir=DIR,DIR", "write report.html, of several runs too"),
     "predict": Example("--mode=predict --workdir=DIR --input=FOLDER", "apply the retrained network to files"),
     "export": Example("--mode=export --workdir=DIR", "write the retrained network for other programs"),
+    "table": Example("--mode=table --workdir=DIR,DIR --out=FILE.npz", "a table of the trials, for --space=from_table"),
     "runs": Example("--mode=runs", "list the runs in runs/, and how each goes on"),
     "compare": Example("--mode=compare --methods=evolution,bo --trials=20", "compare searchers at equal cost"),
 }

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nasjax.report.metric import of_table
 from nasjax.report.runs import Run, mapping, number
 from nasjax.report.workdir import read
 from nasjax.store import plugin, started
@@ -109,7 +108,7 @@ def _best(run: Run) -> str:
     if run.best is not None and run.best.fitness is not None:
         best.append(f"best {run.metric.title} {run.metric.text(run.best.fitness)}")
         if run.best.result is not None:
-            best.append(f"its result in the table {of_table(run.metric).plain(run.best.result)}")
+            best.append(f"its result in the table {run.in_table.plain(run.best.result)}")
     if run.tested is not None:
         metric, value = run.tested
         best.append(f"test {metric.name} after retraining {metric.plain(value)}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nasjax.cli.runs import DAMAGE, table
-from nasjax.report.metric import Metric, of_table
+from nasjax.report.metric import Metric
 from nasjax.report.workdir import read
 from nasjax.store import started
 
@@ -165,7 +165,7 @@ def _found(path: Path) -> dict[str, tuple[Metric, float]]:
         if run.best is not None and run.best.fitness is not None:
             found[f"best {run.metric.title}"] = run.metric, run.best.fitness
             if run.best.result is not None:
-                known = of_table(run.metric)
+                known = run.in_table
                 found["result in the table"] = known, known.sign * run.best.result
         if run.tested is not None:
             metric, value = run.tested

@@ -8,6 +8,7 @@ from nasjax.commands.inspection import asked_arch, inspect
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
 from nasjax.commands.showing import show
+from nasjax.commands.tabling import tabulate
 from nasjax.commands.trackers import tracker
 from nasjax.commands.using import export, predict
 from nasjax.commands.watching import watch
@@ -31,6 +32,7 @@ __all__ = [
     "retrain",
     "search",
     "show",
+    "tabulate",
     "tracker",
     "watch",
     "with_table",

@@ -199,7 +199,7 @@ def _field(
     target = float(places["target"]) if "target" in places else None
     if problem.looked_up:
         more = {"target": target, "runs": places.get("runs"), "facts": facts}
-        return on_table.field(name, base.space, base.table, tuple(entrants), rules, **more)
+        return on_table.field(name, problem.metric, base.space, base.table, tuple(entrants), rules, **more)
     if "runs" in places:
         raise ValueError("runs=COLUMN belongs to a table; leave it out")
     return children.field(name, problem, catalog.method(BASELINE).make, tuple(entrants), rules, folder, target, facts)

@@ -41,13 +41,18 @@ def published(config: Any) -> dict[str, Any] | None:
 def with_table(config: Any, path: str) -> Any:
     """The same with results from the table `path`, and the budget of its benchmark: 12,000 simulated seconds.
 
-    Raises ValueError where no table holds results of the method in its space.
+    A space that is what a table holds is made of it, and has a budget of trials as before. Raises ValueError where no
+    table holds results of the method in its space, or the file is none.
     """
-    if config.table is None or not catalog.builder(config.space.name).tabled:
+    builder = catalog.builder(config.space.name)
+    if config.table is None or not (builder.tabled or builder.of_table):
         raise ValueError(
             f"--table has no effect with --method={config.method} --space={config.space.name}; leave it out"
         )
     table = dataclasses.replace(config.table, path=path)
+    if builder.of_table:
+        space, said = builder.of_table(path)
+        return dataclasses.replace(config, space=space, table=dataclasses.replace(table, **said))
     if config.table.path:
         return dataclasses.replace(config, table=table)
     return dataclasses.replace(config, table=table, trials=110 if config.preset == "demo" else None, cost_s=12_000.0)

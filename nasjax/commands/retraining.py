@@ -74,6 +74,8 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
     from nasjax.drive.retrain import retrain as train
 
     problem = Problem(config, watch.say)
+    if problem.looked_up and problem.builder.of_table:
+        raise ValueError(f"a search of a table trains nothing, and --space={config.space.name} has no networks")
     if problem.looked_up:
         raise ValueError(
             f"a search of a table trains nothing; train its cell in another workdir: {started.own()} --method=random "

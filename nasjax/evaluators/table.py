@@ -3,10 +3,15 @@
 Dong & Yang 2020, "NAS-Bench-201", section 2: every cell of the space was trained and its results were recorded.
 Two layouts of `.npz` file are read, both plain arrays:
 
-* the benchmark layout: `ops` (N, edges) numbers into `op_names`, and any number of (N,) columns to choose from. Every
-  architecture of the space must be there once.
-* a plain table: `arch` (N, edges) operation numbers or names, or (N,) strings `|op~0|+|op~0|op~1|+...`; `fitness` (N,)
-  and `cost` (N,). It may hold a part of the space: proposals that it lacks are rejected, with fitness NaN.
+* the benchmark layout: `ops` (N, sites) numbers into `op_names`, and any number of (N,) columns to choose from. Every
+  architecture of the space must be there once. With the space `from_table`, which is made of such a file, it may be of
+  any search space, and hold a part of it.
+* a plain table, of `tabular_cell`: `arch` (N, edges) operation numbers or names, or (N,) strings
+  `|op~0|+|op~0|op~1|+...`; `fitness` (N,) and `cost` (N,). It may hold a part of the space.
+
+Proposals that a table lacks are rejected, with fitness NaN. A file may say itself what its figures are: `metric`
+(text), the name of the metric and of its column, `unit` ("percent", "fraction" or "plain"), `smaller_is_better` (bool)
+and `fidelities` (texts as of the setting).
 
 The column's name or the user says whether an accuracy is a percent or a fraction; it is never guessed from the values,
 as a mark for failures (such as -1) or one high value would mislead.
@@ -16,14 +21,16 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
-import zlib
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.evaluators.fidelities import Rungs, parsed
+from nasjax.spaces.from_table import file
+from nasjax.spaces.from_table.space import TableSpace, table_space
 from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Evaluation, Evaluator, Key, Proposal, Status
 
@@ -37,17 +44,18 @@ _PERCENT, _FRACTION = {"percent", "percents", "percentage", "pct", "%"}, {"fract
 
 
 class Table(NamedTuple):
-    """Results of a TabularCell's architectures; row `space.index(arch)`, R = space.size() rows."""
+    """Results of a space's architectures; row `space.index(arch)`, R = space.size() rows."""
 
-    fitness: np.ndarray  # f32[R], what the searcher sees; NaN = failed, or not in the table
+    fitness: np.ndarray  # f32[R], what the searcher sees, larger is better; NaN = failed, or not in the table
     cost: np.ndarray  # f32[R], seconds; 0 where not in the table
     result: np.ndarray  # f32[R], the paper's reported result of a search's best; NaN where not in the table
     known: np.ndarray  # bool[R], whether the file has the architecture
+    rungs: Rungs | None = None  # what proposals with a fidelity get
 
 
 def load_table(
     path: str | os.PathLike[str],
-    space: TabularCell,
+    space: TabularCell | TableSpace,
     *,
     fitness: str | None = None,
     cost: str | None = None,
@@ -55,6 +63,9 @@ def load_table(
     cost_scale: float | None = None,
     percent: bool | None = None,
     setting: str = "table.percent",
+    metric: str | None = None,
+    smaller: bool | None = None,
+    fidelities: Sequence[str] | None = None,
     sealed: bool = False,
 ) -> Table:
     """Reads an `.npz` table of architectures and their results.
@@ -63,14 +74,20 @@ def load_table(
       path: the file, in either layout of this module's docstring.
       space: which architectures it is about.
       fitness, cost, result: names of columns; "NAME[1]" is the second of the runs that a column (N, runs) holds.
-        Defaults: the paper's protocol (FITNESS, COST, RESULT) in the benchmark layout; `fitness`, `cost` and again
-        `fitness` in a plain table.
+        Defaults: the column of the file's own `metric` for the fitness, where it has one; the paper's protocol
+        (FITNESS, COST, RESULT) in the benchmark layout that has its columns; else `fitness`, `cost` and again the
+        column of the fitness.
       cost_scale: factor that turns the cost column into seconds; default COST_SCALE with the default cost column of
         the benchmark layout, else 1.
       percent: whether fitness and result are percents, to be turned into fractions; false keeps them as they are. None
-        takes it from each column's name: those of NAS-Bench-201's accuracies are percents, and a name with the word
-        percent (or pct, or %) or fraction says so itself.
+        takes it from the file's own `unit`, else from each column's name: those of NAS-Bench-201's accuracies are
+        percents, and a name with the word percent (or pct, or %) or fraction says so itself.
       setting: the command line's name of `percent`, for the error.
+      metric: what the fitness is; any but an accuracy keeps its unit where `percent` is None. None = the file's, else
+        an accuracy.
+      smaller: whether a smaller metric is better; the fitness is then its negative. None = as the file says, else not.
+      fidelities: epochs and columns for proposals that have a fidelity, as `fidelities.parsed` reads them. None = as
+        the file says, else none.
       sealed: the reported results stay closed, NaN in their place; their column must be there.
 
     Returns:
@@ -80,29 +97,35 @@ def load_table(
       ValueError: no such file, not an .npz of plain arrays, a column missing or of another shape or unknown unit, an
         architecture outside the space, repeated or (benchmark layout) missing.
     """
-    columns = _read(path)
-    benchmark = "ops" in columns
+    columns = file.read(path)
+    benchmark, said = "ops" in columns, file.declared(path, columns)
     if not benchmark and "arch" not in columns:
         raise ValueError(f"{path}: neither a column 'ops' nor 'arch' (plain table); it has {_names(columns)}")
+    protocol = benchmark and not said.column and (isinstance(space, TabularCell) or FITNESS in columns)
     if cost_scale is None:
-        cost_scale = COST_SCALE if benchmark and cost is None else 1.0
-    fitness = fitness or (FITNESS if benchmark else "fitness")
-    cost = cost or (COST if benchmark else "cost")
-    result = result or (RESULT if benchmark else fitness)
+        cost_scale = COST_SCALE if protocol and cost is None else 1.0
+    fitness = fitness or said.column or (FITNESS if protocol else "fitness")
+    cost = cost or (COST if protocol else "cost")
+    result = result or (RESULT if protocol else fitness)
+    smaller = said.smaller if smaller is None else smaller
+    fidelities = said.fidelities if fidelities is None else fidelities
+    percent = said.percent if percent is None else percent
+    keep = (metric or said.metric) != "accuracy"
 
     rows = _rows(path, space, columns)
     known = np.bincount(rows, minlength=space.size())
     if known.max(initial=0) > 1:
-        twice = space.encode(_arch(space, int(known.argmax())))["ops"]
+        twice = _ops(space, int(known.argmax()))
         raise ValueError(f"{path}: {int((known > 1).sum())} architectures are repeated, the first is {twice}")
     if benchmark and not known.all():
-        lacking = space.encode(_arch(space, int(known.argmin())))["ops"]
+        lacking = _ops(space, int(known.argmin()))
         raise ValueError(f"{path}: {int((known == 0).sum())} of {space.size()} architectures missing, first {lacking}")
 
     def column(name: str, fill: float) -> np.ndarray:
         name, run = _run_of(name)
         if name not in columns:
-            raise ValueError(f"{path}: no column {name!r}; it has {_names(columns)}")
+            ask = isinstance(space, TableSpace) and "; write --set table.fitness=COLUMN --set table.cost=COLUMN"
+            raise ValueError(f"{path}: no column {name!r}; it has {_names(columns)}{ask or ''}")
         values = columns[name]
         if run is not None and values.ndim == 2 and run < values.shape[1]:
             values = values[:, run]
@@ -114,24 +137,74 @@ def load_table(
 
     def accuracy(name: str) -> np.ndarray:
         values = column(name, np.nan)
-        is_percent = _is_percent(name) if percent is None else percent
-        if is_percent is None:
+        is_percent = percent if percent is not None or keep else _is_percent(name)
+        if is_percent is None and not keep:
             raise ValueError(
                 f"{path}: whether column {name!r} holds percents is not known; write --set {setting}=true (93.5 is "
                 f"93.5 %) or --set {setting}=false (0.935 is 93.5 %)"
             )
         return values / np.float32(100) if is_percent else values
 
-    seconds = column(cost, 0.0) * np.float32(cost_scale)
-    if not (seconds >= 0).all() or np.isinf(seconds).any():
-        raise ValueError(f"{path}: column {cost!r} must hold finite seconds, 0 or more")
+    def seconds(name: str, scale: float) -> np.ndarray:
+        values = column(name, 0.0) * np.float32(scale)
+        if not (values >= 0).all() or np.isinf(values).any():
+            raise ValueError(f"{path}: column {name!r} must hold finite seconds, 0 or more")
+        return values
+
+    sign = np.float32(-1 if smaller else 1)
+    rungs = None
+    if fidelities:
+        each = parsed(fidelities)
+        rungs = Rungs(
+            np.array([one.epochs for one in each], np.int32),
+            np.stack([sign * accuracy(one.fitness) for one in each], 1),
+            np.stack([seconds(one.cost, one.cost_scale) for one in each], 1),
+        )
+        if (np.diff(rungs.cost, axis=1) < 0).any():
+            raise ValueError(f"{path}: table.fidelities: more epochs must not cost less; got {', '.join(fidelities)}")
+    spent = seconds(cost, cost_scale)
     if sealed and _run_of(result)[0] not in columns:
         raise ValueError(f"{path}: no column {result!r}; it has {_names(columns)}")
     reported = np.full(space.size(), np.nan, np.float32) if sealed else accuracy(result)
-    return Table(accuracy(fitness), seconds, reported, known > 0)
+    return Table(sign * accuracy(fitness), spent, reported, known > 0, rungs)
 
 
-def table(space: TabularCell, table: Table) -> Evaluator:
+def load_columns(path: str | os.PathLike[str], space: TabularCell | TableSpace | None = None) -> dict[str, np.ndarray]:
+    """The columns of numbers of a table, as they are in the file: for what no searcher may see.
+
+    Args:
+      path: the file, in either layout.
+      space: orders the rows by `space.index`, with NaN where the file lacks an architecture; None = as in the file.
+
+    Returns:
+      {name: (N,) or (N, K)}, f64[R] or f64[R, K] with a space. A column with a second axis holds several runs of each
+      architecture, NaN where there are fewer, as `hp200_cifar10valid_val_seeds` of NAS-Bench-201 does: how far their
+      results differ is the noise of the truth. Units are the file's.
+
+    Raises:
+      ValueError: as `load_table`.
+    """
+    columns = file.read(path)
+    archs = "ops" if "ops" in columns else "arch"
+    if archs not in columns:
+        raise ValueError(f"{path}: neither a column 'ops' nor 'arch' (plain table); it has {_names(columns)}")
+    count = len(columns[archs])
+    found = {
+        name: values
+        for name, values in columns.items()
+        if name != archs and values.ndim in (1, 2) and len(values) == count and values.dtype.kind in "fiu"
+    }
+    if space is None:
+        return found
+    rows = _rows(path, space, columns)
+    ordered = {}
+    for name, values in found.items():
+        ordered[name] = np.full((space.size(), *values.shape[1:]), np.nan)
+        ordered[name][rows] = values
+    return ordered
+
+
+def table(space: TabularCell | TableSpace, table: Table) -> Evaluator:
     """An Evaluator that looks architectures up; traceable, deterministic, without artifacts.
 
     Dong & Yang 2020, section 2.
@@ -142,24 +215,37 @@ def table(space: TabularCell, table: Table) -> Evaluator:
 
     Returns:
       `evaluate(key, Proposal, inherited)`, which ignores its key. Evaluation.info has "result" f32[N]. A row whose
-      fitness is NaN is FAILED, an architecture that the table does not have is REJECTED, at no cost.
+      fitness is NaN is FAILED, an architecture or fidelity that the table does not have is REJECTED, at no cost.
+      A proposal with a fidelity gets fitness and seconds of those epochs; with a parent, from which it goes on, only
+      the seconds since the table's next lower fidelity.
 
     Raises:
-      ValueError: the table is of another space.
+      ValueError: the table is of another space, or a proposal has a fidelity and the table has none.
     """
     if table.fitness.shape != (space.size(),):
         raise ValueError(f"the table has {len(table.fitness)} rows, the space {space.size()} architectures")
+    counts = np.array([len(site.choices) for site in space.sites], np.int32)
 
     def evaluate(key: Key, proposal: Proposal, inherited: object = None) -> tuple[Evaluation, None]:
         del key, inherited
         arch = proposal.arch
-        inside = ((arch >= 0) & (arch < len(space.ops))).all(-1)
-        row = jax.tree.map(lambda column: jnp.asarray(column)[jnp.where(inside, space.index(arch), 0)], table)
-        known = inside & row.known
-        fitness = jnp.where(known, row.fitness, jnp.nan)
+        inside = ((arch >= 0) & (arch < counts)).all(-1)
+        place = jnp.where(inside, space.index(arch), -1)
+
+        def at(column: Any) -> jax.Array:
+            return jnp.asarray(column)[jnp.maximum(place, 0)]
+
+        known = (place >= 0) & at(table.known)
+        fitness, cost = at(table.fitness), at(table.cost)
+        if proposal.fidelity is not None:
+            if table.rungs is None:
+                raise ValueError("the table has one fidelity; name the columns of others: --set table.fidelities=...")
+            there, fitness, cost = table.rungs.of(proposal, at)
+            known &= there
+        fitness = jnp.where(known, fitness, jnp.nan)
         status = jnp.where(known, jnp.where(jnp.isnan(fitness), Status.FAILED, Status.OK), Status.REJECTED)
-        info = {"result": jnp.where(known, row.result, jnp.nan)}
-        return Evaluation(fitness, jnp.where(known, row.cost, 0.0), status.astype(jnp.int8), info), None
+        info = {"result": jnp.where(known, at(table.result), jnp.nan)}
+        return Evaluation(fitness, jnp.where(known, cost, 0.0), status.astype(jnp.int8), info), None
 
     return Evaluator(evaluate)
 
@@ -190,26 +276,12 @@ def _is_percent(name: str) -> bool | None:
     return said[0] if len(said) == 1 else None
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    if not os.path.isfile(path):
-        raise ValueError(f"no table at {path}; it must be an .npz file")
-    try:
-        with open(path, "rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise ValueError("it is a single array")
-            return {name: _text(file[name]) for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not an .npz of plain arrays: {str(error).splitlines()[0]}") from None
-
-
-def _text(column: np.ndarray) -> np.ndarray:
-    """A column of bytes as one of text."""
-    return np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column
-
-
-def _rows(path: str | os.PathLike[str], space: TabularCell, columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Which row of the lattice each row of the file is: i32[N]."""
+def _rows(path: str | os.PathLike[str], space: TabularCell | TableSpace, columns: file.Columns) -> np.ndarray:
+    """Which row of the space each row of the file is: i32[N]."""
+    if isinstance(space, TableSpace):
+        if table_space(path) != space:
+            raise ValueError(f"{path} has other sites or architectures than --space={space.name} was made of")
+        return np.asarray(space.index(jnp.asarray(file.rows(columns))))
     column = "ops" if "ops" in columns else "arch"
     arch = columns[column]
     names: tuple[str, ...] = space.ops
@@ -231,9 +303,11 @@ def _rows(path: str | os.PathLike[str], space: TabularCell, columns: dict[str, n
     return np.asarray(arch, np.int64) @ np.array([len(space.ops) ** e for e in reversed(range(space.edges))])
 
 
-def _arch(space: TabularCell, row: int) -> np.ndarray:
-    return np.array(np.unravel_index(row, (len(space.ops),) * space.edges))
+def _ops(space: TabularCell | TableSpace, row: int) -> list[str]:
+    """The names of a row's operations."""
+    numbers = np.unravel_index(row, [len(site.choices) for site in space.sites])
+    return [site.choices[int(op)] for site, op in zip(space.sites, numbers, strict=True)]
 
 
-def _names(columns: dict[str, np.ndarray]) -> str:
+def _names(columns: file.Columns) -> str:
     return ", ".join(sorted(columns))

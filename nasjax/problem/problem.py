@@ -38,6 +38,8 @@ class Problem:
         self.looked_up: bool = config.table is not None and bool(config.table.path)
         self._told = told
         self._built: dict[bytes, Built] = {}
+        if self.builder.of_table and not self.looked_up:
+            raise ValueError(f"--space={self.space.name} is what a table holds; add --table=FILE.npz")
         if config.truth and not self.builder.tabled:
             raise ValueError(f"truth is a table of all architectures; none holds those of --space={self.space.name}")
         for name in ("recipe", "retrain_recipe"):
@@ -80,7 +82,11 @@ class Problem:
     @property
     def metric(self) -> Metric:
         """What a fitness stands for."""
-        return Metric("accuracy") if self.looked_up else self.task.metric
+        if not self.looked_up:
+            return self.task.metric
+        names = self.config.table
+        plain = names.metric != "accuracy" and names.percent is None
+        return Metric(names.metric, "plain" if plain else "fraction", -1 if names.smaller else 1)
 
     @functools.cached_property
     def data(self) -> Dataset:

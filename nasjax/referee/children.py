@@ -61,7 +61,7 @@ def field(
       entrants: that take part.
       rules: of the comparison.
       folder: for the ledgers; None = they go to a temporary one.
-      target: a fitness whose cost is asked about.
+      target: a value of the metric whose cost is asked about.
       facts: for the record.
 
     Raises ValueError where the cost is of a table, or as the problem.
@@ -134,7 +134,7 @@ def field(
         encoded = [problem.space.encode(arch) for arch in archs]
         return found, {"trainings": every, "ceiling": {"deviation": noise}, "architectures": encoded}
 
-    targets = {} if target is None else {"the target": np.full(rules.seeds, target)}
+    targets = {} if target is None else {"the target": np.full(rules.seeds, problem.metric.value(target))}
     return Field(name, problem.metric, entrants, facts, searched, judge, targets)
 
 

@@ -37,12 +37,12 @@ def seeds(master: int, problem: str, count: int, what: str) -> list[int]:
     return [drawn(master, problem, n, what) for n in range(count)]
 
 
-def told_run(seed: jax.Array, rows: int, runs: int) -> jax.Array:
-    """Which of the runs of every architecture is told in a search: i32[rows]; traceable.
+def told_run(seed: jax.Array, there: jax.Array) -> jax.Array:
+    """Which of its runs, those that are `there` bool[R, K], is told of every architecture: i32[R]; traceable.
 
     An architecture that is asked again has the same run, so that asking again tells nothing new.
     """
-    return jax.random.randint(jax.random.key(seed), (rows,), 0, runs, jnp.int32)
+    return jnp.where(there, jax.random.uniform(jax.random.key(seed), there.shape), -1.0).argmax(1).astype(jnp.int32)
 
 
 def relabelled(seed: int, sites: tuple[Site, ...]) -> list[np.ndarray]:

@@ -57,6 +57,7 @@ class Proposer:
       trials: that it will be asked for at most.
       orders: per site, the choice that it knows as number k; None = it sees the names.
       name: of the proposer, for errors.
+      table: of the space's combinations a table may lack some, which are told as failed, and every site counts.
     """
 
     def __init__(
@@ -67,8 +68,9 @@ class Proposer:
         trials: int,
         orders: Sequence[np.ndarray] | None = None,
         name: str = "external",
+        table: bool = False,
     ) -> None:
-        self._line, self._space, self._name = line, space, name
+        self._line, self._space, self._name, self._table = line, space, name, table
         sizes = [len(site.choices) for site in space.sites]
         self._orders = [np.arange(size) for size in sizes] if orders is None else list(orders)
         self._numbers = [np.argsort(order) for order in self._orders]
@@ -108,11 +110,12 @@ class Proposer:
         if not whole or len(arch) != len(self._orders):
             raise ValueError(f"--external {self._name}: the answer to an ask must be {form}; got {_short(arch)}")
         for n, (number, order) in enumerate(zip(arch, self._orders, strict=True)):
-            if not -1 <= number < len(order):
+            if not (0 if self._table else -1) <= number < len(order):
                 raise ValueError(f"--external {self._name}: site {n} has choices 0..{len(order) - 1}, not {number}")
         found = [-1 if k < 0 else int(order[k]) for k, order in zip(arch, self._orders, strict=True)]
         try:
-            self._space.validate(np.array(found, np.int32))
+            if not self._table:
+                self._space.validate(np.array(found, np.int32))
         except ValueError as error:
             raise ValueError(f"--external {self._name}: {_short(arch)} is no architecture: {error}") from error
         return np.array(found, np.int32)

@@ -122,7 +122,8 @@ def ceiling(runs: np.ndarray, result: np.ndarray) -> dict[str, float]:
       with the best means (root of the mean variance); told: the reward of the best by one run; again: the mean of the
       other runs of the same architecture, what its reward is worth.
     """
-    whole = np.where(np.isnan(runs), -np.inf, runs.astype(np.float64))
+    every = np.isfinite(runs).all(1, keepdims=True)  # what lacks a run is no candidate for the best
+    whole = np.where(every, runs.astype(np.float64), -np.inf)
     tops = whole.argmax(0)
     found = {"best": float(np.nanmax(result)), "by_reward": float(np.mean(result[tops]))}
     count = runs.shape[1]

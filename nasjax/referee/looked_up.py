@@ -14,7 +14,7 @@ from nasjax.drive.scan import History, scan
 from nasjax.drive.streams import streams
 from nasjax.referee.course import Course
 from nasjax.referee.external import Proposer
-from nasjax.referee.truth import Seen, evaluator, rewards
+from nasjax.referee.truth import Seen, evaluator, places, rewards
 from nasjax.types import Searcher
 
 TOGETHER = 25  # seeds that are vmapped; the others follow in the same program
@@ -52,11 +52,9 @@ def searched(
     numbers = tuple(jnp.asarray(np.array(x, np.uint32)) for x in (seeds, noise))
     program = jax.jit(lambda pairs: jax.lax.map(one, pairs, batch_size=min(TOGETHER, len(seeds))))
     history = jax.device_get(program(numbers))
-    inside = ((history.arch >= 0) & (history.arch < len(seen.space.ops))).all(-1)
-    place = np.where(inside, np.asarray(seen.space.index(np.where(inside[..., None], history.arch, 0))), -1)
     reward = np.where(history.valid, history.fitness, np.nan).astype(np.float64)
     spent = _spent(history.cost.astype(np.float64), history.valid, budget)
-    return Course(place.astype(np.int64), reward, spent, time.perf_counter() - began)
+    return Course(places(seen, history.arch), reward, spent, time.perf_counter() - began)
 
 
 def _spent(cost: np.ndarray, valid: np.ndarray, budget: float | None) -> np.ndarray:
@@ -67,7 +65,7 @@ def _spent(cost: np.ndarray, valid: np.ndarray, budget: float | None) -> np.ndar
 
 def enough(seen: Seen, budget: float) -> int:
     """Trials that surely spend a budget: as many of the cheapest architecture as fit in, and one. Raises ValueError."""
-    cheapest = float(seen.cost[seen.known].min(initial=math.inf))
+    cheapest = float(seen.table.cost[seen.table.known].min(initial=math.inf))
     if not 0 < cheapest <= budget:
         raise ValueError(f"a budget of {budget:g} needs costs above 0 and within it; the cheapest is {cheapest:g}")
     return int(budget // cheapest) + 2
@@ -79,7 +77,7 @@ def spending(seen: Seen, budget: float, search: Callable[[int], Course], *, once
     `once`: with as many as spend it surely, as a program that was asked cannot be asked again.
     """
     most = enough(seen, budget)
-    trials = most if once else min(most, 2 * math.ceil(budget / float(seen.cost[seen.known].mean())))
+    trials = most if once else min(most, 2 * math.ceil(budget / float(seen.table.cost[seen.table.known].mean())))
     while trials < most:
         course = search(trials)
         if np.isinf(course.spent[:, -1]).all():
@@ -102,7 +100,7 @@ def proposed(
     `begin(n)` gives that of the n-th seed. Architectures that the table does not have are told as rejected, at no cost.
     """
     began = time.perf_counter()
-    weights = np.asarray(seen.space.index(np.eye(len(seen.space.sites), dtype=np.int32)))
+    known, cost = seen.table.known, seen.table.cost.astype(np.float64)
     drawn = jax.jit(lambda seed: rewards(seen, seed))
     place, reward = np.full((len(noise), trials), -1), np.full((len(noise), trials), np.nan)
     spent = np.full((len(noise), trials), np.inf)
@@ -114,14 +112,15 @@ def proposed(
                 archs = proposer.ask(min(width, trials - done))
                 if not len(archs):
                     break
-                rows = archs @ weights
-                costs = np.where(seen.known[rows], seen.cost[rows].astype(np.float64), 0.0)
+                rows = places(seen, archs)
+                there = (rows >= 0) & known[rows]
+                costs = np.where(there, cost[rows], 0.0)
                 sums = total + np.cumsum(costs if budget is not None else np.ones(len(rows)))
                 within = sums <= (math.inf if budget is None else budget)
                 rows, costs, sums = rows[within], costs[within], sums[within]
                 here = slice(done, done + len(rows))
                 place[n, here], spent[n, here] = rows, sums
-                reward[n, here] = np.where(seen.known[rows], told[rows], np.nan)
+                reward[n, here] = np.where(there[within], told[rows], np.nan)
                 if len(rows):
                     proposer.tell(archs[within], reward[n, here], costs)
                     done, total = done + len(rows), float(sums[-1])

@@ -17,6 +17,7 @@ from nasjax.types import Metric
 
 def field(
     name: str,
+    metric: Metric,
     space: Any,
     settings: Any,
     entrants: tuple[Entrant, ...],
@@ -30,11 +31,12 @@ def field(
 
     Args:
       name: of the problem; its seeds follow from it.
+      metric: of the rewards, and of the test values.
       space: of the architectures.
       settings: of the table (`TableConfig`): file and columns.
       entrants: that take part.
       rules: of the comparison.
-      target: a reward whose cost is asked about, beside the best of the table.
+      target: a value of the metric whose cost is asked about, beside the best of the table.
       runs: a column (N, runs) of the same rewards, for the noise ceiling where the rewards are one run or a mean.
       facts: for the record.
 
@@ -47,13 +49,13 @@ def field(
     tops = truth.tops(seen, noise)
     targets = {"the best reward of the table": tops}
     if target is not None:
-        targets["the target"] = np.full(rules.seeds, target)
+        targets["the target"] = np.full(rules.seeds, metric.value(target))
 
     def begin(entrant: Entrant, trials: int, n: int) -> Proposer:
         assert entrant.begin is not None
         order = draws.drawn(rules.master, name, n, "labels")
         orders = None if rules.named else draws.relabelled(order, space.sites)
-        return Proposer(entrant.begin(), space, seeds[n], trials, orders, entrant.name)
+        return Proposer(entrant.begin(), space, seeds[n], trials, orders, entrant.name, table=True)
 
     def search(entrant: Entrant) -> Course:
         def searched(trials: int) -> Course:
@@ -74,9 +76,9 @@ def field(
             final = taken(values, incumbents(course)[:, -1:])[:, 0]
             found[entrant] = Judged(course, final, values)
         digest = hashlib.sha256()
-        for column in (seen.runs, seen.cost, seen.known, result):
+        for column in (seen.runs, seen.table.cost, seen.table.known, result):
             digest.update(np.ascontiguousarray(column).tobytes())
         return found, {"ceiling": figures.ceiling(repeated.runs, result), "data": digest.hexdigest()}
 
-    return Field(name, Metric("accuracy"), entrants, {**facts, "architectures": int(seen.known.sum())}, search, judge,
-                 targets)  # fmt: skip
+    told = {**facts, "architectures": int(seen.table.known.sum())}
+    return Field(name, metric, entrants, told, search, judge, targets)

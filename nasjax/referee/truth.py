@@ -6,7 +6,6 @@ referee for every seed; what is compared in the end is another column.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.evaluators.table import Table, load_table, table
+from nasjax.evaluators.table import Table, load_columns, load_table, table
 from nasjax.referee.draws import told_run
 from nasjax.types import Evaluator
 
@@ -24,8 +23,7 @@ class Seen(NamedTuple):
 
     space: Any
     runs: np.ndarray  # f32[R, K], the rewards; NaN = failed, or not in the table
-    cost: np.ndarray  # f32[R]
-    known: np.ndarray  # bool[R]
+    table: Table  # its fitness is that of the first run, its results are NaN
 
 
 def seen(space: Any, settings: Any, reward: str | None = None) -> Seen:
@@ -33,39 +31,39 @@ def seen(space: Any, settings: Any, reward: str | None = None) -> Seen:
 
     `reward` is a column to be read in the place of the settings'.
     """
-    options = {name: getattr(settings, name) for name in ("cost", "cost_scale", "percent", "result")}
     reward = reward or settings.fitness
-    shape = _shape(settings.path, reward)
-    columns = [reward] if len(shape) < 2 else [f"{reward}[{k}]" for k in range(shape[1])]
-    tables = [load_table(settings.path, space, fitness=name, sealed=True, **options) for name in columns]
-    return Seen(space, np.stack([one.fitness for one in tables], 1), tables[0].cost, tables[0].known)
-
-
-def _shape(path: str, column: str | None) -> tuple[int, ...]:
-    """The shape of a column; () where the file's layout chooses it, or nothing can be read."""
-    if column is None or not os.path.isfile(path):
-        return ()
-    with np.load(path) as file:
-        return file[column].shape if column in file.files else ()
+    count = _runs(settings.path, reward)
+    columns = [reward] if count is None else [f"{reward}[{k}]" for k in range(count)]
+    tables = [_table(space, settings, fitness=name, sealed=True) for name in columns]
+    return Seen(space, np.stack([one.fitness for one in tables], 1), tables[0])
 
 
 def opened(space: Any, settings: Any) -> np.ndarray:
-    """The test values, f32[R]; for the end of a comparison. Raises ValueError."""
-    options = {name: getattr(settings, name) for name in ("result", "percent")}
-    fitness = settings.fitness
-    if fitness is not None and len(_shape(settings.path, fitness)) == 2:
-        fitness += "[0]"
-    found: np.ndarray = load_table(settings.path, space, fitness=fitness, **options).result
-    return found
+    """The test values as fitness, f32[R], larger is better; for the end of a comparison. Raises ValueError."""
+    first = settings.fitness if _runs(settings.path, settings.fitness) is None else f"{settings.fitness}[0]"
+    found: np.ndarray = _table(space, settings, fitness=first).result
+    return -found if settings.smaller else found
+
+
+def _table(space: Any, settings: Any, **options: Any) -> Table:
+    names = ("cost", "cost_scale", "result", "percent", "metric", "smaller", "fidelities")
+    return load_table(settings.path, space, **{name: getattr(settings, name) for name in names} | options)
+
+
+def _runs(path: str, column: str | None) -> int | None:
+    """How many runs a column has; None where it has one axis, or is not named."""
+    if column is None:
+        return None
+    shape = getattr(load_columns(path).get(column), "shape", ())
+    return shape[1] if len(shape) == 2 else None
 
 
 def rewards(seen: Seen, seed: jax.Array) -> jax.Array:
     """f32[R]: the run of every architecture that is told in the search with this seed of noise; traceable."""
-    count = seen.runs.shape[1]
-    if count == 1:
-        return jnp.asarray(seen.runs)[:, 0]
-    run = told_run(seed, len(seen.runs), count)
-    return jnp.take_along_axis(jnp.asarray(seen.runs), run[:, None], axis=1)[:, 0]
+    runs = jnp.asarray(seen.runs)
+    if runs.shape[1] == 1:
+        return runs[:, 0]
+    return jnp.take_along_axis(runs, told_run(seed, jnp.isfinite(runs))[:, None], axis=1)[:, 0]
 
 
 def tops(seen: Seen, noise: Sequence[int]) -> np.ndarray:
@@ -76,5 +74,12 @@ def tops(seen: Seen, noise: Sequence[int]) -> np.ndarray:
 
 def evaluator(seen: Seen, reward: jax.Array) -> Evaluator:
     """Looks up rewards; the test value of everything is NaN."""
-    sealed: Any = jnp.full(reward.shape, jnp.nan)
-    return table(seen.space, Table(reward, seen.cost, sealed, seen.known))  # type: ignore[arg-type]
+    return table(seen.space, seen.table._replace(fitness=reward))  # type: ignore[arg-type]
+
+
+def places(seen: Seen, arch: np.ndarray) -> np.ndarray:
+    """The row of every architecture i32[..., S] of the table: i64[...], -1 where it has none."""
+    counts = np.array([len(site.choices) for site in seen.space.sites])
+    inside = ((arch >= 0) & (arch < counts)).all(-1)
+    row = np.asarray(seen.space.index(jnp.asarray(np.where(inside[..., None], arch, 0))))
+    return np.where(inside, row, -1).astype(np.int64)

@@ -83,9 +83,11 @@ def of(config: Mapping[str, Any]) -> Metric:
     return Metric()
 
 
-def of_table(metric: Metric) -> Metric:
-    """The metric of a table's final figures: they are accuracies, whatever the search goes by."""
-    return metric if metric.unit == "fraction" and metric.name in _SHARES else Metric()
+def of_table(metric: Metric, looked_up: bool = False) -> Metric:
+    """The metric of a table's final figures: accuracies, whatever the search goes by; the search's own where it looks
+    its results up there.
+    """
+    return metric if looked_up or (metric.unit == "fraction" and metric.name in _SHARES) else Metric()
 
 
 def of_key(key: str, metric: Metric) -> Metric | None:

@@ -29,7 +29,7 @@ from nasjax.report import (
 )
 from nasjax.report.elements import count, note, plain, section, swatch, table
 from nasjax.report.grouping import Line
-from nasjax.report.metric import Metric, of_table
+from nasjax.report.metric import Metric
 from nasjax.report.runs import PROGRAM, Run
 from nasjax.report.workdir import read
 
@@ -181,7 +181,7 @@ def _comparison(runs: Sequence[Run], labels: Sequence[str], lines: Mapping[int, 
     sized = not all(run.looked_up for run in runs)
 
     def in_table(run: Run) -> str:
-        return escape(of_table(run.metric).plain(run.best.result)) if run.best else "–"
+        return escape(run.in_table.plain(run.best.result)) if run.best else "–"
 
     rows = []
     for n, (run, label) in enumerate(zip(runs, labels, strict=True)):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nasjax.report.metric import Metric, of
+from nasjax.report.metric import Metric, of, of_table
 
 PROGRAM = "python -m nasjax.launch"  # where nobody says how it was started
 
@@ -123,6 +123,11 @@ class Run(NamedTuple):
     def looked_up(self) -> bool:
         """Whether results came from a table: nothing was trained, and a cost is the one that the table tells."""
         return self.config.get("strategy") == "table"
+
+    @property
+    def in_table(self) -> Metric:
+        """What the figures of `Trial.result` are."""
+        return of_table(self.metric, self.looked_up)
 
     @property
     def inline(self) -> bool:

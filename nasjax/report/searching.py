@@ -133,15 +133,16 @@ def sizes(lines: Sequence[Line]) -> str:
 
 def truths(lines: Sequence[Line]) -> str:
     """The search's metric against the table's final figure; nothing where none is known."""
-    metric = lines[0].metric
+    metric, known = lines[0].metric, lines[0].runs[0].in_table
     dots, rings = _points(
         lines,
         lambda t: t.result is not None,
-        lambda t: {"x": metric.value(t.fitness or 0.0), "y": 100 * (t.result or 0.0)},
+        lambda t: {"x": metric.value(t.fitness or 0.0), "y": known.value(known.sign * (t.result or 0.0))},
     )
     if len({(row["x"], row["y"]) for row in dots}) < 2:
         return ""
-    across = {"x": charts.axis("x", sentence(metric.axis)), "y": charts.axis("y", "in the table (%)")}
+    in_table = "in the table (%)" if known.unit == "fraction" else "in the table"
+    across = {"x": charts.axis("x", sentence(metric.axis)), "y": charts.axis("y", in_table)}
     caption = (
         f"Across: the {metric.title} that guided the search; up: the final figure of the same architecture in the "
         "table. The ring marks the best trial of each run."

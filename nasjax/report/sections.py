@@ -11,7 +11,7 @@ from html import escape
 from nasjax.report import networks, random_phase
 from nasjax.report.elements import anchor, count, devices, figure, note, plain, section, table
 from nasjax.report.grouping import Line
-from nasjax.report.metric import of_table, words
+from nasjax.report.metric import words
 from nasjax.report.retrained import retrained
 from nasjax.report.runs import Run, Trial, mapping, number, wall
 from nasjax.report.searching import sentence
@@ -63,7 +63,7 @@ def _results(run: Run) -> list[str]:
         of = f", {samples:,.0f} samples" if samples else ""
         tiles.append(_tile(f"test {words(metric.name)}", metric.plain(value), f"retrained from scratch{of}", "main"))
     if best and best.result is not None:
-        shown = of_table(run.metric)
+        shown = run.in_table
         tiles.append(
             _tile(f"{words(shown.name)} in the table", shown.plain(best.result), f"of trial {best.id}", "main")
         )
@@ -152,14 +152,14 @@ def _trials(run: Run, page_number: int, most: int) -> str:
     if not run.trials:
         return ""
     ranked = sorted(run.trials, key=lambda t: float("-inf") if t.fitness is None else t.fitness, reverse=True)
-    results, in_table = any(t.result is not None for t in run.trials), of_table(run.metric)
+    results, in_table = any(t.result is not None for t in run.trials), run.in_table
+    sized = any(t.params is not None or t.macs is not None for t in run.trials)
     rows = [
         [
             str(t.id),
             run.metric.text(t.fitness),
             *([in_table.plain(t.result)] if results else []),
-            count(t.params),
-            count(t.macs),
+            *([count(t.params), count(t.macs)] if sized else []),
             "–" if t.cost_s is None else f"{t.cost_s:.2f}",
             escape(t.status),
             f"<code>{escape(' '.join(filter(None, (t.hash[:16], networks.summary(t.arch)))))}</code>",
@@ -167,7 +167,7 @@ def _trials(run: Run, page_number: int, most: int) -> str:
         for t in ranked[:most]
     ]
     heads = ["id#", f"{run.metric.title}#", *([f"{words(in_table.name)} in the table#"] if results else [])]
-    heads += ["parameters#", "multiply-adds#", "cost (s)#", "status", "architecture"]
+    heads += [*(["parameters#", "multiply-adds#"] if sized else []), "cost (s)#", "status", "architecture"]
     told = "Best first; the column heads sort."
     if len(ranked) > most:
         told += f" The best {most:,} of {len(ranked):,} trials; trials.jsonl has all."

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from nasjax.report.elements import section as section_of
 from nasjax.report.elements import swatch, table
 from nasjax.report.grouping import Line
-from nasjax.report.metric import Metric, of_table, words
+from nasjax.report.metric import Metric, words
 from nasjax.report.runs import Run, number
 
 BASELINE = "random"  # the method that others are compared with
@@ -89,7 +89,7 @@ def figures(line: Line) -> list[Figure]:
     shown = line.metric
     found = [Figure(f"best {shown.title}", shown, lambda run: _plain(run.best and run.best.fitness, shown))]
     if any(run.best and run.best.result is not None for run in line.runs):
-        known = of_table(shown)
+        known = line.runs[0].in_table
         title = f"{words(known.name)} in the table of the best"
         found.append(Figure(title, known, lambda run: run.best.result if run.best else None))
     if tested := [run.tested[0] for run in line.runs if run.tested]:

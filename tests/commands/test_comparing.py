@@ -11,8 +11,8 @@ from tools.commands import forget_own, here
 import nasjax
 from nasjax.commands import comparing
 
-TABLE = "--set=space.edges=2 --set=space.ops=a,b,c --set=table.result=test_fraction --set=table.percent=false".split()
-TABLE += ["--mode=compare", "--space=tabular_cell", "--seeds=0..2"]
+TABLE = ["--set=space.edges=2", "--set=space.ops=a,b,c", "--set=table.result=test_fraction"]
+TABLE += ["--set=table.percent=false", "--mode=compare", "--space=tabular_cell", "--seeds=0..2"]
 PLUGIN = """
 import nasjax
 from nasjax.searchers.random import random_search

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tools.real_data import TABLE
 
-from nasjax.evaluators.table import COST, FITNESS, RESULT, check_accuracies, load_table, table
+from nasjax.evaluators.table import COST, FITNESS, RESULT, check_accuracies, load_columns, load_table, table
+from nasjax.spaces.from_table.space import table_space
 from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Proposal, Status
 
@@ -216,3 +217,83 @@ def test_nas_bench_201_facts():
             assert space.format(ops) == text
     assert rows.result.max() == rows.result[int(space.index(best))] == pytest.approx(0.9437, abs=1e-4)  # the best cell
     assert rows.cost.mean() == pytest.approx(109, abs=5)  # seconds: 12,000 are about 110 trials
+
+
+def test_a_part_of_any_lattice_is_looked_up_and_the_rest_rejected(save):
+    ops = np.array([[2, 0], [0, 1], [1, 1]])
+    names = np.array([["a", "b", "c"], ["x", "y", ""]])
+    path = save({"ops": ops, "op_names": names, "fitness": np.array([0.1, 0.2, np.nan]), "cost": np.arange(3.0)})
+    space = table_space(path)
+    with pytest.raises(ValueError, match="holds percents is not known"):
+        load_table(path, space)
+    rows = load_table(path, space, percent=False)
+    evaluation, _ = table(space, rows).evaluate(jax.random.key(0), propose([*ops, [0, 0]]), None)
+    np.testing.assert_array_equal(evaluation.status, [Status.OK, Status.OK, Status.FAILED, Status.REJECTED])
+    np.testing.assert_allclose(evaluation.fitness, [0.1, 0.2, np.nan, np.nan], rtol=1e-6)
+    np.testing.assert_array_equal(evaluation.cost, [0, 1, 2, 0])
+    with pytest.raises(ValueError, match=r"no column 'acc'; it has cost, .*; write --set table\.fitness=COLUMN"):
+        load_table(path, space, fitness="acc")
+    save({"ops": ops[:2], "op_names": names, "fitness": np.ones(2), "cost": np.ones(2)})
+    with pytest.raises(ValueError, match="has other sites or architectures than --space=from_table was made of"):
+        load_table(path, space, percent=False)
+
+
+def test_a_file_says_itself_what_its_figures_are(save):
+    said = {"metric": np.array("perplexity"), "unit": np.array("plain"), "smaller_is_better": np.array(True)}
+    columns = {"ops": np.arange(3)[:, None], "op_names": np.array(["a", "b", "c"]), "cost": np.ones(3)}
+    columns["perplexity"] = np.array([90, 80, 95])
+    path = save({**columns, **said})
+    rows = load_table(path, table_space(path))
+    np.testing.assert_array_equal(rows.fitness, [-90, -80, -95])
+    np.testing.assert_array_equal(rows.result, [90, 80, 95])
+    others = load_table(path, table_space(path), smaller=False, fitness="cost", result="cost")
+    np.testing.assert_array_equal(others.fitness, 1)
+    said = {"metric": np.array("iou"), "unit": np.array("percent"), "iou": np.array([50, 60, 70])}
+    path = save({**columns, **said})
+    np.testing.assert_allclose(load_table(path, table_space(path)).fitness, [0.5, 0.6, 0.7], rtol=1e-6)
+
+
+LENGTHS = [f"12:{FITNESS}:{COST}*0.06", f"200:{RESULT}:{COST}"]
+
+
+def test_a_proposal_of_a_fidelity_gets_its_column_and_pays_for_the_epochs_that_are_added(save):
+    rows = load_table(save(benchmark()), SPACE, fidelities=LENGTHS)
+    evaluator, archs = table(SPACE, rows), ROWS[[3, 3, 5, 5]]
+    proposal = propose(archs)._replace(parent=jnp.array([-1, 0, 7, -1]), fidelity=jnp.array([12, 200, 12, 50]))
+    found, _ = jax.jit(evaluator.evaluate)(jax.random.key(0), proposal, None)
+    np.testing.assert_allclose(found.fitness, [0.53, 0.63, 0.55, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(found.cost, [18, 300 - 18, 30, 0], rtol=1e-6)
+    np.testing.assert_array_equal(found.status, [Status.OK, Status.OK, Status.OK, Status.REJECTED])
+    alone, _ = evaluator.evaluate(jax.random.key(0), proposal._replace(parent=jnp.full(4, -1)), None)
+    assert alone.cost[1] == 300
+    whole, _ = evaluator.evaluate(jax.random.key(0), propose(archs), None)
+    np.testing.assert_allclose(whole.fitness, [0.53, 0.53, 0.55, 0.55], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"the table has one fidelity; .* --set table\.fidelities="):
+        table(SPACE, load_table(save(benchmark()), SPACE)).evaluate(jax.random.key(0), proposal, None)
+
+
+@pytest.mark.parametrize(
+    ("fidelities", "message"),
+    [
+        (["12:a"], "'12:a' is no EPOCHS:FITNESS:COST or EPOCHS:FITNESS:COST*FACTOR"),
+        ([LENGTHS[1], LENGTHS[0]], "epochs must rise from 1 on, got 200, 12"),
+        ([f"12:{FITNESS}:{COST}", f"200:{RESULT}:{COST}*0.5"], "more epochs must not cost less"),
+        ([f"12:{FITNESS}:{COST}*1.2.3"], "'1.2.3' in"),
+        (["12:none:none"], "no column 'none'"),
+    ],
+)
+def test_wrong_fidelities_are_refused(save, fidelities, message):
+    with pytest.raises(ValueError) as error:
+        load_table(save(benchmark()), SPACE, fidelities=fidelities)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_columns_with_several_runs_come_in_the_order_of_the_space(save):
+    runs = np.stack([np.arange(27.0), np.arange(27.0) + 1, np.full(27, np.nan)], 1)
+    path = save(benchmark(val_seeds=runs))
+    assert set(load_columns(path)) == {FITNESS, COST, RESULT, "val_seeds"}
+    np.testing.assert_array_equal(load_columns(path)["val_seeds"], runs)
+    ordered = load_columns(path, SPACE)
+    np.testing.assert_array_equal(ordered["val_seeds"][np.asarray(SPACE.index(ROWS))], runs)
+    part = save({name: value[:20] for name, value in plain(fitness_seeds=runs).items()})
+    assert np.isnan(load_columns(part, SPACE)["fitness_seeds"]).all(1).sum() == 7

@@ -71,6 +71,7 @@ WITH = {
     "*: truth_percent": (("truth=b.npz",), "true"),
     "a table: table.percent": ((), "true"),
     "a table: table.cost_scale": ((), "0.5"),
+    "a table: table.smaller": ((), "true"),
     "a table: table.*": ((), "other"),
     "random: search.depth_first": ((), "1"),
     "random: search.depth_*": (("search.depth_first=2",), None),

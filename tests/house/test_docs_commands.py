@@ -11,6 +11,7 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tools.commands import accepted, forget_own, idle
 from tools.pages import BLOCKS, PAGES, ROOT
@@ -89,7 +90,11 @@ def benchmark(words, place):
 
 
 def plugins(page):
-    """Writes the files that a page's commands run: mine.py, its first program that registers something, and by name."""
+    """Writes the files that a page's commands read: mine.py, its first program that registers something; those with a
+    name of their own; and tables, of which spaces are made.
+    """
+    for name in ("FILE.npz", "mine.npz"):
+        np.savez(name, ops=np.array([[0], [1]]), op_names=np.array(["a", "b"]), fitness=np.ones(2), cost=np.ones(2))
     own = [b.text for b in BLOCKS if b.page == page and b.language == "python" and "nasjax.register(" in b.text]
     if own:
         Path("mine.py").write_text(own[0])

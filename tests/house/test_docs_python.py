@@ -100,6 +100,15 @@ def test_searches_of_a_table(page, number, table):
     assert jax.tree.leaves(best)[0].shape[0] == 3
 
 
+@runs("docs/tables.md", 0)
+def test_a_table_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ops, names, known = np.array([[0], [2]]), np.array(["a", "b", "c"]), {"metric": "rate", "unit": "fraction"}
+    np.savez("mine.npz", ops=ops, op_names=names, rate=np.array([0.5, 0.25]), cost=np.ones(2), **known)
+    names = run("docs/tables.md", [0])
+    assert names["space"].size() == 2 and names["truth"]["rate"].tolist() == [0.5, 0.25]
+
+
 @runs("README.md", 2)
 def test_a_space_of_ones_own():
     try:

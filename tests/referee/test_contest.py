@@ -11,6 +11,7 @@ from nasjax.referee.contest import Entrant, Rules
 from nasjax.referee.external import InProcess
 from nasjax.referee.page import page
 from nasjax.spaces.tabular_cell.space import TabularCell
+from nasjax.types import Metric
 
 SPACE = TabularCell(edges=2, ops=("a", "b", "c"))
 ARCHS = SPACE.enumerate()
@@ -26,6 +27,7 @@ def columns(**changed):
 
 def settings(path, **changed):
     whole = {"fitness": "runs_fraction", "cost": None, "cost_scale": None, "result": "test_fraction", "percent": None}
+    whole |= {"metric": "accuracy", "smaller": False, "fidelities": ()}
     return types.SimpleNamespace(path=str(path), **(whole | changed))
 
 
@@ -54,7 +56,9 @@ def entrants(heard):
 def compared(path, rules, heard=None, **changed):
     np.savez(path, **columns(**changed))
     heard = [] if heard is None else heard
-    field = on_table.field("nine", SPACE, settings(path), entrants(heard), rules, facts={"of": "a test"})
+    field = on_table.field(
+        "nine", Metric("accuracy"), SPACE, settings(path), entrants(heard), rules, facts={"of": "a test"}
+    )
     return contest.contest([field], rules)[0]
 
 
@@ -92,7 +96,7 @@ def test_what_is_told_does_not_depend_on_the_tests_which_are_opened_last(told, t
 def test_a_searcher_sees_no_test_value(tmp_path):
     np.savez(tmp_path / "t.npz", **columns())
     seen = truth.seen(SPACE, settings(tmp_path / "t.npz"))
-    assert seen.runs.shape == (9, 3) and seen._fields == ("space", "runs", "cost", "known")
+    assert seen.runs.shape == (9, 3) and np.isnan(seen.table.result).all()
     looked_up = truth.evaluator(seen, truth.rewards(seen, np.uint32(1)))
     proposal = types.SimpleNamespace(arch=ARCHS, fidelity=None)
     evaluation = looked_up.evaluate(None, proposal)[0]
@@ -108,8 +112,11 @@ def test_asking_again_tells_the_same_and_the_run_is_drawn_anew_for_every_seed(to
             rewards = {}
         for row in message.get("tell", ()):
             assert rewards.setdefault(tuple(row["arch"]), row["reward"]) == row["reward"]
-    spread = [truth.told_run(np.uint32(seed), 9, 3).tolist() for seed in range(4)]
+    there = np.ones((9, 3), bool)
+    there[0] = False, True, False  # the others of its runs are missing
+    spread = [truth.told_run(np.uint32(seed), there).tolist() for seed in range(4)]
     assert len(set(map(tuple, spread))) == 4 and {k for row in spread for k in row} == {0, 1, 2}
+    assert {row[0] for row in spread} == {1}
 
 
 def test_what_always_proposes_the_same_gets_another_architecture_on_every_seed(told):

@@ -90,6 +90,7 @@ def idle(monkeypatch):
         commands, "tracker", lambda to, config, path: contextlib.nullcontext(TRACKERS[to.split(":")[0]])
     )
     monkeypatch.setattr(commands, "report", lambda workdirs, out=None: out or workdirs[0] / "report.html")
+    monkeypatch.setattr(commands, "tabulate", lambda workdirs, out: [])
     monkeypatch.setattr(commands, "predict", lambda workdir, source, *, same_units: [])
     monkeypatch.setattr(commands, "export", lambda workdir: [])
     monkeypatch.setattr(commands, "exported", lambda files: ([], None))

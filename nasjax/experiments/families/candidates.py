@@ -21,13 +21,19 @@ RUNTIMES = ("auto", "inline", "process", "ray")
 
 @dataclass(frozen=True)
 class TableConfig:
-    """Where `--space=tabular_cell` reads its results; None lets `load_table` choose by the file's layout and names.
+    """Where results are looked up; None lets `load_table` choose by the file's layout and names.
+
+    What a file says of itself (`metric`, `fidelities` and so on) is set by `--table`.
 
     Attributes:
       path: of an .npz with the results of all architectures; "" = candidates are trained.
       fitness, cost, result: names of columns: what the search sees, its seconds, and the reported result of the best.
       cost_scale: the factor that turns the column of costs into seconds.
       percent: whether fitness and result are percents; None = the columns' names say so.
+      metric: what the fitness is. Any but accuracy is shown as it is, or with `percent` said in percent.
+      smaller: a smaller metric is better.
+      fidelities: EPOCHS:FITNESS:COST of trainings of several lengths, columns of the table, FACTOR in COST*FACTOR makes
+        seconds; for methods that train in rungs.
     """
 
     path: str = ""
@@ -36,6 +42,9 @@ class TableConfig:
     cost_scale: float | None = None
     result: str | None = None
     percent: bool | None = None
+    metric: str = "accuracy"
+    smaller: bool = False
+    fidelities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

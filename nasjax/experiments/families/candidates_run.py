@@ -244,9 +244,14 @@ def _tabular(problem: Problem) -> Judged:
         result=names.result,
         cost_scale=names.cost_scale,
         percent=names.percent,
+        metric=names.metric,
+        smaller=names.smaller,
+        fidelities=names.fidelities,
     )
-    check_accuracies(rows, names.path)
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in rows)).hexdigest()
+    if problem.metric.unit == "fraction":
+        check_accuracies(rows, names.path)
+    columns = jax.tree.leaves(rows)
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in columns)).hexdigest()
     facts = {
         "dataset": {"name": "table", "path": names.path, "sha256": digest},
         "metric": problem.metric._asdict(),

@@ -1,0 +1,117 @@
+"""A table of results from finished searches: your own benchmark, which `--space=from_table` searches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasjax.commands.configuration import config_of
+from nasjax.store import checkpoint, started, workdir
+from nasjax.types import Metric
+
+_INACTIVE = "inactive"  # the choice of a site that does not count in an architecture
+_RESULTS = ("ok", "failed", "timeout")  # how a trial may end that says something of its architecture
+
+
+def tabulate(paths: Sequence[Path], out: Path) -> list[str]:
+    """Writes a table of all trials of searches in one space.
+
+    The columns are `ops` (N, sites), `op_names`, `site_names`, the metric under its own name, `cost` in seconds, and
+    where they are known `params`, `macs` and `result`. An architecture that was tried several times has the means, and
+    its runs in a further column NAME_seeds. One that failed has NaN.
+
+    Args:
+      paths: workdirs of searches in the same space, with the same metric.
+      out: the file, FILE.npz; it must not be there yet.
+
+    Returns:
+      Lines for the user.
+
+    Raises:
+      ValueError: no workdir, other spaces or metrics, no trial, or a wrong file name.
+    """
+    if out.suffix != ".npz":
+        raise ValueError(f"--out={out}: a table is an .npz; write --out={out.with_suffix('.npz')}")
+    if out.exists():
+        raise ValueError(f"{out} is there already; give another --out, or move it away")
+    space, metric, trials = None, None, []
+    for path in paths:
+        config, told = config_of(path), Metric(**workdir.read(path)["metric"])
+        if space is not None and (space, metric) != (config.space, told):
+            raise ValueError(f"{path} and {paths[0]} differ in space or metric; write a table of each")
+        space, metric = config.space, told
+        trials += [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] in _RESULTS]
+    trials = [row for row in trials if isinstance(row["arch"], dict)]
+    if not trials:
+        raise ValueError(f"{paths[0]} has no trial that ended with a result; search first")
+    assert space is not None and metric is not None
+    columns = _columns(space, metric, trials)
+    with out.open("wb") as file:
+        np.savez(file, **columns)  # type: ignore[arg-type]
+    count, sites = columns["ops"].shape
+    return [
+        f"{out}: {count:,} architectures of {len(trials):,} trials, {sites} sites, {metric.name} and seconds.",
+        f"Next: {started.own()} --method=random --space=from_table --table={out}",
+    ]
+
+
+def _columns(space: Any, metric: Metric, trials: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """The arrays of the table."""
+    together: dict[tuple[int, ...], list[dict[str, Any]]] = {}
+    for row in trials:
+        arch = np.asarray(space.decode(row["arch"]))[: len(space.sites)]
+        together.setdefault(tuple(arch.tolist()), []).append(row)
+    archs = np.array(list(together))
+    names, ops = [], archs.copy()
+    for s, site in enumerate(space.sites):
+        own = _texts(site.choices)
+        if (archs[:, s] < 0).any():
+            ops[archs[:, s] < 0, s] = len(own)
+            own.append(_INACTIVE)
+        names.append(own)
+    most = max(map(len, names))
+    results = [
+        [metric.value(_first(row["fitness"])) for row in rows if row["fitness"] is not None]
+        for rows in together.values()
+    ]
+    found = {
+        "ops": ops.astype(np.int32),
+        "op_names": np.array([[*own, *[""] * (most - len(own))] for own in names]),
+        "site_names": np.array([site.name for site in space.sites]),
+        metric.name: np.array([_mean(values) for values in results]),
+        "cost": np.array([_mean([row["cost_s"] for row in rows]) for rows in together.values()]),
+        "metric": np.array(metric.name),
+        "unit": np.array(metric.unit),
+        "smaller_is_better": np.array(metric.sign < 0),
+    }
+    if (runs := max(map(len, results))) > 1:
+        found[f"{metric.name}_seeds"] = np.array([[*values, *[np.nan] * (runs - len(values))] for values in results])
+    first = [rows[0] for rows in together.values()]
+    for name in ("params", "macs", "result"):
+        values = [row.get(name) for row in first]
+        if name == "result" and any(value is not None for value in values) and metric.unit == "fraction":
+            found[name] = np.array([np.nan if value is None else value for value in values])
+        elif name != "result" and None not in values:
+            found[name] = np.array(values)
+    return found
+
+
+def _texts(choices: Iterable[Any]) -> list[str]:
+    """Choices as distinct texts."""
+    choices = list(choices)
+    if all(isinstance(choice, str) for choice in choices):
+        return choices
+    return [json.dumps(choice) for choice in choices]
+
+
+def _first(fitness: Any) -> float:
+    return float(fitness[0] if isinstance(fitness, list) else fitness)
+
+
+def _mean(values: list[float]) -> float:
+    """NaN of none; of one itself."""
+    return float(np.mean(values)) if values else float("nan")

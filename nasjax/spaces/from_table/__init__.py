@@ -1,0 +1,1 @@
+"""Space `from_table`: the architectures of a file of results. Files: space, file."""
