@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import shlex
 import time
@@ -16,7 +17,7 @@ from nasjax.commands.configuration import configure, environment, with_table
 from nasjax.problem.problem import Problem
 from nasjax.referee import children, contest, draws, on_table, record
 from nasjax.referee.contest import Entrant, Field, Rules
-from nasjax.referee.external import ANSWER_S, Program
+from nasjax.referee.external import ANSWER_S, Files, Line, Program
 from nasjax.referee.figures import BASELINE
 from nasjax.referee.lines import lines as told_lines
 from nasjax.settings import as_json, override
@@ -73,7 +74,7 @@ def compare(
         multiply-adds of training (of forward passes; on a table the cost column must hold them).
       seed: the number from which all seeds follow; None = the operating system draws it, so that nobody can choose it.
       settings: for all "NAME=VALUE", for one searcher "LABEL:search.NAME=VALUE".
-      external: {label: command, or function that starts a `referee.external.Line`}.
+      external: {label: command, folder, or function that starts a `referee.external.Line`}.
       named: those see the names of a table's choices.
       answer_s: seconds that they may take for an answer.
       plugin: digest of the plugins that were run.
@@ -192,7 +193,7 @@ def _field(
     for label, begin in external.items():
         if label in labels:
             raise ValueError(f"--external {label} has the name of a method that takes part; write 'OTHER: command'")
-        starts = (lambda begin=begin: Program(begin, answer_s)) if isinstance(begin, str) else begin
+        starts = functools.partial(_line, begin, answer_s) if isinstance(begin, str) else begin
         command = begin if isinstance(begin, str) else "in this process"
         entrants.append(Entrant(label, None, 1, starts, {"command": command}))
     facts = {"settings": _agreed(base), "places": {n: v for n, v in places.items() if n not in ("data_dir", "table")}}
@@ -203,6 +204,11 @@ def _field(
     if "runs" in places:
         raise ValueError("runs=COLUMN belongs to a table; leave it out")
     return children.field(name, problem, catalog.method(BASELINE).make, tuple(entrants), rules, folder, target, facts)
+
+
+def _line(command: str, answer_s: float) -> Line:
+    """What a proposer's messages go to: the files of a folder, or a program."""
+    return Files(Path(command), answer_s) if Path(command).is_dir() else Program(command, answer_s)
 
 
 def _agreed(config: Any) -> dict[str, Any]:

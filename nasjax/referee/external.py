@@ -28,7 +28,9 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +38,7 @@ import numpy as np
 from nasjax.types import Space
 
 ANSWER_S = 60.0  # seconds that a program may take for an answer
+_POLL_S = 0.05
 
 Message = dict[str, Any]
 
@@ -209,6 +212,48 @@ class Program:
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             with contextlib.suppress(OSError):  # a pipe whose reader is gone
                 stream.close()  # type: ignore[union-attr]
+
+
+class Files:
+    """Two files of a folder as a Line: the messages are added to told.jsonl, answers are read from answers.jsonl.
+
+    Answers that are there already when a search begins belong to another one.
+
+    Args:
+      folder: that exists.
+      answer_s: seconds to wait for an answer.
+    """
+
+    def __init__(self, folder: Path, answer_s: float = ANSWER_S) -> None:
+        self._told, self._answers, self._seconds = folder / "told.jsonl", folder / "answers.jsonl", answer_s
+        self._read = len(self._lines())
+
+    def _lines(self) -> list[str]:
+        """The whole lines so far; one that has no end yet is still being written."""
+        try:
+            return [line for line in self._answers.read_text().split("\n")[:-1] if line.strip()]
+        except FileNotFoundError:
+            return []
+
+    def __call__(self, message: Message) -> Any:
+        """Raises ValueError where no answer comes in time, or it is no JSON."""
+        with self._told.open("a") as file:
+            file.write(json.dumps(message) + "\n")
+        if "ask" not in message:
+            return None
+        end = time.monotonic() + self._seconds
+        while len(lines := self._lines()) <= self._read:
+            if time.monotonic() > end:
+                raise ValueError(f"{self._answers} has no further line after {self._seconds:g} s")
+            time.sleep(_POLL_S)
+        self._read += 1
+        try:
+            return json.loads(lines[self._read - 1])
+        except ValueError:
+            raise ValueError(f"{self._answers}: a line is no JSON: {_short(lines[self._read - 1])}") from None
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 class InProcess:

@@ -1,5 +1,6 @@
 """Proposals from outside: a line in, a line out, and what is said of those that break it."""
 
+import json
 import shlex
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from nasjax.referee.draws import relabelled
-from nasjax.referee.external import InProcess, Program, Proposer
+from nasjax.referee.external import Files, InProcess, Program, Proposer
 from nasjax.spaces.tabular_cell.space import TabularCell
 
 SPACE = TabularCell(edges=2, ops=("a", "b", "c"))
@@ -62,6 +63,20 @@ def test_a_program_that_keeps_not_to_it_is_ended_with_a_line(source, said):
         with_line(line)
     assert said in str(error.value) and "\n" not in str(error.value)
     assert line._process.poll() is not None
+
+
+def test_a_person_is_asked_and_answers_by_files(tmp_path):
+    (tmp_path / "answers.jsonl").write_text('{"archs": [[2, 2]]}\n')  # of an earlier search
+    with Proposer(Files(tmp_path, 0.3), SPACE, 7, 10) as proposer:
+        with (tmp_path / "answers.jsonl").open("a") as file:
+            file.write('{"archs": [[0, 1]]}\n{"archs": [[1')
+        archs = proposer.ask(1)
+        proposer.tell(archs, np.array([0.5]), np.array([1.0]))
+        assert archs.tolist() == [[0, 1]]
+        with pytest.raises(ValueError, match=r"answers.jsonl has no further line after 0.3 s"):
+            proposer.ask(1)
+    heard = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    assert [next(iter(line)) for line in heard] == ["start", "ask", "tell", "ask", "end"]
 
 
 @pytest.mark.parametrize(
