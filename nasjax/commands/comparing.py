@@ -19,6 +19,7 @@ from nasjax.referee import children, contest, draws, on_table, record
 from nasjax.referee.contest import Entrant, Field, Rules
 from nasjax.referee.external import ANSWER_S, Files, Line, Program
 from nasjax.referee.figures import BASELINE
+from nasjax.referee.lines import ONLY
 from nasjax.referee.lines import lines as told_lines
 from nasjax.settings import as_json, override
 
@@ -101,7 +102,7 @@ def compare(
     if unknown := set(place) - set(_PLACES):
         raise TypeError(f"compare takes {', '.join(_PLACES)} beside its own arguments, not {sorted(unknown)[0]}")
     common = [f"{name}={value}" for name, value in place.items() if value is not None]
-    every = {name: [*common, *words] for name, words in (problems or {"problem": ()}).items()}
+    every = {name: [*common, *words] for name, words in (problems or {ONLY: ()}).items()}
     folder = None if out is None else Path(out)
     fields = []
     for name, words in every.items():
@@ -112,7 +113,7 @@ def compare(
         )
     told, spent = contest.contest(fields, rules, say)
     beside = {**spent, "all_seconds": time.monotonic() - began, "environment": environment()}
-    beside |= {"drawn": "by the referee" if seed is None else "given"}
+    beside |= {"drawn": "drawn by the referee" if seed is None else "from a given number"}
     found = record.whole(told, beside)
     page = None
     if folder is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from nasjax.report.metric import Metric
 from nasjax.report.metric import of as metric_of
 
+ONLY = "problem"  # the name of the only one, where it was given none
 UNITS = {"trials": "trials", "seconds": "seconds of the table", "multiply-adds": "multiply-adds"}
 
 
@@ -64,6 +65,6 @@ def lines(record: dict[str, Any], page: Path | None) -> list[str]:
             cells.append([label, final(shown, row), over(shown, row), f"{row['rank']:.2f}", count])
         widths = [max(len(line[n]) for line in cells) for n in range(5)]
         found += ["  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-    found.append(f"Seeds {record['beside']['drawn']}: --seed={told['seed']} repeats them.")
+    found.append(f"Seeds {record['beside']['drawn']}; --seed={told['seed']} repeats them.")
     found.append(f"SHA-256 of the comparison: {record['sha256']}")
     return [*found, *([f"Results: {page}, {page.with_suffix('.json')}"] if page else [])]

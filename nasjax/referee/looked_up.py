@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 
 from nasjax.drive.scan import History, scan
 from nasjax.drive.streams import streams
@@ -17,7 +19,8 @@ from nasjax.referee.external import Proposer
 from nasjax.referee.truth import Seen, evaluator, places, rewards
 from nasjax.types import Searcher
 
-TOGETHER = 25  # seeds that are vmapped; the others follow in the same program
+TOGETHER = 25  # seeds that are vmapped at most; the others follow in the same program
+_BYTES = 2**25  # of an array of theirs together: beyond the caches nothing is gained, and memory is limited
 
 
 def searched(
@@ -50,11 +53,23 @@ def searched(
 
     began = time.perf_counter()
     numbers = tuple(jnp.asarray(np.array(x, np.uint32)) for x in (seeds, noise))
-    program = jax.jit(lambda pairs: jax.lax.map(one, pairs, batch_size=min(TOGETHER, len(seeds))))
+    shapes = tuple(jax.ShapeDtypeStruct((), x.dtype) for x in numbers)
+    together = min(TOGETHER, len(seeds), _BYTES // _largest(jax.make_jaxpr(one)(shapes).jaxpr))
+    program = jax.jit(lambda pairs: jax.lax.map(one, pairs, batch_size=max(1, together)))
     history = jax.device_get(program(numbers))
     reward = np.where(history.valid, history.fitness, np.nan).astype(np.float64)
     spent = _spent(history.cost.astype(np.float64), history.valid, budget)
     return Course(places(seen, history.arch), reward, spent, time.perf_counter() - began)
+
+
+def _largest(jaxpr: Any) -> int:
+    """Bytes of the largest array that a program makes, those within its loops too."""
+    found = 1
+    for equation in jaxpr.eqns:
+        made = [var.aval for var in equation.outvars]
+        found = max([found, *(one.size * one.dtype.itemsize for one in made if hasattr(one, "dtype"))])
+        found = max([found, *map(_largest, jaxprs_in_params(equation.params))])
+    return found
 
 
 def _spent(cost: np.ndarray, valid: np.ndarray, budget: float | None) -> np.ndarray:

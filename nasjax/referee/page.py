@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from nasjax.referee.lines import UNITS, budget, final, metric, number, over, step
+from nasjax.referee.lines import ONLY, UNITS, budget, final, metric, number, over, step
 from nasjax.report import charts
 from nasjax.report.elements import figure, note, section, swatch, table
 from nasjax.report.metric import Metric
@@ -41,14 +41,14 @@ def page(record: dict[str, Any]) -> str:
     problems = told["problems"]
     labels = list(dict.fromkeys(label for problem in problems.values() for label in problem["entrants"]))
     colours = {label: charts.colour(n) for n, label in enumerate(labels)}
-    head = f"{told['seeds']} seeds, {budget(told)} a search; seeds drawn {record['beside']['drawn']}"
+    head = f"{told['seeds']} seeds, {budget(told)} a search; seeds {record['beside']['drawn']}"
     body = _ranks(told, colours) if len(problems) > 1 else ""
     for name, problem in problems.items():
         body += _problem(name, problem, told, colours)
     body += _agreed(told, record)
     seconds = record["beside"]["all_seconds"]
     foot = escape(f"nasjax {record['beside']['environment']['versions'].get('nasjax', '')} · {seconds:,.0f} s in all")
-    title = f"{len(labels)} searchers on {', '.join(problems)}"
+    title = f"{len(labels)} searchers compared"
     return document("comparison", title, f'<p class="meta">{escape(head)}</p>', body, foot)
 
 
@@ -60,9 +60,8 @@ def _problem(name: str, problem: dict[str, Any], told: dict[str, Any], colours: 
         for key, what in (("test", "Test"), ("reward", "Told"))
         if key in curves
     ]
-    return section(
-        f"Problem {name}", cards, before=_finals(problem, shown, colours), after=_below(problem, shown, told)
-    )
+    above, below = _finals(problem, shown, colours), _below(problem, shown, told)
+    return section("The problem" if name == ONLY else f"Problem {name}", cards, before=above, after=below)
 
 
 def _finals(problem: dict[str, Any], shown: Metric, colours: dict[str, str]) -> str:
@@ -82,7 +81,7 @@ def _finals(problem: dict[str, Any], shown: Metric, colours: dict[str, str]) -> 
         "Differences are taken within a seed; in brackets the 95 % interval of the bootstrap over seeds. The deviation "
         "is of seeds, not of the mean. Rank 1 is the best of a seed, equal ones share a rank."
     )
-    return f'<p class="hint">{hint}</p>' + table("Finals", [*heads, "rank#", "trials#"], rows)
+    return table("Finals", [*heads, "rank#", "trials#"], rows) + f'<p class="hint">{hint}</p>'
 
 
 def _curves(
@@ -149,7 +148,7 @@ def _ceiling(problem: dict[str, Any], shown: Metric) -> str:
     if found.get("deviation") is not None:
         lines.append(
             f"Trained again, an architecture's {shown.name} deviates by {step(shown, found['deviation'])[1:]}; "
-            "searchers that end closer together than that differ by less than two trainings of one network do."
+            "searchers that end closer together than that differ by less than a training of the same network does."
         )
     return "<h3>The noise of the truth</h3>" + "".join(map(note, lines)) if lines else ""
 

@@ -132,7 +132,7 @@ def test_a_budget_in_the_tables_seconds_is_kept(tmp_path):
 
 
 def test_the_page_has_everyone_and_the_digest(told):
-    whole = record.whole(told[0], {"all_seconds": 1.0, "environment": {"versions": {}}, "drawn": "given"})
+    whole = record.whole(told[0], {"all_seconds": 1.0, "environment": {"versions": {}}, "drawn": "from a given number"})
     text = page(whole)
     assert whole["sha256"] in text and all(f" {name}</td>" in text for name in ("random", "pairs", "stubborn"))
     assert text.count('class="chart"') == 2 and "The noise of the truth" in text
