@@ -71,6 +71,7 @@ _WHERE = {
     "nasjax.commands": (
         *("config_of", "configure", "search", "retrain", "fit", "predict", "export", "show", "tabulate", "tracker"),
     ),
+    "nasjax.commands.comparing": ("compare",),
     "nasjax.model": ("adopt", "load"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

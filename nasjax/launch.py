@@ -31,8 +31,10 @@ from nasjax.store import started
 
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
-MODES = ("search", "retrain", "inspect", "report", "predict", "export", "table", "runs")
+MODES = ("search", "retrain", "inspect", "report", "predict", "export", "table", "runs", "compare")
 _DIRECT = ("truth", "seed", "trials", "max_params", "max_macs", "workers", "runtime", "trial_timeout")  # --set has them
+_BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
+_COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone
 
 
 def define() -> flags.FlagValues:
@@ -53,6 +55,17 @@ def define() -> flags.FlagValues:
     )
     text("data_dir", "folder of the data set")
     text("workdir", "default runs/METHOD-SPACE-DATASET-sSEED; report, table: several, a,b; runs: the folder to list")
+    text("methods", "--mode=compare: what takes part, a,b, or LABEL=a; random is always in it")
+    flags.DEFINE_multi_string(
+        "problem", [], "--mode=compare: 'NAME: table=FILE space=NAME setting=VALUE', repeatable", flag_values=values
+    )
+    flags.DEFINE_multi_string(
+        "external", [], "--mode=compare: a program that proposes, 'NAME: command', repeatable", flag_values=values
+    )
+    flags.DEFINE_boolean("named", False, "--external sees the names of a table's choices", flag_values=values)
+    flags.DEFINE_float("seconds", None, "--mode=compare: the budget in a table's seconds", flag_values=values)
+    flags.DEFINE_float("macs", None, "--mode=compare: the budget in multiply-adds of training", flag_values=values)
+    flags.DEFINE_float("answer_s", 60.0, "seconds that --external may take for an answer", flag_values=values)
     text("seeds", "several seeds, 0..4 or 0,1,2: each in a workdir of its own, a given DIR in DIR-sSEED, then a table")
     for name, help in (
         ("seed", "the run's seed"),
@@ -190,6 +203,11 @@ def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int
     if given.mode not in MODES:
         raise ValueError(f"unknown mode {given.mode!r}; choose from {', '.join(MODES)}")
     workdirs = [Path(name) for name in (given.workdir or "").split(",") if name]
+    if given.mode == "compare":
+        return _compare(given)
+    for name in _COMPARING:
+        if given[name].present:
+            raise ValueError(f"--{name} has no effect without --mode=compare; leave it out")
     if given.mode == "report":
         if not workdirs:
             raise ValueError("--mode=report needs --workdir=DIR (several: DIR,DIR)")
@@ -232,6 +250,40 @@ def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int
     if given.seeds is not None:
         return _several(given, workdirs, digest, argv, interrupts)
     return _one(given, workdirs, digest, argv, first)
+
+
+def _compare(given: flags.FlagValues) -> int:
+    """A comparison of searchers."""
+    from nasjax import commands
+    from nasjax.commands import comparing
+    from nasjax.store import plugin
+
+    known = {"mode", "seeds", "seed", "trials", "set", "plugin", "out", "compile_cache", *_COMPARING, *_PLACES}
+    for name in given:
+        if given[name].present and name not in known:
+            raise ValueError(f"--{name} has no effect with --mode=compare; leave it out")
+    if given.methods is None:
+        raise ValueError("--mode=compare needs --methods=a,b; random is always in it")
+    seeds = several.parsed(given.seeds or "0..19")
+    if seeds != list(range(len(seeds))):
+        raise ValueError(f"--seeds={given.seeds}: the referee draws the seeds; say how many, --seeds=0..49")
+    xla_flags.check()
+    digest = plugin.use(*given.plugin) if given.plugin else ""
+    jax_settings.check()
+    keep_compiled(given.compile_cache)
+    found = commands.compare(
+        [name for name in given.methods.split(",") if name],
+        comparing.problems_of(given.problem),
+        seeds=len(seeds),
+        settings=given.set,
+        external=comparing.external_of(given.external),
+        plugin=digest,
+        out=given.out or "runs/compare",
+        say=_say,
+        **{name: given[name].value for name in (*_BUDGETS, *_PLACES, "seed", "named", "answer_s")},
+    )
+    _tell(True, found.lines)
+    return 0
 
 
 def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[str], first: bool) -> int:

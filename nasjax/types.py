@@ -404,6 +404,7 @@ class Experiment(NamedTuple):
     describe() -> (Arch -> what a worker finds of its network before training), where there are networks
     refuse(of that) -> why not to train it, or None
     before_retrain(path, watch)      what the method does with a finished search before its best is retrained
+    searcher      what proposes its candidates, where nothing but that decides what is tried
     """
 
     config: Any
@@ -413,6 +414,7 @@ class Experiment(NamedTuple):
     describe: Callable[[], Callable[[np.ndarray], dict[str, Any]] | None] = lambda: None
     refuse: Callable[[dict[str, Any]], str | None] = lambda row: None
     before_retrain: Callable[[Path, Watch], None] | None = None
+    searcher: Searcher | None = None
 
 
 @runtime_checkable

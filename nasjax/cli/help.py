@@ -29,6 +29,15 @@ GROUPS: dict[str, dict[str, str]] = {
         "verbose": "",
         "log": "TRACKER",
     },
+    "Compare searchers": {
+        "methods": "A,B",
+        "problem": "'NAME: ...'",
+        "external": "COMMAND",
+        "named": "",
+        "answer_s": "SECONDS",
+        "seconds": "N",
+        "macs": "N",
+    },
     "Data": {"dataset": "NAME", "data_dir": "DIR", "table": "FILE.npz", "truth": "FILE.npz"},
     "Budget and limits": {"trials": "N", "max_params": "N", "max_macs": "N", "trial_timeout": "SECONDS"},
     "Workers": {"workers": "N", "runtime": "NAME", "ray_address": "HOST:PORT"},
@@ -61,6 +70,7 @@ EXAMPLES = {
     "export": Example("--mode=export --workdir=DIR", "write the retrained network for other programs"),
     "table": Example("--mode=table --workdir=DIR,DIR --out=FILE.npz", "a table of the trials, for --space=from_table"),
     "runs": Example("--mode=runs", "list the runs in runs/, and how each goes on"),
+    "compare": Example("--mode=compare --methods=evolution,bo --trials=20", "compare searchers at equal cost"),
 }
 
 

@@ -1,5 +1,6 @@
 """What the command line does, as functions for notebooks and other programs. They print nothing."""
 
+from nasjax.commands.comparing import Compared, compare
 from nasjax.commands.configuration import config_of, configure, default_workdir, published, with_table
 from nasjax.commands.exporting import exported
 from nasjax.commands.fitting import Fitted, fit
@@ -13,9 +14,11 @@ from nasjax.commands.using import export, predict
 from nasjax.commands.watching import watch
 
 __all__ = [
+    "Compared",
     "Fitted",
     "Retrained",
     "asked_arch",
+    "compare",
     "config_of",
     "configure",
     "default_workdir",

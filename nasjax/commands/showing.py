@@ -21,16 +21,17 @@ class Page(NamedTuple):
 
 
 def show(path: str | Path, *, height: int = 800) -> Page:
-    """The report of a workdir, as the last line of a notebook's cell.
+    """The report of a workdir, or the page of a comparison, as the last line of a notebook's cell.
 
     Args:
-      path: the workdir.
+      path: the workdir, or the comparison's folder.
       height: of the frame, in pixels.
 
     Raises ValueError where the workdir has no report yet.
     """
-    file = Path(path) / "report.html"
-    if not file.is_file():
+    pages = [Path(path) / name for name in ("report.html", "compare.html")]
+    file = next((page for page in pages if page.is_file()), None)
+    if file is None:
         raise ValueError(
             f"{path} has no report.html yet; search first, or write it with --mode=report --workdir={path}"
         )

@@ -39,7 +39,7 @@ from nasjax.types import Evaluation, Evaluator, Key, Proposal, Status
 FITNESS, COST, RESULT = "hp12_cifar10valid_val", "hp200_train_time_cifar10valid", "hp200_cifar10_test"
 COST_SCALE = 12 / 200
 # Accuracies of the benchmark, which are percents.
-_BENCHMARK = re.compile(r"hp\d+_(cifar10|cifar10valid|cifar100|imagenet16)_(train|val|test)(_nats)?")
+_BENCHMARK = re.compile(r"hp\d+_(cifar10|cifar10valid|cifar100|imagenet16)_(train|val|test|valtest)(_nats|_seeds)?")
 _PERCENT, _FRACTION = {"percent", "percents", "percentage", "pct", "%"}, {"fraction", "fractions", "frac"}
 
 
@@ -66,15 +66,17 @@ def load_table(
     metric: str | None = None,
     smaller: bool | None = None,
     fidelities: Sequence[str] | None = None,
+    sealed: bool = False,
 ) -> Table:
     """Reads an `.npz` table of architectures and their results.
 
     Args:
       path: the file, in either layout of this module's docstring.
       space: which architectures it is about.
-      fitness, cost, result: names of columns. Defaults: the column of the file's own `metric` for the fitness, where it
-        has one; the paper's protocol (FITNESS, COST, RESULT) in the benchmark layout that has its columns; else
-        `fitness`, `cost` and again the column of the fitness.
+      fitness, cost, result: names of columns; "NAME[1]" is the second of the runs that a column (N, runs) holds.
+        Defaults: the column of the file's own `metric` for the fitness, where it has one; the paper's protocol
+        (FITNESS, COST, RESULT) in the benchmark layout that has its columns; else `fitness`, `cost` and again the
+        column of the fitness.
       cost_scale: factor that turns the cost column into seconds; default COST_SCALE with the default cost column of
         the benchmark layout, else 1.
       percent: whether fitness and result are percents, to be turned into fractions; false keeps them as they are. None
@@ -86,6 +88,7 @@ def load_table(
       smaller: whether a smaller metric is better; the fitness is then its negative. None = as the file says, else not.
       fidelities: epochs and columns for proposals that have a fidelity, as `fidelities.parsed` reads them. None = as
         the file says, else none.
+      sealed: the reported results stay closed, NaN in their place; their column must be there.
 
     Returns:
       The table in the order of `space.index`.
@@ -119,10 +122,13 @@ def load_table(
         raise ValueError(f"{path}: {int((known == 0).sum())} of {space.size()} architectures missing, first {lacking}")
 
     def column(name: str, fill: float) -> np.ndarray:
+        name, run = _run_of(name)
         if name not in columns:
             ask = isinstance(space, TableSpace) and "; write --set table.fitness=COLUMN --set table.cost=COLUMN"
             raise ValueError(f"{path}: no column {name!r}; it has {_names(columns)}{ask or ''}")
         values = columns[name]
+        if run is not None and values.ndim == 2 and run < values.shape[1]:
+            values = values[:, run]
         if values.shape != rows.shape or values.dtype.kind not in "fiu":
             raise ValueError(f"{path}: column {name!r} must hold {len(rows)} numbers, got {values.dtype}{values.shape}")
         out = np.full(space.size(), fill, np.float32)
@@ -157,7 +163,10 @@ def load_table(
         if (np.diff(rungs.cost, axis=1) < 0).any():
             raise ValueError(f"{path}: table.fidelities: more epochs must not cost less; got {', '.join(fidelities)}")
     spent = seconds(cost, cost_scale)
-    return Table(sign * accuracy(fitness), spent, accuracy(result), known > 0, rungs)
+    if sealed and _run_of(result)[0] not in columns:
+        raise ValueError(f"{path}: no column {result!r}; it has {_names(columns)}")
+    reported = np.full(space.size(), np.nan, np.float32) if sealed else accuracy(result)
+    return Table(sign * accuracy(fitness), spent, reported, known > 0, rungs)
 
 
 def load_columns(path: str | os.PathLike[str], space: TabularCell | TableSpace | None = None) -> dict[str, np.ndarray]:
@@ -251,8 +260,15 @@ def check_accuracies(table: Table, path: str | os.PathLike[str], setting: str = 
         )
 
 
+def _run_of(name: str) -> tuple[str, int | None]:
+    """A column's name, and which of its runs is meant: "val_seeds[1]" is ("val_seeds", 1)."""
+    found = re.fullmatch(r"(.+)\[(\d+)\]", name)
+    return (found[1], int(found[2])) if found else (name, None)
+
+
 def _is_percent(name: str) -> bool | None:
     """Whether a column's name says percent (true) or fraction (false); None = neither."""
+    name = _run_of(name)[0]
     if _BENCHMARK.fullmatch(name):
         return True
     words = set(re.findall(r"%|[a-z]+", name.lower()))

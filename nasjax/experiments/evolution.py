@@ -88,4 +88,4 @@ def make(problem: Problem) -> Experiment:
     if not search.prefilter:
         return evolution()
     require_images(problem)
-    return evolution()._replace(run=filtered)
+    return evolution()._replace(run=filtered, searcher=None)

@@ -115,6 +115,18 @@ def page(runs: Sequence[Run], reload_s: int | None = None) -> str:
     versions = sorted({plain(run.config.get("versions")) for run in runs} - {""})
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     foot = escape(" · ".join([*versions, f"report written {written}"]))
+    return document("search report", title, head, body, foot, reload_s)
+
+
+def document(kind: str, title: str, head: str, body: str, foot: str, reload_s: int | None = None) -> str:
+    """A whole page of the report's look that needs no other file.
+
+    Args:
+      kind: of page, in words.
+      title: of this one.
+      head, body, foot: trusted HTML.
+      reload_s: as of `write_report`.
+    """
     scripts = [charts.library(), _asset("page.js")] if 'class="chart"' in body else [_asset("page.js")]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -122,7 +134,7 @@ def page(runs: Sequence[Run], reload_s: int | None = None) -> str:
         f"{'' if reload_s is None else _reloads(reload_s)}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}: nasjax report</title><style>{_asset('page.css')}</style></head>\n<body><main>"
-        f'<header><p class="eyebrow">nasjax search report</p><h1>{escape(title)}</h1>{head}</header>\n'
+        f'<header><p class="eyebrow">nasjax {escape(kind)}</p><h1>{escape(title)}</h1>{head}</header>\n'
         f"<noscript>{note('The charts are drawn by JavaScript, which is switched off.')}</noscript>"
         f"{body}\n</main><footer>{foot}</footer>\n"
         "<!-- The charts' library: Vega, Vega-Lite and Vega-Embed, BSD-3-Clause, University of Washington Interactive "

@@ -44,7 +44,10 @@ ALLOWED = {
         *("types", "settings", "catalog", "spaces", "searchers", "nets", "learners", "problem", "data"),
         *("train", "evaluators", "store", "runtime", "drive"),
     },
-    "commands": {"types", "settings", "catalog", "data", "problem", "store", "runtime", "drive", "model", "report"},
+    "referee": {"types", "drive", "evaluators", "problem", "report", "runtime", "store"},
+    "commands": {
+        *("types", "settings", "catalog", "data", "problem", "store", "runtime", "drive", "model", "report", "referee"),
+    },
     "plugins": {"types", "settings", "catalog", "spaces", "data", "problem", "experiments", "store", "train"},
     "cli": {"catalog", "report", "store"},
     "launch": {"__init__", "settings", "problem", "store", "commands", "runtime", "cli"},

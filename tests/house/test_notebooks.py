@@ -42,11 +42,11 @@ def cells(name):
 
 
 def test_every_notebook_is_run():
-    assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(TINY)
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {*TINY, "compare"}
 
 
 def test_every_notebook_gets_the_code_by_the_same_first_cell():
-    assert len({cells(name)[0] for name in TINY}) == 1
+    assert len({cells(name)[0] for name in (*TINY, "compare")}) == 1
 
 
 # In place of what the first cell starts: no real pip is ever run, which would change the Python of the tests.
@@ -146,6 +146,19 @@ def test_the_cells_run_in_order(name, notebook, monkeypatch, capsys):
         exec(compile(re.sub(r"trials=\d+", "trials=2", source), name, "exec"), names)
     assert names["model"].variables and names["data"].classes == 10
     assert capsys.readouterr().out == "\n".join(names["trained"].lines) + "\n"  # what a cell prints, and no more
+
+
+@pytest.mark.slow
+def test_the_comparisons_cells_run_in_order(notebook):
+    names = {"__name__": "notebook"}
+    for source in cells("compare"):
+        source = source.replace('["evolution", "bo"]', '["evolution"]').replace("trials=40", "trials=4")
+        exec(compile(source, "compare", "exec"), names)
+    found = names["found"]
+    assert (
+        found._repr_html_().startswith("<pre>problem: 20 seeds, 4 trials each") and found.sha256 in found._repr_html_()
+    )
+    assert names["nasjax"].show("compared")._repr_html_().startswith("<iframe srcdoc=")
 
 
 @pytest.mark.slow

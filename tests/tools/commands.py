@@ -89,6 +89,7 @@ def idle(monkeypatch):
     monkeypatch.setattr(
         commands, "tracker", lambda to, config, path: contextlib.nullcontext(TRACKERS[to.split(":")[0]])
     )
+    monkeypatch.setattr(commands, "compare", lambda methods, problems, **options: commands.Compared({}, ()))
     monkeypatch.setattr(commands, "report", lambda workdirs, out=None: out or workdirs[0] / "report.html")
     monkeypatch.setattr(commands, "tabulate", lambda workdirs, out: [])
     monkeypatch.setattr(commands, "predict", lambda workdir, source, *, same_units: [])

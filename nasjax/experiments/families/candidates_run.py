@@ -134,6 +134,7 @@ def experiment(
         evaluator=lambda: found().evaluator,
         describe=lambda: describe,
         refuse=refuse,
+        searcher=searcher,
     )
 
 

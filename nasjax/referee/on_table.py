@@ -1,0 +1,84 @@
+"""A table as a problem of a comparison."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from nasjax.referee import draws, figures, looked_up, truth
+from nasjax.referee.contest import Entrant, Field, Rules
+from nasjax.referee.course import Course, incumbents, taken
+from nasjax.referee.external import Proposer
+from nasjax.referee.figures import Judged
+from nasjax.types import Metric
+
+
+def field(
+    name: str,
+    metric: Metric,
+    space: Any,
+    settings: Any,
+    entrants: tuple[Entrant, ...],
+    rules: Rules,
+    *,
+    target: float | None = None,
+    runs: str | None = None,
+    facts: dict[str, Any],
+) -> Field:
+    """The problem of a table.
+
+    Args:
+      name: of the problem; its seeds follow from it.
+      metric: of the rewards, and of the test values.
+      space: of the architectures.
+      settings: of the table (`TableConfig`): file and columns.
+      entrants: that take part.
+      rules: of the comparison.
+      target: a value of the metric whose cost is asked about, beside the best of the table.
+      runs: a column (N, runs) of the same rewards, for the noise ceiling where the rewards are one run or a mean.
+      facts: for the record.
+
+    Raises ValueError where the file cannot be read, or a column is missing.
+    """
+    seen = truth.seen(space, settings)
+    repeated = seen if runs is None else truth.seen(space, settings, runs)
+    seeds = draws.seeds(rules.master, name, rules.seeds, "search")
+    noise = draws.seeds(rules.master, name, rules.seeds, "noise")
+    tops = truth.tops(seen, noise)
+    targets = {"the best reward of the table": tops}
+    if target is not None:
+        targets["the target"] = np.full(rules.seeds, metric.value(target))
+
+    def begin(entrant: Entrant, trials: int, n: int) -> Proposer:
+        assert entrant.begin is not None
+        order = draws.drawn(rules.master, name, n, "labels")
+        orders = None if rules.named else draws.relabelled(order, space.sites)
+        return Proposer(entrant.begin(), space, seeds[n], trials, orders, entrant.name, table=True)
+
+    def search(entrant: Entrant) -> Course:
+        def searched(trials: int) -> Course:
+            options: dict[str, Any] = {"trials": trials, "width": entrant.width, "budget": rules.cost}
+            if entrant.searcher is not None:
+                return looked_up.searched(seen, entrant.searcher, seeds, noise, **options)
+            return looked_up.proposed(seen, lambda n: begin(entrant, trials, n), noise, **options)
+
+        if rules.trials is not None:
+            return searched(rules.trials)
+        return looked_up.spending(seen, rules.limit, searched, once=entrant.searcher is None)
+
+    def judge(courses: dict[str, Course]) -> tuple[dict[str, Judged], dict[str, Any]]:
+        result = truth.opened(space, settings).astype(np.float64)
+        found = {}
+        for entrant, course in courses.items():
+            values = np.where(course.place < 0, np.nan, result[np.maximum(course.place, 0)])
+            final = taken(values, incumbents(course)[:, -1:])[:, 0]
+            found[entrant] = Judged(course, final, values)
+        digest = hashlib.sha256()
+        for column in (seen.runs, seen.table.cost, seen.table.known, result):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return found, {"ceiling": figures.ceiling(repeated.runs, result), "data": digest.hexdigest()}
+
+    told = {**facts, "architectures": int(seen.table.known.sum())}
+    return Field(name, metric, entrants, told, search, judge, targets)
