@@ -78,7 +78,7 @@ METHODS = {
     "reinforce": Method(
         partial(reinforce, SPACE, learning_rate=0.006, samples_per_update=1, reward=cube, baseline_decay=0.9), 1, 2000
     ),
-    "local_search": Method(partial(local_search, SPACE), 1, 2000),
+    "local_search": Method(partial(local_search, SPACE, capacity=2000), 1, 2000, False),
     "topk": Method(partial(topk_evolution, SPACE, capacity=1050), 10, 1000),
     "bo": Method(partial(bo, SPACE, capacity=1000), 5, 1000, False),
     "bo_scores": Method(partial(bo, SPACE, capacity=1000), 5, 1000, False),
@@ -258,6 +258,8 @@ def main() -> None:
     parser.add_argument("--settings", default="{}", help="of the searchers, as JSON")
     parser.add_argument("--report", help="files of --out, to be shown as tables")
     args = parser.parse_args()
+    if args.seeds > CHUNK and args.seeds % CHUNK:
+        parser.error(f"--seeds must be at most {CHUNK} or a multiple of it")
     if args.report:
         report([json.loads(text) for path in args.report.split(",") for text in Path(path).read_text().splitlines()])
         return
