@@ -48,6 +48,7 @@ _WHERE = {
     "nasjax.searchers.lstm_policy": ("lstm_policy",),
     "nasjax.searchers.nsga2": ("nsga2",),
     "nasjax.searchers.bo": ("bo",),
+    "nasjax.searchers.local_search": ("local_search",),
     "nasjax.searchers.topk": ("topk_evolution",),
     "nasjax.searchers.random": ("random_search",),
     "nasjax.searchers.reinforce": ("reinforce",),

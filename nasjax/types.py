@@ -424,7 +424,8 @@ class Space(Protocol):
     The first S = len(sites) entries of an Arch are its sites. A space may have further columns (identifiers of nodes
     and edges, say): then it has `arch_size`, A. A space may have `crossover(key, a, b) -> Arch` (traceable), and
     `canonical(arch) -> Arch` (traceable), the same for equal architectures; without it an Arch is its own canonical
-    form. A space may have `groups`, blocks of groups of sites (their columns) by which a surrogate compares.
+    form. A space may have `groups`, blocks of groups of sites (their columns) by which a surrogate compares, and
+    `neighbours(key, arch) -> (i32[N, A], bool[N])` (traceable), what differs in one decision and which of it there is.
     """
 
     name: str

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nasjax.types import Evaluation, Key, Proposal, Space, Status, arch_size, canonical
 
@@ -35,6 +36,18 @@ def empty(space: Space, capacity: int, objectives: int) -> Archive:
         jnp.int32(0),
         jnp.int32(0),
     )
+
+
+def codes(space: Space, archs: jax.Array) -> jax.Array:
+    """u32[M, 2] of i32[M, A]: equal for equal architectures, for others with a chance of 2^-64."""
+    same = jax.vmap(lambda arch: canonical(space, arch))(archs) if hasattr(space, "canonical") else archs
+    factors = np.random.default_rng(0).integers(0, 2**32, (arch_size(space), 2), np.uint32)
+    return (same + 2).astype(jnp.uint32) @ factors
+
+
+def equal(a: jax.Array, b: jax.Array) -> jax.Array:
+    """bool[N, M]: which codes u32[N, 2] and u32[M, 2] are equal."""
+    return (a[:, None, 0] == b[None, :, 0]) & (a[:, None, 1] == b[None, :, 1])
 
 
 def fill(

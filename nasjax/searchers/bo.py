@@ -24,6 +24,7 @@ from nasjax.types import Evaluation, Key, Proposal, Searcher, Space, arch_size, 
 
 Scores = Callable[[jax.Array], jax.Array]  # Arch -> f32[K], each about -1 to 1; traceable
 _UNROLLED = 64
+_FEW = 64
 LISTED = 50_000  # spaces of at most so many architectures are proposed from as a whole
 
 
@@ -39,7 +40,7 @@ class _Pool(NamedTuple):
     """M architectures that may be proposed, or are known."""
 
     arch: jax.Array  # i32[M, A]
-    features: tuple[jax.Array, ...]  # i32[T, M] per block
+    features: tuple[jax.Array, ...]  # whole numbers [T, M] per block
     scores: jax.Array  # f32[K, M]
 
     def at(self, index: jax.Array) -> _Pool:
@@ -56,6 +57,7 @@ def bo(
     acquisition: Literal["ucb", "thompson"] = "ucb",
     beta: float = 0.5,
     fit_steps: int = 5,
+    fit_rate: float = 0.1,
     samples: int = 1000,
     mutants: int = 1000,
     parents: int = 10,
@@ -110,6 +112,9 @@ def bo(
         raise ValueError(f"start_share must be in (0, 1] and beta at least 0, got {start_share} and {beta}")
     told_by = describe or features(space)
     memory = min(memory, capacity)
+    sizes = [memory]  # of the Gaussian process: as few rows as hold all trials, for what has its cube as cost
+    while sizes[0] >= 2 * _FEW:
+        sizes.insert(0, -(-sizes[0] // 2))
     prior = _prior(space, told_by, scores)
 
     def pool_of(archs: Any) -> _Pool:
@@ -117,7 +122,6 @@ def bo(
         known = jax.vmap(scores)(archs).T if scores is not None else jnp.zeros((0, len(archs)))
         return _Pool(archs, tuple(x.T for x in jax.vmap(told_by)(archs)), known)
 
-    factors = np.random.default_rng(0).integers(0, 2**32, (arch_size(space), 2), np.uint32)
     every = _listed(space)
     listed = None if every is None else jax.jit(pool_of)(every)
 
@@ -133,20 +137,15 @@ def bo(
         of = jnp.where(known > 0, of, jnp.resize(drawn, of.shape))
         return pool_of(jnp.concatenate([drawn, jax.vmap(space.mutate)(jax.random.split(key_mutate, mutants), of)]))
 
-    def codes(pool: _Pool) -> jax.Array:
-        """u32[M, 2], equal for equal architectures; for others by a chance of 2^-64."""
-        same = jax.vmap(lambda arch: canonical(space, arch))(pool.arch) if hasattr(space, "canonical") else pool.arch
-        return (same + 2).astype(jnp.uint32) @ factors
-
     def allowed(pool: _Pool, state: BoState) -> jax.Array:
         """bool[M]: feasible, and never tried."""
         used, size = jnp.arange(capacity) < state.archive.made, len(pool.arch)
         if listed is not None:
             new = jnp.ones(size, bool).at[jnp.where(used, state.mark[:, 0], jnp.uint32(size))].set(False, mode="drop")
         else:
-            mine = codes(pool)
-            tried = (_equal(mine, state.mark) & used[None]).any(1)
-            again = (_equal(mine, mine) & (jnp.arange(size)[:, None] > jnp.arange(size)[None])).any(1)
+            mine = rows.codes(space, pool.arch)
+            tried = (rows.equal(mine, state.mark) & used[None]).any(1)
+            again = (rows.equal(mine, mine) & (jnp.arange(size)[:, None] > jnp.arange(size)[None])).any(1)
             new = ~tried & ~again
         return new & jax.vmap(feasible)(pool.arch) if feasible is not None else new
 
@@ -156,18 +155,17 @@ def bo(
     def remembered(archive: Archive) -> jax.Array:
         """i32[memory], rows for the Gaussian process: the running, the best, the latest."""
         number = jnp.arange(capacity)
-        if memory == capacity:
-            return number
         fitness = jnp.where(archive.told, archive.fitness[:, 0], -jnp.inf)
         by_result = jnp.argsort(jnp.argsort(-fitness))  # 0 = the best
         urgent = jnp.where(by_result < memory // 2, 2 * capacity - by_result, number)
         urgent = jnp.where(archive.told, urgent, 3 * capacity)
         return jax.lax.top_k(jnp.where(number < archive.made, urgent, -1), memory)[1]
 
-    def memories(archive: Archive) -> tuple[jax.Array, _Pool, jax.Array]:
-        """The rows that the Gaussian process knows, what they are, and which of them were told."""
-        row = remembered(archive)
-        return row, pool_of(archive.arch[row]), archive.told[row] & (row < archive.made)
+    def with_rows(archive: Archive, use: Callable[[jax.Array], Any]) -> Any:
+        """What `use` makes of the rows that the Gaussian process knows, i32[one of the sizes]."""
+        last = remembered if memory < capacity else lambda archive: jnp.arange(capacity)
+        uses = [lambda size=size: use(jnp.arange(size)) for size in sizes[:-1]] + [lambda: use(last(archive))]
+        return jax.lax.switch((archive.made > jnp.array(sizes[:-1], jnp.int32)).sum(), uses)
 
     def by_chance(key: Key, pool: _Pool, may: jax.Array, n: int) -> jax.Array:
         """i32[n], candidates of the start; -1 beyond the last."""
@@ -180,10 +178,12 @@ def bo(
         chosen = jax.lax.top_k(jnp.where(may, chance, -jnp.inf), n)[1]
         return jnp.pad(chosen, (0, wanted - n), constant_values=-1)
 
-    def by_model(keys: Key, pool: _Pool, may: jax.Array, archive: Archive, hyper: gp.Hyper) -> jax.Array:
+    def by_model(
+        keys: Key, pool: _Pool, may: jax.Array, archive: Archive, hyper: gp.Hyper, row: jax.Array
+    ) -> jax.Array:
         """i32[n], the most promising candidates, one after the other, for n keys; -1 beyond the last."""
-        row, mine, told = memories(archive)
-        there = row < archive.made
+        mine, there = pool_of(archive.arch[row]), row < archive.made
+        told = archive.told[row] & there
         targets, among = gp.scores(archive.fitness[row, 0], told), _distances(mine, mine)
         mean = gp.pull(gp.condition(hyper, among, targets, told)) @ gp.kernel(hyper, _distances(mine, pool))
         first, short = jax.lax.top_k(jnp.where(may, mean, -jnp.inf), min(shortlist, len(may)))
@@ -218,7 +218,7 @@ def bo(
         keys = jax.vmap(lambda trial: jax.random.fold_in(key_pick, trial))(archive.made + jnp.arange(n))
         chosen = jax.lax.cond(
             known,
-            lambda: by_model(keys, pool, may, archive, state.hyper),
+            lambda: with_rows(archive, lambda row: by_model(keys, pool, may, archive, state.hyper, row)),
             lambda: by_chance(jax.random.fold_in(key_start, archive.made), pool, may, n),
         )
         new = (chosen >= 0) & may[chosen]
@@ -228,15 +228,18 @@ def bo(
             made=jnp.minimum(archive.made + new.sum(), capacity),
         )
         archive, proposal = rows.hand_out(archive, n)
-        mark = jnp.stack([chosen, chosen], 1) if listed is not None else codes(pool.at(chosen))
+        mark = jnp.stack([chosen, chosen], 1) if listed is not None else rows.codes(space, pool.at(chosen).arch)
         marks = state.mark.at[place].set(mark.astype(jnp.uint32), mode="drop")
         return BoState(archive, marks, state.hyper), proposal
 
+    def fit(archive: Archive, hyper: gp.Hyper, row: jax.Array) -> gp.Hyper:
+        mine, told = pool_of(archive.arch[row]), archive.told[row] & (row < archive.made)
+        targets = gp.scores(archive.fitness[row, 0], told)
+        return gp.fit(hyper, prior, _distances(mine, mine), targets, told, fit_steps, fit_rate)
+
     def tell(state: BoState, proposal: Proposal, evaluation: Evaluation) -> BoState:
         archive = rows.record(state.archive, proposal, evaluation)
-        row, mine, told = memories(archive)
-        targets = gp.scores(archive.fitness[row, 0], told)
-        fitted = gp.fit(state.hyper, prior, _distances(mine, mine), targets, told, fit_steps, 0.1)
+        fitted = with_rows(archive, lambda row: fit(archive, state.hyper, row))
         changed = (proposal.id >= 0).any()
         return state._replace(
             archive=archive, hyper=jax.tree.map(lambda new, old: jnp.where(changed, new, old), fitted, state.hyper)
@@ -267,24 +270,22 @@ def _prior(space: Space, told_by: Features, scores: Scores | None) -> gp.Hyper:
     return gp.Hyper(jnp.full(number, np.log(2 / number), jnp.float32), jnp.log(jnp.float32(0.05)))
 
 
-def _equal(a: jax.Array, b: jax.Array) -> jax.Array:
-    """bool[N, M]: which codes u32[N, 2] and u32[M, 2] are equal."""
-    return (a[:, None, 0] == b[None, :, 0]) & (a[:, None, 1] == b[None, :, 1])
-
-
 def _distances(a: _Pool, b: _Pool) -> list[jax.Array]:
     """f32[N, M] per block: the share of features in which two differ; of scores the mean squared difference."""
 
-    def block(x: jax.Array, y: jax.Array, apart: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+    def total(x: jax.Array, y: jax.Array, apart: Callable[[jax.Array, jax.Array], jax.Array], kind: Any) -> jax.Array:
         if len(x) <= _UNROLLED:  # one pass over the result
-            return sum((apart(u[:, None], v[None]) for u, v in zip(x, y, strict=True)), jnp.float32(0)) / len(x)
+            return sum((apart(u[:, None], v[None]).astype(kind) for u, v in zip(x, y, strict=True)), kind(0))
 
         def add(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-            return total + apart(pair[0][:, None], pair[1][None]), None
+            return total + apart(pair[0][:, None], pair[1][None]).astype(kind), None
 
-        return jax.lax.scan(add, jnp.zeros((x.shape[1], y.shape[1])), (x, y))[0] / len(x)
+        return jax.lax.scan(add, jnp.zeros((x.shape[1], y.shape[1]), kind), (x, y))[0]
 
-    found = [
-        block(x, y, lambda u, v: (u != v).astype(jnp.float32)) for x, y in zip(a.features, b.features, strict=True)
-    ]
-    return found + ([block(a.scores, b.scores, lambda u, v: (u - v) ** 2)] if len(a.scores) else [])
+    found = []
+    for x, y in zip(a.features, b.features, strict=True):
+        differ = total(x, y, jnp.not_equal, np.min_scalar_type(len(x)).type)  # bytes are added several at a time
+        found.append(differ.astype(jnp.float32) * np.float32(1 / len(x)))
+    if len(a.scores):
+        found.append(total(a.scores, b.scores, lambda u, v: (u - v) ** 2, np.float32) / len(a.scores))
+    return found

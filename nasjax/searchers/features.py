@@ -20,7 +20,7 @@ import numpy as np
 
 from nasjax.types import Site, Space
 
-Features = Callable[[jax.Array], tuple[jax.Array, ...]]  # Arch -> i32[T] per block, traceable
+Features = Callable[[jax.Array], tuple[jax.Array, ...]]  # Arch -> whole numbers [T] per block, traceable
 _MOST_PAIRS = 512
 
 
@@ -45,15 +45,20 @@ def blocks(sites: Sequence[Site], groups: Sequence[Sequence[tuple[int, ...]]]) -
     Args:
       sites: of the space; column s of an Arch is sites[s].
       groups: per block its groups, each the columns of the sites in it.
+
+    Returns:
+      The features, each block in the smallest type that holds its numbers: bytes are compared several at a time.
     """
     counts = np.array([len(site.choices) + 1 for site in sites], np.int64)  # -1 is a value, too
     for group in itertools.chain(*groups):
         if counts[list(group)].prod() > np.iinfo(np.int32).max:
             raise ValueError(f"the sites {group} have too many values together for one feature")
+    kinds = [np.min_scalar_type(max(counts[list(group)].prod() for group in block)) for block in groups]
 
     def of(arch: jax.Array) -> tuple[jax.Array, ...]:
         values = jnp.asarray(arch, jnp.int32) + 1
-        return tuple(jnp.stack([_number(values, counts, group) for group in block]) for block in groups)
+        numbers = [jnp.stack([_number(values, counts, group) for group in block]) for block in groups]
+        return tuple(block.astype(kind) for block, kind in zip(numbers, kinds, strict=True))
 
     return of
 

@@ -33,11 +33,14 @@ def kernel(hyper: Hyper, distances: Sequence[jax.Array]) -> jax.Array:
     return jnp.exp(-sum(weight * distance for weight, distance in zip(weights, distances, strict=True)))
 
 
-def _factor(hyper: Hyper, distances: Sequence[jax.Array], there: jax.Array) -> jax.Array:
-    """The Cholesky factor, f32[C, C]; a row that is not there is one of the identity matrix."""
+def _whiten(hyper: Hyper, distances: Sequence[jax.Array], there: jax.Array) -> jax.Array:
+    """f32[C, C], the inverse of the Cholesky factor of the kernel matrix; 0 in the rows and columns not `there`."""
     both = there[:, None] & there[None]
     matrix = jnp.where(both, kernel(hyper, distances), 0.0)
-    return jnp.linalg.cholesky(matrix + jnp.diag(jnp.where(there, jnp.exp(hyper.noise), 1.0)), symmetrize_input=False)
+    matrix += jnp.diag(jnp.where(there, jnp.exp(hyper.noise), 1.0))
+    factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
+    # Without these zeros a row that is not there would be the identity's, and take its own kernel from the variance.
+    return jax.scipy.linalg.solve_triangular(factor, jnp.diag(jnp.where(there, 1.0, 0.0)), lower=True)
 
 
 def fit(
@@ -59,20 +62,24 @@ def fit(
     """
     import optax
 
-    def loss(hyper: Hyper) -> jax.Array:
-        factor = _factor(hyper, distances, there)
-        white = jax.scipy.linalg.solve_triangular(factor, jnp.where(there, targets, 0.0), lower=True)
-        evidence = 0.5 * (white**2).sum() + jnp.log(jnp.diagonal(factor)).sum()
-        apart = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), hyper, prior)
-        return evidence + 0.5 * sum(jax.tree.leaves(apart))
-
     if not steps:
         return hyper
-    adam = optax.adam(rate)
+    adam, values = optax.adam(rate), jnp.where(there, targets, 0.0)
+
+    def gradient(hyper: Hyper) -> Hyper:
+        """Of minus the logarithm of likelihood times prior: equation 5.9, which needs no gradient of the factor."""
+        whiten = _whiten(hyper, distances, there)
+        inverse = whiten.T @ whiten
+        pulled = inverse @ values
+        slope = 0.5 * (inverse - jnp.outer(pulled, pulled))  # by the entries of the kernel matrix
+        noise = jnp.exp(hyper.noise) * jnp.where(there, jnp.diagonal(slope), 0.0).sum()
+        slope = slope * kernel(hyper, distances)  # 0 between rows that do not count
+        weights = -jnp.exp(hyper.weights) * jnp.stack([(slope * distance).sum() for distance in distances])
+        return jax.tree.map(lambda found, now, mean: found + now - mean, Hyper(weights, noise), hyper, prior)
 
     def step(carry: tuple[Hyper, optax.OptState], _: None) -> tuple[tuple[Hyper, optax.OptState], None]:
         hyper, state = carry
-        updates, state = adam.update(jax.grad(loss)(hyper), state)
+        updates, state = adam.update(gradient(hyper), state)
         return (optax.apply_updates(hyper, updates), state), None  # type: ignore[return-value]
 
     return jax.lax.scan(step, (hyper, adam.init(hyper)), None, length=steps)[0][0]  # type: ignore[arg-type]
@@ -80,10 +87,7 @@ def fit(
 
 def condition(hyper: Hyper, distances: Sequence[jax.Array], targets: jax.Array, there: jax.Array) -> Posterior:
     """The posterior of rows with distances f32[C, C] per block and targets f32[C]; rows not `there` say nothing."""
-    factor = _factor(hyper, distances, there)
-    # Without these zeros a row that is not there would be the identity's, and take its own kernel from the variance.
-    there_alone = jnp.diag(jnp.where(there, 1.0, 0.0))
-    whiten = jax.scipy.linalg.solve_triangular(factor, there_alone, lower=True)
+    whiten = _whiten(hyper, distances, there)
     return Posterior(whiten, whiten @ jnp.where(there, targets, 0.0))
 
 

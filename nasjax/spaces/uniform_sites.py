@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from nasjax.spaces.one_change import one_change
 from nasjax.types import Key, Site
 
 
@@ -42,6 +43,11 @@ class UniformSites:
         site = jax.random.categorical(key_site, jnp.where(self.active(arch) & (counts > 1), 0.0, -jnp.inf))
         step = jax.random.randint(key_step, (), 1, jnp.maximum(counts[site], 2), jnp.int32)
         return self._repaired(arch.at[site].set((arch[site] + step) % counts[site]), self._drawn(key_spare))
+
+    def neighbours(self, key: Key, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What differs in one site, i32[N, S], and which of it there is, bool[N]; new sites are drawn."""
+        repair = (lambda key, arch: self._repaired(arch, self._drawn(key))) if self._conditional() else None
+        return one_change(key, arch, self.sites, repair)
 
     def mutate_genes(self, key: Key, arch: jax.Array, rate: float | jax.Array) -> jax.Array:
         """Draws every active site anew with probability `rate`; the old value may come again, as in SPOS's release."""

@@ -20,6 +20,7 @@ COMMANDS = {
     "random": CHAIN,
     "topk": [*CHAIN, "--set=search.population=2", "--set=search.mutants=1", "--set=search.crossovers=1"],
     "bo": [*CHAIN, "--set=search.initial=2", "--set=search.samples=4", "--set=search.mutants=4"],
+    "local_search": CHAIN,
     "evolution": GRAPH,
 }
 

@@ -12,6 +12,7 @@ import pytest
 from nasjax.searchers import nsga2, random_search, reinforce, topk_evolution
 from nasjax.searchers.aging import aging
 from nasjax.searchers.bo import bo
+from nasjax.searchers.local_search import local_search
 from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.types import Evaluation, Searcher, Status
 
@@ -43,6 +44,7 @@ CASES = {
         learns=True,
         repeats=False,
     ),
+    "local_search": Case(partial(local_search, capacity=ROUNDS * N), learns=True, repeats=False),
     "nsga2": Case(partial(nsga2, objectives=1, population=16, capacity=ROUNDS * N), learns=True, repeats=False),
 }
 
@@ -57,7 +59,7 @@ class Subject(NamedTuple):
     traces: dict[str, int]
 
 
-SLOW = ("bo",)  # compiles for long
+SLOW = ("bo", "local_search")  # they compile for long
 
 
 @pytest.fixture(

@@ -29,7 +29,7 @@ CASES = {
     "topk of chains": ("topk", "choice_chain", (), "search"),
     "spos of cells": ("spos", "tabular_cell", ("space.edges=3",), "form|truth"),
 }
-for _name in ("random", "reinforce", "topk", "bo"):
+for _name in ("random", "reinforce", "topk", "bo", "local_search"):
     CASES[_name] = (_name, None, ("space.min_layers=2", "space.max_layers=2"), "")
 OF_CELLS = ("table.*", "truth*")  # settings that only the cells of NAS-Bench-201 have
 NAMES = ("method", "preset", "plugin")  # nothing to change alone

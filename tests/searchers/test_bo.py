@@ -33,6 +33,24 @@ def test_the_posterior_is_that_of_the_rows_that_are_there():
     np.testing.assert_allclose(1 - ((posterior.whiten @ whole) ** 2).sum(0), variance, rtol=2e-4)
 
 
+def test_a_step_of_the_fit_follows_the_gradient_of_the_evidence(monkeypatch):
+    """Plain descent by it, against the derivative of the textbook's evidence over the four rows alone."""
+    import optax
+
+    monkeypatch.setattr(optax, "adam", optax.sgd)
+    prior = gp.Hyper(jnp.zeros(2), jnp.float32(-3))
+    rows = np.ix_(THERE, THERE)
+
+    def loss(hyper):
+        matrix = gp.kernel(hyper, [distance[rows] for distance in DISTANCES]) + jnp.exp(hyper.noise) * jnp.eye(4)
+        fits = TARGETS[THERE] @ jnp.linalg.solve(matrix, TARGETS[THERE]) + jnp.linalg.slogdet(matrix)[1]
+        return 0.5 * fits + 0.5 * sum(((a - b) ** 2).sum() for a, b in zip(hyper, prior, strict=True))
+
+    moved = gp.fit(HYPER, prior, DISTANCES, jnp.asarray(TARGETS), jnp.asarray(THERE), 1, 1.0)
+    for now, before, slope in zip(moved, HYPER, jax.grad(loss)(HYPER), strict=True):
+        np.testing.assert_allclose(before - now, slope, rtol=1e-4, atol=1e-5)
+
+
 def test_targets_are_ranks_of_mean_0_and_failures_come_last():
     fitness = jnp.float32([3, -jnp.inf, 900, 3, 5])
     found = np.array(gp.scores(fitness, jnp.array([True, True, True, True, False])))

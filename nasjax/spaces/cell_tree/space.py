@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.spaces.one_change import one_change
 from nasjax.types import Key, Site, digest
 
 COMBINATIONS = ("add", "elem_mult", "max")
@@ -111,6 +112,10 @@ class CellTree:
         arity = jnp.asarray(self._arity)[site]
         step = jax.random.randint(key_value, (), 1, arity, jnp.int32)
         return arch.at[site].set((arch[site] + step) % arity)
+
+    def neighbours(self, key: Key, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Every Arch that differs in one site, i32[N, S], and that they all exist, bool[N]."""
+        return one_change(key, arch, self.sites)
 
     def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
         """Takes every site from one parent or the other."""

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.spaces.one_change import one_change
 from nasjax.types import Key, Site, digest
 
 TYPES = ("conv", "max_pool", "avg_pool", "local_contrast_norm", "batch_norm")
@@ -162,6 +163,10 @@ class ConvChain:
         changed = arch.at[site].set((arch[site] + jnp.minimum(step, arity - 1)) % arity)
         changed = jnp.where(mutable.any(), changed, arch)
         return self._complete(key_new, changed)
+
+    def neighbours(self, key: Key, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What differs in one decision, i32[N, S], and which of it there is, bool[N]; new sites are drawn."""
+        return one_change(key, arch, self.sites, self._complete)
 
     def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
         """Takes every decision from one parent or the other; a decision that one parent lacks comes from the other."""

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.spaces.darts_cell.robust import ROBUST
+from nasjax.spaces.one_change import one_change
 from nasjax.types import Key, Site, digest
 
 OPERATORS = (
@@ -152,6 +153,13 @@ class DartsCell:
         value = jax.random.randint(key_value, (), 0, jnp.asarray(others)[site], jnp.int32)
         value = value + (value >= jnp.minimum(old, other))
         return arch.at[site].set(value + (value >= jnp.maximum(old, other)))
+
+    def neighbours(self, key: Key, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What differs in one operator or source, i32[N, 32], and where the sources of each node differ, bool[N]."""
+        self._uniform()
+        archs, there = one_change(key, arch, self.sites)
+        pairs = archs.reshape(-1, *_SHAPE)
+        return archs, there & (pairs[:, :, :, 0, 1] != pairs[:, :, :, 1, 1]).all((1, 2))
 
     def _uniform(self) -> None:
         if self.robust == "S1":

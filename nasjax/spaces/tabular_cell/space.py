@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.spaces.one_change import one_change
 from nasjax.types import Key, Site, digest
 
 NAS_BENCH_201_OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -119,6 +120,10 @@ class TabularCell:
         edge = jax.random.randint(key_edge, (), 0, self.edges)
         step = jax.random.randint(key_op, (), 1, len(self.ops), jnp.int32)
         return arch.at[edge].set((arch[edge] + step) % len(self.ops))
+
+    def neighbours(self, key: Key, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Every Arch that differs in one site, i32[N, S], and that they all exist, bool[N]."""
+        return one_change(key, arch, self.sites)
 
     def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
         """Takes every edge from one parent or the other."""
