@@ -46,6 +46,7 @@ _WHERE = {
     "nasjax.searchers.independent_policy": ("independent_policy",),
     "nasjax.searchers.lstm_policy": ("lstm_policy",),
     "nasjax.searchers.nsga2": ("nsga2",),
+    "nasjax.searchers.asha": ("asha",),
     "nasjax.searchers.bo": ("bo",),
     "nasjax.searchers.topk": ("topk_evolution",),
     "nasjax.searchers.random": ("random_search",),

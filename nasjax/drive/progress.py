@@ -82,6 +82,8 @@ class _Trials:
         elif summary.last is not None and summary.last["status"] == "ok":
             self._first(1, summary.last["cost_s"], None)
         best = f"best {self._metric.text(scalar_fitness(summary.best))}" if summary.best else "no success yet"
+        if summary.best and "fidelity" in summary.best:
+            best += f" after {summary.best['fidelity']} epochs"
         failed = f", {summary.failed} failed" if summary.failed else ""
         busy = f", {summary.busy} of {summary.workers} workers busy" if summary.workers > 1 else ""
         return f"{best}{failed}{busy}{left_words(self._left())}"
