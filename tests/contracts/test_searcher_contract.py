@@ -11,6 +11,7 @@ import pytest
 
 from nasjax.searchers import nsga2, random_search, reinforce, topk_evolution
 from nasjax.searchers.aging import aging
+from nasjax.searchers.asha import asha
 from nasjax.searchers.bo import bo
 from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.types import Evaluation, Searcher, Status
@@ -43,6 +44,12 @@ CASES = {
         learns=True,
         repeats=False,
     ),
+    "asha": Case(
+        lambda space: asha(
+            aging(space, population=16, sample_size=25), space, rungs=(1, 4, 16), eta=4, capacity=ROUNDS * N
+        ),
+        learns=True,
+    ),
     "nsga2": Case(partial(nsga2, objectives=1, population=16, capacity=ROUNDS * N), learns=True, repeats=False),
 }
 
@@ -57,7 +64,7 @@ class Subject(NamedTuple):
     traces: dict[str, int]
 
 
-SLOW = ("bo",)  # compiles for long
+SLOW = ("bo", "asha")  # compiles for long
 
 
 @pytest.fixture(

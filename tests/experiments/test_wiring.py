@@ -28,7 +28,7 @@ CASES = {
     "topk of chains": ("topk", "choice_chain", (), "search"),
     "spos of cells": ("spos", "tabular_cell", ("space.edges=3",), "form|truth"),
 }
-for _name in ("random", "reinforce", "topk", "bo"):
+for _name in ("random", "reinforce", "topk", "bo", "asha"):
     CASES[_name] = (_name, None, ("space.min_layers=2", "space.max_layers=2"), "")
 OF_CELLS = ("table.*", "truth*")  # settings that only the cells of NAS-Bench-201 have
 NAMES = ("method", "preset", "plugin")  # nothing to change alone
@@ -45,6 +45,7 @@ SILENT = {
 # Settings whose other values cannot be tried here: they reach what says so.
 REFUSED = {
     "*: inherit": "inherits no weights",
+    "asha: strategy": "with strategy vmap children end together",
     "*: form.auxiliary": "the auxiliary head needs maps of 8x8",
     "[!s]*: supernet.last_norms": "is for shuffle blocks",
     "p_darts: space*": "operators must fall from the space's",
@@ -60,6 +61,9 @@ WITH = {
     **{f"{method}: form": ((), "form.channels=10") for method in FAMILY},
     "*: form.channels": ((), "10"),
     "*: *dtype": ((), "bfloat16"),
+    "asha: strategy": ((), "vmap"),
+    "asha: search.initial": (("search.sampler=bo",), "5"),
+    "asha: search.rungs": ((), "3,4"),
     "*: strategy": ((), "exact"),
     "*: runtime": (("workers=1",), "ray"),
     "*: workers": (("workers=1",), "2"),
