@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nasjax.drive.scan import incumbent, scan
+from nasjax.drive.scan import History, incumbent, scan
 from nasjax.searchers.asha import AshaState, asha, geometric
 from nasjax.types import Evaluation, Evaluator, Proposal, Searcher, Site, Status
 
@@ -87,14 +87,13 @@ class Rule:
 def test_it_promotes_by_the_papers_rule_whatever_the_order_of_results(plain):
     """Four workers whose results come in any order; some fail, some are rejected, some are equally good."""
     rng, rule, running = np.random.default_rng(0), Rule(), []
-    state, firsts = plain.init(KEY), {}
+    state, numbers = plain.init(KEY), {}
     for _ in range(CAPACITY):
         state, proposal = plain.ask(KEY, state, 1)
         trial, parent, epochs = (int(x[0]) for x in (proposal.id, proposal.parent, proposal.fidelity))
         assert (parent, epochs) == (lambda p, rung: (p, RUNGS[rung]))(*rule.ask()) and trial == len(rule.trials) - 1
-        number = int(proposal.arch[0, 0])
-        assert number == (len(firsts) if parent < 0 else firsts[parent])  # the parent's own architecture
-        firsts[trial] = number if parent >= 0 else len({*firsts.values()})
+        numbers[trial] = len({*numbers.values()}) if parent < 0 else numbers[parent]
+        assert proposal.arch.tolist() == [[numbers[trial]]]  # a new one, or the parent's own
         running.append(proposal)
         if len(running) == 4:
             done = running.pop(rng.integers(4))
@@ -138,7 +137,16 @@ def test_where_the_sampler_has_nothing_more_the_promotions_go_on():
     assert proposal.id.tolist() == [3, -1, -1, -1] and proposal.parent[0] == 0 and proposal.fidelity[0] == 3
 
 
-def test_many_searches_are_one_program_and_the_best_is_among_the_longest_trained():
+def test_the_best_is_among_the_longest_trained():
+    fitness = jnp.array([0.5, 0.9, 0.3, 0.4, jnp.nan])
+    nothing = jnp.zeros(5)
+    history = History(nothing, fitness, nothing, nothing, {}, jnp.ones(5, bool), None, jnp.array([1, 1, 3, 3, 9]))
+    assert incumbent(history).tolist() == [0, 1, 2, 3, 3]
+    assert incumbent(history._replace(fidelity=None)).tolist() == [0, 1, 1, 1, 1]
+
+
+@pytest.mark.slow
+def test_many_searches_are_one_program():
     """A short training flatters: its results are larger than those of the whole one."""
 
     def evaluate(key, proposal, inherited):
@@ -147,7 +155,8 @@ def test_many_searches_are_one_program_and_the_best_is_among_the_longest_trained
         return Evaluation(fitness, nothing, nothing.astype(jnp.int8), {}), None
 
     found = asha(counting(), Line(), rungs=RUNGS, eta=ETA, capacity=CAPACITY)
-    history = jax.vmap(lambda key: scan(key, found, Evaluator(evaluate), trials=20, width=2))(jax.random.split(KEY, 2))
+    search = jax.jit(jax.vmap(lambda key: scan(key, found, Evaluator(evaluate), trials=20, width=2)))
+    history = search(jax.random.split(KEY, 2))
     one = jax.tree.map(lambda leaf: leaf[1], history)
     best = int(incumbent(one)[-1])
     assert one.fidelity[best] == 9 and one.fitness[best] < one.fitness.max()
