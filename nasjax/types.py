@@ -326,7 +326,7 @@ class Outcome(NamedTuple):
         rows = {"trials": f"{self.trials} ({self.failed} failed), {self.wall_s:.0f} s"}
         if best is not None:
             fitness = best["fitness"][0] if isinstance(best["fitness"], list) else best["fitness"]
-            after = f" after {best['fidelity']} epochs" if "fidelity" in best else ""
+            after = f", epochs {best['fidelity']}" if "fidelity" in best else ""
             rows |= {"best": f"trial {best['id']}, {self.metric.name} {self.metric.text(fitness)}{after}"}
             rows |= {name: f"{best[name]:,}" for name in ("params", "macs") if best.get(name) is not None}
             rows |= {"architecture": best["arch"]}

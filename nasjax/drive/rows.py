@@ -91,6 +91,12 @@ def rank(row: dict[str, Any]) -> tuple[float, float]:
     return row.get("fidelity") or 0, scalar_fitness(row)
 
 
+def trained(row: dict[str, Any]) -> str:
+    """ " after 9 epochs" of a row that says how long it was trained, else ""."""
+    epochs = row.get("fidelity")
+    return "" if epochs is None else f" after {epochs} epoch{'s' if epochs != 1 else ''}"
+
+
 def scalar_fitness(row: dict[str, Any]) -> float:
     """A row's fitness for ranking: the first objective; -inf if it failed."""
     fitness = row["fitness"]

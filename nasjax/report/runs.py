@@ -35,7 +35,7 @@ class Trial(NamedTuple):
     @property
     def after(self) -> str:
         """How long it was trained, in words, where trials differ in that; else ""."""
-        return "" if self.fidelity is None else f" after {self.fidelity:,} epochs"
+        return "" if self.fidelity is None else f" after {self.fidelity:,} epoch{'s' if self.fidelity != 1 else ''}"
 
 
 class Phase(NamedTuple):

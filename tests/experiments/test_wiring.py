@@ -58,6 +58,7 @@ FAMILY = ("darts", "pc_darts", "p_darts", "msr_darts", "gdas", "drnas")
 # What a setting needs beside it to have an effect: what is set in both runs, and the value in one of them.
 WITH = {
     "*: data": ((), "data.split_seed=3"),
+    "asha: recipe": ((), "recipe.batch_size=32"),  # its epochs are those of the last rung, too
     **{f"{method}: form": ((), "form.channels=10") for method in FAMILY},
     "*: form.channels": ((), "10"),
     "*: *dtype": ((), "bfloat16"),
