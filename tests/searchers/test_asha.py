@@ -7,8 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasjax import commands
 from nasjax.drive.scan import History, incumbent, scan
+from nasjax.experiments import asha as experiment
+from nasjax.problem.problem import Problem
 from nasjax.searchers.asha import AshaState, asha, geometric
+from nasjax.settings import override
 from nasjax.types import Evaluation, Evaluator, Proposal, Searcher, Site, Status
 
 RUNGS, ETA, CAPACITY, KEY = (1, 3, 9), 3, 60, jax.random.key(0)
@@ -171,3 +175,18 @@ def test_rungs_are_powers_and_end_with_the_whole_training():
         asha(counting(), Line(), rungs=(3, 3))
     with pytest.raises(ValueError, match="eta must be at least 2"):
         asha(counting(), Line(), rungs=(1, 3), eta=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["random", "bo", "evolution", "reinforce"])
+def test_it_takes_any_sampler_and_its_state_keeps_its_form(name):
+    """Traced, not compiled."""
+    config = override(commands.configure("asha"), f"search.sampler={name}", "space.min_layers=2", "space.max_layers=2")
+    problem = Problem(config)
+    found = asha(experiment.sampler(problem, 20), problem.space, rungs=RUNGS, eta=ETA, capacity=20)
+    state = jax.eval_shape(found.init, KEY)
+    after, proposal = jax.eval_shape(lambda state: found.ask(KEY, state, 3), state)
+    rows = jax.ShapeDtypeStruct((3,), jnp.float32)
+    told = jax.eval_shape(found.tell, after, proposal, Evaluation(rows, rows, jnp.zeros(3, jnp.int8), {}))
+    forms = [[(x.shape, x.dtype) for x in jax.tree.leaves(one)] for one in (state, after, told)]
+    assert forms[0] == forms[1] == forms[2] and proposal.fidelity.shape == (3,)
