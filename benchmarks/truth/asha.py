@@ -2,8 +2,8 @@
 
     python benchmarks/truth/asha.py --data_dir=FOLDER [--out=runs/asha]      # about 25 minutes on one core
 
-Chains of two or three convolutions of 6, 12 or 24 filters learn 4,000 CIFAR-10 images of 16x16 for 27 epochs. Random
-search trains 12 of them; ASHA (rungs of 1, 3, 9 and 27 epochs, eta 3) has as many seconds of training and compiling as
+Chains of two or three convolutions of 6, 12 or 24 filters learn 2,000 CIFAR-10 images of 16x16 for 27 epochs. Random
+search trains 10 of them; ASHA (rungs of 1, 3, 9 and 27 epochs, eta 3) has as many seconds of training and compiling as
 random search took with the same seed. Only results of whole trainings count, for both. Cost is told in seconds of
 candidates, and in multiply-adds trained, which no other program on the machine can change. A stopped script goes on
 where it was. `benchmarks/results/asha.md` has the figures.
@@ -88,9 +88,9 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/asha"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=27)
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--eta", type=int, default=3)
     parser.add_argument("--sampler", default="random")
     args = parser.parse_args()
