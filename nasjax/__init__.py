@@ -47,6 +47,7 @@ _WHERE = {
     "nasjax.searchers.independent_policy": ("independent_policy",),
     "nasjax.searchers.lstm_policy": ("lstm_policy",),
     "nasjax.searchers.nsga2": ("nsga2",),
+    "nasjax.searchers.asha": ("asha",),
     "nasjax.searchers.bo": ("bo",),
     "nasjax.searchers.local_search": ("local_search",),
     "nasjax.searchers.topk": ("topk_evolution",),

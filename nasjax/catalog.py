@@ -25,6 +25,7 @@ METHODS = {
     "topk": "evolution among the best k, in any space",
     "bo": "Bayesian optimisation by a Gaussian process, in any space",
     "local_search": "from the best neighbour to its best neighbour, in any space",
+    "asha": "brief trainings, of which the best go on; with any of the samplers above",
     "darts": "a softmax over operators, trained with the weights",
     "pc_darts": "DARTS through a part of the channels",
     "gdas": "DARTS with an operator per edge drawn in every pass",

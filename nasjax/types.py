@@ -316,7 +316,7 @@ class Watch(NamedTuple):
 class Outcome(NamedTuple):
     """The result of a search."""
 
-    best: dict[str, Any] | None  # the row of trials.jsonl with the largest fitness
+    best: dict[str, Any] | None  # the row of trials.jsonl with the largest fitness, of the longest trained ones
     metric: Metric
     trials: int
     failed: int
@@ -329,7 +329,8 @@ class Outcome(NamedTuple):
         rows = {"trials": f"{self.trials} ({self.failed} failed), {self.wall_s:.0f} s"}
         if best is not None:
             fitness = best["fitness"][0] if isinstance(best["fitness"], list) else best["fitness"]
-            rows |= {"best": f"trial {best['id']}, {self.metric.name} {self.metric.text(fitness)}"}
+            after = f", epochs {best['fidelity']}" if "fidelity" in best else ""
+            rows |= {"best": f"trial {best['id']}, {self.metric.name} {self.metric.text(fitness)}{after}"}
             rows |= {name: f"{best[name]:,}" for name in ("params", "macs") if best.get(name) is not None}
             rows |= {"architecture": best["arch"]}
         return html_table("search", rows, self.lines)

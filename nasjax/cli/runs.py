@@ -106,7 +106,7 @@ def _epochs(rows: list[dict[str, Any]], settings: Any, what: str) -> str:
 def _best(run: Run) -> str:
     best = []
     if run.best is not None and run.best.fitness is not None:
-        best.append(f"best {run.metric.title} {run.metric.text(run.best.fitness)}")
+        best.append(f"best {run.metric.title} {run.metric.text(run.best.fitness)}{run.best.after}")
         if run.best.result is not None:
             best.append(f"its result in the table {run.in_table.plain(run.best.result)}")
     if run.tested is not None:

@@ -163,7 +163,7 @@ def _found(path: Path) -> dict[str, tuple[Metric, float]]:
         run = read(path)
         found = {}
         if run.best is not None and run.best.fitness is not None:
-            found[f"best {run.metric.title}"] = run.metric, run.best.fitness
+            found[f"best {run.metric.title}{run.best.after}"] = run.metric, run.best.fitness
             if run.best.result is not None:
                 known = run.in_table
                 found["result in the table"] = known, known.sign * run.best.result

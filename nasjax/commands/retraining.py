@@ -171,10 +171,10 @@ def _to_train(problem: Problem, path: Path, arch: str | None) -> list[dict[str, 
     top_k = problem.config.retrain.top_k
     if top_k == 1:
         return [problem.read(str(path / "best.json"))]
-    from nasjax.drive.rows import scalar_fitness
+    from nasjax.drive.rows import rank
 
     rows = [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] == "ok"]
-    rows = sorted(rows, key=lambda row: (-scalar_fitness(row), row["id"]))
+    rows = sorted(sorted(rows, key=lambda row: row["id"]), key=rank, reverse=True)  # of equally good ones the first
     best: dict[str, Any] = {}
     for row in rows:
         best.setdefault(row["hash"], row["arch"])  # an architecture that was tried twice counts by its better trial

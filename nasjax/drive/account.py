@@ -19,6 +19,7 @@ class Group:
     ids: np.ndarray  # i32[N]; -1 = none
     archs: np.ndarray  # i32[N, A]
     parents: np.ndarray  # i32[N]
+    fidelities: np.ndarray | None = None  # i32[N], epochs; None = all the recipe's
     attempt: int = 0  # number of the last one started
     deaths: int = 0  # workers that died at it, except where it was not the cause
     lost_s: float = 0.0  # time spent on attempts whose worker died
@@ -27,7 +28,8 @@ class Group:
     @property
     def proposal(self) -> Proposal:
         """As the searcher made it."""
-        return Proposal(*(np.asarray(x, np.int32) for x in (self.ids, self.archs, self.parents)))  # type: ignore[arg-type]
+        given = (self.ids, self.archs, self.parents, self.fidelities)
+        return Proposal(*(None if x is None else np.asarray(x, np.int32) for x in given))  # type: ignore[arg-type]
 
     @property
     def open(self) -> list[int]:
@@ -65,7 +67,8 @@ class Account:
         match event["event"]:
             case "asked":
                 ids, archs, parents = (np.asarray(event[name], np.int32) for name in ("ids", "archs", "parents"))
-                self.groups[event["task"]] = Group(event["task"], ids, archs, parents)
+                epochs = np.asarray(event["fidelities"], np.int32) if "fidelities" in event else None
+                self.groups[event["task"]] = Group(event["task"], ids, archs, parents, epochs)
                 self.tasks = max(self.tasks, event["task"] + 1)
             case "started":
                 self.groups[event["task"]].attempt = event["attempt"]

@@ -12,7 +12,7 @@ from typing import Any
 from nasjax.drive.heartbeat import far
 from nasjax.drive.pace import Later, Pace, compiled_once, first_line, left_words
 from nasjax.drive.recorded import Summary
-from nasjax.drive.rows import scalar_fitness
+from nasjax.drive.rows import scalar_fitness, trained
 from nasjax.train import activity
 from nasjax.types import Budget, Metric, Watch
 
@@ -81,7 +81,8 @@ class _Trials:
             self._first(count, time.monotonic() - self._pace.began, compiled_s)
         elif summary.last is not None and summary.last["status"] == "ok":
             self._first(1, summary.last["cost_s"], None)
-        best = f"best {self._metric.text(scalar_fitness(summary.best))}" if summary.best else "no success yet"
+        found = summary.best
+        best = f"best {self._metric.text(scalar_fitness(found))}{trained(found)}" if found else "no success yet"
         failed = f", {summary.failed} failed" if summary.failed else ""
         busy = f", {summary.busy} of {summary.workers} workers busy" if summary.workers > 1 else ""
         return f"{best}{failed}{busy}{left_words(self._left())}"

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.drive.account import Account, Group
-from nasjax.drive.rows import Candidate, plain, scalar_fitness
+from nasjax.drive.rows import Candidate, plain, rank
 from nasjax.drive.work import Answer, Describe, Work
 from nasjax.store import artifacts, checkpoint, ledger
 from nasjax.store.ledger import Event
@@ -30,7 +30,7 @@ class Summary(NamedTuple):
 
     trials: int
     failed: int  # failed, timed out, lost or rejected
-    best: dict[str, Any] | None  # the row of trials.jsonl with the largest fitness
+    best: dict[str, Any] | None  # the row of trials.jsonl with the largest fitness, of the longest trained ones
     weights: str | None  # sha256 of its artifact, where there is one
     last: dict[str, Any] | None  # the newest row
     wall_s: float  # all resumed parts together
@@ -81,7 +81,7 @@ class Recorded:
             if event["event"] == "asked":
                 self._state, proposal = self._ask(self._key_ask, self._state, len(event["ids"]))
                 asked = _asked(proposal)
-                differs |= any(asked[name] != event[name] for name in asked)
+                differs |= any(asked[name] != event.get(name) for name in asked)
             self._check(event)
             lines += self._take(event)
         if differs:
@@ -164,7 +164,7 @@ class Recorded:
         ids[positions] = group.ids[positions]
         known = self.account.weights
         weights = {parent: known[parent] for parent in group.parents[positions].tolist() if parent in known}
-        return Work(self._key_work, ids, group.archs, group.parents, weights)
+        return Work(self._key_work, ids, group.archs, group.parents, weights, group.fidelities)
 
     def happened(self, event: str, **facts: Any) -> list[dict[str, Any]]:
         """Writes an event to the ledger and applies it; returns the new lines of metrics.jsonl."""
@@ -225,7 +225,7 @@ class Recorded:
         for row in event.get("rows", ()):
             self._failed += row["status"] != "ok"
             self._cost_s += row["cost_s"]
-            if row["status"] == "ok" and (self._best is None or scalar_fitness(row) > scalar_fitness(self._best)):
+            if row["status"] == "ok" and (self._best is None or rank(row) > rank(self._best)):
                 self._best = row
         if group is None:
             return []
@@ -246,4 +246,5 @@ class Recorded:
 
 def _asked(proposal: Proposal) -> dict[str, Any]:
     """A proposal as the ledger has it."""
-    return {f"{name}s": np.asarray(value).tolist() for name, value in proposal._asdict().items()}
+    names = ("ids", "archs", "parents", "fidelities")
+    return {name: np.asarray(x).tolist() for name, x in zip(names, proposal, strict=True) if x is not None}

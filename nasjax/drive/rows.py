@@ -66,6 +66,7 @@ def rows(group: Group, candidates: list[Candidate], result: Answer | Failure | N
             {
                 "id": int(group.ids[position]),
                 "parent": int(group.parents[position]),
+                **({} if group.fidelities is None else {"fidelity": int(group.fidelities[position])}),
                 **known,
                 "fitness": fitness,
                 "cost_s": cost,
@@ -83,6 +84,17 @@ def plain(value: np.ndarray) -> Any:
         return [plain(v) for v in value]
     number = value.item()
     return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+def rank(row: dict[str, Any]) -> tuple[float, float]:
+    """A row's place among others, larger is better: results of different trainings are compared by their epochs."""
+    return row.get("fidelity") or 0, scalar_fitness(row)
+
+
+def trained(row: dict[str, Any]) -> str:
+    """ " after 9 epochs" of a row that says how long it was trained, else ""."""
+    epochs = row.get("fidelity")
+    return "" if epochs is None else f" after {epochs} epoch{'s' if epochs != 1 else ''}"
 
 
 def scalar_fitness(row: dict[str, Any]) -> float:

@@ -26,6 +26,7 @@ class History(NamedTuple):
     info: dict[str, Any]  # {name: [T, ...]}, what the evaluator adds, e.g. "result" of a table
     valid: jax.Array  # bool[T], asked within the budget
     state: PyTree  # of the searcher, after the last trial
+    fidelity: jax.Array | None = None  # i32[T], epochs; None = all were trained for the same
 
 
 def scan(
@@ -69,7 +70,8 @@ def scan(
         total = spent + jnp.cumsum(jnp.where(asked, evaluation.cost, 0.0))
         valid = asked & (total <= limit)
         state = searcher.tell(state, Proposal(jnp.where(valid, proposal.id, -1), *proposal[1:]), evaluation)
-        return (state, total[-1]), History(proposal.arch, *evaluation, valid, None)  # type: ignore[arg-type]
+        history = History(proposal.arch, *evaluation, valid, None)  # type: ignore[arg-type]
+        return (state, total[-1]), history._replace(fidelity=proposal.fidelity)
 
     start = (searcher.init(key_init), jnp.zeros((), jnp.float32))
     (state, _), rounds = jax.lax.scan(round_, start, jnp.arange(-(-trials // width)))
@@ -79,8 +81,8 @@ def scan(
 def incumbent(history: History) -> jax.Array:
     """The best trial so far, after every trial: i32[T], -1 while there is none.
 
-    Only valid trials that did not fail count; of equal ones the first. `history.info["result"][incumbent(history)[-1]]`
-    is what a search on a table found.
+    Only valid trials that did not fail count, and of those the longest trained; of equal ones the first.
+    `history.info["result"][incumbent(history)[-1]]` is what a search on a table found.
 
     Raises:
       ValueError: the fitness has several objectives.
@@ -89,8 +91,11 @@ def incumbent(history: History) -> jax.Array:
         raise ValueError(f"an incumbent needs one objective, got fitness of shape {history.fitness.shape}")
     fitness = jnp.where(history.valid & jnp.isfinite(history.fitness), history.fitness, -jnp.inf)
     trial = jnp.where(jnp.isneginf(fitness), -1, jnp.arange(len(fitness)))
+    epochs = jnp.zeros(len(fitness), jnp.int32) if history.fidelity is None else history.fidelity
+    epochs = jnp.where(trial < 0, -1, epochs)
 
-    def better(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return jnp.where(b[0] > a[0], b[0], a[0]), jnp.where(b[0] > a[0], b[1], a[1])
+    def better(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        second = (b[0] > a[0]) | ((b[0] == a[0]) & (b[1] > a[1]))
+        return tuple(jnp.where(second, y, x) for x, y in zip(a, b, strict=True))
 
-    return jax.lax.associative_scan(better, (fitness, trial))[1]
+    return jax.lax.associative_scan(better, (epochs, fitness, trial))[2]

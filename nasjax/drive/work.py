@@ -25,6 +25,7 @@ class Work(NamedTuple):
     archs: np.ndarray  # i32[N, A]
     parents: np.ndarray  # i32[N]
     weights: Mapping[int, str]  # parent -> sha256 of its artifact, of those that have any
+    fidelities: np.ndarray | None = None  # i32[N], epochs to which each is trained in all; None = all the recipe's
 
 
 class Answer(NamedTuple):
@@ -67,7 +68,8 @@ def worker(
             nothing = np.full(len(ids), np.nan, np.float32)
             return Answer(Evaluation(nothing, nothing, np.zeros(len(ids), np.int8), {}), {}, known, stopped)
         key = jax.random.wrap_key_data(jnp.asarray(task.key))
-        proposal = Proposal(*(jnp.asarray(x) for x in (ids, task.archs, task.parents)))
+        given = (ids, task.archs, task.parents, task.fidelities)
+        proposal = Proposal(*(None if x is None else jnp.asarray(x) for x in given))  # type: ignore[arg-type]
         inherited = {trial: artifacts.load(workdir, digest) for trial, digest in task.weights.items()}
         (fitness, cost, status, info), kept = evaluator.evaluate(key, proposal, inherited or None)
         info = {name: values if name == "error" else np.asarray(values) for name, values in info.items()}

@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from nasjax.evaluators import legs
 from nasjax.evaluators.children import Child, ChildResult, Train, network_of, train_child
+from nasjax.evaluators.legs import Leg
 from nasjax.train import activity
 from nasjax.train.fit import Run, advance, stepwise
 from nasjax.train.recipe import Recipe
@@ -24,7 +26,9 @@ _KEPT = 64  # programs kept for architectures that come again
 _FORGET = 32  # programs after which JAX forgets their traces
 
 
-def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_weights: bool = False) -> Train:
+def exact(
+    data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_weights: bool = False, continued: bool = False
+) -> Train:
     """Trains children one after the other, each by its own program.
 
     Args:
@@ -33,6 +37,7 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
       task: what they are for.
       recipe: the training.
       keep_weights: leave the variables in the outcomes.
+      continued: leave there also what a later leg of the training needs.
 
     Returns:
       train(key, children, width) -> results of `train_child`. A child's seconds are its training and the wait for
@@ -59,14 +64,18 @@ def exact(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_
         return programs[plan]
 
     def one(key: Key, child: Child, ready: Future[Run]) -> ChildResult:
-        def fit(key: Key, network: Network, variables: PyTree, rate: float) -> tuple[Any, Callable[[Any], PyTree]]:
+        def fit(
+            key: Key, network: Network, variables: PyTree, rate: float, leg: Leg | None
+        ) -> tuple[Any, Callable[[Any], PyTree]]:
             with activity.compiling():
                 run = ready.result()
             train = trainer(network, recipe, len(data.train_y), variables, task)
-            state = advance(run, key, train.start(variables), None, jnp.float32(rate), data, 0, train.steps)
+            state = legs.begun(train.start(variables), leg)
+            end = legs.end_step(leg, recipe, train.epoch_steps, train.steps)
+            state = advance(run, key, state, None, jnp.float32(rate), data, int(state.step), end)
             return state, train.variables
 
-        return train_child(key, child, signature, recipe, fit, keep_weights=keep_weights)
+        return train_child(key, child, signature, recipe, fit, keep_weights=keep_weights, continued=continued)
 
     def train(key: Key, children: Sequence[Child], width: int) -> list[ChildResult]:
         nonlocal since

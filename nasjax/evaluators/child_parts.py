@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nasjax.evaluators import legs
 from nasjax.evaluators.children import Child, ChildResult, Train, train_child
+from nasjax.evaluators.legs import Leg
 from nasjax.train import activity
 from nasjax.train.by_parts import by_parts
 from nasjax.train.recipe import Recipe
@@ -13,7 +15,9 @@ from nasjax.train.step import Data
 from nasjax.types import Key, Network, PyTree, Signature, Task
 
 
-def parted(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_weights: bool = False) -> Train:
+def parted(
+    data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep_weights: bool = False, continued: bool = False
+) -> Train:
     """Trains children whose networks have `parts`. Arguments as of `exact`.
 
     Returns:
@@ -21,10 +25,13 @@ def parted(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep
       that no earlier child had.
     """
 
-    def fit(key: Key, network: Network, variables: PyTree, rate: float) -> tuple[Any, Callable[[Any], PyTree]]:
+    def fit(
+        key: Key, network: Network, variables: PyTree, rate: float, leg: Leg | None
+    ) -> tuple[Any, Callable[[Any], PyTree]]:
         train = by_parts(network, recipe, len(data.train_y), task)
-        state = train.start(variables)
-        for begin in range(0, train.steps, train.epoch_steps):
+        state = legs.begun(train.start(variables), leg)
+        end = legs.end_step(leg, recipe, train.epoch_steps, train.steps)
+        for begin in range(int(state.step), end, train.epoch_steps):
             state = train.run(key, state, None, rate, data, begin, begin + train.epoch_steps)
             nan = state.nan_epoch > 0  # waits for the epoch's end
             activity.at(f"step {begin + train.epoch_steps} of {train.steps}")
@@ -33,6 +40,7 @@ def parted(data: Data, signature: Signature, task: Task, recipe: Recipe, *, keep
         return state, train.variables
 
     def train(key: Key, children: Sequence[Child], width: int) -> list[ChildResult]:
-        return [train_child(key, child, signature, recipe, fit, keep_weights=keep_weights) for child in children]
+        options = {"keep_weights": keep_weights, "continued": continued}
+        return [train_child(key, child, signature, recipe, fit, **options) for child in children]
 
     return train

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nasjax.evaluators import legs
+from nasjax.evaluators.legs import Leg
 from nasjax.train import activity
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import example
@@ -23,6 +25,7 @@ class Child(NamedTuple):
     built: Built
     # its initial variables -> those with the parent's weights, and the part of all weights that are; None = no parent
     inherit: Callable[[PyTree], tuple[PyTree, float]] | None = None
+    leg: Leg | None = None  # the part of the training that is done now; None = all of it
 
 
 class Curves(NamedTuple):
@@ -41,29 +44,37 @@ class ChildResult(NamedTuple):
     variables: PyTree = None  # where they are kept
     error: str = ""  # one line; "" = none
     inherited: float = 0.0  # fraction of all weights that were inherited
+    left: dict[str, Any] | None = None  # of `legs`, where a training may go on
 
 
 # train(key, children, width) -> outcomes; `width` is the largest number of children: compiled shapes follow it, so that
 # a round in which some are refused compiles nothing new.
 Train = Callable[[Key, Sequence[Child], int], list[ChildResult]]
-# fit(key, network, variables, initial rate) -> the training state at the end, and what takes its variables out
-Fit = Callable[[Key, Network, PyTree, float], tuple[Any, Callable[[Any], PyTree]]]
+# fit(key, network, variables, initial rate, leg) -> the training state at the end, and what takes its variables out
+Fit = Callable[[Key, Network, PyTree, float, Leg | None], tuple[Any, Callable[[Any], PyTree]]]
 
 
 def train_child(
-    key: Key, child: Child, signature: Signature, recipe: Recipe, fit: Fit, *, keep_weights: bool
+    key: Key, child: Child, signature: Signature, recipe: Recipe, fit: Fit, *, keep_weights: bool, continued: bool
 ) -> ChildResult:
-    """The result of training a child by `fit`; it depends on fold_in(key, id), its architecture and its parent."""
+    """The result of training a child by `fit`; it depends on fold_in(key, id), its architecture and its parent.
+
+    A training that goes on uses the id of the child that began it. `continued`: leave what a later leg needs.
+    """
     began, watch = time.monotonic(), activity.Stopwatch()
     activity.doing(f"trial {child.id}")
     try:
-        key_init, key_train = jax.random.split(jax.random.fold_in(key, child.id))
+        stream = legs.origin(child.leg, child.id)
+        key_init, key_train = jax.random.split(jax.random.fold_in(key, stream))
         network = network_of(child.built, recipe)
         variables, inherited = _initialise(key_init, network, child, signature)
-        state, variables_of = fit(key_train, network, variables, child.built.learning_rate or recipe.learning_rate)
+        rate = child.built.learning_rate or recipe.learning_rate
+        state, variables_of = fit(key_train, network, variables, rate, child.leg)
         curves = Curves(state.train_loss, state.valid_metric, state.nan_epoch)
         curves, kept = jax.tree.map(np.asarray, jax.device_get((curves, variables_of(state) if keep_weights else None)))
-        return ChildResult(time.monotonic() - began, curves, kept, inherited=inherited)
+        ends = child.leg is None or child.leg.epochs >= recipe.epochs
+        left = legs.left_behind(state, stream) if continued and not ends else None
+        return ChildResult(time.monotonic() - began, curves, kept, inherited=inherited, left=left)
     except Exception as error:  # a child that cannot be trained is a result, not the end of the search
         return ChildResult(time.monotonic() - began, error=one_line(error))
     finally:

@@ -12,27 +12,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.evaluators import legs
+from nasjax.evaluators.legs import Leg
 from nasjax.train import activity
 from nasjax.train.fit import Run, advance, sample_of, stepwise
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data, Trainer, TrainState, example, trainer
 from nasjax.types import Evaluation, Evaluator, Key, Proposal, PyTree, Status, Task
 
-# (key, variables, arch, initial rate) -> the state at the end, and the trainer, which takes its variables out
-PathFit = Callable[[Key, PyTree, jax.Array, float], tuple[TrainState, Trainer]]
+# (key, variables, arch, initial rate, leg=None) -> the state at the end, and the trainer, which takes its variables out
+PathFit = Callable[..., tuple[TrainState, Trainer]]
 
 
 def path_fit(network: Any, data: Data, task: Task, recipe: Recipe) -> PathFit:
     """Trains one architecture of `network`, whose `choice` it is; compiled by the first, for all of its shape."""
     prepared: list[tuple[Trainer, Run]] = []
 
-    def fit(key: Key, variables: PyTree, arch: jax.Array, rate: float) -> tuple[TrainState, Trainer]:
+    def fit(
+        key: Key, variables: PyTree, arch: jax.Array, rate: float, leg: Leg | None = None
+    ) -> tuple[TrainState, Trainer]:
         if not prepared:
             train = trainer(network, recipe, len(data.train_y), variables, task)
             with activity.compiling():
                 prepared.append((train, stepwise(train, recipe, train.start(variables), arch, data, task)))
         train, run = prepared[0]
-        return advance(run, key, train.start(variables), arch, jnp.float32(rate), data, 0, train.steps), train
+        state = legs.begun(train.start(variables), leg)
+        end = legs.end_step(leg, recipe, train.epoch_steps, train.steps)
+        return advance(run, key, state, arch, jnp.float32(rate), data, int(state.step), end), train
 
     return fit
 

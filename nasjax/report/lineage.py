@@ -15,7 +15,9 @@ _ROWS, _DRAWN = 60, 4  # generations in the table, ancestors that are drawn
 
 
 def ancestors(run: Run, trial: Trial | None) -> list[Trial]:
-    """The line of descent of a trial, oldest first, itself last; it ends where a parent is missing."""
+    """The line of descent of a trial, oldest first, itself last; it ends where a parent is missing. [] = no descent."""
+    if run.rungs:  # a parent is the same architecture, trained for shorter
+        return []
     by_id = {t.id: t for t in run.trials}
     found: dict[int, Trial] = {}
     while trial is not None and trial.id not in found:  # a damaged file may hold a circle

@@ -36,7 +36,7 @@ def initial(run: Run) -> list[Trial]:
 
 def bred(run: Run) -> list[Trial]:
     """The trials with a result that were made by mutating a parent."""
-    return [t for t in run.done if t.parent is not None and t.parent >= 0]
+    return [] if run.rungs else [t for t in run.done if t.parent is not None and t.parent >= 0]
 
 
 def curve(run: Run, line: Line, number: int) -> str:

@@ -31,6 +31,12 @@ class Trial(NamedTuple):
     indicators: Mapping[str, float] = {}  # numbers of its graph
     scores: Mapping[str, float] = {}  # training-free ones
     inherited: float | None = None  # the fraction of its weights that its parent gave it
+    fidelity: int | None = None  # epochs that it was trained for in all; None = as all others
+
+    @property
+    def after(self) -> str:
+        """How long it was trained, in words, where trials differ in that; else ""."""
+        return "" if self.fidelity is None else f" after {self.fidelity:,} epoch{'s' if self.fidelity != 1 else ''}"
 
 
 class Phase(NamedTuple):
@@ -71,16 +77,27 @@ class Run(NamedTuple):
         return [t for t in self.trials if t.fitness is None]
 
     @property
+    def rungs(self) -> list[int]:
+        """How long trials are trained, in epochs; [] where all are for equally long."""
+        return sorted({t.fidelity for t in self.trials if t.fidelity is not None})
+
+    @property
+    def comparable(self) -> list[Trial]:
+        """The trials with a result that may be the best: all, or where some are trained longer than others, those."""
+        longest = max((t.fidelity or 0 for t in self.done), default=0)
+        return [t for t in self.done if (t.fidelity or 0) == longest]
+
+    @property
     def best(self) -> Trial | None:
-        """The first trial of the highest fitness; best.json where trials.jsonl has none."""
-        if done := self.done:
+        """The first trial of the highest fitness, of the longest trained; best.json where trials.jsonl has none."""
+        if done := self.comparable:
             return max(done, key=lambda t: t.fitness or 0.0)
         return trial(self.best_json, 0) if "arch" in self.best_json else None
 
     @property
     def worst(self) -> Trial | None:
-        """The trial of the lowest fitness, if it is another than the best."""
-        done = self.done
+        """The trial of the lowest fitness, of the longest trained, if it is another than the best."""
+        done = self.comparable
         return min(done, key=lambda t: t.fitness or 0.0) if len(done) > 1 else None
 
     @property
@@ -284,4 +301,5 @@ def trial(row: dict[str, Any], order: int) -> Trial:
         indicators=_numbers(row.get("indicators")),
         scores=_numbers(row.get("scores")),
         inherited=number(row.get("inherited")),
+        fidelity=_count(row.get("fidelity")),
     )

@@ -41,12 +41,15 @@ def point(line: Line, number: int, trial: Trial, **more: Any) -> charts.Row:
         row["params"] = trial.params
     if trial.cost_s is not None:
         row["cost"] = trial.cost_s
+    if trial.fidelity is not None:
+        row["epochs"] = trial.fidelity
     return row | more
 
 
 def told(lines: Sequence[Line]) -> list[charts.Row]:
     """What is shown of a trial on hover; the lines share a metric."""
     fields: list[tuple[str, ...]] = [("trial",), ("shown", lines[0].metric.title), ("arch", "architecture")]
+    fields += [("epochs", "epochs", ",d")] if _any(lines, "fidelity") else []
     fields += [("params", "parameters", ",d")] if _any(lines, "params") else []
     fields += [("cost", "cost (s)", ".3~g")] if _any(lines, "cost_s") else []
     return charts.hover(*([("line", "run")] if len(lines) > 1 else []), *fields)
@@ -94,15 +97,16 @@ def progress(lines: Sequence[Line]) -> str:
     caption = f"A point is a trial; {metric.better}. Hover for its architecture, click for its row in the table."
     caption += " Crosses at the foot: failed trials." if crosses else ""
     caption += f" The moving average is exponential (decay {EMA_DECAY}, bias-corrected), over trials that did not fail."
+    caption += " Best and average are of the longest trained trials only." if _any(lines, "fidelity") else ""
     caption += f" {SEEDS} Here the band is around the best so far." if bands else ""
     return figure(f"{sentence(metric.title)} over the search", charts.chart(marks, _alt(caption, lines)), caption)
 
 
 def _best(run: Run) -> list[tuple[float, float]]:
     """(completion order, metric) of the best so far."""
-    best, steps = None, []
+    best, steps, counted = None, [], {t.id for t in run.comparable}
     for t in run.trials:
-        if t.fitness is not None:
+        if t.fitness is not None and t.id in counted:
             best = t.fitness if best is None else max(best, t.fitness)
         if best is not None:
             steps.append((float(t.order), run.metric.value(best)))
@@ -116,8 +120,9 @@ def _steps(band: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def _mean(run: Run) -> list[tuple[float, float]]:
-    values = ema([run.metric.value(t.fitness or 0.0) for t in run.done])
-    return [(float(t.order), value) for t, value in zip(run.done, values, strict=True)]
+    shown = run.comparable
+    values = ema([run.metric.value(t.fitness or 0.0) for t in shown])
+    return [(float(t.order), value) for t, value in zip(shown, values, strict=True)]
 
 
 def sizes(lines: Sequence[Line]) -> str:
@@ -159,7 +164,7 @@ def _points(
     rings: list[charts.Row] = []
     for line in lines:
         for number, run in line.members:
-            shown, best = [t for t in run.done if known(t)], run.best
+            shown, best = [t for t in run.comparable if known(t)], run.best
             for found, into in ((charts.thin(shown, most), dots), ([t for t in shown if t is best], rings)):
                 into += [point(line, number, t, **place(t)) for t in found]
     return dots, rings
@@ -238,6 +243,7 @@ def _alt(caption: str, lines: Sequence[Line]) -> str:
     found = [
         f"{len(run.done)} trials with a result, {len(run.failed)} failed, best "
         + run.metric.text(run.best and run.best.fitness)
+        + (run.best.after if run.best else "")
         for run in runs
     ]
     return f"{caption} {'; '.join(found)}."

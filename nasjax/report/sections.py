@@ -44,7 +44,11 @@ def summary(run: Run) -> str:
     asked = "" if not budget else "all that were asked for" if run.had_all else f"of {budget:,.0f}"
     tiles = [
         *_results(run),
-        _tile(f"best {run.metric.title}", run.metric.text(best and best.fitness), f"trial {best.id}" if best else ""),
+        _tile(
+            f"best {run.metric.title}",
+            run.metric.text(best and best.fitness),
+            f"trial {best.id}{best.after}" if best else "",
+        ),
         *_size(run),
         _tile("trials", trials, asked),
         _tile("failed", f"{len(run.failed):,}", f"{share:.1f} % of the trials"),
@@ -128,7 +132,7 @@ def _networks(run: Run) -> str:
     for what, trial in _extremes(run):
         if trial is not None and trial.arch is not None:
             drawing, caption = networks.draw(trial.arch, run.space)
-            numbers = [f"{sentence(run.metric.title)} {run.metric.text(trial.fitness)}"]
+            numbers = [f"{sentence(run.metric.title)} {run.metric.text(trial.fitness)}{trial.after}"]
             numbers += [f"{trial.params:,} parameters"] if trial.params is not None else []
             if evolved:
                 numbers.append("a random individual" if trial.parent == -1 else f"a child of trial {trial.parent}")
@@ -140,7 +144,7 @@ def _extremes(run: Run) -> list[tuple[str, Trial | None]]:
     """The best and the worst; of graphs that are logged with indicators the five best and five worst different ones."""
     if run.best is None or not run.best.indicators:
         return [("Best", run.best), ("Worst", run.worst)]
-    ranked = sorted(run.done, key=lambda t: t.fitness or 0.0, reverse=True)
+    ranked = sorted(run.comparable, key=lambda t: t.fitness or 0.0, reverse=True)
     different = list({t.hash or str(t.arch): t for t in reversed(ranked)}.values())
     different.sort(key=lambda t: t.fitness or 0.0, reverse=True)
     best = [run.best, *(t for t in different if t is not run.best)][:_EXTREMES]
@@ -152,7 +156,8 @@ def _extremes(run: Run) -> list[tuple[str, Trial | None]]:
 def _trials(run: Run, page_number: int, most: int) -> str:
     if not run.trials:
         return ""
-    ranked = sorted(run.trials, key=lambda t: float("-inf") if t.fitness is None else t.fitness, reverse=True)
+    ranked = sorted(run.trials, key=_place, reverse=True)
+    epochs = bool(run.rungs)
     results, in_table = any(t.result is not None for t in run.trials), run.in_table
     sized = any(t.params is not None or t.macs is not None for t in run.trials)
     scores = untrained.names(run)
@@ -160,6 +165,7 @@ def _trials(run: Run, page_number: int, most: int) -> str:
         [
             str(t.id),
             run.metric.text(t.fitness),
+            *([count(t.fidelity)] if epochs else []),
             *([in_table.plain(t.result)] if results else []),
             *([count(t.params), count(t.macs)] if sized else []),
             *(untrained.cell(t, name) for name in scores),
@@ -169,16 +175,27 @@ def _trials(run: Run, page_number: int, most: int) -> str:
         ]
         for t in ranked[:most]
     ]
-    heads = ["id#", f"{run.metric.title}#", *([f"{words(in_table.name)} in the table#"] if results else [])]
+    heads = [
+        "id#",
+        f"{run.metric.title}#",
+        *(["epochs#"] if epochs else []),
+        *([f"{words(in_table.name)} in the table#"] if results else []),
+    ]
     heads += [*(["parameters#", "multiply-adds#"] if sized else []), *(f"{name}#" for name in scores)]
     heads += ["cost (s)#", "status", "architecture"]
-    told = "Best first; the column heads sort."
+    told = "The longest trained first, of them the best" if epochs else "Best first"
+    told += "; the column heads sort."
     if len(ranked) > most:
         told += f" The best {most:,} of {len(ranked):,} trials; trials.jsonl has all."
     ids = list(dict.fromkeys(anchor(page_number, t.id) for t in ranked[:most]))
     ids = ids if len(ids) == len(rows) else []  # a damaged file holds an id twice: no links
     shown = table("Trials", heads, rows, "sortable tall", ids)
     return f'<section><h2>Trials</h2><p class="hint">{told}</p>{shown}</section>'
+
+
+def _place(trial: Trial) -> tuple[float, float]:
+    """Larger is better; failed ones come last."""
+    return (-1.0, 0.0) if trial.fitness is None else (trial.fidelity or 0, trial.fitness)
 
 
 def _failures(run: Run) -> str:

@@ -87,7 +87,7 @@ def _seed(run: Run) -> int | None:
 def figures(line: Line) -> list[Figure]:
     """What the runs of a line can be compared by: the search's metric, a table's results, the test after retraining."""
     shown = line.metric
-    found = [Figure(f"best {shown.title}", shown, lambda run: _plain(run.best and run.best.fitness, shown))]
+    found = [Figure(f"best {shown.title}", shown, lambda run: _plain(_best(line, run), shown))]
     if any(run.best and run.best.result is not None for run in line.runs):
         known = line.runs[0].in_table
         title = f"{words(known.name)} in the table of the best"
@@ -95,6 +95,12 @@ def figures(line: Line) -> list[Figure]:
     if tested := [run.tested[0] for run in line.runs if run.tested]:
         found.append(Figure(f"test {words(tested[0].name)}, retrained", tested[0], _tested))
     return found
+
+
+def _best(line: Line, run: Run) -> float | None:
+    """The fitness of a run's best; None where other runs of the line have longer trained ones."""
+    longest = max((one.best.fidelity or 0 for one in line.runs if one.best), default=0)
+    return run.best.fitness if run.best and (run.best.fidelity or 0) == longest else None
 
 
 def _plain(fitness: float | None, shown: Metric) -> float | None:

@@ -58,7 +58,7 @@ def _best_so_far(lines: Sequence[Line], simulated: bool) -> str:
 
 def _steps(run: Run) -> list[tuple[float, float]]:
     """(seconds, metric) at the first result, where the best rises, and at the last result."""
-    by_id = {t.id: t for t in run.done}
+    by_id = {t.id: t for t in run.comparable}
     best, steps, last = None, [], 0.0
     simulated = zip(itertools.accumulate(t.cost_s or 0.0 for t in run.trials), (t.id for t in run.trials), strict=True)
     for at, i in simulated if run.looked_up else ledger.finished(run.ledger):

@@ -21,8 +21,9 @@ def means(run: Run, k: int) -> list[tuple[float, float]]:
     best: dict[str, float] = {}
     values: list[float] = []  # of `best`, from low to high
     found = []
+    counted = {t.id for t in run.comparable}
     for t in run.trials:
-        if t.fitness is not None:
+        if t.fitness is not None and t.id in counted:
             name = t.hash or str(t.arch)
             old = best.get(name)
             if old is None or t.fitness > old:

@@ -3,7 +3,8 @@
 It is the only truth about a search: trials.jsonl, metrics.jsonl, best.json and the searcher's state follow from it. An
 event is an object with "event" and "at", seconds since the search began (all resumed parts together):
 
-  asked    task, ids, parents, archs     the searcher proposed them; a row of `archs` is an Arch, id -1 is none
+  asked    task, ids, parents, archs     the searcher proposed them; a row of `archs` is an Arch, id -1 is none. Where
+             it says how long each is trained also fidelities, epochs in all
   started  task, attempt, worker
   told     task, attempt, worker, rows, objectives, weights     the final rows of these trials, as in
              trials.jsonl. An id is told once. objectives = how many a fitness has. weights = {id: sha256}

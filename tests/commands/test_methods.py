@@ -21,6 +21,7 @@ COMMANDS = {
     "topk": [*CHAIN, "--set=search.population=2", "--set=search.mutants=1", "--set=search.crossovers=1"],
     "bo": [*CHAIN, "--set=search.initial=2", "--set=search.samples=4", "--set=search.mutants=4"],
     "local_search": CHAIN,
+    "asha": [*CHAIN, "--set=recipe.epochs=2", "--set=search.rungs=1,2"],
     "evolution": GRAPH,
 }
 
@@ -31,6 +32,8 @@ def test_a_search_finds_something_and_says_what_comes_next(method, tmp_path):
     code, out, err = here(f"--method={method}", "--trials=4", f"--workdir={path}", *COMMANDS[method])
     assert code == 0, err
     found, best = rows(path), json.loads((path / "best.json").read_text())
-    assert len(found) == 4 and best["fitness"] == max(row["fitness"] for row in found if row["status"] == "ok")
+    longest = max(row.get("fidelity", 0) for row in found)
+    ended = [row["fitness"] for row in found if row["status"] == "ok" and row.get("fidelity", 0) == longest]
+    assert len(found) == 4 and best["fitness"] == max(ended) and (method == "asha") == (longest == 2)
     (told,) = [line for line in out.splitlines() if line.startswith("Next: ")]
     assert "--mode=retrain" in shlex.split(told) and f"--workdir={path}" in shlex.split(told)

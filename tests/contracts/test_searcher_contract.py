@@ -11,6 +11,7 @@ import pytest
 
 from nasjax.searchers import nsga2, random_search, reinforce, topk_evolution
 from nasjax.searchers.aging import aging
+from nasjax.searchers.asha import asha
 from nasjax.searchers.bo import bo
 from nasjax.searchers.local_search import local_search
 from nasjax.spaces.conv_chain.space import ConvChain
@@ -45,6 +46,12 @@ CASES = {
         repeats=False,
     ),
     "local_search": Case(partial(local_search, capacity=ROUNDS * N), learns=True, repeats=False),
+    "asha": Case(
+        lambda space: asha(
+            aging(space, population=16, sample_size=25), space, rungs=(1, 4, 16), eta=4, capacity=ROUNDS * N
+        ),
+        learns=True,
+    ),
     "nsga2": Case(partial(nsga2, objectives=1, population=16, capacity=ROUNDS * N), learns=True, repeats=False),
 }
 
@@ -59,7 +66,7 @@ class Subject(NamedTuple):
     traces: dict[str, int]
 
 
-SLOW = ("bo", "local_search")  # they compile for long
+SLOW = ("bo", "local_search", "asha")  # they compile for long
 
 
 @pytest.fixture(
@@ -122,7 +129,7 @@ def test_proposals_are_valid_and_numbered(subject):
     for _ in range(3):
         state, proposal = subject.ask(jax.random.key(1), state)
         state = subject.tell(state, proposal, evaluation(planted(proposal.arch)))
-        for trial, arch, parent in zip(*map(np.array, proposal), strict=True):
+        for trial, arch, parent in zip(*map(np.array, proposal[:3]), strict=True):
             if trial >= 0:
                 SPACE.validate(arch)
                 assert -1 <= parent < trial

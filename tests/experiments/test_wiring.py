@@ -29,7 +29,7 @@ CASES = {
     "topk of chains": ("topk", "choice_chain", (), "search"),
     "spos of cells": ("spos", "tabular_cell", ("space.edges=3",), "form|truth"),
 }
-for _name in ("random", "reinforce", "topk", "bo", "local_search"):
+for _name in ("random", "reinforce", "topk", "bo", "local_search", "asha"):
     CASES[_name] = (_name, None, ("space.min_layers=2", "space.max_layers=2"), "")
 OF_CELLS = ("table.*", "truth*")  # settings that only the cells of NAS-Bench-201 have
 NAMES = ("method", "preset", "plugin")  # nothing to change alone
@@ -48,6 +48,7 @@ REFUSED = {
     "*: inherit": "inherits no weights",
     "bo: search.s[ct]*": "cannot be listed",
     "*: search.score_file": "no file of scores at",
+    "asha: strategy": "with strategy vmap children end together",
     "*: form.auxiliary": "the auxiliary head needs maps of 8x8",
     "[!s]*: supernet.last_norms": "is for shuffle blocks",
     "p_darts: space*": "operators must fall from the space's",
@@ -60,9 +61,13 @@ FAMILY = ("darts", "pc_darts", "p_darts", "msr_darts", "gdas", "drnas")
 # What a setting needs beside it to have an effect: what is set in both runs, and the value in one of them.
 WITH = {
     "*: data": ((), "data.split_seed=3"),
+    "asha: recipe": ((), "recipe.batch_size=32"),  # its epochs are those of the last rung, too
     **{f"{method}: form": ((), "form.channels=10") for method in FAMILY},
     "*: form.channels": ((), "10"),
     "*: *dtype": ((), "bfloat16"),
+    "asha: strategy": ((), "vmap"),
+    "asha: search.initial": (("search.sampler=bo",), "5"),
+    "asha: search.rungs": ((), "3,4"),
     "*: strategy": ((), "exact"),
     "*: runtime": (("workers=1",), "ray"),
     "*: workers": (("workers=1",), "2"),

@@ -81,6 +81,23 @@ def test_part_by_part_is_the_whole(family, more):
 
 
 @pytest.mark.slow
+def test_part_by_part_a_training_in_two_legs_is_the_training_at_once(family):
+    recipe = dataclasses.replace(RECIPE, optimizer="adam", learning_rate=1e-3)
+    evaluator = child(build, data(), segmentation.TASK, recipe=recipe, last_epochs=1, parts=True, continued=True)
+    arch = jnp.asarray(family[0])[None]
+
+    def leg(trial, epochs, parent=-1, inherited=None):
+        proposal = Proposal(*(jnp.asarray(x, jnp.int32) for x in ([trial], arch, [parent], [epochs])))
+        return evaluator.evaluate(KEY, proposal, inherited)
+
+    second, end = leg(5, 2, parent=2, inherited=leg(2, 1)[1])
+    whole, at_once = leg(2, 2)
+    assert second.info["error"] == [""] and second.fitness == whole.fitness
+    for a, b in zip(jax.tree.leaves(end[5]), jax.tree.leaves(at_once[2]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
 def test_a_graph_of_known_parts_compiles_nothing(family):
     parent, children = family
     evaluate([parent, *children[:12]], parts=True)

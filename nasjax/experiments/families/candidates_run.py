@@ -49,6 +49,7 @@ from nasjax.types import (
 )
 
 _WEIGHT_BYTES = 5  # of a stored weight, with its share of the running statistics
+_STATE_BYTES = 21  # the same with the state of its training: the weights again, and two numbers for the optimiser
 _FILE_BYTES = 2**18  # of the names and headers in a file of weights, at most
 _SAMPLES = 16  # architectures whose mean stands for the space in the estimate of time and memory
 
@@ -67,6 +68,7 @@ def experiment(
     kept: int | None = None,
     most: int | None = None,
     known_scores: Callable[[np.ndarray], dict[str, float | None]] | None = None,
+    continued: bool = False,
 ) -> Experiment:
     """A searcher on a problem.
 
@@ -78,12 +80,14 @@ def experiment(
         best; None if unknown. Used to estimate disk space before a run.
       most: trials that it can make; None = any number.
       known_scores: Arch -> {name: score}, for trials.jsonl, where the searcher goes by any.
+      continued: whether it proposes that a candidate's training goes on, so that its state is kept.
 
     Raises ValueError or FileNotFoundError that says what to write instead.
     """
     config: CandidateConfig = problem.config
     budget = Budget(config.trials, config.wall_s, config.cost_s)
-    found, refuse = functools.cache(lambda: judged(problem, kept)), scored.refusal(config, refusal(config))
+    found = functools.cache(lambda: judged(problem, kept, continued))
+    refuse = scored.refusal(config, refusal(config))
     describe = None if problem.looked_up else scored.scored(problem, problem.describe)
 
     def named(arch: np.ndarray) -> dict[str, Any]:
@@ -147,10 +151,10 @@ def _show_best(problem: Problem, path: Path, summary: Summary) -> None:
     take(path / "pictures" / "best.npz", problem.task, built, problem.config.recipe, variables, data.valid, data, title)
 
 
-def judged(problem: Problem, kept: int | None = None) -> Judged:
+def judged(problem: Problem, kept: int | None = None, continued: bool = False) -> Judged:
     """Loads the data or the table that a problem names. Raises ValueError or FileNotFoundError with what to write.
 
-    `kept` as of `experiment`.
+    `kept` and `continued` as of `experiment`.
     """
     config, space, builder = problem.config, problem.space, problem.builder
     with_truth(config, space.encode)  # refuses a table that cannot be read
@@ -168,6 +172,8 @@ def judged(problem: Problem, kept: int | None = None) -> Judged:
         chosen = config.strategy
     elif problem.begun in STRATEGIES:
         chosen = problem.begun
+    elif continued and chosen == "vmap":  # whose children end their training together
+        chosen = "exact"
     if (chosen == "vmap" and not masked) or (chosen == "path" and not (masked and masked.branching)):
         raise ValueError(f"--space={space.name} has no network for strategy {chosen}; use --set strategy=exact")
     if (need := estimates["bytes"].get(chosen, 0)) > usable_bytes():
@@ -182,6 +188,13 @@ def judged(problem: Problem, kept: int | None = None) -> Judged:
             raise ValueError(f"no network of --space={space.name} trains by parts: {reason}; use --set strategy=exact")
     if config.inherit and (builder.inherit is None or chosen in ("vmap", "path")):
         raise ValueError(f"--space={space.name} with strategy {chosen} inherits no weights; use --set inherit=false")
+    if continued and config.inherit:
+        raise ValueError(f"--method={config.method} goes on with a child's own weights; use --set inherit=false")
+    if continued and chosen == "vmap":
+        raise ValueError(
+            f"--method={config.method} trains for different numbers of epochs, and with strategy vmap children end "
+            "together; use --set strategy=exact"
+        )
     chunk = None
     if chosen == "vmap":
         chunk = min(config.width, chunk_size(room)) if (room := estimates["bytes"].get("vmap")) else config.width
@@ -197,9 +210,10 @@ def judged(problem: Problem, kept: int | None = None) -> Judged:
         parts=chosen == "parts",
         inherit=builder.inherit if config.inherit else None,
         keep_weights=config.inherit,
+        continued=continued,
     )
-    if config.inherit and kept is not None:
-        estimates["disk"] = _disk(config, builts, kept)
+    if (config.inherit or continued) and kept is not None:
+        estimates["disk"] = _disk(config, builts, kept, _STATE_BYTES if continued else _WEIGHT_BYTES)
     facts = {**dataset_facts(data, task), "strategy": chosen, "chunk": chunk, "estimates": estimates}
     if catalog.is_own("space", space.name):
         settings = {"bn_eps": config.recipe.bn_eps, "dtype": config.recipe.dtype}
@@ -213,12 +227,12 @@ def longest(config: CandidateConfig) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _disk(config: CandidateConfig, builts: Sequence[Built], kept: int) -> int:
+def _disk(config: CandidateConfig, builts: Sequence[Built], kept: int, weight_bytes: int) -> int:
     """Bytes that inherited weights take at most: `kept` trials, the best, those at work and their parents."""
     limits = [limit for limit in (config.max_params, getattr(config.space, "max_params", None)) if limit]
     params = min(limits) if limits else max(built.params for built in builts)
     at_work = 2 * max(1, config.workers) * config.width
-    return (kept + 1 + at_work) * (params * _WEIGHT_BYTES + _FILE_BYTES)
+    return (kept + 1 + at_work) * (params * weight_bytes + _FILE_BYTES)
 
 
 def _sample(problem: Problem) -> list[Built]:

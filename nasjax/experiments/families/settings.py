@@ -12,7 +12,7 @@ from nasjax import catalog
 from nasjax.data.dataset import DataConfig, Dataset
 from nasjax.drive.recorded import Summary
 from nasjax.drive.retrain import RetrainConfig
-from nasjax.drive.rows import scalar_fitness
+from nasjax.drive.rows import scalar_fitness, trained
 from nasjax.experiments.families import true_results
 from nasjax.problem.problem import Problem
 from nasjax.settings import RESUMABLE
@@ -143,7 +143,7 @@ def closing(problem: Problem, path: Path, summary: Summary, metric: Metric, trai
     lines = [
         f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
         *_end(config, path, summary),
-        f"Best: trial {best['id']}, {metric.name} {metric.text(scalar_fitness(best))}{size}.",
+        f"Best: trial {best['id']}, {metric.name} {metric.text(scalar_fitness(best))}{trained(best)}{size}.",
         *true_results.lines(problem, path),
         f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nasjax.drive.rows import scalar_fitness
+from nasjax.drive.rows import rank, scalar_fitness
 from nasjax.evaluators.table import Table, check_accuracies, load_table
 from nasjax.learners.one_shot import kendall_tau
 from nasjax.problem.problem import Problem
@@ -72,7 +72,7 @@ def _facts(problem: Problem, path: Path) -> dict[str, Any] | None:
     there = [i for i, place in enumerate(places) if known[place]]
     if not there:
         return None
-    best = places[max(there, key=lambda i: fitness[i])]
+    best = places[max(there, key=lambda i: rank(rows[i]))]
     assert problem.builder.tabled is not None
     sizes = problem.builder.tabled(config.space, problem.form)
     largest = int(np.argmax(np.where(known, sizes, -1)))
@@ -84,6 +84,10 @@ def _facts(problem: Problem, path: Path) -> dict[str, Any] | None:
         params = _agreement(sizes, results)
     else:
         draws, ordered = len(rows), f"Fitness and truth of all {len(there)} trials"
+        if (shortest := min(row.get("fidelity", 0) for row in rows)) > 0:  # trainings of one length can be compared
+            draws = sum(row["fidelity"] == shortest for row in rows)
+            there = [i for i in there if rows[i]["fidelity"] == shortest]
+            ordered = f"Fitness after {shortest} epochs and truth of {len(there)} trials"
         truths = results[[places[i] for i in there]]
         scores = _agreement([fitness[i] for i in there], truths)
         params = _agreement([rows[i]["params"] for i in there], truths)
