@@ -44,7 +44,7 @@ def define() -> flags.FlagValues:
 
     text("method", "what searches, see below")
     flags.DEFINE_string("mode", MODES[0], f"{' | '.join(MODES)}; default search", flag_values=values)
-    text("preset", "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3")
+    text("preset", "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3 | article")
     text("space", "where it searches, see below; each method has a default")
     text("table", "results of all architectures (.npz), to be looked up instead of training")
     text("truth", "true results of all architectures (.npz), to compare a search's estimates with")

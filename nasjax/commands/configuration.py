@@ -29,13 +29,28 @@ def configure(name: str | None, preset: str | None = None, dataset: str | None =
     return method.configure(Given(preset or "demo", catalog.builder(space or method.SPACE), dataset))
 
 
-def published(config: Any) -> dict[str, Any] | None:
-    """The result to put beside ours: the method's own in this space, or the space's; None where there is none."""
+def published(config: Any, arch: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """The result to put beside ours: the method's own in this space, or the space's; None where there is none.
+
+    Of a baseline that the source compares with, by name in "baselines", it is the baseline's where `arch` is that one.
+    """
     own: dict[str, dict[str, Any]] | None = getattr(catalog.method(config.method), "PUBLISHED", None)
-    if own is not None:
-        return own.get(config.space.name)
-    found: dict[str, Any] | None = catalog.builder(config.space.name).published(config)
-    return found
+    builder = catalog.builder(config.space.name)
+    found = own.get(config.space.name) if own is not None else builder.published(config)
+    if found is None:
+        return None
+    baselines = found.get("baselines", {})
+    chosen = next((row for name, row in baselines.items() if builder.named[name] == arch), {})
+    return {name: value for name, value in found.items() if name != "baselines"} | chosen
+
+
+def compared(config: Any) -> list[dict[str, Any]]:
+    """The result of a source and those of its baselines, for the report of a search; [] of a demo, or without any."""
+    found = None if config.preset == "demo" else catalog.builder(config.space.name).published(config)
+    if found is None or "baselines" not in found:
+        return []
+    best = {name: value for name, value in found.items() if name != "baselines"}
+    return [best, *(best | row for row in found["baselines"].values())]
 
 
 def with_table(config: Any, path: str) -> Any:
@@ -88,8 +103,13 @@ def from_tree(tree: dict[str, Any]) -> Any:
 
 
 def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
-    """Settings as this version names them: until format 4 a network's form was "eval", or "retrain_dropout"."""
+    """Settings as this version names them: until format 4 a network's form was "eval", or "retrain_dropout".
+
+    Before data.aspect was a setting, images with masks were squashed.
+    """
     tree = dict(tree)
+    if "aspect" not in tree["data"] and catalog.source(tree["data"]["name"]).aspect:
+        tree["data"] = {**tree["data"], "aspect": "squash"}
     evaluation, dropout = tree.pop("eval", None), tree.pop("retrain_dropout", None)
     if tree.get("form") is None and evaluation is not None:
         tree["form"] = evaluation

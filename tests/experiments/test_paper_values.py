@@ -19,6 +19,7 @@ CASES = (  # method[:dataset][@space][/preset]
     *catalog.METHODS,
     *(f"{method}:imagenet" for method in FAMILY),
     *(f"reinforce/{preset}" for preset in ("paper_v2", "paper_v3")),
+    "evolution/article",
     *(f"{method}@tabular_cell" for method in ("random", "darts", "gdas", "drnas", "pc_darts", "spos")),
     "random@darts_cell",
     *(f"{method}:cifar10" for method in ("spos", "fairnas", "bn_nas")),
