@@ -73,7 +73,11 @@ def pinned(case):
     known = pinned(tree.pop("as")) if "as" in tree else {}
     if "@" in case:
         known = {name: value for name, value in known.items() if name.split(".")[0] not in ("space", "form")}
-        known = {name: value for name, value in known.items() if name not in ("search.channels", "search.layers")}
+        known = {
+            name: value
+            for name, value in known.items()
+            if name not in ("search.channels", "search.layers", "search.stem")
+        }
     own = {}
     for source, values in tree.items():
         assert source and not set(values) & set(own)

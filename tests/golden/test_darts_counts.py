@@ -7,6 +7,7 @@ import pytest
 from nasjax.catalog import named
 from nasjax.nets import cell_parts
 from nasjax.nets.darts_cell import network as darts_eval_module
+from nasjax.nets.darts_cell.mixed import darts_search
 from nasjax.nets.darts_cell.network import darts_eval
 from nasjax.spaces.darts_cell.plan import DartsPlan, SearchPlan, operator_weights
 from nasjax.spaces.darts_cell.space import EDGES, OPERATORS, DartsCell, genotype
@@ -74,6 +75,59 @@ def test_search_networks(plan, count):
     edges = {cell: (tuple(plan.operators),) * len(EDGES) for cell in ("normal", "reduce")}
     per_edge = SearchPlan(layers=plan.layers, operators=edges, partial=plan.partial)
     assert (per_edge.params, per_edge.macs) == (plan.params, plan.macs)
+
+
+def by_hand(width, layers, partial, operators, image=224, classes=1000):
+    """Parameters and multiply-adds of a search network behind PC-DARTS's ImageNet stem, edge by edge.
+
+    The stem of the released model_search_imagenet.py: 3 -> 3 C / 2 -> 3 C -> 3 C channels, each with stride 2 and batch
+    norm; the first cell takes the last two, of which the first is twice as large.
+    """
+    side, before, last, c = image // 2, 3 * width, 3 * width, width
+    params = macs = 0
+    for a, b in ((3, before // 2), (before // 2, before), (before, before)):
+        params, macs, side = params + 9 * a * b + 2 * b, macs + 9 * a * b * side**2, side // 2
+    side *= 2
+    for k in range(layers):
+        reduces = k in (layers // 3, 2 * layers // 3)
+        c *= 1 + reduces
+        params, macs = params + (before + last) * c, macs + (before + last) * c * side**2
+        side //= 1 + reduces
+        part, weights = c // partial, 0
+        for node in range(2, 6):
+            for source in range(node):
+                for name in operators:
+                    if "conv" in name:
+                        weights += (1 + name.startswith("sep")) * (int(name[-1]) ** 2 * part + part**2)
+                    elif name == "skip_connect" and reduces and source < 2:
+                        weights += part**2
+        params, macs = params + weights, macs + weights * side**2
+        before, last = last, 4 * c
+    return params + (last + 1) * classes, macs + last * classes
+
+
+@pytest.mark.parametrize(
+    ("layers", "partial", "operators", "count"),
+    [(8, 1, OPERATORS, 2_215_648), (8, 2, OPERATORS, 956_512), (14, 1, OPERATORS[4:], 3_483_744)],
+)
+def test_search_networks_on_imagenet(layers, partial, operators, count):
+    """DARTS's, PC-DARTS's and MSR-DARTS's: the cells begin with maps of 28x28."""
+    plan = SearchPlan(16, layers, 1000, operators, partial, (224, 224, 3), "imagenet")
+    assert plan.cells[0].in_size == (28, 28) and plan.cells[0].follows_reduction
+    assert (plan.params, plan.macs) == by_hand(16, layers, partial, operators)
+    assert plan.params == count
+
+
+@pytest.mark.slow
+def test_a_search_network_has_the_arrays_of_its_plan_behind_imagenets_stem():
+    plan = SearchPlan(4, 3, 5, OPERATORS[3:5], image=(32, 32, 3), stem="imagenet")
+    network = darts_search(channels=4, layers=3, classes=5, operators=OPERATORS[3:5], stem="imagenet")
+    choice = dict.fromkeys(("normal", "reduce"), jnp.ones((len(EDGES), 2)))
+    x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(lambda key, x: network.init(key, choice, x), jax.random.key(0), x)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == plan.params
+    logits, _ = jax.eval_shape(lambda v, x: network.apply(v, choice, x), variables, x)
+    assert logits.shape == (2, 5)
 
 
 def test_operators_at_36_channels():

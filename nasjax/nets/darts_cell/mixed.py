@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, UnscaledNorm, noise, wide
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Layer, Mode, UnscaledNorm, noise, wide
 from nasjax.nets.numerics import cast, precision
 from nasjax.nets.parts import Line, assemble
 from nasjax.ops import pool
 from nasjax.ops.collective import sample_keys
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
-from nasjax.spaces.darts_cell.plan import STEM_MULTIPLIER, CellPlan, SearchPlan, stride_of
+from nasjax.spaces.darts_cell.plan import STEM_MULTIPLIER, CellPlan, SearchPlan, Stem, stride_of
 from nasjax.spaces.darts_cell.space import CELLS, EDGES, KNOWN, NODES, OPERATORS
 from nasjax.types import Key, Network
 
@@ -41,6 +41,7 @@ def darts_search(
     classes: int = 10,
     operators: Sequence[str] | Mapping[str, Sequence[Sequence[str]]] = OPERATORS,
     partial: int = 1,
+    stem: Stem = "cifar",
     bn_eps: float = 1e-5,
     dtype: str = "float32",
 ) -> Network:
@@ -60,6 +61,7 @@ def darts_search(
       classes: number of logits.
       operators: names for every edge, or {"normal": 14 lists, "reduce": 14 lists} of equal length.
       partial: K of PC-DARTS: one channel in K goes through the operators, the others bypass them.
+      stem: what images enter by, as of `SearchPlan`.
       bn_eps: epsilon of batch norm.
       dtype: of the multiplications, "float32", "tf32" or "bfloat16"; weights and statistics stay float32.
 
@@ -71,16 +73,24 @@ def darts_search(
     """
     precision(dtype)
     names = _lists(operators)
-    plan = SearchPlan(channels, layers, classes, partial=partial)
-    lines = [Line(("stem",), _Stem(STEM_MULTIPLIER * channels), ("x",), ("out-1",))]
+    plan, width = SearchPlan(channels, layers, classes, partial=partial, stem=stem), STEM_MULTIPLIER * channels
+    if stem == "cifar":
+        lines, first = [Line(("stem",), _Stem(width), ("x",), ("out-1",))], -1
+    else:
+        halved = Layer(Conv(width, 3, 2), relu=True)
+        lines, first = [Line(("stem0",), Layer(Conv(width // 2, 3, 2)), ("x",), ("half",))], -2
+        lines += [Line(("stem1",), halved, ("half",), ("out-2",)), Line(("stem2",), halved, ("out-2",), ("out-1",))]
     for k, cell in enumerate(plan.cells):
-        lines += _cell(k, cell, names[cell.kind], partial)
+        lines += _cell(k, cell, names[cell.kind], partial, first)
     lines.append(Line(("head",), _Head(classes), (f"out{layers - 1}",), ("y",)))
     return assemble(lines, bn_eps=bn_eps, dtype=dtype)
 
 
-def _cell(k: int, plan: CellPlan, names: Lists, partial: int) -> list[Line]:
-    """The lines of cell k. Node j is the sum of the edges into it; all edges that leave it are one line."""
+def _cell(k: int, plan: CellPlan, names: Lists, partial: int, first: int) -> list[Line]:
+    """The lines of cell k. Node j is the sum of the edges into it; all edges that leave it are one line.
+
+    `first` is the number of the first output that cells read, -1 or, where the stem has two, -2.
+    """
 
     def edges(*, source: int | None = None, node: int | None = None) -> list[int]:
         return [e for e, (start, end) in enumerate(EDGES) if source == start or node == end]
@@ -89,7 +99,7 @@ def _cell(k: int, plan: CellPlan, names: Lists, partial: int) -> list[Line]:
         return tuple(f"{name}{number}.{k}" for number in numbers)
 
     lines = []
-    for i, before in enumerate((max(k - 2, -1), k - 1)):
+    for i, before in enumerate((max(k - 2, first), k - 1)):
         conv = _Input(plan.channels, 2 if plan.follows_reduction and i == 0 else 1)
         lines.append(Line((f"cell{k}", f"input{i}"), conv, (f"out{before}",), value("node", [i])))
     for source in range(NODES[-1]):

@@ -109,7 +109,7 @@ def _mixed(
     partial: int = 1,
     operators: Mapping[str, Names] | None = None,
 ) -> Mixture:
-    """With the channels and layers of `search`."""
+    """With the channels, layers and stem of `search`."""
     names = operators or space.searched
 
     def network(dtype: str) -> Network:
@@ -119,6 +119,7 @@ def _mixed(
             classes=signature.outputs,
             operators=names,
             partial=partial,
+            stem=search.stem,
             dtype=dtype,
         )
 
@@ -126,7 +127,13 @@ def _mixed(
         return architecture({cell: kept_pairs(values, names[cell]) for cell, values in scores.items()}, names)
 
     plan = SearchPlan(
-        search.channels, search.layers, signature.outputs, names, partial=partial, image=signature.inputs.shape
+        search.channels,
+        search.layers,
+        signature.outputs,
+        names,
+        partial=partial,
+        image=signature.inputs.shape,
+        stem=search.stem,
     )
     return Mixture(network, DARTS_EDGES, names, derive, discrete_choice, written, skips, plan.params, plan.macs, plan)
 

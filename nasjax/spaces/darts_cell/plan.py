@@ -14,11 +14,12 @@ from typing import Literal, NamedTuple
 
 from nasjax.spaces.darts_cell.space import CELLS, EDGES, KNOWN, OPERATORS, Genotype
 
-STEM_MULTIPLIER = 3  # the CIFAR stem has 3 C channels
+STEM_MULTIPLIER = 3  # the CIFAR stem has 3 C channels, and so has that of PC-DARTS's search network on ImageNet
 AUXILIARY = (128, 768)  # channels of the auxiliary head's two convolutions
 AUXILIARY_WINDOW = 5  # of its average pooling, which leaves 2x2
 
 Size = tuple[int, int]
+Stem = Literal["cifar", "imagenet"]
 EdgeOperators = Mapping[str, Sequence[Sequence[str]]]  # {"normal": 14 tuples of names, "reduce": 14 tuples}
 
 
@@ -116,14 +117,13 @@ class DartsPlan:
     channels: int = 36
     layers: int = 20
     classes: int = 10
-    stem: Literal["cifar", "imagenet"] = "cifar"
+    stem: Stem = "cifar"
     image: tuple[int, int, int] = (32, 32, 3)
     auxiliary: bool = False
 
     def __post_init__(self) -> None:
         _check(self.channels, self.layers, self.classes)
-        if self.stem not in ("cifar", "imagenet"):
-            raise ValueError(f"unknown stem {self.stem!r}; choose cifar or imagenet")
+        _known(self.stem)
         if min(self.image) < 1:
             raise ValueError(f"image is (height, width, channels), all positive; got {self.image}")
         if self.auxiliary and self.auxiliary_pooled != (2, 2):
@@ -199,9 +199,11 @@ class SearchPlan:
     """A search network: every operator on every edge. Architecture parameters are not counted.
 
     Attributes:
-      channels, layers, classes, image: as in `DartsPlan`; the stem is that for CIFAR.
+      channels, layers, classes, image: as in `DartsPlan`.
       operators: names for every edge, or {"normal": 14 tuples, "reduce": 14 tuples} (P-DARTS's later stages).
       partial: K of PC-DARTS: one channel in K goes through the operators.
+      stem: "cifar", one 3x3 convolution of 3 C channels; or "imagenet", three of stride 2 and of 3 C / 2, 3 C and 3 C
+        channels, after which the cells start at an eighth of the size (PC-DARTS's code).
 
     Raises:
       ValueError: sizes that cannot be built.
@@ -217,9 +219,11 @@ class SearchPlan:
     operators: Sequence[str] | EdgeOperators = OPERATORS
     partial: int = 1
     image: tuple[int, int, int] = (32, 32, 3)
+    stem: Stem = "cifar"
 
     def __post_init__(self) -> None:
         _check(self.channels, self.layers, self.classes)
+        _known(self.stem)
         if self.partial < 1 or self.channels % self.partial:
             raise ValueError(f"partial must divide the {self.channels} channels, got {self.partial}")
 
@@ -227,19 +231,26 @@ class SearchPlan:
     def cells(self) -> tuple[CellPlan, ...]:
         """The cells, as in an evaluation network."""
         width = STEM_MULTIPLIER * self.channels
-        return cell_plans(self.channels, self.layers, (width, width), self.image[:2], False)
+        if self.stem == "cifar":
+            return cell_plans(self.channels, self.layers, (width, width), self.image[:2], False)
+        return cell_plans(self.channels, self.layers, (width, width), half(half(half(self.image[:2]))), True)
+
+    @property
+    def _stem_channels(self) -> int:
+        """What `_stem` takes: in the search the ImageNet stem is as wide as CIFAR's."""
+        return self.channels if self.stem == "cifar" else STEM_MULTIPLIER * self.channels
 
     @cached_property
     def params(self) -> int:
-        """Trainable parameters; only the stem's batch norm has a scale and a shift."""
-        kernels, normalised = _stem("cifar", self.channels, self.image[2])
+        """Trainable parameters; only the stem's batch norms have scales and shifts."""
+        kernels, normalised = _stem(self.stem, self._stem_channels, self.image[2])
         total = kernels + 2 * normalised + _dense(4 * self.cells[-1].channels, self.classes)
         return total + sum(_preprocessing(cell).kernels + self._kernels(cell) for cell in self.cells)
 
     @cached_property
     def macs(self) -> int:
         """Multiply-adds of the convolutions and the dense layer for one image."""
-        total = _stem_macs("cifar", self.channels, self.image) + 4 * self.cells[-1].channels * self.classes
+        total = _stem_macs(self.stem, self._stem_channels, self.image) + 4 * self.cells[-1].channels * self.classes
         for cell in self.cells:
             total += _preprocessing(cell).kernels * _positions(cell.in_size)
             total += self._kernels(cell) * _positions(cell.out_size)
@@ -259,6 +270,11 @@ def _check(channels: int, layers: int, classes: int) -> None:
         raise ValueError(f"channels must be even (FactorizedReduce halves them), got {channels}")
     if layers < 1 or classes < 1:
         raise ValueError(f"layers and classes must be at least 1, got {layers} and {classes}")
+
+
+def _known(stem: str) -> None:
+    if stem not in ("cifar", "imagenet"):
+        raise ValueError(f"unknown stem {stem!r}; choose cifar or imagenet")
 
 
 def _stem(stem: str, channels: int, colours: int) -> Weights:
