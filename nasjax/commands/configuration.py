@@ -65,6 +65,8 @@ def published(config: Any, arch: dict[str, Any] | None = None) -> dict[str, Any]
     found = builder.published(config) if own is None else own.get(space)
     if own is not None and (space, LARGE) in own and _given(config).data().large:
         found = own[space, LARGE]
+    elif own is not None and (space, "cells") in own and config.space.cells:
+        found = own[space, "cells"]
     if found is None:
         return None
     baselines = found.get("baselines", {})

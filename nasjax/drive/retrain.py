@@ -35,6 +35,7 @@ from nasjax.train.augment import require_suited
 from nasjax.train.compiling import jit
 from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
 from nasjax.train.recipe import Recipe, require_batch
+from nasjax.train.scoring import with_loss
 from nasjax.train.step import Data, Trainer, example
 from nasjax.types import Built, Key, PyTree, Task, Watch
 
@@ -178,9 +179,9 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     _, built, recipe, variables, history, form = max(trained, key=lambda found: task.metric.sign * found[0])
     began = time.monotonic()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-    last = training(network, recipe, arrays, task, variables, None)
+    last = training(network, recipe, arrays, with_loss(task), variables, None)
     measure = jit(last.measure) if isinstance(last, Trainer) else last.measure
-    tested = measure(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
+    tested, test_loss = measure(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
     take(folder / PICTURES, task, built, recipe, variables, test, data, "After retraining")
     result = {
         "arch": built.arch,
@@ -188,6 +189,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         "macs": built.macs,
         "metric": task.metric._asdict(),
         f"test_{task.metric.name}": float(tested),
+        "test_loss": float(test_loss),
         "test_samples": len(test.y),
         valid: history[valid][-1],
         "train_loss": history["train_loss"][-1],

@@ -136,7 +136,7 @@ SEARCH_ON_IMAGENET = PcDartsConfig(
     adam=Adam(rate=6e-3, weight_decay=1e-3, clip=5.0),
     channels=16,
     layers=8,
-    stem="imagenet",
+    stem="imagenet_wide",
     frozen_epochs=35,
     partial=2,
 )

@@ -77,13 +77,14 @@ def test_search_networks(plan, count):
     assert (per_edge.params, per_edge.macs) == (plan.params, plan.macs)
 
 
-def by_hand(width, layers, partial, operators, image=224, classes=1000):
-    """Parameters and multiply-adds of a search network behind PC-DARTS's ImageNet stem, edge by edge.
+def by_hand(width, layers, partial, operators, stem, image=224, classes=1000):
+    """Parameters and multiply-adds of a search network behind a stem for ImageNet, edge by edge.
 
-    The stem of the released model_search_imagenet.py: 3 -> 3 C / 2 -> 3 C -> 3 C channels, each with stride 2 and batch
-    norm; the first cell takes the last two, of which the first is twice as large.
+    The stem of the releases (PC-DARTS's model_search_imagenet.py, MSR-DARTS's model_search.py): 3 -> S / 2 -> S -> S
+    channels, S = 3 C or C, each with stride 2 and batch norm; the first cell takes the last two, of which the first is
+    twice as large.
     """
-    side, before, last, c = image // 2, 3 * width, 3 * width, width
+    side, before, last, c = image // 2, stem * width, stem * width, width
     params = macs = 0
     for a, b in ((3, before // 2), (before // 2, before), (before, before)):
         params, macs, side = params + 9 * a * b + 2 * b, macs + 9 * a * b * side**2, side // 2
@@ -107,15 +108,17 @@ def by_hand(width, layers, partial, operators, image=224, classes=1000):
 
 
 @pytest.mark.parametrize(
-    ("layers", "partial", "operators", "count"),
-    [(8, 1, OPERATORS, 2_215_648), (8, 2, OPERATORS, 956_512), (14, 1, OPERATORS[4:], 3_483_744)],
+    ("layers", "partial", "operators", "stem"),
+    [(8, 1, OPERATORS, 1), (8, 2, OPERATORS, 3), (14, 1, OPERATORS[4:], 1)],
 )
-def test_search_networks_on_imagenet(layers, partial, operators, count):
+def test_search_networks_on_imagenet(layers, partial, operators, stem):
     """DARTS's, PC-DARTS's and MSR-DARTS's: the cells begin with maps of 28x28."""
-    plan = SearchPlan(16, layers, 1000, operators, partial, (224, 224, 3), "imagenet")
+    form = {1: "imagenet", 3: "imagenet_wide"}[stem]
+    plan = SearchPlan(16, layers, 1000, operators, partial, (224, 224, 3), form)
     assert plan.cells[0].in_size == (28, 28) and plan.cells[0].follows_reduction
-    assert (plan.params, plan.macs) == by_hand(16, layers, partial, operators)
-    assert plan.params == count
+    assert (plan.params, plan.macs) == by_hand(16, layers, partial, operators, stem)
+    if partial == 2:
+        assert plan.params == 956_512
 
 
 @pytest.mark.slow
@@ -128,6 +131,24 @@ def test_a_search_network_has_the_arrays_of_its_plan_behind_imagenets_stem():
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == plan.params
     logits, _ = jax.eval_shape(lambda v, x: network.apply(v, choice, x), variables, x)
     assert logits.shape == (2, 5)
+
+
+def test_a_network_of_cells_of_their_own():
+    """Equal ones are the network that repeats them; each of 8 counts for itself; others are refused in one line."""
+    tree = named("MSRDARTS")
+    cells = [tree["reduce" if k in (2, 5) else "normal"] for k in range(8)]
+    own = {"space": "darts_cell", "cells": cells}
+    repeated, plan = planned("MSRDARTS", CIFAR8), DartsPlan(genotype(own), **CIFAR8)
+    assert (plan.params, plan.macs) == (repeated.params, repeated.macs) == (1_628_830, repeated.macs)
+    cells[7] = [["sep_conv_5x5", source] for _, source in cells[7]]  # 144 channels: of a dil_conv_3x3 9 C + C^2 + 2 C
+    last = {"sep_conv_3x3": (2, 9), "sep_conv_5x5": (2, 25), "dil_conv_3x3": (1, 9), "dil_conv_5x5": (1, 25)}
+    old, new = (
+        sum(n * (k * 144 + 144**2 + 288) for n, k in map(last.get, names))
+        for names in ([name for name, _ in tree["normal"]], ["sep_conv_5x5"] * 8)
+    )
+    assert DartsPlan(genotype(own), **CIFAR8).params == 1_628_830 - old + new
+    with pytest.raises(ValueError, match=r"has 8 cells, the network 20; in the command write --set form.layers=8"):
+        DartsPlan(genotype(own), **CIFAR20)
 
 
 def test_operators_at_36_channels():

@@ -60,12 +60,12 @@ class SearchConfig(TrainingConfig):
 
     Attributes:
       channels, layers: C and L of the search network.
-      stem: what its images enter by: one convolution, or three that halve the sides.
+      stem: what its images enter by: one convolution, or three that halve the sides, of C or of 3 C channels.
     """
 
     channels: int = 16
     layers: int = 8
-    stem: Literal["cifar", "imagenet"] = "cifar"
+    stem: Literal["cifar", "imagenet", "imagenet_wide"] = "cifar"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,8 +73,8 @@ class SearchConfig(TrainingConfig):
             raise ValueError(f"channels must be even (FactorizedReduce halves them), got {self.channels}")
         if self.layers < 3:
             raise ValueError(f"layers must be at least 3, got {self.layers}: with fewer no cell is a normal one")
-        if self.stem not in ("cifar", "imagenet"):
-            raise ValueError(f"unknown stem {self.stem!r}; choose cifar or imagenet")
+        if self.stem not in (stems := ("cifar", "imagenet", "imagenet_wide")):
+            raise ValueError(f"unknown stem {self.stem!r}; choose {' or '.join(stems)}")
 
 
 @dataclass(frozen=True, kw_only=True)
