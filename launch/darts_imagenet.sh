@@ -9,8 +9,8 @@
 # What the training itself costs the papers do not say. Counted for DARTS_V2 (529.9M multiply-adds by --mode=inspect, x
 # 6 x 1.28M images x 250 epochs): 1.0e18 FLOP, three hours at a sustained 100 TFLOP/s.
 # There is no ImageNet loader yet, so today this ends with a line that says so; with --mode=inspect it counts.
-# Searches on ImageNet itself (pc_darts: 24.2 %, 8 V100 for 11.5 h; msr_darts: 24.1 %, 2.6 GPU-days) are not here: of
-# their settings only PC-DARTS's K and MSR-DARTS's depth follow --dataset=imagenet (docs/deviations.md).
+# Searches on ImageNet itself (pc_darts: 24.2 %, 8 V100 for 11.5 h; msr_darts: 24.1 %, 2.6 GPU-days) have their settings
+# with --mode=search (docs/methods/pc_darts.md, msr_darts.md); their search networks have 144M and 406M multiply-adds.
 # Reduce: --set retrain_recipe.epochs=30 --dtype=bfloat16
 # Usage: launch/darts_imagenet.sh METHOD DATA_DIR WORKDIR ARCH [more flags]; ARCH as --arch: a name, or
 # CIFAR_WORKDIR/best.json

@@ -46,7 +46,7 @@ def define() -> flags.FlagValues:
 
     text("method", "what searches, see below")
     flags.DEFINE_string("mode", MODES[0], f"{' | '.join(MODES)}; default search", flag_values=values)
-    text("preset", "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3")
+    text("preset", "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3 | article")
     text("space", "where it searches, see below; each method has a default")
     text("table", "results of architectures (.npz), to be looked up instead of training")
     text("truth", "true results of all architectures (.npz), to compare a search's estimates with")
@@ -326,7 +326,7 @@ def _several(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: l
         given["seed"].value = seed
         own = [Path(f"{workdirs[0]}-s{seed}")] if workdirs else []
         if not own and given.mode != "search":
-            config = commands.configure(given.method, given.preset, given.dataset, given.space)
+            config = _preset(given)
             own = [commands.default_workdir(dataclasses.replace(config, seed=seed))]
         runs[seed] = _settings(given, own, digest)[1]
         words[seed] = several.words(given, seed, own)
@@ -388,7 +388,7 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
 
     asked = {name: getattr(given, name) for name in ("method", "preset", "dataset", "space")}
     if given.mode == "retrain" and not workdirs and given.method is not None:
-        usual = commands.default_workdir(commands.configure(*asked.values()))
+        usual = commands.default_workdir(_preset(given))
         if given.seed is None and (usual / "config.json").exists():
             workdirs = [usual]
     searched = bool(workdirs) and (workdirs[0] / "config.json").exists()
@@ -415,10 +415,19 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
         if plugin:
             config = dataclasses.replace(config, plugin=plugin)
         return _apply(given, config), workdirs[0]
-    config = dataclasses.replace(commands.configure(*asked.values()), plugin=plugin)
+    config = dataclasses.replace(_preset(given), plugin=plugin)
     config = _apply(given, config)
     workdir = workdirs[0] if workdirs else commands.default_workdir(config)
     return config, workdir
+
+
+def _preset(given: flags.FlagValues) -> Any:
+    """The settings of the preset, for images of the size that other flags tell."""
+    from nasjax import commands
+
+    sizes = [text.partition("=")[2].strip() for text in given.set if text.partition("=")[0].strip() == "data.resize"]
+    same = {"data_dir": given.data_dir or "", "resize": int(sizes[-1]) if sizes and sizes[-1].isdecimal() else None}
+    return commands.configure(given.method, given.preset, given.dataset, given.space, **same)
 
 
 def _apply(given: flags.FlagValues, config: Any) -> Any:

@@ -39,6 +39,7 @@ class Model(NamedTuple):
     carry: Callable[[int], PyTree]  # batch size -> the initial state; () for most
     channels: str = "last"  # where the arrays of the training had them; `predict` reads such
     range: tuple[float, float] | None = None  # smallest and largest value of the images trained on; None = not known
+    aspect: str = ""  # how images with masks became squares (`data.aspect`); "" = by their sides alone
     metric: str = ""  # in words: its name, and what the test part gave where the network was tested
     answers: Callable[..., np.ndarray] | None = None  # of the task: (outputs, names) -> what `predict` returns
     told: Callable[[str], None] = lambda line: None  # hears what is done to inputs that are not as those trained on
@@ -203,6 +204,7 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
     of_arrays = {
         "channels": tree.get("channels", "last"),
         "range": seen,
+        "aspect": tree.get("aspect", ""),
         "metric": _tested(path, task.metric),
         "answers": task.answers,
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
-from nasjax.problem.given import Given
+from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
 from nasjax.runtime import jax_settings
 from nasjax.settings import as_json, from_json
@@ -20,22 +20,67 @@ FORMAT = 5  # of config.json; raised when the same settings give other numbers, 
 READ = (3, 4, FORMAT)
 
 
-def configure(name: str | None, preset: str | None = None, dataset: str | None = None, space: str | None = None) -> Any:
+def configure(
+    name: str | None,
+    preset: str | None = None,
+    dataset: str | None = None,
+    space: str | None = None,
+    *,
+    data_dir: str = "",
+    resize: int | None = None,
+) -> Any:
     """The settings of a method's preset (None = demo); a data set or space of None is the preset's.
+
+    How large the images are decides between settings for small and for large ones. The data set tells it, or where it
+    lies (`data_dir`), or the side that they are resized to (`resize`); both become settings of the data.
 
     Raises ValueError for unknown names.
     """
     method = catalog.method(name)
-    return method.configure(Given(preset or "demo", catalog.builder(space or method.SPACE), dataset))
+    builder = catalog.builder(space or method.SPACE)
+    config = method.configure(Given(preset or "demo", builder, dataset, data_dir, resize))
+    given = {name: value for name, value in (("data_dir", data_dir), ("resize", resize)) if value}
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **given)) if given else config
 
 
-def published(config: Any) -> dict[str, Any] | None:
-    """The result to put beside ours: the method's own in this space, or the space's; None where there is none."""
-    own: dict[str, dict[str, Any]] | None = getattr(catalog.method(config.method), "PUBLISHED", None)
-    if own is not None:
-        return own.get(config.space.name)
-    found: dict[str, Any] | None = catalog.builder(config.space.name).published(config)
-    return found
+def _given(config: Any) -> Given:
+    """What its preset was made for."""
+    data = config.data
+    return Given(config.preset, catalog.builder(config.space.name), data.name, data.data_dir, data.resize)
+
+
+def shipped(config: Any) -> Any:
+    """The settings of the preset that a configuration began with, for the same data."""
+    same = {"data_dir": config.data.data_dir, "resize": config.data.resize}
+    return configure(config.method, config.preset, config.data.name, config.space.name, **same)
+
+
+def published(config: Any, arch: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """The result to put beside ours: the method's own in this space, or the space's; None where there is none.
+
+    Of a baseline that the source compares with, by name in "baselines", it is the baseline's where `arch` is that one.
+    """
+    own: dict[Any, dict[str, Any]] | None = getattr(catalog.method(config.method), "PUBLISHED", None)
+    space, builder = config.space.name, catalog.builder(config.space.name)
+    found = builder.published(config) if own is None else own.get(space)
+    if own is not None and (space, LARGE) in own and _given(config).data().large:
+        found = own[space, LARGE]
+    elif own is not None and (space, "cells") in own and config.space.cells:
+        found = own[space, "cells"]
+    if found is None:
+        return None
+    baselines = found.get("baselines", {})
+    chosen = next((row for name, row in baselines.items() if builder.named[name] == arch), {})
+    return {name: value for name, value in found.items() if name != "baselines"} | chosen
+
+
+def compared(config: Any) -> list[dict[str, Any]]:
+    """The result of a source and those of its baselines, for the report of a search; [] of a demo, or without any."""
+    found = None if config.preset == "demo" else catalog.builder(config.space.name).published(config)
+    if found is None or "baselines" not in found:
+        return []
+    best = {name: value for name, value in found.items() if name != "baselines"}
+    return [best, *(best | row for row in found["baselines"].values())]
 
 
 def with_table(config: Any, path: str) -> Any:
@@ -89,12 +134,19 @@ def without_sites(space: dict[str, Any]) -> dict[str, Any]:
 def from_tree(tree: dict[str, Any]) -> Any:
     """The settings that were written as `tree`."""
     tree = _renamed(tree)
-    return from_json(configure(tree["method"], tree["preset"], tree["data"]["name"], tree["space"]["name"]), tree)
+    same = {name: tree["data"][name] for name in ("data_dir", "resize") if tree["data"].get(name)}
+    named = configure(tree["method"], tree["preset"], tree["data"]["name"], tree["space"]["name"], **same)
+    return from_json(named, tree)
 
 
 def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
-    """Settings as this version names them: until format 4 a network's form was "eval", or "retrain_dropout"."""
+    """Settings as this version names them: until format 4 a network's form was "eval", or "retrain_dropout".
+
+    Before data.aspect was a setting, images with masks were squashed.
+    """
     tree = dict(tree)
+    if "aspect" not in tree["data"] and catalog.source(tree["data"]["name"]).aspect:
+        tree["data"] = {**tree["data"], "aspect": "squash"}
     evaluation, dropout = tree.pop("eval", None), tree.pop("retrain_dropout", None)
     if tree.get("form") is None and evaluation is not None:
         tree["form"] = evaluation
@@ -105,7 +157,7 @@ def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
 
 def defaults_of(config: Any) -> dict[str, Any]:
     """The settings of its preset, as JSON."""
-    return json.loads(json.dumps(as_json(configure(config.method, config.preset, config.data.name, config.space.name))))
+    return json.loads(json.dumps(as_json(shipped(config))))
 
 
 def record_of(config: Any, more: dict[str, Any]) -> dict[str, Any]:

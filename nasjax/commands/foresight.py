@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nasjax import catalog
-from nasjax.commands.configuration import configure
+from nasjax.commands.configuration import shipped
 from nasjax.drive.foresight import require_samples, require_trainable, tried_forms
 from nasjax.problem.problem import Problem
 from nasjax.settings import names
@@ -51,11 +51,11 @@ def require_retraining(problem: Problem, samples: bool, built: Built | None = No
         return
     require_settings(problem, samples)
     require_samples(config.retrain_recipe, problem.data, config.retrain)
-    shipped = configure(config.method, config.preset, config.data.name, config.space.name)
+    begun = shipped(config)
     usual = problem.builder.datasets[config.preset != "demo"] == config.data.name and config.data.resize is None
     recipes = [name for name in ("recipe", "retrain_recipe")[built is not None :] if name in names(config)]
-    if usual and config.form == shipped.form:
-        recipes = [name for name in recipes if _asks(getattr(config, name)) != _asks(getattr(shipped, name))]
+    if usual and config.form == begun.form:
+        recipes = [name for name in recipes if _asks(getattr(config, name)) != _asks(getattr(begun, name))]
     own = catalog.is_own("space", config.space.name)
     for name in recipes:
         require_trainable(built or problem.some(), problem.data, problem.task, getattr(config, name), name, own=own)

@@ -142,7 +142,7 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
             folder, result, winner = train(job, path, watch)
             result |= {
                 "dataset": {"name": data.name, "train": len(job.final.train.y), "sha256": data.sha256},
-                "published": _comparable(published(config), task.metric, problem),
+                "published": _comparable(published(config, winner.built.arch), task.metric, problem),
                 **environment(),
             }
             _save(problem, job.final, winner, folder, path, result, watch)
@@ -160,6 +160,9 @@ def _samples(config: Any, path: Path) -> dict[str, Any]:
         del tree["data_dir"]  # of a workdir that was moved it is another
     if config.data.target == "ask":
         del tree["target"]  # which older versions did not have
+    tree["aspect"] = config.data.aspect or catalog.source(config.data.name).aspect
+    if tree["aspect"] in ("", "squash"):
+        del tree["aspect"]  # so were images read before there was a choice
     return tree
 
 
@@ -226,9 +229,10 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
         f"{result['params']:,} parameters."
     )
     if row := result["published"]:
+        size = "" if row["params"] is None else f" with {row['params'] / 1e6:.1f}M parameters"
         yield (
-            f"Published on {row['dataset']}, {row['model']}: {_figure(row, metric)} with "
-            f"{row['params'] / 1e6:.1f}M parameters ({row['source']}){_unlike(config, result, row)}."
+            f"Published on {row['dataset']}, {row['model']}: {_figure(row, metric)}{size} "
+            f"({row['source']}){_unlike(config, result, row)}."
         )
     if config.retrain.sample:
         yield _ranked(path, config.retrain.sample, metric)
@@ -266,6 +270,8 @@ def _comparable(row: dict[str, Any] | None, metric: Metric, problem: Problem) ->
 
 def _unlike(config: Any, result: dict[str, Any], row: dict[str, Any]) -> str:
     """Why a published figure is not comparable with ours, if it is not."""
+    if "unlike" in row:
+        return f"; {row['unlike']}"
     if config.data.name != row["dataset"]:
         return "; other data, not comparable"
     whole, ours = row.get("train"), result["dataset"]["train"]

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 from nasjax import catalog
 from nasjax.commands.arrays import Arrays, with_arrays
-from nasjax.commands.configuration import defaults_of, environment, from_tree, record_of
+from nasjax.commands.configuration import compared, defaults_of, environment, from_tree, record_of
 from nasjax.commands.foresight import few_steps, require_retraining
 from nasjax.drive.heartbeat import heartbeat
 from nasjax.problem.problem import Problem
@@ -66,7 +66,8 @@ def search(
         problem = Problem(config, watch.say, workdir.strategy(path))
         experiment = catalog.method(config.method).make(problem)
         runtime, facts = held.enter_context(_workers(problem, path, experiment, watch.say))
-        record = record_of(config, {"command": command, **facts})
+        published = {"compared": rows} if (rows := compared(config)) else {}
+        record = record_of(config, {"command": command, **published, **facts})
         path = held.enter_context(hosts.own_workdir(path, record))
         own: dict[str, Any] = {
             "defaults": defaults_of(config),

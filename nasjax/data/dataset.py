@@ -30,6 +30,8 @@ class DataConfig:
         masks, else a tenth or a sixth.
       train_limit, valid_limit: use at most this many samples of the part; None = all.
       resize: area-averaged to resize x resize; None = as they are (a folder of images and masks: 96).
+      aspect: what becomes of images with masks that are not square: "pad", around the whole image, in its mean colour;
+        "crop", to the middle square; "squash", as the public UNet++ code does. None = pad. A network predicts alike.
       channels: of a user's arrays [N, ...]: "last", [N, H, W, C]; "first", [N, C, H, W]; "ask" takes them for "last"
         and refuses what looks like "first".
       same_units: a user's x_valid and x_test are in the units of x, even if their range suggests otherwise.
@@ -52,6 +54,7 @@ class DataConfig:
     train_limit: int | None = None
     valid_limit: int | None = None
     resize: int | None = None
+    aspect: Literal["pad", "crop", "squash"] | None = None
     channels: Literal["ask", "last", "first"] = "ask"
     same_units: bool = False
     target: Literal["ask", "class", "value"] = "ask"
@@ -72,9 +75,10 @@ class DataConfig:
             ("channels", ("ask", "last", "first")),
             ("target", ("ask", "class", "value")),
             ("level", ("word", "char")),
+            ("aspect", (None, "pad", "crop", "squash")),
         ):
             if (given := getattr(self, field)) not in choices:
-                raise ValueError(f"{field} must be one of {', '.join(choices)}; got {given!r}")
+                raise ValueError(f"{field} must be one of {', '.join(filter(None, choices))}; got {given!r}")
         if self.split_seed < 0:
             raise ValueError(f"split_seed must not be negative, got {self.split_seed}")
 
@@ -202,6 +206,8 @@ def _refuse_idle(config: DataConfig, images: bool, source: Source, by_name: Data
         idle += ["channels", "same_units"]
     if by_name.task_of is None:
         idle.append("target")
+    if not by_name.aspect:
+        idle.append("aspect")
     for name in idle:
         if getattr(config, name) != getattr(plain, name):
             raise ValueError(f"data.{name} has no effect on {config.name}; leave it out")

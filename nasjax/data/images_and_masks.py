@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from nasjax.data.dataset import nearest, resize
+from nasjax.data.aspect import square, square_mask
 from nasjax.data.image_file import foreground, image_files, read_image, read_mask
 from nasjax.data.sources import Source, Split
 
 SIZE = 96  # pixels; that of the public UNet++ code on these nuclei
 
 
-def images_and_masks(folder: str, class_name: str, size: int = SIZE) -> Source:
+ASPECT = "pad"
+
+
+def images_and_masks(folder: str, class_name: str, size: int = SIZE, aspect: str = ASPECT) -> Source:
     """All pairs of the folder; a fifth is the test part and a fifth validates.
 
     A pair has the same name, suffix apart. Images are gray or RGB and become uint8 [size, size, 3] by area; masks have
@@ -24,6 +27,7 @@ def images_and_masks(folder: str, class_name: str, size: int = SIZE) -> Source:
       folder: with images/ and masks/.
       class_name: of the foreground.
       size: side of all images, in pixels. A network that halves them d times wants a multiple of 2^d.
+      aspect: what becomes of images that are not square, "pad", "crop" or "squash", as of `aspect.square`.
 
     Raises:
       FileNotFoundError: there is no such folder.
@@ -50,7 +54,8 @@ def images_and_masks(folder: str, class_name: str, size: int = SIZE) -> Source:
                 sides = [f"{pixels.shape[0]}x{pixels.shape[1]}" for pixels in (mask, image)]
                 raise ValueError(f"{masks[name]} is of {sides[0]} pixels, its image of {sides[1]}; they must be equal")
             levels.update(dict.fromkeys(np.unique(mask).tolist(), masks[name]))
-            x[i], y[i] = resize(image[None], size, size)[0], nearest(mask[None], size, size)[0]
+            x[i] = square(image, size, aspect)
+            y[i] = square_mask(mask, size, aspect)
         y = (y == foreground(levels, root / "masks")).astype(np.uint8)
         if y.min() == y.max():
             what = "foreground" if y.any() else "background"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from nasjax.data.images_and_masks import SIZE, images_and_masks
+from nasjax.data.images_and_masks import ASPECT, SIZE, images_and_masks
 from nasjax.data.sources import DataSource
 
 SOURCE = DataSource(
-    lambda config: images_and_masks(config.data_dir, "nucleus", config.resize or SIZE),
+    lambda config: images_and_masks(config.data_dir, "nucleus", config.resize or SIZE, config.aspect or ASPECT),
     "segmentation",
     shape=(SIZE, SIZE, 3),
     outputs=1,
     directionless=True,
     folder=True,
+    aspect=ASPECT,
 )

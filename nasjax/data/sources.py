@@ -42,6 +42,7 @@ class DataSource(NamedTuple):
     photographs: bool = False  # crops of 5/4 and mirror images are the same picture; false for digits
     directionless: bool = False  # quarter turns, mirror images and other colours are the same picture, as in microscopy
     folder: bool = False  # --data_dir names its folder
+    aspect: str = ""  # what `data.aspect` is where it is not given; "" = it has no effect
     arrays: bool = False  # a user's own: data.channels and data.same_units say what they mean
     # DataConfig -> the task, where the targets and data.target decide. Reads the targets; raises as `open`
     task_of: Callable[[Any], str] | None = None

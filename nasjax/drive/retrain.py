@@ -35,6 +35,7 @@ from nasjax.train.augment import require_suited
 from nasjax.train.compiling import jit
 from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
 from nasjax.train.recipe import Recipe, require_batch
+from nasjax.train.scoring import with_loss
 from nasjax.train.step import Data, Trainer, example, pieces_of
 from nasjax.types import Built, Key, PyTree, Task, Watch
 
@@ -178,12 +179,12 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     _, built, recipe, variables, history, form = max(trained, key=lambda found: task.metric.sign * found[0])
     began = time.monotonic()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-    last = training(network, recipe, arrays, task, variables, None)
+    last = training(network, recipe, arrays, with_loss(task), variables, None)
     tested_on = (jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
     if isinstance(last, Trainer):
-        tested = jit(last.measure)(variables, None, *tested_on)
+        tested, test_loss = jit(last.measure)(variables, None, *tested_on)
     else:  # as many samples at a time as in the validation, whose programs are there
-        tested = last.measure(variables, None, *tested_on, pieces_of(arrays.valid_y, task)[1])
+        tested, test_loss = last.measure(variables, None, *tested_on, pieces_of(arrays.valid_y, task)[1])
     take(folder / PICTURES, task, built, recipe, variables, test, data, "After retraining")
     result = {
         "arch": built.arch,
@@ -191,6 +192,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         "macs": built.macs,
         "metric": task.metric._asdict(),
         f"test_{task.metric.name}": float(tested),
+        "test_loss": float(test_loss),
         "test_samples": len(test.y),
         valid: history[valid][-1],
         "train_loss": history["train_loss"][-1],

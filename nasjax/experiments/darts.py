@@ -8,6 +8,7 @@ Expected: 2.76 +- 0.09 % test error on CIFAR-10 with 3.3M parameters; the demo s
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.stopping import Stopping
 from nasjax.problem.builders.darts_cell import SMALL, EvalConfig
 from nasjax.problem.builders.tabular_cell import TabularForm
-from nasjax.problem.given import Given
+from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
 from nasjax.train.augment import Augment
 from nasjax.train.objective import objective
@@ -41,7 +42,15 @@ PUBLISHED = {
         "params": 3_300_000,
         "test_error": 0.0276,
         "source": "Liu et al. 2019, Table 1",
-    }
+    },
+    (SPACE, LARGE): {
+        "dataset": "imagenet",
+        "train": 1_281_167,
+        "model": "DARTS, second order, searched on CIFAR-10, 14 cells of 48 channels",
+        "params": 4_700_000,
+        "test_error": 0.267,
+        "source": "Liu et al. 2019, Table 3",
+    },
 }
 
 
@@ -113,8 +122,12 @@ PRESETS = {
         DartsConfig(channels=8, layers=3, epochs=8, batch_size=32, order="first"), SMALL, base.DEMO_RECIPE
     ),
     ("paper", SPACE): Preset(SEARCH, EvalConfig(channels=36, layers=20), RECIPE, part="all"),
-    ("paper", SPACE, "imagenet"): Preset(
-        SEARCH, EvalConfig(channels=48, layers=14, stem="imagenet"), IMAGENET, part="all", own_augment=True
+    ("paper", SPACE, LARGE): Preset(
+        dataclasses.replace(SEARCH, stem="imagenet"),
+        EvalConfig(channels=48, layers=14, stem="imagenet"),
+        IMAGENET,
+        part="all",
+        own_augment=True,
     ),
     ("demo", "tabular_cell"): Preset(
         DartsOnTabular(epochs=8, batch_size=32, order="first"), TabularForm(channels=8, cells=1), base.DEMO_RECIPE

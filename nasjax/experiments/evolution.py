@@ -19,6 +19,7 @@ import numpy as np
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
+from nasjax.experiments.families.limits import limited, require_reachable
 from nasjax.experiments.families.prefilter import best_random, require_images
 from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
@@ -52,12 +53,31 @@ class EvolutionConfig:
             raise ValueError(f"prefilter must be a part of all, from 0 to below 1 (0.2, say); got {self.prefilter}")
 
 
+# What the blog article says of its evolution over segmentation graphs, beside the space's limits of parameters:
+# epochs of a candidate, epochs of its baseline, by which we train the best too, and that candidates are judged on the
+# test part, which is larger for it. How large is ours (data.seed_protocol), and so is all else that it does not say.
+ARTICLE = "article"
+_POPULATION, _EPOCHS, _LAST_EPOCHS = 100, 120, 240
+
+
 def configure(given: Given) -> CandidateConfig:
     """A preset for a space and a data set."""
+    if given.space == SPACE:
+        given.known("demo", "paper", ARTICLE)
     demo = EvolutionConfig(population=6, sample_size=3)
-    config = base.preset("evolution", given, demo=demo, paper=EvolutionConfig())
+    as_paper = given._replace(preset="paper") if (given.space, given.preset) == (SPACE, ARTICLE) else given
+    config = base.preset("evolution", as_paper, demo=demo, paper=EvolutionConfig())
     if given.preset == "demo" and given.space == SPACE:
         config = dataclasses.replace(config, trials=16, recipe=dataclasses.replace(config.recipe, epochs=3))
+    if as_paper is not given:
+        config = dataclasses.replace(
+            config,
+            preset=ARTICLE,
+            search=EvolutionConfig(population=_POPULATION),
+            data=dataclasses.replace(config.data, seed_protocol=True),
+            recipe=dataclasses.replace(config.recipe, epochs=_EPOCHS),
+            retrain_recipe=dataclasses.replace(config.retrain_recipe, epochs=_LAST_EPOCHS),
+        )
     # A population changes with every result, so a candidate waits for no other.
     return dataclasses.replace(config, width=1, inherit=given.builder.inherit is not None)
 
@@ -70,16 +90,24 @@ def describe(problem: Problem) -> dict[str, Any]:
 def make(problem: Problem) -> Experiment:
     """The evolution on a problem."""
     config, search = problem.config, problem.config.search
+    space = limited(problem)
 
     def evolution(first: np.ndarray | None = None) -> Experiment:
         searcher = aging(
-            config.space, population=search.population, sample_size=search.sample_size, ages=search.ages, first=first
+            space, population=search.population, sample_size=search.sample_size, ages=search.ages, first=first
         )
-        return experiment(problem, searcher, kept=search.population)
+        found = experiment(problem, searcher, kept=search.population)
+
+        def facts() -> dict[str, Any]:
+            known = found.facts()
+            require_reachable(problem, space)
+            return known
+
+        return found._replace(facts=facts)
 
     def filtered(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
         try:
-            chosen = functools.partial(best_random, problem, search.prefilter, search.population, path, watch)
+            chosen = functools.partial(best_random, problem, space, search.prefilter, search.population, path, watch)
             first = within(config.wall_s, chosen)
         except TimeoutError as error:
             raise RunError(f"scoring random candidates {error} (wall_s); one may hang while it is built") from error

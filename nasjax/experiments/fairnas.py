@@ -16,7 +16,7 @@ from nasjax.experiments.families import supernets_run
 from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig, Preset, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
 from nasjax.problem.builders.choice_chain import PathConfig
-from nasjax.problem.given import Given
+from nasjax.problem.given import LARGE, Given
 from nasjax.spaces.choice_chain.space import variant
 from nasjax.train.recipe import Recipe
 
@@ -81,5 +81,5 @@ PRESETS = {
 
 def configure(given: Given) -> OneShotConfig:
     """A preset for a space and a data set."""
-    chains = {"imagenet": "fairnas", "digits": "fairnas_digits"}
+    chains = {LARGE: "fairnas", "digits": "fairnas_digits"}
     return base.preset("fairnas", given, PRESETS, SPACE, lambda data: variant(chains.get(data, "fairnas_cifar")))

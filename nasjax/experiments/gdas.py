@@ -8,6 +8,7 @@ Expected: 2.93 % test error on CIFAR-10 with 3.4M parameters; the demo shows the
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from nasjax.learners import darts, gdas
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.problem.builders.darts_cell import SMALL, EvalConfig
 from nasjax.problem.builders.tabular_cell import TabularForm
-from nasjax.problem.given import Given
+from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
 from nasjax.train.objective import objective
 from nasjax.types import Experiment, Learner, Network
@@ -76,8 +77,12 @@ SEARCH = GdasConfig(
 PRESETS = {  # the found cell is trained as that of DARTS
     ("demo", SPACE): Preset(GdasConfig(channels=8, layers=3, epochs=8, batch_size=32), SMALL, base.DEMO_RECIPE),
     ("paper", SPACE): Preset(SEARCH, EvalConfig(channels=36, layers=20), RECIPE, part="all"),
-    ("paper", SPACE, "imagenet"): Preset(
-        SEARCH, EvalConfig(channels=48, layers=14, stem="imagenet"), IMAGENET, part="all", own_augment=True
+    ("paper", SPACE, LARGE): Preset(
+        dataclasses.replace(SEARCH, stem="imagenet"),
+        EvalConfig(channels=48, layers=14, stem="imagenet"),
+        IMAGENET,
+        part="all",
+        own_augment=True,
     ),
     ("demo", "tabular_cell"): Preset(
         GdasTraining(epochs=8, batch_size=32), TabularForm(channels=8, cells=1), base.DEMO_RECIPE

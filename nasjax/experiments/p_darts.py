@@ -8,6 +8,7 @@ Expected: 2.50 % test error on CIFAR-10 with 3.4M parameters; the demo shows the
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import p_darts
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.problem.builders.darts_cell import SMALL, EvalConfig
-from nasjax.problem.given import Given
+from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
 from nasjax.spaces.darts_cell.derivation import every_edge
 from nasjax.train.augment import Augment
@@ -34,7 +35,15 @@ PUBLISHED = {
         "params": 3_400_000,
         "test_error": 0.0250,
         "source": "Chen et al. 2019, Table 1",
-    }
+    },
+    (SPACE, LARGE): {
+        "dataset": "imagenet",
+        "train": 1_281_167,
+        "model": "P-DARTS, searched on CIFAR-10, 14 cells of 48 channels",
+        "params": 4_900_000,
+        "test_error": 0.244,
+        "source": "Chen et al. 2019",
+    },
 }
 
 
@@ -135,8 +144,12 @@ PRESETS = {
         base.DEMO_RECIPE,
     ),
     ("paper", SPACE): Preset(SEARCH, EvalConfig(channels=36, layers=20), RECIPE, part="all"),
-    ("paper", SPACE, "imagenet"): Preset(
-        SEARCH, EvalConfig(channels=48, layers=14, stem="imagenet"), IMAGENET, part="all", own_augment=True
+    ("paper", SPACE, LARGE): Preset(
+        dataclasses.replace(SEARCH, stem="imagenet"),
+        EvalConfig(channels=48, layers=14, stem="imagenet"),
+        IMAGENET,
+        part="all",
+        own_augment=True,
     ),
 }
 

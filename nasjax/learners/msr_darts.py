@@ -17,7 +17,7 @@ import numpy as np
 from nasjax.learners.descent import Sgd, at_rest, clip, cosine, descend
 from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, put, start
 from nasjax.ops import stable_rank
-from nasjax.spaces.darts_cell.derivation import architecture, every_edge, kept_pairs
+from nasjax.spaces.darts_cell.derivation import architecture, cell_by_cell, every_edge, kept_pairs
 from nasjax.spaces.darts_cell.space import CELLS, EDGES
 from nasjax.train.compiling import jit
 from nasjax.train.objective import CLASSIFICATION, Objective
@@ -74,7 +74,7 @@ class MsrState(NamedTuple):
     batch_stats: PyTree
     vectors: Kernels  # u of the dense convolutions, kept between steps
     normalised: Kernels  # the normalised kernels of the last training pass, which validation uses
-    choice: PyTree  # mixing weights, {"normal": f32[14, 4], "reduce": f32[14, 4]}
+    choice: PyTree  # mixing weights, {"normal": f32[14, 4], "reduce": f32[14, 4]}, or of every cell {"cell0": ...}
     best_params: PyTree  # of the epoch with the lowest validation error, normalised
     best_error: Any  # f32[], its error: 1 - sign * metric; inf = none yet
     epoch: Any  # i32[], epochs done
@@ -90,6 +90,7 @@ def msr_darts(
     sgd: Sgd | None = None,
     iterations: int = 5,
     weigh_by_rank: bool = False,
+    own_rank: bool = False,
     score: Score | None = None,
     objective: Objective = CLASSIFICATION,
     devices: int | None = None,
@@ -105,8 +106,9 @@ def msr_darts(
       epochs, sgd, objective, devices: as in `bilevel`.
       iterations: steps of power iteration per training pass.
       weigh_by_rank: False sums the operators (the article); True weighs them by softmax(-stable rank), computed at the
-        start of each epoch. The authors' code does so with the ranks of each cell's own edge; ours are the mean over
-        the cells of a type, as in the genotype, because the cells of a type share their mixing weights.
+        start of each epoch; ours: of the mean over the cells of a type, as in the genotype.
+      own_rank: with `weigh_by_rank`, of each cell's own edge, as the authors' code does. The network's choice then has
+        an entry for every cell.
       score: how the rank is measured; None = `Score()`.
 
     Returns:
@@ -137,8 +139,11 @@ def msr_darts(
 
     @jit
     def weights(params: PyTree) -> PyTree:
-        ranks = mean_ranks(layout.last(params), score)
-        return {cell: jax.nn.softmax(-rank) for cell, rank in ranks.items()} if weigh_by_rank else ones()
+        if not weigh_by_rank:
+            return ones()
+        last = layout.last(params)
+        ranks = cell_ranks(last, score) if own_rank else mean_ranks(last, score)
+        return {cell: jax.nn.softmax(-rank) for cell, rank in ranks.items()}
 
     def init(key: Key, batch: PyTree) -> MsrState:
         key_start, key_depthwise = jax.random.split(key)
@@ -191,16 +196,24 @@ def msr_darts(
     return Learner(init, step, epoch)
 
 
-def mean_ranks(last: Sequence[LastKernels], score: Score) -> dict[str, jax.Array]:
-    """Stable ranks of each edge's operators, mean over the cells of a type: f32[14, 4] for "normal" and "reduce"."""
+def cell_ranks(last: Sequence[LastKernels], score: Score) -> dict[str, jax.Array]:
+    """Stable ranks of each edge's operators in every cell: f32[14, 4] for "cell0", "cell1", ..."""
     between = np.array([source >= 2 for source, _ in EDGES])  # edges that start at an intermediate node
-    ranks: dict[str, list[jax.Array]] = {cell: [] for cell in CELLS}
-    for cell, (height, width), kernels in last:
+    ranks = {}
+    for k, (cell, (height, width), kernels) in enumerate(last):
         rank = stable_rank.matrix(kernels)
         if score.operator:
             enlarged = np.where(between, 4, 1) if score.compat and cell == "reduce" else np.ones(len(EDGES))
             rank = rank * (height * width * enlarged)[:, None]
-        ranks[cell].append(rank)
+        ranks[f"cell{k}"] = rank
+    return ranks
+
+
+def mean_ranks(last: Sequence[LastKernels], score: Score) -> dict[str, jax.Array]:
+    """Stable ranks of each edge's operators, mean over the cells of a type: f32[14, 4] for "normal" and "reduce"."""
+    ranks: dict[str, list[jax.Array]] = {cell: [] for cell in CELLS}
+    for one, rank in zip(last, cell_ranks(last, score).values(), strict=True):
+        ranks[one.cell].append(rank)
     return {cell: jnp.stack(values).mean(0) for cell, values in ranks.items()}
 
 
@@ -209,11 +222,16 @@ def stable_ranks(params: PyTree, layout: Layout, score: Score | None = None) -> 
     return {cell: np.asarray(rank) for cell, rank in mean_ranks(layout.last(params), score or Score()).items()}
 
 
-def derive(state: MsrState, layout: Layout, score: Score | None = None) -> dict[str, Any]:
+def derive(state: MsrState, layout: Layout, score: Score | None = None, *, each_cell: bool = False) -> dict[str, Any]:
     """The discrete architecture, as JSON: the operator of least rank on each edge, two edges of least rank per node.
 
-    It is read from the weights of the epoch with the lowest validation error (equations 2 and 3 of the article).
+    It is read from the weights of the epoch with the lowest validation error (equations 2 and 3 of the article). With
+    `each_cell` every cell of the network is derived from its own ranks, without the mean over the cells of its type.
     """
     names = every_edge(layout.operators)
+    if each_cell:
+        own = cell_ranks(layout.last(state.best_params), score or Score())
+        pairs = [kept_pairs(-np.asarray(rank), names[CELLS[0]]) for rank in own.values()]
+        return cell_by_cell(pairs, names[CELLS[0]])
     ranks = stable_ranks(state.best_params, layout, score)
     return architecture({cell: kept_pairs(-rank, names[cell]) for cell, rank in ranks.items()}, names)

@@ -6,10 +6,14 @@ import dataclasses
 from typing import NamedTuple
 
 from nasjax import catalog
+from nasjax.data.image_side import side_of
 from nasjax.data.sources import DataSource
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe, Recipes, image_recipes
 from nasjax.types import Builder
+
+LARGE = "large"  # names the presets for images as large as ImageNet's, whatever their data set
+LARGE_SIDE = 128  # pixels of the shorter side from which on images are; ours: between CIFAR's 32 and ImageNet's 224
 
 
 class Data(NamedTuple):
@@ -18,6 +22,7 @@ class Data(NamedTuple):
     name: str
     source: DataSource
     augment: Augment  # that suits it
+    large: bool = False  # whether its images are LARGE
 
 
 class Given(NamedTuple):
@@ -27,11 +32,14 @@ class Given(NamedTuple):
       preset: "demo", "paper" or another published one.
       builder: of the space.
       dataset: of the catalog, or the path of an .npz or .csv; None = the preset's.
+      data_dir, resize: of the data's settings, as far as they are known; they tell how large images are.
     """
 
     preset: str
     builder: Builder
     dataset: str | None = None
+    data_dir: str = ""
+    resize: int | None = None
 
     @property
     def published(self) -> bool:
@@ -54,7 +62,8 @@ class Given(NamedTuple):
         """The data set; without one the space's own for a demo, and for a published setting `published`, if given."""
         name = self.dataset or (published if self.published and published else self._own())
         source: DataSource = catalog.source(name)
-        return Data(name, source, augmentation(source))
+        side = side_of(name, source, self.data_dir, self.resize)
+        return Data(name, source, augmentation(source), side is not None and side >= LARGE_SIDE)
 
     def _own(self) -> str:
         """The space's data set, or the first that its networks are for. Raises ValueError where there is none."""

@@ -39,6 +39,7 @@ def described(problem: Problem, arch: dict[str, Any], data: Dataset, bn_eps: flo
         "shape": list(x.shape[1:]),
         "dtype": str(x.dtype),
         "channels": data.channels,
+        "aspect": problem.config.data.aspect or problem.source.aspect,
         "range": range_of(x) if x.ndim == 4 else None,
         "names": list(names_of(data.class_names, "class_names")),
         "mean": np.asarray(data.mean, float).tolist(),

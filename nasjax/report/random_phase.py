@@ -9,7 +9,7 @@ from typing import Any
 from nasjax.report import charts, correlation, searching
 from nasjax.report.elements import figure
 from nasjax.report.grouping import Line
-from nasjax.report.runs import Run, Trial
+from nasjax.report.runs import Run, Trial, number
 
 EMA_DECAY = 0.98
 RANDOM, BRED = "random", "mutated"
@@ -63,6 +63,7 @@ def curve(run: Run, line: Line, number: int) -> str:
             "circle", dots, places | {"color": coloured, "tooltip": searching.told([line])}, **searching.POINT
         ),
         charts.layer("line", charts.thin(track), places | {"tooltip": hovered}, color="#16191d", strokeWidth=2.4),
+        *_published(run, places["y"]),
     ]
     spreads = [
         f"{name}: mean {metric.plain(statistics.fmean(values))}, standard deviation {metric.plain(_spread(values))}"
@@ -74,8 +75,28 @@ def curve(run: Run, line: Line, number: int) -> str:
         f"came back. The curve is the exponential moving average e(n) = {EMA_DECAY} e(n−1) + {1 - EMA_DECAY:.2f} x(n) "
         f"from the first value, not corrected. {searching.sentence('; '.join(spreads))}."
     )
+    if known := published(run):
+        told = "; ".join(f"{row['model']}: {metric.plain(row[f'test_{metric.name}'])}" for row in known)
+        caption += f" Dotted: published figures of {told} ({known[0].get('source')}; {known[0].get('unlike')})."
     title = f"{searching.sentence(metric.title)} in the random and the evolution phase"
     return figure(title, charts.chart(marks, caption), caption)
+
+
+def published(run: Run) -> list[dict[str, Any]]:
+    """What the source reports of its best and its baselines, as config.json has it, in the run's metric."""
+    rows = run.config.get("compared")
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [row for row in rows if "model" in row and number(row.get(f"test_{run.metric.name}")) is not None]
+
+
+def _published(run: Run, y: dict[str, Any]) -> list[dict[str, Any]]:
+    """A dotted line for each of them."""
+    metric = run.metric
+    rows = [
+        {"y": metric.value(metric.sign * row[f"test_{metric.name}"]), "model": row["model"]} for row in published(run)
+    ]
+    hovered = {"tooltip": charts.hover(("model", "published"), ("y", metric.title, metric.format))}
+    return [charts.layer("rule", rows, {"y": y} | hovered, color="#16191d", strokeDash=[2, 3])] if rows else []
 
 
 def _spread(values: Sequence[float]) -> float:

@@ -1,6 +1,7 @@
 """Runtime `process`: worker processes on this machine, each given the next task as soon as it is free.
 
-The processes share the cores evenly, and the memory of an accelerator. They end with the driver, however it ends.
+The processes share the cores evenly. Each has one of the accelerators, and shares its memory where they outnumber them.
+They end with the driver, however it ends.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from multiprocessing.connection import wait as ready_of
 from pathlib import Path
 from typing import Any
 
+from nasjax.runtime import devices
 from nasjax.runtime.jax_settings import handed_on
 from nasjax.runtime.pool import Message, pool
 from nasjax.types import Runtime
@@ -61,23 +63,28 @@ def process(begin: Callable[..., Any], arguments: tuple[Any, ...], *, workers: i
       The Runtime, and the facts of the first worker, once it is ready.
 
     Raises:
-      ValueError or FileNotFoundError: as the function raised it.
+      ValueError or FileNotFoundError: as the function raised it; ValueError: JAX does not start.
       OSError: workers die while they start.
     """
+    variables = handed_on(os.environ)
+    kind, count = devices.found(variables) if workers > 1 else ("", 1)
 
     def start(number: int) -> _Process:
         ours, theirs = Pipe()
         logs.mkdir(parents=True, exist_ok=True)
         with log_of(logs, number).open("ab") as log:
             started = subprocess.Popen(
-                [sys.executable, "-m", "nasjax.runtime.worker", str(theirs.fileno()), _cores(number, workers)],
+                [
+                    *(sys.executable, "-m", "nasjax.runtime.worker"),
+                    *(str(theirs.fileno()), _cores(number, workers), devices.own(number, kind, count)),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={
-                    **handed_on(os.environ),
+                    **variables,
                     "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-                    **memory(workers),
+                    **memory(devices.sharing(workers, kind, count)),
                 },
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from nasjax.runtime.devices import use
 from nasjax.runtime.jax_settings import no_backend
 from nasjax.runtime.pool import Message
 from nasjax.types import Failure, Status, one_line
 
 
-def main(fd: int, cpus: list[int]) -> None:
-    """Messages come and go through the socket `fd`; `cpus` are the cores to use, none = all.
+def main(fd: int, cpus: list[int], device: str = "") -> None:
+    """Messages come and go through the socket `fd`; `cpus` are the cores to use, none = all; `device` as of `devices`.
 
     Receives (begin, arguments), answers ("ready", facts) or ("refused", kind of error, one line), then
     answers every (ticket, task) with (ticket, result), until the driver is gone.
@@ -29,7 +30,7 @@ def main(fd: int, cpus: list[int]) -> None:
         os.sched_setaffinity(0, cpus)
     connection = Connection(fd)
     begin, arguments = connection.recv()
-    message, work = begun(begin, arguments)
+    message, work = begun(begin, arguments, device)
     connection.send(message)
     while work is not None:
         try:
@@ -39,9 +40,12 @@ def main(fd: int, cpus: list[int]) -> None:
         connection.send((ticket, answer(work, task)))
 
 
-def begun(begin: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Message, Callable[[Any], Any] | None]:
+def begun(
+    begin: Callable[..., Any], arguments: tuple[Any, ...], device: str = ""
+) -> tuple[Message, Callable[[Any], Any] | None]:
     """A worker's first message, and its function task -> result; None where it could not be built."""
     try:
+        use(device)
         facts, work = begin(*arguments)
     except Exception as error:
         traceback.print_exc()
@@ -70,4 +74,4 @@ def _leave_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), [int(cpu) for cpu in sys.argv[2].split(",") if cpu])
+    main(int(sys.argv[1]), [int(cpu) for cpu in sys.argv[2].split(",") if cpu], sys.argv[3])

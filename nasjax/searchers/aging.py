@@ -45,7 +45,8 @@ def aging(
 
     Any number of trials may run at a time. A completed trial enters the population at once, in the order in which
     results are told, and children are mutants of the current members; while there is none, children are random.
-    Failures enter too, ranked last, so that they do not stall the search.
+    Failures enter too, ranked last, so that they do not stall the search. What is rejected before training (a limit)
+    is no member.
 
     Deviations: none with one trial at a time. Rows told together count as completed in the order of the rows.
 
@@ -118,9 +119,9 @@ def aging(
         )
         return state, Proposal(ids, arch, parent)
 
-    def enter(state: AgingState, row: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[AgingState, None]:
+    def enter(state: AgingState, row: tuple[jax.Array, ...]) -> tuple[AgingState, None]:
         """Adds one completed trial."""
-        trial, arch, fitness = row
+        trial, arch, fitness, rejected = row
         slot = trial % in_flight
         known = (trial >= 0) & (state.running[slot] == trial)
         place = state.born.argmin()
@@ -128,14 +129,15 @@ def aging(
             leaves = (state.id == state.victim[slot]) & known & (state.victim[slot] >= 0)
             place = jnp.where(leaves.any(), leaves.argmax(), place)
         place = jnp.where(state.told < population, state.told, place)
-        place = jnp.where(trial < 0, population, place)  # out of range: dropped
+        enters = (trial >= 0) & ~rejected
+        place = jnp.where(enters, place, population)  # out of range: dropped
         free = jnp.where(known, slot, in_flight)
         return state._replace(
             arch=state.arch.at[place].set(arch, mode="drop"),
             fitness=state.fitness.at[place].set(fitness, mode="drop"),
             id=state.id.at[place].set(trial, mode="drop"),
             born=state.born.at[place].set(state.told, mode="drop"),
-            told=state.told + (trial >= 0),
+            told=state.told + enters,
             running=state.running.at[free].set(-1, mode="drop"),
             parent=state.parent.at[free].set(-1, mode="drop"),
             victim=state.victim.at[free].set(-1, mode="drop"),
@@ -147,7 +149,9 @@ def aging(
             raise ValueError(f"aging evolution ranks one objective, the evaluator gives fitness {fitness.shape}")
         ok = (evaluation.status == Status.OK) & jnp.isfinite(fitness)
         fitness = jnp.where(ok, fitness, -jnp.inf)
-        return jax.lax.scan(enter, state, (jnp.asarray(proposal.id), jnp.asarray(proposal.arch), fitness))[0]
+        rejected = jnp.asarray(evaluation.status == Status.REJECTED)
+        rows = (jnp.asarray(proposal.id), jnp.asarray(proposal.arch), fitness, rejected)
+        return jax.lax.scan(enter, state, rows)[0]
 
     def live(state: AgingState) -> jax.Array:
         return jnp.concatenate([state.id, state.parent])

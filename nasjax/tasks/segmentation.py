@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.data.aspect import pieces, square, unpadded
 from nasjax.data.dataset import resize
 from nasjax.data.units import range_of
 from nasjax.tasks.images import open_images
@@ -118,9 +119,9 @@ def pictures(outputs: PyTree, images: np.ndarray, targets: np.ndarray) -> dict[s
 def predict(model: Any, source: Path, out: Path) -> list[Path]:
     """Writes a mask NAME.png (0 and 255) of the original size for every image, see `mask_names`.
 
-    An image is resized by area to the size of the training images, as those were; the probabilities are resized
-    bilinearly to the original size and cut at 1/2. A mask lies over its image as viewers show that: upright, where the
-    image's EXIF data turn it.
+    An image is resized by area to the size of the training images, padded where those were; where they were cropped, it
+    is predicted in several squares. Probabilities are resized bilinearly to the original size and cut at 1/2. A mask
+    lies over its image as viewers show that: upright, where the image's EXIF data turn it.
     """
     height, width, _ = model.shape
     if out.resolve() in (source.resolve(), source.resolve().parent):
@@ -128,13 +129,41 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
     names, images = open_images(source, model)
     apply = jax.jit(lambda variables, x: prediction(model.apply(variables, x)))
     files, batch = [out / name for name in mask_names(names)], max(1, _PIXELS // (height * width))
+    batch = (
+        1 if model.aspect == "crop" else batch
+    )  # an image is some squares then, and few numbers of them are compiled
     for begin in range(0, len(names), batch):
         part = list(itertools.islice(images, batch))
-        x = np.concatenate([resize(image[None], height, width) for image in part])
-        found = np.asarray(apply(model.variables, x))
-        for file, image, logits in zip(files[begin : begin + batch], part, found, strict=True):
-            _write(file, logits[..., 0], *image.shape[:2])
+        x = np.concatenate([_read(image, model) for image in part])
+        found = iter(np.asarray(apply(model.variables, x)))
+        for file, image in zip(files[begin : begin + batch], part, strict=True):
+            _write(file, _placed(found, file, image.shape[:2], model.aspect))
     return files
+
+
+def _read(image: np.ndarray, model: Any) -> np.ndarray:
+    """What a network reads of an image [H, W, C]: squares [N, *model.shape], several where crops were trained on."""
+    height, width, _ = model.shape
+    if not model.aspect:
+        return resize(image[None], height, width)
+    of = pieces(*image.shape[:2], model.aspect)
+    return np.stack([square(image[a : a + h, b : b + w], height, model.aspect) for a, b, h, w in of])
+
+
+def _placed(found: Iterator[np.ndarray], file: Path, size: tuple[int, int], aspect: str) -> np.ndarray:
+    """Twice the probabilities, less 1, of an image of this size f32[H, W], of the logits of its squares."""
+    from PIL import Image
+
+    whole = np.empty(size, np.float32)
+    for a, b, h, w in pieces(*size, aspect):
+        logits = next(found)[..., 0]
+        if not np.isfinite(logits).all():
+            raise ValueError(f"the network gives NaN for the image of {file.name}; train it again with a smaller rate")
+        p = np.tanh(unpadded(logits, h, w, aspect).astype(np.float32) / 2)
+        if p.shape != (h, w):
+            p = np.asarray(Image.fromarray(p).resize((w, h), Image.Resampling.BILINEAR))
+        whole[a : a + h, b : b + w] = p
+    return whole
 
 
 def mask_names(names: Sequence[str]) -> list[str]:
@@ -159,14 +188,9 @@ def mask_names(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _write(file: Path, logits: np.ndarray, height: int, width: int) -> None:
+def _write(file: Path, p: np.ndarray) -> None:
     from PIL import Image
 
-    if not np.isfinite(logits).all():
-        raise ValueError(f"the network gives NaN for the image of {file.name}; train it again with a smaller rate")
-    p = np.tanh(logits.astype(np.float32) / 2)  # twice the probability, less 1
-    if p.shape != (height, width):
-        p = np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.BILINEAR))
     Image.fromarray(np.where(p > 0, 255, 0).astype(np.uint8)).save(file)
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.train.recipe import Recipe
 from nasjax.types import PyTree, Task
 
 
@@ -38,3 +39,21 @@ def nothing(sums: PyTree) -> PyTree:
 def finished(task: Task, sums: PyTree) -> Any:
     """The metric of the sums: `task.finish` takes the entries of a tuple one by one, and any other form as it is."""
     return task.finish(*sums) if isinstance(sums, tuple) else task.finish(sums)
+
+
+def with_loss(task: Task) -> Task:
+    """The task, its metric followed by its mean loss: `finish` gives both. No label is smoothed, no head auxiliary."""
+    plain = Recipe()
+
+    def loss_of(outputs: PyTree, targets: PyTree) -> jax.Array:
+        one, target = jax.tree.map(lambda leaf: leaf[None], (outputs, targets))
+        return task.loss(one, target, plain)
+
+    def score(outputs: PyTree, targets: PyTree) -> PyTree:
+        losses = jax.vmap(loss_of)(outputs, targets)
+        return {"score": task.score(outputs, targets), "loss": losses, "count": jnp.ones_like(losses)}
+
+    def finish(sums: PyTree) -> tuple[Any, jax.Array]:
+        return finished(task, sums["score"]), sums["loss"] / sums["count"]
+
+    return task._replace(score=score, finish=finish)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import pytest
 
 from nasjax import catalog, commands
 from nasjax.commands import retraining
+from nasjax.commands.configuration import compared
 from nasjax.data.dataset import DataConfig, joined
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments import reinforce
@@ -38,7 +39,7 @@ def test_a_published_figure_says_how_many_images_it_was_trained_on(method):
     """So that a smaller training set is told beside it; where the source says (ImageNet's methods: not run here)."""
     config = commands.configure(method, "paper")
     published = commands.published(config)
-    if published is None or published["dataset"] == "imagenet":
+    if published is None or published["dataset"] == "imagenet" or "unlike" in published:
         return
     whole = {"cifar10": 50_000 if config.retrain.part == "all" else 45_000}.get(published["dataset"])
     if whole:
@@ -124,3 +125,21 @@ def test_msr_darts_on_imagenet():
     assert (recipe.epochs, recipe.schedule, recipe.warmup_epochs) == (300, "cosine", 10)
     darts = commands.configure("darts", "paper", "imagenet").retrain_recipe
     assert dataclasses.replace(recipe, epochs=250, schedule="exponential", warmup_epochs=0) == darts
+
+
+def test_the_articles_protocol():
+    """Its baseline stands beside a retrained UNet++, its best beside every other graph."""
+    config = commands.configure("evolution", "article")
+    assert (config.recipe.epochs, config.retrain_recipe.epochs, config.search.population) == (120, 240, 100)
+    assert (config.preset, config.data.name, config.data.seed_protocol) == ("article", "nuclei_folder", True)
+    assert (config.space.min_params, config.space.max_params) == (500_000, 20_000_000)
+    named = catalog.builder("resolution_graph").named
+    rows = [commands.published(config, arch) for arch in (named["UNETPP"], named["UNET"])]
+    assert [(row["test_iou"], row["params"]) for row in rows] == [(0.843, 9_163_329), (0.868, None)]
+    assert rows[0]["model"] == "UNet++, 240 epochs" and "not comparable" in retraining._unlike(config, {}, rows[0])
+    assert [row["test_iou"] for row in compared(config)] == [0.868, 0.843]
+    assert compared(commands.configure("evolution")) == compared(commands.configure("darts", "paper")) == []
+    with pytest.raises(ValueError, match="choose demo, paper or article"):
+        commands.configure("evolution", "paper_v2")
+    with pytest.raises(ValueError, match="unknown preset 'article'"):
+        commands.configure("evolution", "article", None, "conv_chain")

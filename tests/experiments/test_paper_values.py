@@ -19,6 +19,7 @@ CASES = (  # method[:dataset][@space][/preset]
     *catalog.METHODS,
     *(f"{method}:imagenet" for method in FAMILY),
     *(f"reinforce/{preset}" for preset in ("paper_v2", "paper_v3")),
+    "evolution/article",
     *(f"{method}@tabular_cell" for method in ("random", "darts", "gdas", "drnas", "pc_darts", "spos")),
     "random@darts_cell",
     *(f"{method}:cifar10" for method in ("spos", "fairnas", "bn_nas")),
@@ -72,7 +73,11 @@ def pinned(case):
     known = pinned(tree.pop("as")) if "as" in tree else {}
     if "@" in case:
         known = {name: value for name, value in known.items() if name.split(".")[0] not in ("space", "form")}
-        known = {name: value for name, value in known.items() if name not in ("search.channels", "search.layers")}
+        known = {
+            name: value
+            for name, value in known.items()
+            if name not in ("search.channels", "search.layers", "search.stem")
+        }
     own = {}
     for source, values in tree.items():
         assert source and not set(values) & set(own)

@@ -7,6 +7,7 @@ import pytest
 from nasjax.catalog import named
 from nasjax.nets import cell_parts
 from nasjax.nets.darts_cell import network as darts_eval_module
+from nasjax.nets.darts_cell.mixed import darts_search
 from nasjax.nets.darts_cell.network import darts_eval
 from nasjax.spaces.darts_cell.plan import DartsPlan, SearchPlan, operator_weights
 from nasjax.spaces.darts_cell.space import EDGES, OPERATORS, DartsCell, genotype
@@ -74,6 +75,80 @@ def test_search_networks(plan, count):
     edges = {cell: (tuple(plan.operators),) * len(EDGES) for cell in ("normal", "reduce")}
     per_edge = SearchPlan(layers=plan.layers, operators=edges, partial=plan.partial)
     assert (per_edge.params, per_edge.macs) == (plan.params, plan.macs)
+
+
+def by_hand(width, layers, partial, operators, stem, image=224, classes=1000):
+    """Parameters and multiply-adds of a search network behind a stem for ImageNet, edge by edge.
+
+    The stem of the releases (PC-DARTS's model_search_imagenet.py, MSR-DARTS's model_search.py): 3 -> S / 2 -> S -> S
+    channels, S = 3 C or C, each with stride 2 and batch norm; the first cell takes the last two, of which the first is
+    twice as large.
+    """
+    side, before, last, c = image // 2, stem * width, stem * width, width
+    params = macs = 0
+    for a, b in ((3, before // 2), (before // 2, before), (before, before)):
+        params, macs, side = params + 9 * a * b + 2 * b, macs + 9 * a * b * side**2, side // 2
+    side *= 2
+    for k in range(layers):
+        reduces = k in (layers // 3, 2 * layers // 3)
+        c *= 1 + reduces
+        params, macs = params + (before + last) * c, macs + (before + last) * c * side**2
+        side //= 1 + reduces
+        part, weights = c // partial, 0
+        for node in range(2, 6):
+            for source in range(node):
+                for name in operators:
+                    if "conv" in name:
+                        weights += (1 + name.startswith("sep")) * (int(name[-1]) ** 2 * part + part**2)
+                    elif name == "skip_connect" and reduces and source < 2:
+                        weights += part**2
+        params, macs = params + weights, macs + weights * side**2
+        before, last = last, 4 * c
+    return params + (last + 1) * classes, macs + last * classes
+
+
+@pytest.mark.parametrize(
+    ("layers", "partial", "operators", "stem"),
+    [(8, 1, OPERATORS, 1), (8, 2, OPERATORS, 3), (14, 1, OPERATORS[4:], 1)],
+)
+def test_search_networks_on_imagenet(layers, partial, operators, stem):
+    """DARTS's, PC-DARTS's and MSR-DARTS's: the cells begin with maps of 28x28."""
+    form = {1: "imagenet", 3: "imagenet_wide"}[stem]
+    plan = SearchPlan(16, layers, 1000, operators, partial, (224, 224, 3), form)
+    assert plan.cells[0].in_size == (28, 28) and plan.cells[0].follows_reduction
+    assert (plan.params, plan.macs) == by_hand(16, layers, partial, operators, stem)
+    if partial == 2:
+        assert plan.params == 956_512
+
+
+@pytest.mark.slow
+def test_a_search_network_has_the_arrays_of_its_plan_behind_imagenets_stem():
+    plan = SearchPlan(4, 3, 5, OPERATORS[3:5], image=(32, 32, 3), stem="imagenet")
+    network = darts_search(channels=4, layers=3, classes=5, operators=OPERATORS[3:5], stem="imagenet")
+    choice = dict.fromkeys(("normal", "reduce"), jnp.ones((len(EDGES), 2)))
+    x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(lambda key, x: network.init(key, choice, x), jax.random.key(0), x)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == plan.params
+    logits, _ = jax.eval_shape(lambda v, x: network.apply(v, choice, x), variables, x)
+    assert logits.shape == (2, 5)
+
+
+def test_a_network_of_cells_of_their_own():
+    """Equal ones are the network that repeats them; each of 8 counts for itself; others are refused in one line."""
+    tree = named("MSRDARTS")
+    cells = [tree["reduce" if k in (2, 5) else "normal"] for k in range(8)]
+    own = {"space": "darts_cell", "cells": cells}
+    repeated, plan = planned("MSRDARTS", CIFAR8), DartsPlan(genotype(own), **CIFAR8)
+    assert (plan.params, plan.macs) == (repeated.params, repeated.macs) == (1_628_830, repeated.macs)
+    cells[7] = [["sep_conv_5x5", source] for _, source in cells[7]]  # 144 channels: of a dil_conv_3x3 9 C + C^2 + 2 C
+    last = {"sep_conv_3x3": (2, 9), "sep_conv_5x5": (2, 25), "dil_conv_3x3": (1, 9), "dil_conv_5x5": (1, 25)}
+    old, new = (
+        sum(n * (k * 144 + 144**2 + 288) for n, k in map(last.get, names))
+        for names in ([name for name, _ in tree["normal"]], ["sep_conv_5x5"] * 8)
+    )
+    assert DartsPlan(genotype(own), **CIFAR8).params == 1_628_830 - old + new
+    with pytest.raises(ValueError, match=r"has 8 cells, the network 20; in the command write --set form.layers=8"):
+        DartsPlan(genotype(own), **CIFAR20)
 
 
 def test_operators_at_36_channels():

@@ -143,9 +143,14 @@ def flags_known(text, known, place):
         if all("=" in word or not word.startswith("--") for word in words):
             values = launch.define()
             values(["nasjax", *words])
-            assert values.mode in launch.MODES and values.preset in (None, "demo", "paper", "paper_v2", "paper_v3"), (
-                place
-            )
+            assert values.mode in launch.MODES and values.preset in (
+                None,
+                "demo",
+                "paper",
+                "paper_v2",
+                "paper_v3",
+                "article",
+            ), place
             for name, value in (("method", values.method), ("space", values.space), ("data", values.dataset)):
                 listed = {"method": catalog.METHODS, "space": catalog.SPACES, "data": catalog.DATA}[name]
                 assert value is None or value in listed or value.endswith(".npz") or value in OWN, place

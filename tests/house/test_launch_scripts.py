@@ -72,7 +72,7 @@ def test_what_a_script_runs_is_accepted(script, args, taken, tmp_path):
     for more in ([], reduced, many) if many else ([], reduced):
         for run in commands_of(script, *args, *more, folder=tmp_path):
             accepted(run)
-    assert {config.preset for config in taken} == {"paper"}
+    assert {config.preset for config in taken} == {"article" if script == "evolution_nuclei" else "paper"}
     assert all(config.method == args[0] for config in taken) or args[0] == "DATA"
 
 

@@ -11,8 +11,9 @@ from nasjax.learners.descent import Sgd
 from nasjax.learners.msr_darts import OPERATORS, LastKernels, Layout, Score, derive, mean_ranks, msr_darts, stable_ranks
 from nasjax.learners.normalised import Convs, get, iterate, normalise, put, start
 from nasjax.learners.search_layout import search_layout
-from nasjax.nets.darts_cell.mixed import darts_search
+from nasjax.nets.darts_cell.mixed import _mixing, darts_search
 from nasjax.ops.depthwise import depthwise_conv2d
+from nasjax.spaces.darts_cell.derivation import discrete_choice, every_edge
 from nasjax.spaces.darts_cell.plan import SearchPlan
 from nasjax.spaces.darts_cell.space import CELLS, EDGES, DartsCell
 
@@ -177,6 +178,45 @@ def test_the_epoch_of_the_lowest_error_is_kept(stepped):
     assert np.isnan(after.valid_accuracy) and after.best_error == state.best_error
     latest, _ = learner.epoch(jax.random.key(2), moved._replace(best_error=np.float32(np.inf)), ())
     assert np.array_equal(latest.best_params["head"], moved.params["head"])
+
+
+@pytest.mark.slow
+def test_cells_are_derived_from_their_own_ranks_where_they_are_searched_one_by_one(stepped):
+    """Two normal cells that disagree, whose mean would choose for both."""
+    first = planted({("normal", 8, 2): 1, ("normal", 6, 3): 2})
+    params = {"one": first["normal"], "two": planted({("normal", 8, 1): 2, ("normal", 5, 0): 1})["normal"]}
+    layout = Layout((), lambda params: [LastKernels("normal", (4, 4), jnp.asarray(p)) for p in params.values()])
+    state = stepped[1]._replace(best_params=params)
+    tree = derive(state, layout, each_cell=True)
+    assert [cell[4:6] for cell in tree["cells"]] == [
+        [["dil_conv_3x3", 3], ["dil_conv_5x5", 1]],
+        [["sep_conv_3x3", 0], ["sep_conv_5x5", 3]],
+    ]
+    space = DartsCell(OPERATORS, cells=2)
+    assert space.encode(space.decode(tree)) == tree
+    learner = msr_darts(toy_conv_network(), LAYOUT, weigh_by_rank=True, own_rank=True, devices=1)
+    choice = learner.init(jax.random.key(0), BATCH).choice
+    ranks = stable_ranks(learner.init(jax.random.key(0), BATCH).params, LAYOUT)  # the toy has a cell of each type
+    close([choice["cell0"], choice["cell1"]], [jax.nn.softmax(-ranks[cell]) for cell in CELLS], rtol=1e-5)
+
+
+def test_a_cells_own_weights_go_before_those_of_its_kind():
+    """In the search network, and where a derived cell is written as a choice."""
+    kinds = {cell: np.full((14, 4), n, np.float32) for n, cell in enumerate(CELLS)}
+    choice = {**kinds, "cell1": np.full((14, 4), 7.0, np.float32)}
+    for k, kind, expected in ((0, "normal", 0), (1, "reduce", 7), (2, "reduce", 1)):
+        of_operators, of_edges = _mixing(choice, k=k, kind=kind, edges=np.array([3]), operators=4)
+        assert (of_operators == expected).all() and of_edges is None
+    names = every_edge(OPERATORS)
+    pairs = [[OPERATORS[0], 0], [OPERATORS[1], 1]] * 4
+    other = [[OPERATORS[2], 0], [OPERATORS[3], 1]] * 4
+    like = {f"cell{k}": kinds["normal"] for k in range(3)}
+    own = discrete_choice({"cells": [pairs, other, pairs]}, names, like)
+    by_kind = discrete_choice({"normal": pairs, "reduce": other}, names, like)
+    assert own["cell1"][0].tolist() == [0, 0, 1, 0] and own["cell0"][0].tolist() == [1, 0, 0, 0]
+    np.testing.assert_array_equal(by_kind["cell1"], own["cell1"])  # of three cells the second and the third reduce
+    np.testing.assert_array_equal(by_kind["cell2"], own["cell1"])
+    np.testing.assert_array_equal(by_kind["cell0"], own["cell0"])
 
 
 def test_wrong_use():

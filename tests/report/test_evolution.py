@@ -1,6 +1,7 @@
 """What the report says of a search whose trials have parents and a ledger, by numbers that can be checked by hand."""
 
 import json
+import shutil
 from html import escape
 from types import SimpleNamespace
 
@@ -11,8 +12,10 @@ import pytest
 from nasjax.problem.builders.resolution_graph import BUILDER, SMALL
 from nasjax.problem.problem import builds, counts
 from nasjax.report import correlation, ledger, lineage, random_phase, timeline, top_k, write_report
+from nasjax.report.drawings.resolution_graph import REFERENCES
 from nasjax.report.inheritance import gains
 from nasjax.report.workdir import read
+from nasjax.spaces.resolution_graph.named import NAMED
 from nasjax.types import Signature
 
 EVENTS = [
@@ -160,6 +163,26 @@ def test_the_page_has_every_analysis_and_a_run_without_them_has_none(workdir, tm
     page = write_report([bare]).read_text()
     for said in ("Workers over time", "Spearman", "data:image/png"):
         assert said not in page, said
+
+
+def test_published_figures_are_lines_in_the_curve_of_a_search(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    rows = [
+        {"model": "UNet++", "test_iou": 0.843, "source": "an article", "unlike": "other data"},
+        {"model": "no figure"},
+    ]
+    (tmp_path / "run/config.json").write_text(json.dumps(config | {"compared": rows}))
+    page = write_report([tmp_path / "run"]).read_text()
+    assert "Dotted: published figures of UNet++: 84.30 % (an article; other data)." in page.replace("84.30%", "84.30 %")
+    assert '{"y":84.3,"model":"UNet++"}' in page
+    assert "Dotted" not in write_report([workdir]).read_text()
+
+
+def test_known_graphs_have_every_indicator_that_is_logged():
+    for name, tree in (("UNet", "UNET"), ("UNet++", "UNETPP")):
+        built = BUILDER.build(SMALL, None, NAMED[tree], Signature(jax.ShapeDtypeStruct((16, 16, 3), np.float32), 1))
+        assert dict(REFERENCES[name]) == dict(built.indicators)
 
 
 @pytest.mark.parametrize("kind", ["pearson", "spearman", "kendall"])

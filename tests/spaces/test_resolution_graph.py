@@ -323,7 +323,10 @@ def test_spoilt_entries_are_refused(drawn):
         ({"channels": ()}, "channels must be distinct"),
         ({"levels": 1}, "levels and max_nodes"),
         ({"min_params": 30_000_000}, "is more than max_params"),
-        ({"min_params": 19_999_999}, "none of 1,000 random graphs had 19,999,999 to 20,000,000 parameters"),
+        (
+            {"levels": 2, "max_nodes": 3, "max_edges": 3, "channels": (2,), "min_params": 19_999_999},
+            "none of 1,000 random graphs had 19,999,999 to 20,000,000 parameters .* mutations of 4 do not reach",
+        ),
         ({"learning_rates": (0.0,)}, "learning_rates must be"),
         ({"edge_rate": 2.0}, "edge_rate in"),
     ],
@@ -345,3 +348,10 @@ def test_named_graphs_are_valid_and_written_as_read():
         graph = from_tree(json.loads(json.dumps(tree)))
         assert to_tree(graph) == tree
     assert edge_counts(from_tree(NAMED["UNET"])) == {"down": 4, "same": 4, "up": 4}
+
+
+def test_a_range_that_only_mutation_reaches_is_taken():
+    space = dataclasses.replace(SMALL, min_params=80_000, max_params=90_000)
+    assert not space._falls_in_range
+    space.validate(arch := np.asarray(space.sample(jax.random.key(0))))
+    assert 80_000 <= count_params(space.graph(arch), space.colours, space.outputs) <= 90_000

@@ -9,7 +9,7 @@ from tools.toy_tasks import MACRO_F1, macro_f1
 from nasjax.tasks.classification import TASK
 from nasjax.train.by_parts import by_parts
 from nasjax.train.recipe import Recipe
-from nasjax.train.scoring import finished, nothing, summed
+from nasjax.train.scoring import finished, nothing, summed, with_loss
 from nasjax.train.step import Data, pieces_of, trainer
 from nasjax.types import Network, Part
 
@@ -94,3 +94,13 @@ def test_a_metric_that_is_no_mean_over_samples(which, samples):
     state = run(jax.random.key(1), train.start(variables), None, jnp.float32(0.1), samples, 0, train.steps)
     after = samples.valid_x @ train.variables(state)["params"]["line"]["w"]
     np.testing.assert_allclose(state.valid_metric, [macro_f1(after, samples.valid_y)], rtol=1e-4)
+
+
+def test_the_loss_beside_the_metric_is_the_mean_over_samples():
+    """Those that another batch counts are left out, whatever their values."""
+    logits = jnp.array([[2.0, 0.0], [0.0, 1.0], [jnp.nan, 0.0]])
+    labels = jnp.array([0, 0, 1])
+    task = with_loss(TASK)
+    metric, loss = finished(task, summed(task, logits, labels, jnp.array([True, True, False])))
+    assert float(metric) == 0.5
+    assert float(loss) == pytest.approx(float(TASK.loss(logits[:2], labels[:2], Recipe())), rel=1e-6)

@@ -20,7 +20,7 @@ from nasjax.learners.curvature import hessian_product, largest_eigenvalue
 from nasjax.learners.descent import Adam, Sgd
 from nasjax.learners.mixture import Mixture, Names
 from nasjax.learners.stopping import Stopping
-from nasjax.problem.given import Given
+from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, paired
@@ -60,10 +60,12 @@ class SearchConfig(TrainingConfig):
 
     Attributes:
       channels, layers: C and L of the search network.
+      stem: what its images enter by: one convolution, or three that halve the sides, of C or of 3 C channels.
     """
 
     channels: int = 16
     layers: int = 8
+    stem: Literal["cifar", "imagenet", "imagenet_wide"] = "cifar"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,6 +73,8 @@ class SearchConfig(TrainingConfig):
             raise ValueError(f"channels must be even (FactorizedReduce halves them), got {self.channels}")
         if self.layers < 3:
             raise ValueError(f"layers must be at least 3, got {self.layers}: with fewer no cell is a normal one")
+        if self.stem not in (stems := ("cifar", "imagenet", "imagenet_wide")):
+            raise ValueError(f"unknown stem {self.stem!r}; choose {' or '.join(stems)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +83,16 @@ class LearnConfig(Config):
 
     Attributes:
       augment: of the search.
+      train_part: share of the training part on which the search trains weights; what it finds is retrained on all.
     """
 
     augment: Augment
+    train_part: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.train_part <= 1:
+            raise ValueError(f"train_part must be a part of all, above 0 and up to 1, got {self.train_part}")
 
 
 class Learning(NamedTuple):
@@ -127,6 +138,9 @@ def data_of(problem: Problem) -> SearchData:
     """
     config: LearnConfig = problem.config
     task, data = problem.task, problem.data
+    if config.train_part < 1:  # the first ones: their order is drawn by data.split_seed
+        some = max(1, round(config.train_part * len(data.train.y)))
+        data = data._replace(train=data.train._replace(x=data.train.x[:some], y=data.train.y[:some]))
     require_suited(config.augment, data.train.x.shape[1:], "augment")
     require_batch(config.search.batch_size, min(len(data.train.y), len(data.valid.y)), "search.batch_size")
     problem.built(problem.example())  # rather than after the search
@@ -212,6 +226,7 @@ class Preset(NamedTuple):
       form: of the network that the found cell is retrained in.
       recipe: of the retraining; its crops and mirror images are the data set's. None = the space's own.
       valid_part: share of the training images that serves as the validation side.
+      train_part: share of the training images on which the search trains weights; None = all others.
       part: the samples of the retraining, "train" or "all".
       own_augment: the recipe's augmentation counts as it is.
       space: a variant of the space; None = its default.
@@ -221,12 +236,13 @@ class Preset(NamedTuple):
     form: Any
     recipe: Recipe | None
     valid_part: float = 0.5
+    train_part: float | None = None
     part: Literal["train", "all"] = "train"
     own_augment: bool = False
     space: Any = None
 
 
-Presets = Mapping[tuple[str, ...], Preset]  # (preset, space), or (preset, space, data set) where one has its own
+Presets = Mapping[tuple[str, ...], Preset]  # (preset, space), or (preset, space, LARGE) for large images
 
 
 # How a demo trains the cell that it found; ours, but for DARTS's optimiser.
@@ -257,7 +273,7 @@ def preset(method: str, given: Given, presets: Presets) -> LearnConfig:
         raise ValueError(f"unknown space {given.space!r} for {method}; choose {' or '.join(spaces)}")
     given.known(*dict.fromkeys(name for name, *_ in presets))
     data, key = given.data(), (given.preset, given.space)
-    chosen = presets.get((*key, data.name)) or presets[key]
+    chosen = (presets.get((*key, LARGE)) if data.large else None) or presets[key]
     augment = dataclasses.replace(data.augment, crop="pad")
     recipe = given.last_recipe(chosen.recipe, data.augment)
     if not chosen.own_augment:
@@ -272,6 +288,7 @@ def preset(method: str, given: Given, presets: Presets) -> LearnConfig:
         space=given.builder.default if chosen.space is None else chosen.space,
         data=DataConfig(name=data.name, valid_size=valid_size),
         augment=augment,
+        train_part=1.0 if chosen.train_part is None else chosen.train_part / (1 - chosen.valid_part),
         form=chosen.form,
         retrain_recipe=recipe,
         retrain=RetrainConfig(part=chosen.part),

@@ -15,14 +15,14 @@ from nasjax.experiments.families.scored import scorer
 from nasjax.problem.problem import Problem
 from nasjax.store import checkpoint
 from nasjax.train.compiling import jit
-from nasjax.types import Watch, one_line
+from nasjax.types import Space, Watch, one_line
 
 NAME = "prefilter.jsonl"
 DEFAULT = "naswot"  # what goes by no other scores
 _BAND = 25  # candidates of like size that are compared with each other: scores grow with a network's ReLUs
 
 
-def best_random(problem: Problem, part: float, number: int, path: Path, watch: Watch) -> np.ndarray:
+def best_random(problem: Problem, space: Space, part: float, number: int, path: Path, watch: Watch) -> np.ndarray:
     """Random architectures of a space, less the worst by `candidate_scores` (none: NASWOT; several: sum of ranks).
 
     So many are drawn that `number` stay. They are compared with those of like parameters only, in bands of 25 or
@@ -30,7 +30,8 @@ def best_random(problem: Problem, part: float, number: int, path: Path, watch: W
     `path`/prefilter.jsonl and read from there when a search resumes.
 
     Args:
-      problem: of a `CandidateConfig`; its space, data, recipe, scores and seed count.
+      problem: of a `CandidateConfig`; its data, recipe, scores and seed count.
+      space: of the problem, or what of it keeps to limits.
       part: of all that are drawn, in (0, 1).
       number: how many to return.
       path: the workdir.
@@ -44,7 +45,7 @@ def best_random(problem: Problem, part: float, number: int, path: Path, watch: W
     """
     file = path / NAME
     if not file.exists():
-        archs, params, scores = _scored(problem, math.ceil(number / (1 - part)))
+        archs, params, scores = _scored(problem, space, math.ceil(number / (1 - part)))
         gone = set(dropped(params, scores, len(archs) - number))
         columns = enumerate(zip(archs.tolist(), params, scores, strict=True))
         lines = [{"genes": a, "params": p, "score": s, "kept": n not in gone} for n, (a, p, s) in columns]
@@ -79,12 +80,12 @@ def dropped(params: Sequence[int | None], scores: Sequence[float | None], number
     return sorted(sorted(place, key=lambda n: (place[n], n))[:number])
 
 
-def _scored(problem: Problem, number: int) -> tuple[np.ndarray, list[int | None], list[float | None]]:
+def _scored(problem: Problem, space: Space, number: int) -> tuple[np.ndarray, list[int | None], list[float | None]]:
     """Random architectures, their parameters and scores (of several the sum of ranks); None where there are none."""
     config = problem.config
     names = config.candidate_scores or (DEFAULT,)
     key_draw = jax.random.split(streams(config.seed).prefilter)[1]
-    archs = np.asarray(jit(jax.vmap(problem.space.sample))(jax.random.split(key_draw, number)))
+    archs = np.asarray(jit(jax.vmap(space.sample))(jax.random.split(key_draw, number)))
     score, rows, params, error = scorer(problem, names), np.full((number, len(names)), np.nan), [None] * number, ""
     for n, arch in enumerate(archs):
         try:

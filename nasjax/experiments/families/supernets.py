@@ -21,7 +21,7 @@ from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
 from nasjax.nets.supernet import LastNorms, Shared, Supernet
-from nasjax.problem.given import Given
+from nasjax.problem.given import LARGE, Given
 from nasjax.problem.meaning import of_networks
 from nasjax.problem.problem import Problem
 from nasjax.searchers.nsga2 import nsga2
@@ -366,7 +366,7 @@ def preset(
       given: what is asked for.
       presets: of the method, by name.
       home: the space that they are for.
-      variant: the variant of this space for a data set.
+      variant: the variant of this space for a data set by name, or for LARGE images.
 
     Raises:
       ValueError: unknown preset or space.
@@ -385,7 +385,7 @@ def preset(
     return OneShotConfig(
         method=method,
         preset=given.preset,
-        space=variant(data.name) if own else space,
+        space=variant(LARGE if data.large else data.name) if own else space,
         form=chosen.form if own else form,
         data=DataConfig(name=data.name),
         augment=augment,
@@ -394,5 +394,5 @@ def preset(
         retrain_recipe=dataclasses.replace(recipe, augment=augment),
         retrain=RetrainConfig(part="all" if published else "train"),
         trials=chosen.trials,
-        max_macs=chosen.max_macs if own and data.name == chosen.dataset else None,
+        max_macs=chosen.max_macs if own and (data.large or data.name == chosen.dataset) else None,
     )

@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Mode, UnscaledNorm, noise, wide
+from nasjax.nets.cell_parts import ZEROS, Conv, Dense, Layer, Mode, UnscaledNorm, noise, wide
 from nasjax.nets.numerics import cast, precision
 from nasjax.nets.parts import Line, assemble
 from nasjax.ops import pool
 from nasjax.ops.collective import sample_keys
 from nasjax.ops.conv import conv2d
 from nasjax.ops.depthwise import depthwise_conv2d
-from nasjax.spaces.darts_cell.plan import STEM_MULTIPLIER, CellPlan, SearchPlan, stride_of
+from nasjax.spaces.darts_cell.plan import CellPlan, SearchPlan, SearchStem, stride_of
 from nasjax.spaces.darts_cell.space import CELLS, EDGES, KNOWN, NODES, OPERATORS
 from nasjax.types import Key, Network
 
@@ -41,14 +41,16 @@ def darts_search(
     classes: int = 10,
     operators: Sequence[str] | Mapping[str, Sequence[Sequence[str]]] = OPERATORS,
     partial: int = 1,
+    stem: SearchStem = "cifar",
     bn_eps: float = 1e-5,
     dtype: str = "float32",
 ) -> Network:
     """The search network.
 
     `choice` = {"normal": f32[14, O], "reduce": f32[14, O]}, the weight of each edge's operators in the order of
-    `operators`; where it also has {"normal_edges": f32[14], "reduce_edges": f32[14]}, edges are weighted, too. In
-    training `drop_rate` is the rate of dropout (per element, as in the authors' code) after identity skips.
+    `operators`; where it also has {"normal_edges": f32[14], "reduce_edges": f32[14]}, edges are weighted, too. A cell
+    that has an entry of its own, {"cell3": f32[14, O]}, takes that instead of its kind's. In training `drop_rate` is
+    the rate of dropout (per element, as in the authors' code) after identity skips.
 
     params["cell3"]["source1"]["sep_conv_5x5"] holds the operator on those edges that leave node 1 and have it, in the
     order of `EDGES` (see `operator_edges`): {"depthwise1": [E, 5, 5, c], "pointwise1": [E, c, c], "depthwise2",
@@ -60,6 +62,7 @@ def darts_search(
       classes: number of logits.
       operators: names for every edge, or {"normal": 14 lists, "reduce": 14 lists} of equal length.
       partial: K of PC-DARTS: one channel in K goes through the operators, the others bypass them.
+      stem: what images enter by, as of `SearchPlan`.
       bn_eps: epsilon of batch norm.
       dtype: of the multiplications, "float32", "tf32" or "bfloat16"; weights and statistics stay float32.
 
@@ -71,16 +74,24 @@ def darts_search(
     """
     precision(dtype)
     names = _lists(operators)
-    plan = SearchPlan(channels, layers, classes, partial=partial)
-    lines = [Line(("stem",), _Stem(STEM_MULTIPLIER * channels), ("x",), ("out-1",))]
+    plan = SearchPlan(channels, layers, classes, partial=partial, stem=stem)
+    if stem == "cifar":
+        lines, first = [Line(("stem",), _Stem(plan.width), ("x",), ("out-1",))], -1
+    else:
+        halved = Layer(Conv(plan.width, 3, 2), relu=True)
+        lines, first = [Line(("stem0",), Layer(Conv(plan.width // 2, 3, 2)), ("x",), ("half",))], -2
+        lines += [Line(("stem1",), halved, ("half",), ("out-2",)), Line(("stem2",), halved, ("out-2",), ("out-1",))]
     for k, cell in enumerate(plan.cells):
-        lines += _cell(k, cell, names[cell.kind], partial)
+        lines += _cell(k, cell, names[cell.kind], partial, first)
     lines.append(Line(("head",), _Head(classes), (f"out{layers - 1}",), ("y",)))
     return assemble(lines, bn_eps=bn_eps, dtype=dtype)
 
 
-def _cell(k: int, plan: CellPlan, names: Lists, partial: int) -> list[Line]:
-    """The lines of cell k. Node j is the sum of the edges into it; all edges that leave it are one line."""
+def _cell(k: int, plan: CellPlan, names: Lists, partial: int, first: int) -> list[Line]:
+    """The lines of cell k. Node j is the sum of the edges into it; all edges that leave it are one line.
+
+    `first` is the number of the first output that cells read, -1 or, where the stem has two, -2.
+    """
 
     def edges(*, source: int | None = None, node: int | None = None) -> list[int]:
         return [e for e, (start, end) in enumerate(EDGES) if source == start or node == end]
@@ -89,7 +100,7 @@ def _cell(k: int, plan: CellPlan, names: Lists, partial: int) -> list[Line]:
         return tuple(f"{name}{number}.{k}" for number in numbers)
 
     lines = []
-    for i, before in enumerate((max(k - 2, -1), k - 1)):
+    for i, before in enumerate((max(k - 2, first), k - 1)):
         conv = _Input(plan.channels, 2 if plan.follows_reduction and i == 0 else 1)
         lines.append(Line((f"cell{k}", f"input{i}"), conv, (f"out{before}",), value("node", [i])))
     for source in range(NODES[-1]):
@@ -97,22 +108,25 @@ def _cell(k: int, plan: CellPlan, names: Lists, partial: int) -> list[Line]:
         body = _Source(tuple(names[e] for e in leaving), stride_of(plan.kind, source), partial, source >= 2)
         reads = value("edge", edges(node=source)) if source >= 2 else value("node", [source])
         writes = (value("node", [source]) if source >= 2 else ()) + value("edge", leaving)
-        pick = functools.partial(_mixing, kind=plan.kind, edges=np.array(leaving), operators=len(names[0]))
+        pick = functools.partial(_mixing, k=k, kind=plan.kind, edges=np.array(leaving), operators=len(names[0]))
         lines.append(Line((f"cell{k}", f"source{source}"), body, reads, writes, pick))
     last = NODES[-1]
     join = value("edge", edges(node=last)) + value("node", range(2, last))
     return [*lines, Line((f"cell{k}", "join"), _Join(len(edges(node=last))), join, (f"out{k}",))]
 
 
-def _mixing(choice: Choice, *, kind: str, edges: np.ndarray, operators: int) -> tuple[jax.Array, jax.Array | None]:
-    """The weights of the operators on some edges [E, O], and of these edges [E] if they have any."""
-    if choice[kind].shape != (len(EDGES), operators):
+def _mixing(
+    choice: Choice, *, k: int, kind: str, edges: np.ndarray, operators: int
+) -> tuple[jax.Array, jax.Array | None]:
+    """The weights of the operators on some edges of cell k [E, O], and of these edges [E] if they have any."""
+    own = choice[name] if (name := f"cell{k}") in choice else choice[kind]
+    if own.shape != (len(EDGES), operators):
         raise ValueError(
-            f"the choice of {kind} cells is {choice[kind].shape}, but this network has {len(EDGES)} edges with "
+            f"the choice of {kind} cells is {own.shape}, but this network has {len(EDGES)} edges with "
             f"{operators} operators each"
         )
     of_edges = choice.get(f"{kind}_edges")
-    return choice[kind][edges], None if of_edges is None else of_edges[edges]
+    return own[edges], None if of_edges is None else of_edges[edges]
 
 
 def _lists(operators: Sequence[str] | Mapping[str, Sequence[Sequence[str]]]) -> dict[str, Lists]:

@@ -62,7 +62,7 @@ def darts_eval(plan: DartsPlan, *, bn_eps: float = 1e-5, dtype: str = "float32")
 def _lines(plan: DartsPlan) -> Iterator[Line]:
     """Stem, cells, classifiers, in the order in which they run."""
     dropped = [
-        [f"keep{k}.{i}" if _droppable(cell, *pair) else "" for i, pair in enumerate(getattr(plan.genotype, cell.kind))]
+        [f"keep{k}.{i}" if _droppable(cell, *pair) else "" for i, pair in enumerate(plan.genotype.of(k, cell.kind))]
         for k, cell in enumerate(plan.cells)
     ]
     flat = [name for names in dropped for name in names]
@@ -80,7 +80,7 @@ def _lines(plan: DartsPlan) -> Iterator[Line]:
         s0, s1 = "stem1", "stem2"
     auxiliary: tuple[str, ...] = ()
     for k, cell in enumerate(plan.cells):
-        yield from _cell(k, cell, getattr(plan.genotype, cell.kind), dropped[k], s0, s1)
+        yield from _cell(k, cell, plan.genotype.of(k, cell.kind), dropped[k], s0, s1)
         s0, s1 = s1, f"cell{k}"
         if plan.auxiliary and k == plan.auxiliary_index:
             auxiliary = ("auxiliary",)

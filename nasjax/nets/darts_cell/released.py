@@ -99,7 +99,7 @@ def _leaves(plan: DartsPlan) -> Iterator[_Leaf]:
         first = _factorized if cell.follows_reduction else _relu_conv_norm
         yield from first((ours, "input0"), f"{name}.preprocess0", cell.channels, cell.inputs[0])
         yield from _relu_conv_norm((ours, "input1"), f"{name}.preprocess1", cell.channels, cell.inputs[1])
-        for i, (operator, source) in enumerate(getattr(plan.genotype, cell.kind)):
+        for i, (operator, source) in enumerate(plan.genotype.of(k, cell.kind)):
             path, prefix = (ours, f"pair{i}"), f"{name}._ops.{i}"
             if operator == "skip_connect" and stride_of(cell.kind, source) == 2:
                 yield from _factorized((*path, "reduce"), prefix, cell.channels, cell.channels)

@@ -13,7 +13,7 @@ from nasjax.nets.darts_cell.network import darts_eval
 from nasjax.spaces.darts_cell.derivation import DARTS_EDGES, Names, architecture, discrete_choice, kept_pairs
 from nasjax.spaces.darts_cell.notation import parsed, written
 from nasjax.spaces.darts_cell.plan import DartsPlan, SearchPlan
-from nasjax.spaces.darts_cell.space import CELLS, NODES, DartsCell, genotype
+from nasjax.spaces.darts_cell.space import CELLS, NODES, DartsCell, cells_of, genotype
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe, Recipes, image_recipes
 from nasjax.types import Builder, Built, Network, Signature
@@ -97,8 +97,14 @@ def _build(space: DartsCell, form: EvalConfig, tree: dict[str, Any], signature: 
 
 
 def skips(tree: Mapping[str, Any]) -> int:
-    """Skip connections in the normal cell of a `darts_cell`."""
-    return sum(operator == "skip_connect" for operator, _ in tree["normal"])
+    """Skip connections in the normal cell of a `darts_cell`, or in all cells where they differ."""
+    cells = tree["cells"] if "cells" in tree else [tree["normal"]]
+    return sum(operator == "skip_connect" for cell in cells for operator, _ in cell)
+
+
+def _widen(space: DartsCell, tree: dict[str, Any]) -> DartsCell:
+    """With as many cells of their own as the architecture has."""
+    return dataclasses.replace(space, cells=cells_of(tree))
 
 
 def _mixed(
@@ -108,9 +114,19 @@ def _mixed(
     signature: Signature,
     partial: int = 1,
     operators: Mapping[str, Names] | None = None,
+    each_cell: bool = False,
 ) -> Mixture:
-    """With the channels and layers of `search`."""
+    """With the channels, layers and stem of `search`; `each_cell`: whether the method can derive cells one by one.
+
+    Raises ValueError where the space wants cells one by one and the method shares them, or trains another number.
+    """
     names = operators or space.searched
+    if space.cells and not each_cell:
+        raise ValueError(
+            "cells are chosen one by one by msr_darts only, this method shares them: leave out space.cells"
+        )
+    if space.cells and space.cells != search.layers:
+        raise ValueError(f"space.cells={space.cells} needs as many in the search: write search.layers={space.cells}")
 
     def network(dtype: str) -> Network:
         return darts_search(
@@ -119,6 +135,7 @@ def _mixed(
             classes=signature.outputs,
             operators=names,
             partial=partial,
+            stem=search.stem,
             dtype=dtype,
         )
 
@@ -126,7 +143,13 @@ def _mixed(
         return architecture({cell: kept_pairs(values, names[cell]) for cell, values in scores.items()}, names)
 
     plan = SearchPlan(
-        search.channels, search.layers, signature.outputs, names, partial=partial, image=signature.inputs.shape
+        search.channels,
+        search.layers,
+        signature.outputs,
+        names,
+        partial=partial,
+        image=signature.inputs.shape,
+        stem=search.stem,
     )
     return Mixture(network, DARTS_EDGES, names, derive, discrete_choice, written, skips, plan.params, plan.macs, plan)
 
@@ -134,7 +157,7 @@ def _mixed(
 def _example(space: DartsCell) -> dict[str, Any]:
     """RobustDARTS's S1 draws none, so it is the first operator everywhere."""
     pairs = [[space.choices[0], i % 2] for i in range(2 * len(NODES))]
-    return {"space": space.name, **dict.fromkeys(CELLS, pairs)}
+    return {"space": space.name, **({"cells": [pairs] * space.cells} if space.cells else dict.fromkeys(CELLS, pairs))}
 
 
 def _pairs(text: str) -> list[list[Any]]:
@@ -152,6 +175,7 @@ BUILDER = Builder(
     _build,
     ("classification",),
     form=EvalConfig(),
+    widen=_widen,
     named=NAMED,
     small=(DartsCell(), SMALL),
     parse=parsed,

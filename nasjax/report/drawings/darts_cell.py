@@ -17,7 +17,8 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
     """The normal and the reduction cell, and the sentence that explains both.
 
     Args:
-      arch: {"space": "darts_cell", "normal": [["sep_conv_3x3", 0], ...8], "reduce": [...]}.
+      arch: {"space": "darts_cell", "normal": [["sep_conv_3x3", 0], ...8], "reduce": [...]}; or
+        with "cells", a list of every cell of a network, in place of both.
       space: resolved fields of its space; nothing of them is needed.
 
     Returns:
@@ -26,7 +27,7 @@ def draw(arch: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, str]:
     Raises:
       ValueError: not 8 pairs per cell, or a source that is no earlier tensor.
     """
-    drawing = "".join(_cell(title, _pairs(arch[cell])) for cell, title in _TITLES.items())
+    drawing = "".join(_cell(title, pairs) for title, pairs in _titled(arch))
     return drawing, (
         "Read downwards: every column is a tensor, every arrow an operator, applied to the column at its dot and "
         "added to the node where it ends (skip connections in colour). Columns 0 and 1 are the outputs of the two "
@@ -38,8 +39,18 @@ def summary(arch: Mapping[str, Any]) -> str:
     """Both cells in one line: sep3 0 sep3 1 | ... for operators and their sources, node by node."""
     return " // ".join(
         " | ".join(" ".join(f"{_short(op)} {source}" for op, source in pairs[i : i + 2]) for i in range(0, 8, 2))
-        for pairs in (_pairs(arch[cell]) for cell in _TITLES)
+        for _, pairs in _titled(arch)
     )
+
+
+def _titled(arch: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, int]]]]:
+    """The cells with their titles; every cell of a network where they differ, of which two reduce."""
+    if "cells" not in arch:
+        return [(title, _pairs(arch[cell])) for cell, title in _TITLES.items()]
+    count = len(arch["cells"])
+    reducing = (count // 3, 2 * count // 3)
+    titles = [f"Cell {k}{', reduction' if k in reducing else ''}" for k in range(count)]
+    return [(title, _pairs(pairs)) for title, pairs in zip(titles, arch["cells"], strict=True)]
 
 
 def _short(operator: str) -> str:

@@ -22,9 +22,15 @@ _EDGES = {
 }
 # The indicators of published networks, to set the best of a search beside.
 REFERENCES: Mapping[str, Mapping[str, float]] = {
-    "UNet": {"nodes": 9, "edges": 12, "down_edges": 4, "same_edges": 4, "up_edges": 4},
-    "UNet++": {"nodes": 15, "edges": 34, "down_edges": 4, "same_edges": 20, "up_edges": 10},
-}
+    "UNet": {
+        "nodes": 9, "edges": 12, "down_edges": 4, "same_edges": 4, "up_edges": 4,
+        "bottlenecks": 0, "elongation": 0.73157
+    },
+    "UNet++": {
+        "nodes": 15, "edges": 34, "down_edges": 4, "same_edges": 20, "up_edges": 10,
+        "bottlenecks": 0, "elongation": 0.74111
+    },
+}  # fmt: skip
 
 
 class _Node(NamedTuple):

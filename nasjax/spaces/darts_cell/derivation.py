@@ -49,20 +49,32 @@ def architecture(pairs: Mapping[str, list[Pair]], names: Mapping[str, Names]) ->
     return {"space": "darts_cell", **{kind: cell(kind) for kind in CELLS}}
 
 
+def cell_by_cell(pairs: Sequence[list[Pair]], names: Names) -> dict[str, Any]:
+    """The JSON form of an architecture whose cells differ: 8 pairs [operator, source] for each of a network."""
+    return {"space": "darts_cell", "cells": [[[names[e][o], EDGES[e][0]] for e, o in cell] for cell in pairs]}
+
+
+def kind_of(k: int, layers: int) -> str:
+    """Of cell k of a network: the cells at a third and at two thirds reduce."""
+    return CELLS[k in (layers // 3, 2 * layers // 3)]
+
+
 def discrete_choice(tree: Mapping[str, Any], facts: Mapping[str, Any], like: PyTree) -> PyTree:
     """The search network's `choice` that computes the derived cell alone: 1 for what was kept, 0 elsewhere.
 
     Args:
       tree: the derived architecture as JSON.
       facts: the operators of each edge.
-      like: a choice of the network; the weights of edges, where it has them, become 1 and 0 as well (ours).
+      like: a choice of the network, by kind of cell or for every cell ("cell0", ...); the weights of edges, where it
+        has them, become 1 and 0 as well (ours).
     """
-    out = dict(like)
-    for cell in CELLS:
+    out, own = dict(like), sorted((name for name in like if name not in CELLS and name.startswith("cell")), key=len)
+    for cell in [name for name in like if name in CELLS] + own:
+        kind = cell if cell in CELLS else kind_of(int(cell[4:]), len(own))
         kept = np.zeros(np.shape(like[cell]), np.float32)
-        for position, (operator, source) in enumerate(tree[cell]):
+        for position, (operator, source) in enumerate(tree["cells"][int(cell[4:])] if "cells" in tree else tree[kind]):
             edge = EDGES.index((source, 2 + position // 2))
-            kept[edge, list(facts[cell][edge]).index(operator)] = 1.0
+            kept[edge, list(facts[kind][edge]).index(operator)] = 1.0
         out[cell] = kept
         if f"{cell}_edges" in out:  # partial channels pass by the operators, so 0 for these is not enough
             out[f"{cell}_edges"] = kept.any(1).astype(np.float32)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from nasjax.spaces.darts_cell.space import CELLS, NODES, DartsCell
+from nasjax.spaces.darts_cell.space import CELLS, NODES, DartsCell, cells_of
 
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 _FORM = (
@@ -16,6 +17,8 @@ _FORM = (
 
 def written(tree: Mapping[str, Any]) -> str:
     """The JSON form of an architecture in the releases' notation, which their code evaluates."""
+    if "cells" in tree:  # ours: their code prints a list of normal and one of reduction cells
+        return f"Genotype(cells={[[tuple(pair) for pair in cell] for cell in tree['cells']]})"
     cells = (f"{cell}={[tuple(pair) for pair in tree[cell]]}, {cell}_concat=range(2, 6)" for cell in CELLS)
     return f"Genotype({', '.join(cells)})"
 
@@ -33,12 +36,16 @@ def parsed(space: DartsCell, text: str) -> dict[str, Any] | None:
         assert isinstance(call, ast.Call)
         given = dict(zip(_FIELDS, call.args, strict=False)) | {str(k.arg): k.value for k in call.keywords}
         values = {name: _value(node) for name, node in given.items()}
-        tree = {"space": space.name, **{cell: [list(pair) for pair in values[cell]] for cell in CELLS}}
+        if "cells" in values:
+            tree = {"space": space.name, "cells": [[list(pair) for pair in cell] for cell in values["cells"]]}
+        else:
+            tree = {"space": space.name, **{cell: [list(pair) for pair in values[cell]] for cell in CELLS}}
     except (SyntaxError, ValueError, TypeError, KeyError, AssertionError) as error:
         raise ValueError(f"this genotype cannot be read; write {_FORM}") from error
     for cell in CELLS:
         if (joined := values.get(f"{cell}_concat", list(NODES))) != list(NODES):
             raise ValueError(f"{cell}_concat is {joined}; cells here concatenate nodes 2 to 5: range(2, 6)")
+    space = dataclasses.replace(space, cells=cells_of(tree))
     return space.encode(space.decode(tree))
 
 

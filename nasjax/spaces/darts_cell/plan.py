@@ -7,7 +7,7 @@ arXiv:1907.05737) for partial channels. Host side, exact integers, no arrays: ne
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -15,10 +15,14 @@ from typing import Literal, NamedTuple
 from nasjax.spaces.darts_cell.space import CELLS, EDGES, KNOWN, OPERATORS, Genotype
 
 STEM_MULTIPLIER = 3  # the CIFAR stem has 3 C channels
+# How many times C channels the stem of a search network has; PC-DARTS searches ImageNet with the wide one.
+SEARCH_STEMS = {"cifar": STEM_MULTIPLIER, "imagenet": 1, "imagenet_wide": STEM_MULTIPLIER}
 AUXILIARY = (128, 768)  # channels of the auxiliary head's two convolutions
 AUXILIARY_WINDOW = 5  # of its average pooling, which leaves 2x2
 
 Size = tuple[int, int]
+Stem = Literal["cifar", "imagenet"]
+SearchStem = Literal["cifar", "imagenet", "imagenet_wide"]
 EdgeOperators = Mapping[str, Sequence[Sequence[str]]]  # {"normal": 14 tuples of names, "reduce": 14 tuples}
 
 
@@ -91,7 +95,7 @@ def cell_plans(channels: int, layers: int, stem: tuple[int, int], size: Size, af
 
 @dataclass(frozen=True)
 class DartsPlan:
-    """An evaluation network: one genotype in every cell, trained from scratch.
+    """An evaluation network: a genotype's cells, trained from scratch.
 
     Attributes:
       genotype: its cells.
@@ -116,14 +120,19 @@ class DartsPlan:
     channels: int = 36
     layers: int = 20
     classes: int = 10
-    stem: Literal["cifar", "imagenet"] = "cifar"
+    stem: Stem = "cifar"
     image: tuple[int, int, int] = (32, 32, 3)
     auxiliary: bool = False
 
     def __post_init__(self) -> None:
         _check(self.channels, self.layers, self.classes)
-        if self.stem not in ("cifar", "imagenet"):
-            raise ValueError(f"unknown stem {self.stem!r}; choose cifar or imagenet")
+        _known(self.stem, ("cifar", "imagenet"))
+        if self.genotype.cells and len(self.genotype.cells) != self.layers:
+            count = len(self.genotype.cells)
+            raise ValueError(
+                f"the architecture has {count} cells, the network {self.layers}; in the command write "
+                f"--set form.layers={count}"
+            )
         if min(self.image) < 1:
             raise ValueError(f"image is (height, width, channels), all positive; got {self.image}")
         if self.auxiliary and self.auxiliary_pooled != (2, 2):
@@ -165,8 +174,8 @@ class DartsPlan:
         """Trainable parameters, batch-norm scales and shifts included, the auxiliary head excluded as is customary."""
         kernels, normalised = _stem(self.stem, self.channels, self.image[2])
         total = kernels + 2 * normalised + _dense(4 * self.cells[-1].channels, self.classes)
-        for cell in self.cells:
-            for weights in (_preprocessing(cell), *self._operators(cell)):
+        for cell, operators in zip(self.cells, self._operators, strict=True):
+            for weights in (_preprocessing(cell), *operators):
                 total += weights.kernels + 2 * weights.normalised
         return total
 
@@ -184,14 +193,21 @@ class DartsPlan:
     def macs(self) -> int:
         """Multiply-adds of the convolutions and the dense layer for one image, the auxiliary head excluded."""
         total = _stem_macs(self.stem, self.channels, self.image) + 4 * self.cells[-1].channels * self.classes
-        for cell in self.cells:
+        for cell, operators in zip(self.cells, self._operators, strict=True):
             total += _preprocessing(cell).kernels * _positions(cell.in_size)
-            total += sum(weights.kernels for weights in self._operators(cell)) * _positions(cell.out_size)
+            total += sum(weights.kernels for weights in operators) * _positions(cell.out_size)
         return total
 
-    def _operators(self, cell: CellPlan) -> list[Weights]:
-        pairs = getattr(self.genotype, cell.kind)
-        return [operator_weights(name, cell.channels, stride_of(cell.kind, source)) for name, source in pairs]
+    @property
+    def _operators(self) -> list[list[Weights]]:
+        """Of every cell."""
+        return [
+            [
+                operator_weights(name, cell.channels, stride_of(cell.kind, source))
+                for name, source in self.genotype.of(k, cell.kind)
+            ]
+            for k, cell in enumerate(self.cells)
+        ]
 
 
 @dataclass(frozen=True)
@@ -199,9 +215,12 @@ class SearchPlan:
     """A search network: every operator on every edge. Architecture parameters are not counted.
 
     Attributes:
-      channels, layers, classes, image: as in `DartsPlan`; the stem is that for CIFAR.
+      channels, layers, classes, image: as in `DartsPlan`.
       operators: names for every edge, or {"normal": 14 tuples, "reduce": 14 tuples} (P-DARTS's later stages).
       partial: K of PC-DARTS: one channel in K goes through the operators.
+      stem: "cifar", one 3x3 convolution of 3 C channels; "imagenet", three of stride 2 and of C / 2, C and C channels,
+        after which the cells start at an eighth of the size (MSR-DARTS's code); "imagenet_wide", the same with 3 C / 2,
+        3 C and 3 C (PC-DARTS's code).
 
     Raises:
       ValueError: sizes that cannot be built.
@@ -217,29 +236,43 @@ class SearchPlan:
     operators: Sequence[str] | EdgeOperators = OPERATORS
     partial: int = 1
     image: tuple[int, int, int] = (32, 32, 3)
+    stem: SearchStem = "cifar"
 
     def __post_init__(self) -> None:
         _check(self.channels, self.layers, self.classes)
+        _known(self.stem, SEARCH_STEMS)
         if self.partial < 1 or self.channels % self.partial:
             raise ValueError(f"partial must divide the {self.channels} channels, got {self.partial}")
 
     @cached_property
     def cells(self) -> tuple[CellPlan, ...]:
         """The cells, as in an evaluation network."""
-        width = STEM_MULTIPLIER * self.channels
-        return cell_plans(self.channels, self.layers, (width, width), self.image[:2], False)
+        if self.stem == "cifar":
+            return cell_plans(self.channels, self.layers, (self.width, self.width), self.image[:2], False)
+        size = half(half(half(self.image[:2])))
+        return cell_plans(self.channels, self.layers, (self.width, self.width), size, True)
+
+    @property
+    def width(self) -> int:
+        """Channels of the tensors that the first cell reads."""
+        return SEARCH_STEMS[self.stem] * self.channels
+
+    @property
+    def _stem(self) -> tuple[Stem, int]:
+        """What `_stem` takes."""
+        return ("cifar", self.channels) if self.stem == "cifar" else ("imagenet", self.width)
 
     @cached_property
     def params(self) -> int:
-        """Trainable parameters; only the stem's batch norm has a scale and a shift."""
-        kernels, normalised = _stem("cifar", self.channels, self.image[2])
+        """Trainable parameters; only the stem's batch norms have scales and shifts."""
+        kernels, normalised = _stem(*self._stem, self.image[2])
         total = kernels + 2 * normalised + _dense(4 * self.cells[-1].channels, self.classes)
         return total + sum(_preprocessing(cell).kernels + self._kernels(cell) for cell in self.cells)
 
     @cached_property
     def macs(self) -> int:
         """Multiply-adds of the convolutions and the dense layer for one image."""
-        total = _stem_macs("cifar", self.channels, self.image) + 4 * self.cells[-1].channels * self.classes
+        total = _stem_macs(*self._stem, self.image) + 4 * self.cells[-1].channels * self.classes
         for cell in self.cells:
             total += _preprocessing(cell).kernels * _positions(cell.in_size)
             total += self._kernels(cell) * _positions(cell.out_size)
@@ -259,6 +292,11 @@ def _check(channels: int, layers: int, classes: int) -> None:
         raise ValueError(f"channels must be even (FactorizedReduce halves them), got {channels}")
     if layers < 1 or classes < 1:
         raise ValueError(f"layers and classes must be at least 1, got {layers} and {classes}")
+
+
+def _known(stem: str, stems: Collection[str]) -> None:
+    if stem not in stems:
+        raise ValueError(f"unknown stem {stem!r}; choose {' or '.join(stems)}")
 
 
 def _stem(stem: str, channels: int, colours: int) -> Weights:

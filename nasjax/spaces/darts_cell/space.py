@@ -37,20 +37,31 @@ NODES = (2, 3, 4, 5)  # intermediate nodes; node j may read tensors 0..j-1
 EDGES = tuple((source, node) for node in NODES for source in range(node))
 
 Pair = tuple[str, int]  # operator, source
-_SHAPE = (len(CELLS), len(NODES), 2, 2)  # an Arch by cell, node, pair, (operator, source)
+_SHAPE = (len(NODES), 2, 2)  # a cell of an Arch by node, pair, (operator, source)
 _SOURCES = np.array(NODES, np.int32)  # how many tensors each node may read
 
 
 class Genotype(NamedTuple):
-    """A discrete architecture in its published form: 8 pairs per cell, two for each of nodes 2..5."""
+    """A discrete architecture in its published form: 8 pairs per cell, two for each of nodes 2..5.
+
+    Where a network's cells have been searched one by one, `cells` has them all, and the other two are empty.
+    """
 
     normal: tuple[Pair, ...]
     reduce: tuple[Pair, ...]
+    cells: tuple[tuple[Pair, ...], ...] = ()
+
+    def of(self, k: int, kind: str) -> tuple[Pair, ...]:
+        """The pairs of cell k of a network, which is of this kind."""
+        found: tuple[Pair, ...] = self.cells[k] if self.cells else getattr(self, kind)
+        return found
 
 
 @dataclass(frozen=True)
 class DartsCell:
     """All pairs of cells. An Arch is int32[32]: per cell, node and pair an operator and its source, all active.
+
+    With `cells`, an Arch has that many cells instead, one for each of a network: int32[16 cells].
 
     The two sources of a node differ. The order of a node's two pairs has no meaning. An Arch keeps it, because
     published genotypes list the stronger edge first; `canonical` drops it.
@@ -60,6 +71,7 @@ class DartsCell:
       none: whether edges of a search network have `none` beside them; no discrete cell keeps it.
       robust: "S1" to "S4" of Zela et al. 2020 in place of both (`spaces.darts_cell.robust`); "" = none of them. S1 has
         operators of its own for every edge of the search network: it is for the methods that search by gradients.
+      cells: how many cells a network has that are chosen one by one; 0 = a normal and a reduction cell that all repeat.
 
     Raises:
       ValueError: an unknown or repeated operator, or one beside a named space.
@@ -75,10 +87,13 @@ class DartsCell:
     operators: tuple[str, ...] = OPERATORS[1:]
     none: bool = True
     robust: Literal["", "S1", "S2", "S3", "S4"] = ""
+    cells: int = 0
 
     name = "darts_cell"
 
     def __post_init__(self) -> None:
+        if self.cells < 0:
+            raise ValueError(f"cells must be 0 (a normal and a reduction cell) or more, got {self.cells}")
         if self.robust not in ("", *ROBUST):
             raise ValueError(f"unknown robust {self.robust!r}; choose {', '.join(ROBUST)}")
         if self.robust and (self.operators != OPERATORS[1:] or not self.none):
@@ -88,6 +103,15 @@ class DartsCell:
         for operator in self.operators:
             if operator not in KNOWN[1:]:
                 raise ValueError(f"operators has no {operator!r}; choose from {', '.join(KNOWN[1:])}")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of the cells of an Arch, in their order."""
+        return tuple(f"cell{k}" for k in range(self.cells)) if self.cells else CELLS
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (len(self.names), *_SHAPE)
 
     @cached_property
     def choices(self) -> tuple[str, ...]:
@@ -110,7 +134,7 @@ class DartsCell:
         """Two sites per kept edge: its operator and its source. The sources of node j are one group."""
         return tuple(
             site
-            for c, cell in enumerate(CELLS)
+            for c, cell in enumerate(self.names)
             for n, node in enumerate(NODES)
             for pair in (0, 1)
             for site in (
@@ -122,16 +146,16 @@ class DartsCell:
     # -- pure functions of an Arch (traceable) -----------------------------------------------------------------
 
     def active(self, arch: jax.Array) -> jax.Array:
-        """Every site always counts: bool[32]."""
+        """Every site always counts: bool[A]."""
         return jnp.ones(jnp.shape(arch), bool)
 
     def sample(self, key: Key) -> jax.Array:
         """A uniformly drawn pair of cells. Raises ValueError for S1."""
         self._uniform()
         key_operator, key_first, key_second = jax.random.split(key, 3)
-        operators = jax.random.randint(key_operator, _SHAPE[:3], 0, len(self.choices), jnp.int32)
-        first = jax.random.randint(key_first, _SHAPE[:2], 0, _SOURCES[None], jnp.int32)
-        second = jax.random.randint(key_second, _SHAPE[:2], 0, _SOURCES[None] - 1, jnp.int32)
+        operators = jax.random.randint(key_operator, self._shape[:3], 0, len(self.choices), jnp.int32)
+        first = jax.random.randint(key_first, self._shape[:2], 0, _SOURCES[None], jnp.int32)
+        second = jax.random.randint(key_second, self._shape[:2], 0, _SOURCES[None] - 1, jnp.int32)
         second = second + (second >= first)  # any source but the first
         return jnp.stack([operators, jnp.stack([first, second], -1)], -1).reshape(-1)
 
@@ -169,12 +193,12 @@ class DartsCell:
 
     def crossover(self, key: Key, a: jax.Array, b: jax.Array) -> jax.Array:
         """Takes every node, with its two pairs, from one parent or the other."""
-        from_a = jax.random.bernoulli(key, shape=_SHAPE[:2])[:, :, None, None]
-        return jnp.where(from_a, jnp.reshape(a, _SHAPE), jnp.reshape(b, _SHAPE)).reshape(-1)
+        from_a = jax.random.bernoulli(key, shape=self._shape[:2])[:, :, None, None]
+        return jnp.where(from_a, jnp.reshape(a, self._shape), jnp.reshape(b, self._shape)).reshape(-1)
 
     def canonical(self, arch: jax.Array) -> jax.Array:
         """The Arch with the lower source of each node first, the same for equal cells. `identity` is its digest."""
-        pairs = jnp.reshape(jnp.asarray(arch, jnp.int32), _SHAPE)
+        pairs = jnp.reshape(jnp.asarray(arch, jnp.int32), self._shape)
         swap = (pairs[:, :, 0, 1] > pairs[:, :, 1, 1])[:, :, None, None]
         return jnp.where(swap, pairs[:, :, ::-1], pairs).reshape(-1)
 
@@ -188,7 +212,7 @@ class DartsCell:
         for site, value in zip(self.sites, arch, strict=True):
             if not 0 <= value < len(site.choices):
                 raise ValueError(f"{site.name} has no choice number {value}; choose 0..{len(site.choices) - 1}")
-        for cell, pairs in zip(CELLS, arch.reshape(_SHAPE), strict=True):
+        for cell, pairs in zip(self.names, arch.reshape(self._shape), strict=True):
             for node, ((_, first), (_, second)) in zip(NODES, pairs, strict=True):
                 if first == second:
                     raise ValueError(f"the two sources of {cell}/node{node} must be different, both are {first}")
@@ -197,22 +221,30 @@ class DartsCell:
         """The architecture as a JSON tree (the form of `--arch`, trials.jsonl and best.json)."""
         arch = np.asarray(arch)
         self.validate(arch)
-        cells = arch.reshape(len(CELLS), -1, 2)
-        return {
-            "space": self.name,
-            **{c: [[self.choices[o], int(s)] for o, s in pairs] for c, pairs in zip(CELLS, cells, strict=True)},
-        }
+        cells = [
+            [[self.choices[o], int(s)] for o, s in pairs] for pairs in arch.reshape(len(self.names), -1, 2).tolist()
+        ]
+        return {"space": self.name, **({"cells": cells} if self.cells else dict(zip(CELLS, cells, strict=True)))}
 
     def decode(self, tree: Mapping[str, Any]) -> np.ndarray:
         """The Arch of a JSON tree. Raises ValueError that says what to write instead."""
         if not isinstance(tree, Mapping) or tree.get("space") != self.name:
             cells = '"normal": [["sep_conv_3x3", 0], ... 8 pairs], "reduce": [... 8 pairs]'
             raise ValueError(f'a darts_cell architecture is {{"space": "{self.name}", {cells}}}')
-        if unknown := set(tree) - {"space", *CELLS}:
+        if ("cells" in tree) != bool(self.cells):
+            what = f"cells of their own; write space.cells={cells_of(tree)}"
+            raise ValueError(f"the architecture has {what if 'cells' in tree else 'no cells; write space.cells=0'}")
+        given = tree
+        if self.cells:
+            if not isinstance(tree["cells"], list) or len(tree["cells"]) != self.cells:
+                raise ValueError(f'"cells" must list the {self.cells} cells of this space, 8 pairs each')
+            given = {"space": self.name, **dict(zip(self.names, tree["cells"], strict=True))}
+            given |= {name: value for name, value in tree.items() if name not in ("space", "cells")}
+        if unknown := set(given) - {"space", *self.names}:
             raise ValueError(f"unknown entry {sorted(map(str, unknown))[0]!r} in the architecture")
         arch: list[int] = []
-        for cell in CELLS:
-            pairs = tree.get(cell)
+        for cell in self.names:
+            pairs = given.get(cell)
             if not isinstance(pairs, list) or len(pairs) != 2 * len(NODES):
                 raise ValueError(f'"{cell}" must list {2 * len(NODES)} pairs [operator, source], two per node 2..5')
             for i, pair in enumerate(pairs):
@@ -236,12 +268,19 @@ class DartsCell:
     def size(self) -> int:
         """Exact number of pairs of cells; the order of a node's two pairs does not count."""
         if self.robust != "S1":
-            return math.prod(math.comb(node, 2) * len(self.choices) ** 2 for node in NODES) ** len(CELLS)
-        return math.prod(math.comb(node, 2) * 2**2 for node in NODES) ** len(CELLS)  # two operators on every edge
+            return math.prod(math.comb(node, 2) * len(self.choices) ** 2 for node in NODES) ** len(self.names)
+        return math.prod(math.comb(node, 2) * 2**2 for node in NODES) ** len(self.names)  # two operators on every edge
 
 
 def genotype(tree: Mapping[str, Any]) -> Genotype:
     """The JSON form as the hashable pairs that networks are built from. Raises ValueError as `DartsCell.decode`."""
-    DartsCell(KNOWN[1:]).decode(tree)
-    normal, reduce = (tuple((str(operator), int(source)) for operator, source in tree[cell]) for cell in CELLS)
-    return Genotype(normal, reduce)
+    DartsCell(KNOWN[1:], cells=cells_of(tree)).decode(tree)
+    of = tree["cells"] if "cells" in tree else [tree[cell] for cell in CELLS]
+    cells = tuple(tuple((str(operator), int(source)) for operator, source in pairs) for pairs in of)
+    return Genotype((), (), cells) if "cells" in tree else Genotype(*cells)
+
+
+def cells_of(tree: Any) -> int:
+    """`DartsCell.cells` of the space that holds an architecture given as JSON."""
+    listed = tree.get("cells") if isinstance(tree, Mapping) else None
+    return len(listed) if isinstance(listed, list) else 0

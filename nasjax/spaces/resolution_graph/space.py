@@ -25,6 +25,10 @@ from nasjax.spaces.resolution_graph.plan import count_params
 from nasjax.types import Array, Key, Site, digest
 
 _TRIES, _MUTATION_TRIES = 1000, 50
+# Where random graphs do not fall into the range of parameters: walks by mutation towards it, random graphs of which the
+# nearest begins a walk, mutations that come no nearer before it is given up, and how far it may stray meanwhile: before
+# some nodes can go an edge must come.
+_WALKS, _STARTS, _IDLE, _SLACK = 4, 50, 60, 1.25
 _NODE, _EDGE = ("level", "op", "kernel", "expansion"), ("src", "dst", "op")
 
 
@@ -46,14 +50,16 @@ class ResolutionGraph:
       channels: choices for the channels of level 0; level l has 2^l times as many.
       kernels, expansions: choices for MobileNetV2 blocks of nodes.
       learning_rates: choices for the learning rate; () = the architecture has none.
-      min_params, max_params: graphs with fewer or more parameters are never drawn. `decode` and `validate` take them.
+      min_params, max_params: graphs with fewer or more parameters are never drawn; where random ones do not fall into
+        that range, they are mutated until they do. `decode` and `validate` take them.
       colours, outputs: channels of images and masks; they count in the parameters.
       extra_nodes, edge_rate: of random graphs, see `random_graph`.
       mutations: how probable each is.
       n_mutations: mutations that make a child.
 
     Raises:
-      ValueError: a setting out of its range, or a range of parameters that none of 1,000 random graphs fell into.
+      ValueError: a setting out of its range, or a range of parameters that none of 1,000 random graphs fell into and
+        mutation did not reach.
 
     Example:
       >>> space = ResolutionGraph()
@@ -105,11 +111,18 @@ class ResolutionGraph:
             raise ValueError("extra_nodes must be 0 or more, edge_rate in [0, 1], n_mutations at least 1")
         if self.min_params > self.max_params:
             raise ValueError(f"min_params {self.min_params} is more than max_params {self.max_params}")
-        if self._random(np.random.default_rng(0), _TRIES) is None:
-            raise ValueError(
-                f"none of {_TRIES:,} random graphs had {self.min_params:,} to {self.max_params:,} parameters within "
-                f"{self.max_nodes} nodes and {self.max_edges} edges; widen min_params..max_params or change channels"
-            )
+        if self._falls_in_range or self._walked(np.random.default_rng(0)) is not None:
+            return
+        raise ValueError(
+            f"none of {_TRIES:,} random graphs had {self.min_params:,} to {self.max_params:,} parameters within "
+            f"{self.max_nodes} nodes and {self.max_edges} edges, and mutations of {_WALKS} do not reach that; widen "
+            "min_params..max_params or change channels"
+        )
+
+    @cached_property
+    def _falls_in_range(self) -> bool:
+        """Whether one of 1,000 random graphs has a parameter count in range."""
+        return self._random(np.random.default_rng(0), _TRIES) is not None
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -203,8 +216,13 @@ class ResolutionGraph:
 
     # -- host side ---------------------------------------------------------------------------------------------
 
+    def _away(self, graph: Graph) -> int:
+        """How many parameters it is from the range; 0 = in it."""
+        params = count_params(graph, self.colours, self.outputs)
+        return max(self.min_params - params, params - self.max_params, 0)
+
     def _in_range(self, graph: Graph) -> bool:
-        return self.min_params <= count_params(graph, self.colours, self.outputs) <= self.max_params
+        return self._away(graph) == 0
 
     def _random(self, rng: np.random.Generator, tries: int) -> Graph | None:
         for _ in range(tries):
@@ -214,11 +232,28 @@ class ResolutionGraph:
         return None
 
     def _any(self, rng: np.random.Generator) -> Graph:
-        # A thousand draws found one when the space was made, so a thousand times as many practically must.
-        graph = self._random(rng, _TRIES**2)
-        if graph is None:
-            raise RuntimeError("no random graph has a parameter count in range; widen min_params..max_params")
+        graph = self._random(rng, _TRIES) if self._falls_in_range else None
+        while graph is None:  # one was found when the space was made
+            graph = self._walked(rng)
         return graph
+
+    def _walked(self, rng: np.random.Generator) -> Graph | None:
+        """A random graph, mutated towards the range of parameters: each step keeps what is hardly further away."""
+        for _ in range(_WALKS):
+            drawn = [graph for _ in range(_STARTS) if (graph := random_graph(rng, self._choices)) is not None]
+            if not drawn:
+                continue
+            away, _, graph = min((self._away(graph), n, graph) for n, graph in enumerate(drawn))
+            idle = 0
+            while away and idle < _IDLE:
+                other, idle = mutant(rng, graph, self._choices, self.mutations), idle + 1
+                if other is not None and (near := self._away(other)) <= _SLACK * away:
+                    graph = other
+                    if near < away:
+                        away, idle = near, 0
+            if not away:
+                return graph
+        return None
 
     def _mutant(self, rng: np.random.Generator, parent: Graph) -> Graph:
         own = self._canonical(parent)

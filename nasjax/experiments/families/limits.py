@@ -1,0 +1,64 @@
+"""The limits --max_params and --max_macs as a part of where a method draws, so that it spends no trial beyond them."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nasjax.experiments.families.candidates_run import longest
+from nasjax.problem.problem import Problem
+from nasjax.runtime.inline import within
+from nasjax.searchers.limits import Limited
+from nasjax.train.compiling import jit
+from nasjax.types import Space
+
+
+def limited(problem: Problem) -> Space:
+    """The space of a problem; with limits, that of what keeps to them. What cannot be built counts as within."""
+    config, space = problem.config, problem.space
+    if problem.looked_up or not _limits(config):
+        return space
+
+    def host(arch: Any) -> np.ndarray:
+        return np.float32(_excess(problem, np.asarray(arch)))
+
+    def excess(arch: jax.Array) -> jax.Array:
+        return jax.pure_callback(host, jax.ShapeDtypeStruct((), jnp.float32), arch, vmap_method="sequential")
+
+    return Limited(space, excess)  # type: ignore[return-value]
+
+
+def require_reachable(problem: Problem, space: Space) -> None:
+    """Raises ValueError where draws from the `limited` space of a problem do not get to its limits."""
+    if space is problem.space:
+        return
+    arch = np.asarray(jit(space.sample)(jax.random.key(0)))
+    if _excess(problem, arch) > 1:
+        limits, built = _limits(problem.config), problem.build(arch)
+        told = " and ".join(f"{name}={limit}" for name, limit in limits.items())
+        nearest = " and ".join(f"{name.removeprefix('max_')} {_count(built, name)}" for name in limits)
+        raise ValueError(
+            f"no architecture of --space={problem.space.name} was found within {told}: the nearest has {nearest}; give "
+            "a larger limit"
+        )
+
+
+def _limits(config: Any) -> dict[str, int]:
+    return {name: limit for name in ("max_params", "max_macs") if (limit := getattr(config, name)) is not None}
+
+
+def _count(built: Any, name: str) -> int:
+    return int(getattr(built, name.removeprefix("max_")))
+
+
+def _excess(problem: Problem, arch: np.ndarray) -> float:
+    """The largest of the shares of its limits that an Arch takes; 0 where that is not known."""
+    try:
+        built = within(longest(problem.config), functools.partial(problem.build, arch))
+    except (ValueError, TimeoutError):  # a worker finds out the same, and the trial fails
+        return 0.0
+    return max(_count(built, name) / limit for name, limit in _limits(problem.config).items())
