@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nasjax.runtime import xla_flags
 
+gc.set_threshold(50_000, 20, 10)  # tracing makes many objects and few cycles; to look as often as usual takes a tenth
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
     _QUICK = (
@@ -41,6 +42,10 @@ compiling._QUICK["xla_backend_optimization_level"] = 0  # the library's own prog
 compiling._THOROUGH |= compiling._QUICK
 
 _MAPS, _MANY = Path("/proc/self/maps"), 20_000  # Linux ends a process that asks for more than 65,530
+
+
+def pytest_collection_finish():
+    gc.freeze()  # modules and tests stay
 
 
 def pytest_runtest_teardown(item, nextitem):

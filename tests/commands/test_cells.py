@@ -24,7 +24,7 @@ TINY = [
     "--set=data.train_limit=32",
     "--set=data.valid_limit=32",
     "--set=form.channels=4",
-    "--set=form.layers=3",
+    "--set=form.layers=1",
     "--set=retrain_recipe.epochs=1",
     "--set=retrain_recipe.batch_size=32",
 ]
@@ -32,36 +32,49 @@ TINY = [
 
 @pytest.fixture(scope="module", params=["toy", pytest.param("real", marks=pytest.mark.slow)])
 def searched(request, tmp_path_factory):
-    """A finished search; a toy in place of the search network compiles in a tenth of the time."""
+    """A finished search of how many operators; a toy in place of the search network compiles in a tenth of the time.
+
+    The real network has a separable convolution, of two stages, and a dilated one, of one.
+    """
+    toy = request.param == "toy"
+    two = [] if toy else ["--set=space.operators=sep_conv_3x3,dil_conv_5x5", "--set=space.none=false"]
     path = tmp_path_factory.mktemp("cells") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "toy":
+        if toy:
             patch.setattr(darts_cell, "darts_search", lambda *, classes, **form: toy_conv_network(classes=classes))
             patch.setattr(msr_darts, "search_layout", lambda plan: toy_layout())
-        code, out, err = here("--method=msr_darts", f"--workdir={path}", *TINY)
+        code, out, err = here("--method=msr_darts", f"--workdir={path}", *TINY, *two)
         assert code == 0, err
-        yield path, out
+        yield path, out, 4 if toy else 2
 
 
 def test_a_search_derives_a_cell(searched):
-    path, out = searched
+    path, out, operators = searched
     best = json.loads((path / "best.json").read_text())
     assert best["arch"]["space"] == "darts_cell" and len(best["arch"]["normal"]) == len(best["arch"]["reduce"]) == 8
     assert "--mode=retrain" in out
     (row,) = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    assert np.shape(row["weights"]["normal"]) == (14, 4) and row["arch"]["normal"] == best["arch"]["normal"]
+    assert np.shape(row["weights"]["normal"]) == (14, operators) and row["arch"]["normal"] == best["arch"]["normal"]
+    ranks = np.array([row["weights"][cell] for cell in CELLS])  # of kernels of at most 4 C channels, C = 2
+    assert np.isfinite(row["train_loss"]) and (ranks >= 1).all() and (ranks <= 8).all()
     assert "<svg" in (path / "report.html").read_text()
 
 
+# What follows does not depend on which network was searched.
+of_a_toy = pytest.mark.parametrize("searched", ["toy"], indirect=True)
+
+
+@of_a_toy
 def test_a_finished_search_says_so_again(searched):
-    path, out = searched
+    path, out, _ = searched
     code, again, err = here("--method=msr_darts", f"--workdir={path}", *TINY)
     assert (code, again) == (0, out), err
 
 
+@of_a_toy
 @pytest.mark.slow
 def test_retrain_load_and_export(searched):
-    path, _ = searched
+    path, *_ = searched
     code, out, err = here("--mode=retrain", "--method=msr_darts", f"--workdir={path}")
     assert code == 0, err
     assert "MSR-DARTS" in out and "not comparable" in out

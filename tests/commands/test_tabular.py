@@ -77,10 +77,10 @@ def test_one_shot_methods_search_its_supernet(tmp_path):
     assert set(optimum["arch"]["ops"]) <= {"nor_conv_1x1", "nor_conv_3x3"}
     assert optimum["fitness"] >= max(row["fitness"] for row in found)
     code, out, err = here(
-        "--mode=retrain", f"--workdir={path}", "--set=retrain_recipe.epochs=1", "--set=retrain.sample=2"
+        "--mode=retrain", f"--workdir={path}", "--set=retrain_recipe.epochs=1", "--set=retrain.sample=1"
     )
     assert code == 0, err
-    assert "Test accuracy" in out and len((path / "standalone.jsonl").read_text().splitlines()) == 2
+    assert "Test accuracy" in out and len((path / "standalone.jsonl").read_text().splitlines()) == 1
 
 
 DRAWN = {  # beside the epoch in which it is killed: GDAS amid its temperatures, DrNAS in its second stage
@@ -96,10 +96,11 @@ def test_a_search_that_draws_goes_on_after_a_kill_and_its_cell_is_retrained(meth
     args = [f"--method={method}", *TINY, "--set=search.batch_size=16", *settings]
     if method == "drnas":
         args = [*args, "--set=form.channels=4"]  # which both stages' K divide
-    killed(*args, f"--workdir={tmp_path / 'killed'}", write=write)
-    assert not (tmp_path / "killed" / "best.json").exists()
     epochs = []
-    for name in ("killed", "whole"):
+    for name in ("whole", "killed"):  # the process that is killed reads what this one compiled
+        if name == "killed":
+            killed(*args, f"--workdir={tmp_path / name}", write=write)
+            assert not (tmp_path / name / "best.json").exists()
         code, out, err = here(*args, f"--workdir={tmp_path / name}")
         assert code == 0, err
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()

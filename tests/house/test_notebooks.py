@@ -25,11 +25,12 @@ DATA = ("data.train_limit=64", "data.valid_limit=32", "retrain_recipe.epochs=1",
 SHAPE = ("space.filter_heights=3", "space.filter_widths=3", "space.filter_counts=2")  # one for all: one program
 CHAIN = (*SHAPE, "space.min_layers=1", "space.max_layers=1", "recipe.epochs=1", "width=2", "search.policy=independent")
 CELL = ("search.channels=4", "search.layers=3", "search.epochs=1", "search.batch_size=32", "form.channels=4")
-PATH = ("supernet.epochs=1", "supernet.batch_size=32", "trials=4", "search.population=4", "search.top_k=2")
-EVOLUTION = ("search.mutants=2", "search.crossovers=2", "search.calibration_batches=1")
+FEW = ("space.operators=skip_connect,sep_conv_3x3", "space.none=false")
+PATH = ("space.depths=1,1", "supernet.epochs=1", "supernet.batch_size=32", "trials=4", "search.population=4")
+EVOLUTION = ("search.top_k=2", "search.mutants=2", "search.crossovers=2", "search.calibration_batches=1")
 TINY = {
     "reinforce": (*CHAIN, "trials=2"),
-    "darts": (*CELL, "form.layers=3"),
+    "darts": (*CELL, *FEW, "form.layers=1"),
     "one_shot": (*PATH, *EVOLUTION),
 }
 

@@ -365,12 +365,12 @@ def test_wrong_use():
 
 LEARNERS = {
     "spos": (samplers.uniform, {"affine": False}),
-    "fairnas": (samplers.strict_fairness, {"descent": Descent(rate=0.1, schedule="cosine")}),
     "bn_nas": (
         samplers.uniform,
         {"descent": Descent(clip_value=0.01), "trainable": "all_bn", "early_bird": EarlyBird()},
     ),
-    "macro_f1": (samplers.strict_fairness, {"task": MACRO_F1}),  # a metric that is no mean over devices either
+    # FairNAS's paths, and a metric that is no mean over devices either
+    "macro_f1": (samplers.strict_fairness, {"task": MACRO_F1, "descent": Descent(rate=0.1, schedule="cosine")}),
 }
 
 

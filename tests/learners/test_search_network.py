@@ -1,4 +1,7 @@
-"""Learners on the real search network at its smallest: parameter layout, edge weights, one step each."""
+"""Learners on the real search network at its smallest: parameter layout, edge weights.
+
+A search in it runs by command: `tests/commands/test_cells.py`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +9,6 @@ import numpy as np
 import pytest
 
 from nasjax.learners import msr_darts, pc_darts
-from nasjax.learners.descent import Sgd
 from nasjax.learners.normalised import get
 from nasjax.learners.search_layout import search_layout
 from nasjax.nets.darts_cell.mixed import darts_search
@@ -16,7 +18,6 @@ from nasjax.spaces.darts_cell.space import CELLS, EDGES, OPERATORS
 C, LAYERS, SIZE = 4, 3, 8
 QUICK = {"xla_backend_optimization_level": 0}
 X = jax.random.normal(jax.random.key(0), (8, SIZE, SIZE, 3))
-BATCH = {"train": (X, np.arange(8) % 3), "val": (X[::-1], np.arange(8)[::-1] % 3)}
 INPUTS = np.array([node for _, node in EDGES])  # node j has j incoming edges
 
 
@@ -109,21 +110,3 @@ def test_the_forward_pass_sees_the_maps_that_the_layout_says(network, params, mo
         for array in get(params, [group]).values()
     }
     assert seen == listed
-
-
-@pytest.mark.slow
-def test_a_search_step_by_step(network):
-    """Two steps and an epoch of MSR-DARTS on the real network; the derived cells are valid."""
-    made, layout = network
-    learner = msr_darts.msr_darts(made, layout, epochs=1, sgd=Sgd(rate=0.1), devices=1)
-    state = learner.init(jax.random.key(0), BATCH)
-    for t in range(2):
-        state, metrics = learner.step(jax.random.key(t), state, BATCH)
-        assert np.isfinite(metrics["train_loss"])
-    state, done = learner.epoch(jax.random.key(9), state, [BATCH["val"]])
-    ranks = msr_darts.stable_ranks(state.best_params, layout)
-    assert done and all(
-        rank.shape == (14, 4) and (rank >= 1).all() and (rank <= 4 * C).all() for rank in ranks.values()
-    )
-    tree = msr_darts.derive(state, layout)
-    assert len(tree["normal"]) == len(tree["reduce"]) == 8

@@ -205,10 +205,10 @@ def mishaps_are_trials_that_failed(tmp_path, start, death, timeout_s=0.6):
 
 
 @pytest.mark.slow
-def test_two_hundred_trials_with_mishaps(tmp_path):
-    end = mishap_run(tmp_path, trials=200, workers=4, timeout_s=2.0)
-    assert end.trials == 200
-    assert len({row["id"] for row in rows(tmp_path / "run")}) == 200
+def test_sixty_trials_with_mishaps(tmp_path):
+    end = mishap_run(tmp_path, trials=60, workers=4, timeout_s=2.0)
+    assert end.trials == 60
+    assert len({row["id"] for row in rows(tmp_path / "run")}) == 60
 
 
 @pytest.mark.slow
@@ -232,7 +232,7 @@ test_runtime.run(folder / "run", runtime, trials=12, timeout_s=0.6)
 
 
 @pytest.mark.slow
-def test_six_kills_of_worker_and_driver(tmp_path):
+def test_four_kills_of_worker_and_driver(tmp_path):
     """kill -9 of the driver, or of one of its workers, at odd moments: the accounts add up, and no worker is left."""
     folders = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
     env = {**os.environ, "PYTHONPATH": folders, "JAX_PLATFORMS": "cpu"}
@@ -244,9 +244,9 @@ def test_six_kills_of_worker_and_driver(tmp_path):
         return [int(word) for word in text.split()]
 
     left = set()
-    for kill in range(6):
+    for kill in range(4):
         driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], env=env, stderr=subprocess.PIPE)
-        ledger, size = tmp_path / "run/ledger.jsonl", kill * 3 + 4
+        ledger, size = tmp_path / "run/ledger.jsonl", kill * 4 + 5
         deadline = time.monotonic() + 60
         while (not ledger.exists() or len(ledger.read_bytes().splitlines()) < size) and driver.poll() is None:
             assert time.monotonic() < deadline
