@@ -90,9 +90,9 @@ def _columns(space: Any, metric: Metric, trials: list[dict[str, Any]]) -> dict[s
     }
     costs = np.zeros(len(archs))
     for epochs in lengths:
-        name, values = f"{metric.name}_{epochs}", [_results(rows, metric, epochs) for rows in together.values()]
+        name, each = f"{metric.name}_{epochs}", [_results(rows, metric, epochs) for rows in together.values()]
         costs = np.fmax(costs, [_spent(rows, epochs) for rows in together.values()])  # of fewer runs it may be less
-        found |= {name: np.array([_mean(one) for one in values]), f"cost_{epochs}": costs}
+        found |= {name: np.array([_mean(one) for one in each]), f"cost_{epochs}": costs}
     if lengths:
         found["fidelities"] = np.array([f"{n}:{metric.name}_{n}:cost_{n}" for n in lengths])
     if (runs := max(map(len, results))) > 1:
@@ -132,9 +132,10 @@ def _results(rows: list[dict[str, Any]], metric: Metric, epochs: int | None) -> 
 
 def _spent(rows: list[dict[str, Any]], epochs: int | None) -> float:
     """The mean seconds of an architecture's trials of this length; where it has none, of the longest that it has."""
-    there = [row.get("fidelity") for row in rows if epochs is None or row["fidelity"] <= epochs]
-    longest = max(there, default=None) if epochs is not None else None
-    return _mean([row["spent"] for row in rows if row.get("fidelity") == longest])
+    if epochs is not None:
+        longest = max((row["fidelity"] for row in rows if row["fidelity"] <= epochs), default=None)
+        rows = [row for row in rows if row["fidelity"] == longest]
+    return _mean([row["spent"] for row in rows])
 
 
 def _first(fitness: Any) -> float:
