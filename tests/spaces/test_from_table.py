@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from nasjax.commands import configure, with_table
+from nasjax.commands.settings_help import listed
 from nasjax.problem.problem import Problem
-from nasjax.settings import as_json, from_json
+from nasjax.settings import as_json, from_json, override
 from nasjax.spaces.from_table.space import TableSpace, table_space
 from nasjax.spaces.tabular_cell.space import TabularCell
 
@@ -85,6 +86,14 @@ def test_config_json_holds_the_whole_space(save):
         space = table_space(save(ops, edges=np.array([(0, 1), (0, 2), (1, 2)])))
         assert from_json(TableSpace(), json.loads(json.dumps(as_json(space)))) == space
         assert len({space, table_space(save(ops, edges=np.array(space.edges)))}) == 1
+
+
+def test_its_lists_are_the_files_and_no_setting_writes_them(save):
+    config = with_table(configure("random", space="from_table"), save())
+    with pytest.raises(ValueError, match=r"--set space\.ops: it holds lists, which follow from other settings"):
+        override(config, "space.ops=a,b")
+    (line,) = [line for line in listed(config, {}) if line.startswith("space.ops=")]
+    assert "[lists, which no --set writes]" in line
 
 
 def test_a_table_that_names_its_metric_sets_it(save):
