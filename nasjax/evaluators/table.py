@@ -229,7 +229,7 @@ def table(space: TabularCell | TableSpace, table: Table) -> Evaluator:
     def evaluate(key: Key, proposal: Proposal, inherited: object = None) -> tuple[Evaluation, None]:
         del key, inherited
         arch = proposal.arch
-        inside = ((arch >= 0) & (arch < counts)).all(-1)
+        inside = ((arch >= 0) & (arch < np.broadcast_to(counts, arch.shape))).all(-1)
         place = jnp.where(inside, space.index(arch), -1)
 
         def at(column: Any) -> jax.Array:

@@ -75,6 +75,11 @@ def prediction(outputs: PyTree) -> jax.Array:
     return jnp.stack(outputs).mean(0) if isinstance(outputs, tuple) else outputs
 
 
+def _masks(outputs: PyTree, names: Sequence[str]) -> np.ndarray:
+    """u8[N, H, W], 1 where the foreground has a probability above 1/2."""
+    return (np.asarray(prediction(outputs))[..., 0] > 0).astype(np.uint8)
+
+
 def overlap(outputs: PyTree, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Pixels of intersection and union of every image, f32[B] each; NaN where a logit is not finite.
 
@@ -217,6 +222,7 @@ def segmentation(*, per_image: bool = False) -> Task:
         finish=finish,
         predict=predict,
         pictures=pictures,
+        answers=_masks,
     )
 
 

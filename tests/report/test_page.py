@@ -232,9 +232,9 @@ def test_a_table_shows_results_and_no_sizes(tmp_path):
     )
     assert "accuracy in the table93.00 %of trial 0" in page.text and SIZE not in page.charts
     assert [row[:4] for row in page.rows["Trials"]] == [
-        ["id", "validation accuracy", "accuracy in the table", "parameters"],
-        ["0", "80.00 %", "93.00 %", "–"],
-        ["1", "70.00 %", "94.00 %", "–"],
+        ["id", "validation accuracy", "accuracy in the table", "cost (s)"],
+        ["0", "80.00 %", "93.00 %", "1.50"],
+        ["1", "70.00 %", "94.00 %", "1.75"],
     ]
     assert "--mode=retrain" not in page.text  # nothing to train
 

@@ -100,7 +100,7 @@ class TableSpace(SiteSpace):
         xp: Any = np if isinstance(arch, np.ndarray) else jnp
         arch = xp.asarray(arch, np.int32)
         counts = np.array([len(ops) for ops in self.ops], np.int32)
-        there = ((arch >= 0) & (arch < counts)).all(-1)
+        there = ((arch >= 0) & (arch < np.broadcast_to(counts, arch.shape))).all(-1)
         if not self.part:
             weights = np.array([math.prod(counts[s + 1 :].tolist()) for s in range(len(counts))], np.int32)
             return xp.where(there, arch @ weights, -1)
@@ -127,7 +127,7 @@ class TableSpace(SiteSpace):
         site, step = np.array(steps, np.int32).T
         counts = np.array([len(ops) for ops in self.ops], np.int32)
         moved = np.where(np.arange(len(counts)) == site[:, None], step[:, None], 0)
-        near = (jnp.asarray(arch, jnp.int32) + moved) % counts
+        near = (jnp.asarray(arch, jnp.int32)[None] + moved) % counts[None]
         key_near, key_far = jax.random.split(key)
         there = self.index(near) >= 0
         chosen = near[jax.random.categorical(key_near, jnp.where(there, 0.0, -jnp.inf))]
