@@ -85,7 +85,8 @@ def _scored(problem: Problem, number: int) -> tuple[np.ndarray, list[int | None]
     names = config.candidate_scores or (DEFAULT,)
     key_draw = jax.random.split(streams(config.seed).prefilter)[1]
     archs = np.asarray(jit(jax.vmap(problem.space.sample))(jax.random.split(key_draw, number)))
-    score, rows, params, error = scorer(problem, names), np.full((number, len(names)), np.nan), [None] * number, ""
+    params: list[int | None] = [None] * number
+    score, rows, error = scorer(problem, names), np.full((number, len(names)), np.nan), ""
     for n, arch in enumerate(archs):
         try:
             built = problem.build(arch)
