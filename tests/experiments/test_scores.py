@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nasjax import commands
+from nasjax.experiments.families import scored
 from nasjax.experiments.families.score_columns import as_features, by_place, score_columns
-from nasjax.experiments.families.scored import beaten, refusal
 from nasjax.problem.problem import Problem
 from nasjax.settings import override
 
@@ -93,11 +93,11 @@ def test_a_space_that_cannot_be_listed_is_refused(tmp_path):
 def test_a_candidate_is_compared_with_those_of_its_size():
     sizes = np.array([10.0] * 25 + [1000.0] * 25)
     reference = sizes, {"a": np.array([*range(25), *range(100, 125)], float), "b": np.zeros(50)}
-    assert beaten(reference, 10, {"a": 24.5}) == 1 and beaten(reference, 1000, {"a": 24.5}) == 0
-    assert beaten(reference, 900, {"a": 112.0}) == pytest.approx(12.5 / 25)  # of an equal one it beats half
-    assert beaten(reference, 10, {"a": 24.5, "b": 0.0}) == pytest.approx(0.75)
-    assert beaten(reference, 10, {"a": -np.inf}) == 0
-    refuse = refusal(
+    assert scored.beaten(reference, 10, {"a": 24.5}) == 1 and scored.beaten(reference, 1000, {"a": 24.5}) == 0
+    assert scored.beaten(reference, 900, {"a": 112.0}) == pytest.approx(12.5 / 25)  # of an equal one it beats half
+    assert scored.beaten(reference, 10, {"a": 24.5, "b": 0.0}) == pytest.approx(0.75)
+    assert scored.beaten(reference, 10, {"a": -np.inf}) == 0
+    refuse = scored.refusal(
         override(commands.configure("random"), "candidate_scores=naswot", "refuse_worst=0.2"), lambda row: None
     )
     assert refuse({"score_rank": 0.2}) is None and "beat 19% of random architectures" in refuse({"score_rank": 0.19})
@@ -105,20 +105,23 @@ def test_a_candidate_is_compared_with_those_of_its_size():
 
 @pytest.mark.slow
 def test_the_start_is_where_the_scores_are_best_and_rows_have_them(tmp_path):
-    """All of a start are among the best 2 % by the column, whose values are in trials.jsonl."""
+    """Each is drawn among the best 2 of 125 that are left, whose values are in trials.jsonl."""
     extra = ("search.initial=3", "search.start=flow", f"search.score_file={tmp_path}/scores.npz")
-    commands.search(searched(tmp_path, *extra, "trials=2"), tmp_path / "run", progress=False)
+    commands.search(searched(tmp_path, *extra, "trials=2", "width=1"), tmp_path / "run", progress=False)
     rows = [json.loads(line) for line in (tmp_path / "run/trials.jsonl").read_text().splitlines()]
-    assert {row["scores"]["flow"] for row in rows} == {1e123, 1e124}
+    assert len(rows) == 2 and all(row["scores"]["flow"] >= 1e122 for row in rows)
 
 
 @pytest.mark.slow
-def test_any_searcher_refuses_what_scores_badly_before_it_is_trained(tmp_path):
-    tiny = ("data.train_limit=16", "data.valid_limit=8", "data.resize=8", "recipe.epochs=1", "recipe.batch_size=8")
-    tiny = (*tiny, "space.max_layers=2", "space.min_layers=1", "space.filter_counts=2,4", "width=1", "trials=6")
-    config = override(commands.configure("random"), *tiny, "candidate_scores=naswot,synflow", "refuse_worst=0.5")
-    commands.search(config, tmp_path, progress=False)
-    rows = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
-    assert all(list(row["scores"]) == ["naswot", "synflow"] for row in rows)
-    assert all((row["score_rank"] < 0.5) == (row["status"] == "rejected") for row in rows)
-    assert {row["status"] for row in rows} == {"ok", "rejected"}
+def test_a_candidate_that_scores_badly_is_refused_before_it_is_trained(monkeypatch):
+    """Of the cells with one edge, the one without an operation lets nothing flow, and a convolution the most."""
+    monkeypatch.setattr(scored, "REFERENCE", 12)
+    tiny = ("data.train_limit=16", "data.valid_limit=8", "data.resize=8", "space.edges=1", "form.channels=2")
+    config = override(commands.configure("random", space="tabular_cell"), *tiny, "form.cells=1")
+    config = override(config, "candidate_scores=synflow", "refuse_worst=0.5")
+    problem = Problem(config)
+    describe, refuse = scored.scored(problem, problem.describe), scored.refusal(config, lambda row: None)
+    rows = [describe(np.array([op], np.int32)) for op in (0, 3, 0)]
+    assert rows[0]["scores"] == rows[2]["scores"] == {"synflow": 0.0} and rows[1]["scores"]["synflow"] > 0
+    assert rows[0]["score_rank"] < 0.5 < rows[1]["score_rank"]
+    assert [refuse(row) is None for row in rows] == [False, True, False]

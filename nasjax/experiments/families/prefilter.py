@@ -86,7 +86,8 @@ def _scored(problem: Problem, space: Space, number: int) -> tuple[np.ndarray, li
     names = config.candidate_scores or (DEFAULT,)
     key_draw = jax.random.split(streams(config.seed).prefilter)[1]
     archs = np.asarray(jit(jax.vmap(space.sample))(jax.random.split(key_draw, number)))
-    score, rows, params, error = scorer(problem, names), np.full((number, len(names)), np.nan), [None] * number, ""
+    params: list[int | None] = [None] * number
+    score, rows, error = scorer(problem, names), np.full((number, len(names)), np.nan), ""
     for n, arch in enumerate(archs):
         try:
             built = problem.build(arch)

@@ -105,8 +105,8 @@ def _read(problem: Problem, names: Sequence[str], file: str) -> dict[str, np.nda
                 f"{where}: column {name!r} must hold a number for each of the table's {len(row):,} rows, got "
                 f"{values.dtype}{values.shape}"
             )
-        columns[name] = np.full(space.size(), np.nan)
-        columns[name][order[name]] = values
+        columns[name], inside = np.full(space.size(), np.nan), order[name] >= 0
+        columns[name][order[name][inside]] = values[inside]
     return columns
 
 
@@ -121,13 +121,19 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
 
 
 def _index(space: Any, path: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """The place of every row of a file with `ops` among the space's architectures, i64[N]."""
-    ops, names = arrays.get("ops"), arrays.get("op_names")
-    if ops is None or ops.ndim != 2 or ops.dtype.kind not in "iu":
-        raise ValueError(f"{path}: scores need a table with a column 'ops' (N, decisions) of numbers")
-    if names is not None and hasattr(space, "ops"):
-        known = {str(name): n for n, name in enumerate(space.ops)}
-        if unknown := [str(name) for name in names if str(name) not in known]:
-            raise ValueError(f"{path}: {unknown[0]!r} is not an operation here; known: {', '.join(known)}")
-        ops = np.array([known[str(name)] for name in names])[ops]
-    return np.asarray(space.index(jnp.asarray(ops, jnp.int32)), np.int64)
+    """The place of every row of a file with `ops` among the space's architectures, i64[N]; -1 = it is none of them."""
+    ops, sites = arrays.get("ops"), space.sites
+    if ops is None or ops.dtype.kind not in "iu" or ops.shape[1:] != (len(sites),):
+        raise ValueError(f"{path}: scores need a table with a column 'ops' (N, {len(sites)}) of numbers")
+    if (names := arrays.get("op_names")) is not None:
+        named = np.broadcast_to(names.astype(str), (len(sites), names.shape[-1]))
+        number = np.array(
+            [[_number(site.choices, name) for name in row] for site, row in zip(sites, named, strict=True)]
+        )
+        ops = np.stack([row[column] for row, column in zip(number, ops.T, strict=True)], 1)
+    place = np.asarray(space.index(np.asarray(ops, np.int32)), np.int64)
+    return np.where((ops >= 0).all(1), place, -1)
+
+
+def _number(choices: Sequence[Any], name: str) -> int:
+    return choices.index(name) if name in choices else -1
