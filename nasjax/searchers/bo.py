@@ -54,7 +54,7 @@ def bo(
     initial: int = 10,
     capacity: int = 1000,
     memory: int = 256,
-    acquisition: Literal["ucb", "thompson"] = "ucb",
+    acquisition: Literal["ucb", "thompson", "randomised"] = "ucb",
     beta: float = 0.5,
     fit_steps: int = 5,
     fit_rate: float = 0.1,
@@ -106,7 +106,7 @@ def bo(
             "initial, capacity, memory, samples, parents and shortlist must be at least 1, mutants and fit_steps at "
             f"least 0; got {initial}, {capacity}, {memory}, {samples}, {parents}, {shortlist}, {mutants}, {fit_steps}"
         )
-    if acquisition not in ("ucb", "thompson"):
+    if acquisition not in ("ucb", "thompson", "randomised"):
         raise ValueError(f"acquisition must be ucb or thompson, got {acquisition!r}")
     if not 0 < start_share <= 1 or beta < 0:
         raise ValueError(f"start_share must be in (0, 1] and beta at least 0, got {start_share} and {beta}")
@@ -195,7 +195,10 @@ def bo(
         def pick(carry: Any, step: tuple[jax.Array, jax.Array]) -> Any:
             first, variance, rest = carry
             key, number = step
-            draw = beta if acquisition == "ucb" else jax.random.normal(key, first.shape)
+            if acquisition == "thompson":
+                draw = jax.random.normal(key, first.shape)
+            else:
+                draw = beta * (jax.random.exponential(key) if acquisition == "randomised" else 1)
             best = (first + draw * jnp.sqrt(variance)).argmax()
             # The covariance with the one that was picked, given all rows and the earlier ones of this batch.
             cross = gp.kernel(hyper, _distances(some.at(best[None]), some))[0]

@@ -122,7 +122,7 @@ def test_proposals_are_valid_and_numbered(subject):
     for _ in range(3):
         state, proposal = subject.ask(jax.random.key(1), state)
         state = subject.tell(state, proposal, evaluation(planted(proposal.arch)))
-        for trial, arch, parent in zip(*map(np.array, proposal), strict=True):
+        for trial, arch, parent in zip(*map(np.array, proposal[:3]), strict=True):
             if trial >= 0:
                 SPACE.validate(arch)
                 assert -1 <= parent < trial
