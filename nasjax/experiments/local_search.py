@@ -1,4 +1,4 @@
-"""Local search in any space: candidates are the neighbours of the best of a walk, from one random start after the other.
+"""Local search in any space: candidates are neighbours of the best of a walk, from one random start after the other.
 
 White, Nolen & Savani 2021, "Exploring the Loss Landscape in Neural Architecture Search" (arXiv:2005.02960).
 Command: python -m nasjax.launch --method=local_search [--space=tabular_cell --table=FILE.npz]

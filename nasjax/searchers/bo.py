@@ -24,7 +24,7 @@ from nasjax.types import Evaluation, Key, Proposal, Searcher, Space, arch_size, 
 
 Scores = Callable[[jax.Array], jax.Array]  # Arch -> f32[K], each about -1 to 1; traceable
 _UNROLLED = 64
-_FEW = 64
+_FEW = 64  # rows of a Gaussian process that are not worth another program
 LISTED = 50_000  # spaces of at most so many architectures are proposed from as a whole
 
 
@@ -54,10 +54,9 @@ def bo(
     initial: int = 10,
     capacity: int = 1000,
     memory: int = 256,
-    acquisition: Literal["ucb", "thompson", "randomised"] = "ucb",
+    acquisition: Literal["ucb", "thompson"] = "ucb",
     beta: float = 0.5,
     fit_steps: int = 5,
-    fit_rate: float = 0.1,
     samples: int = 1000,
     mutants: int = 1000,
     parents: int = 10,
@@ -106,7 +105,7 @@ def bo(
             "initial, capacity, memory, samples, parents and shortlist must be at least 1, mutants and fit_steps at "
             f"least 0; got {initial}, {capacity}, {memory}, {samples}, {parents}, {shortlist}, {mutants}, {fit_steps}"
         )
-    if acquisition not in ("ucb", "thompson", "randomised"):
+    if acquisition not in ("ucb", "thompson"):
         raise ValueError(f"acquisition must be ucb or thompson, got {acquisition!r}")
     if not 0 < start_share <= 1 or beta < 0:
         raise ValueError(f"start_share must be in (0, 1] and beta at least 0, got {start_share} and {beta}")
@@ -195,10 +194,7 @@ def bo(
         def pick(carry: Any, step: tuple[jax.Array, jax.Array]) -> Any:
             first, variance, rest = carry
             key, number = step
-            if acquisition == "thompson":
-                draw = jax.random.normal(key, first.shape)
-            else:
-                draw = beta * (jax.random.exponential(key) if acquisition == "randomised" else 1)
+            draw = beta if acquisition == "ucb" else jax.random.normal(key, first.shape)
             best = (first + draw * jnp.sqrt(variance)).argmax()
             # The covariance with the one that was picked, given all rows and the earlier ones of this batch.
             cross = gp.kernel(hyper, _distances(some.at(best[None]), some))[0]
@@ -238,7 +234,7 @@ def bo(
     def fit(archive: Archive, hyper: gp.Hyper, row: jax.Array) -> gp.Hyper:
         mine, told = pool_of(archive.arch[row]), archive.told[row] & (row < archive.made)
         targets = gp.scores(archive.fitness[row, 0], told)
-        return gp.fit(hyper, prior, _distances(mine, mine), targets, told, fit_steps, fit_rate)
+        return gp.fit(hyper, prior, _distances(mine, mine), targets, told, fit_steps, 0.1)
 
     def tell(state: BoState, proposal: Proposal, evaluation: Evaluation) -> BoState:
         archive = rows.record(state.archive, proposal, evaluation)
