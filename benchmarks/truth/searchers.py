@@ -80,9 +80,9 @@ METHODS = {
     ),
     "local_search": Method(partial(local_search, SPACE, capacity=2000), 1, 2000, False),
     "topk": Method(partial(topk_evolution, SPACE, capacity=1050), 10, 1000),
-    "bo": Method(partial(bo, SPACE, capacity=1000), 5, 1000, False),
-    "bo_scores": Method(partial(bo, SPACE, capacity=1000), 5, 1000, False),
-    "bo_scores_start": Method(partial(bo, SPACE, capacity=1000), 5, 1000, False),
+    "bo": Method(partial(bo, SPACE, capacity=300), 5, 300, False),
+    "bo_scores": Method(partial(bo, SPACE, capacity=300), 5, 300, False),
+    "bo_scores_start": Method(partial(bo, SPACE, capacity=300), 5, 300, False),
 }
 
 

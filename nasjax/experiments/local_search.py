@@ -1,4 +1,4 @@
-"""Local search in any space: candidates are the neighbours of the best so far, from one random start after the other.
+"""Local search in any space: candidates are neighbours of the best of a walk, from one random start after the other.
 
 White, Nolen & Savani 2021, "Exploring the Loss Landscape in Neural Architecture Search" (arXiv:2005.02960).
 Command: python -m nasjax.launch --method=local_search [--space=tabular_cell --table=FILE.npz]
@@ -26,15 +26,21 @@ class LocalSearchConfig:
     """Settings of `searchers.local_search`.
 
     Attributes:
-      first_better: moves as soon as a neighbour is better; else when all are known, to the best.
+      first_better: moves as soon as a neighbour is better; else when all are known, to the best, as in algorithm 1.
     """
 
-    first_better: bool = False
+    first_better: bool = True
 
 
 def configure(given: Given) -> CandidateConfig:
     """A preset for a space and a data set; its number of trials is ours."""
-    return base.preset("local_search", given, demo=LocalSearchConfig(), paper=LocalSearchConfig(), published_trials=300)
+    return base.preset(
+        "local_search",
+        given,
+        demo=LocalSearchConfig(),
+        paper=LocalSearchConfig(first_better=False),
+        published_trials=300,
+    )
 
 
 def describe(problem: Problem) -> dict[str, Any]:

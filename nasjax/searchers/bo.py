@@ -24,7 +24,7 @@ from nasjax.types import Evaluation, Key, Proposal, Searcher, Space, arch_size, 
 
 Scores = Callable[[jax.Array], jax.Array]  # Arch -> f32[K], each about -1 to 1; traceable
 _UNROLLED = 64
-_FEW = 64
+_FEW = 64  # rows of a Gaussian process that are not worth another program
 LISTED = 50_000  # spaces of at most so many architectures are proposed from as a whole
 
 
@@ -57,7 +57,6 @@ def bo(
     acquisition: Literal["ucb", "thompson"] = "ucb",
     beta: float = 0.5,
     fit_steps: int = 5,
-    fit_rate: float = 0.1,
     samples: int = 1000,
     mutants: int = 1000,
     parents: int = 10,
@@ -235,7 +234,7 @@ def bo(
     def fit(archive: Archive, hyper: gp.Hyper, row: jax.Array) -> gp.Hyper:
         mine, told = pool_of(archive.arch[row]), archive.told[row] & (row < archive.made)
         targets = gp.scores(archive.fitness[row, 0], told)
-        return gp.fit(hyper, prior, _distances(mine, mine), targets, told, fit_steps, fit_rate)
+        return gp.fit(hyper, prior, _distances(mine, mine), targets, told, fit_steps, 0.1)
 
     def tell(state: BoState, proposal: Proposal, evaluation: Evaluation) -> BoState:
         archive = rows.record(state.archive, proposal, evaluation)

@@ -1,4 +1,4 @@
-"""Local search: from a random architecture to its best neighbour, and on, until no neighbour is better.
+"""Local search: from a random architecture to a better neighbour, and on, until no neighbour is better.
 
 White, Nolen & Savani 2021, "Exploring the Loss Landscape in Neural Architecture Search" (UAI; arXiv:2005.02960),
 algorithm 1, and its variant that moves on at the first better neighbour. Ours: what happens with several candidates at
@@ -32,20 +32,20 @@ class LocalState(NamedTuple):
     there: jax.Array  # bool[N], which of them there are
 
 
-def local_search(space: Space, *, first_better: bool = False, capacity: int = 1000) -> Searcher:
-    """Walks to the best neighbour while one is better; at a local optimum begins anew. No architecture comes twice.
+def local_search(space: Space, *, first_better: bool = True, capacity: int = 1000) -> Searcher:
+    """Walks to a better neighbour while there is one; at a local optimum begins anew. No architecture comes twice.
 
-    One candidate at a time: a random architecture, then all its neighbours in an order drawn from the key; the best of
-    them is the next centre, if it is better. Neighbours that were tried before count with their results and cost
-    nothing.
+    One candidate at a time: a random architecture, then its neighbours in an order drawn from the key, until one is
+    better; that is the next centre. Neighbours that were tried before count with their results and cost nothing.
 
-    Several at a time: a walk goes on when all neighbours of its centre have their results. Until then, and where fewer
-    are left than are asked for, random architectures are proposed. They are the starts of later walks, the best of them
-    first; new ones are drawn where none is left. Failures are never a centre.
+    Several at a time: where fewer neighbours are left than are asked for, random architectures are proposed beside
+    them, so that nobody waits for what is running. They are the starts of later walks, the best of them first; new ones
+    are drawn where none is left. Failures are never a centre.
 
     Args:
       space: where to search, see `searchers.neighbours`.
-      first_better: moves as soon as some neighbour is better, to the best of those that are known.
+      first_better: moves as soon as some neighbour is better, to the best of those that are known. False = the paper's
+        algorithm 1, which tries all neighbours before it moves to the best.
       capacity: most trials of the run.
 
     Returns:

@@ -19,14 +19,25 @@ GRAPH = [
 COMMANDS = {
     "random": CHAIN,
     "topk": [*CHAIN, "--set=search.population=2", "--set=search.mutants=1", "--set=search.crossovers=1"],
-    "bo": [*CHAIN, "--set=search.initial=2", "--set=search.samples=4", "--set=search.mutants=4"],
+    "bo": [
+        *CHAIN,
+        "--set=search.initial=2",
+        "--set=search.samples=4",
+        "--set=search.mutants=4",
+        "--set=search.memory=8",
+    ],
     "local_search": CHAIN,
     "asha": [*CHAIN, "--set=recipe.epochs=2", "--set=search.rungs=1,2"],
     "evolution": GRAPH,
 }
 
 
-@pytest.mark.parametrize("method", COMMANDS)
+SLOW = ("local_search",)
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(method, marks=[pytest.mark.slow] if method in SLOW else []) for method in COMMANDS]
+)
 def test_a_search_finds_something_and_says_what_comes_next(method, tmp_path):
     path = tmp_path / "run"
     code, out, err = here(f"--method={method}", "--trials=4", f"--workdir={path}", *COMMANDS[method])

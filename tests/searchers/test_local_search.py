@@ -85,7 +85,7 @@ def around(row):
 @pytest.mark.slow
 def test_one_at_a_time_it_is_the_papers_algorithm():
     """All neighbours, then those of the best if it is better; else a random start. Nothing twice, to the last cell."""
-    (*asked,) = (row for rows in walk(1, 83)[0] for row in rows)
+    (*asked,) = (row for rows in walk(1, 83, first_better=False)[0] for row in rows)
     assert sorted(asked) == list(range(81))
     at, seen, walks = 0, set(), 0
     while at < 40:  # later few are left around a start
