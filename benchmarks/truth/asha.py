@@ -121,8 +121,8 @@ def main() -> None:
                 f"{name} reaches what random has in the end after {', '.join(f'{s:.0%}' for s in shares)} of its {what}"
             )
         print(f"budgets: {', '.join(f'{end:.3g}' for end in ends)} {what}")
-    for name, runs in searches.items():
-        for seed, rows in enumerate(runs):
+    for name, searched_rows in searches.items():
+        for seed, rows in enumerate(searched_rows):
             rungs = sorted({row.get("fidelity", args.epochs) for row in rows})
             counts = [sum(row.get("fidelity", args.epochs) == rung for row in rows) for rung in rungs]
             told = ", ".join(f"{n} of {rung} epochs" for n, rung in zip(counts, rungs, strict=True))
