@@ -94,7 +94,7 @@ def sampler(problem: Problem, capacity: int) -> Searcher:
             return bo(space, initial=search.initial or 10, capacity=capacity)
         case "evolution":
             return aging(space, population=search.initial or 100)
-        case "reinforce":
+        case _:
             return controller(Problem(dataclasses.replace(problem.config, search=ReinforceConfig())))
 
 

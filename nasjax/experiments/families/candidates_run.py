@@ -49,7 +49,7 @@ from nasjax.types import (
 )
 
 _WEIGHT_BYTES = 5  # of a stored weight, with its share of the running statistics
-_STATE_BYTES = 21  # the same with the state of its training: the weights again, and two numbers for the optimiser
+_STATE_BYTES = 2 * _WEIGHT_BYTES + 8  # with the state of its training: the weights again, two numbers of the optimiser
 _FILE_BYTES = 2**18  # of the names and headers in a file of weights, at most
 _SAMPLES = 16  # architectures whose mean stands for the space in the estimate of time and memory
 
