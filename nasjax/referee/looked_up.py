@@ -59,7 +59,8 @@ def searched(
     history = jax.device_get(program(numbers))
     reward = np.where(history.valid, history.fitness, np.nan).astype(np.float64)
     spent = _spent(history.cost.astype(np.float64), history.valid, budget)
-    return Course(places(seen, history.arch), reward, spent, time.perf_counter() - began)
+    epochs = getattr(history, "fidelity", None)
+    return Course(places(seen, history.arch), reward, spent, time.perf_counter() - began, epochs)
 
 
 def _largest(jaxpr: Any) -> int:
