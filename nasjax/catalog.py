@@ -37,12 +37,12 @@ METHODS = {
 SPACES = {
     "conv_chain": "sizes, filters and skips of a chain of convolutions",
     "tabular_cell": "operations of a NAS-Bench-201 cell, looked up or trained",
-    "from_table": "whatever architectures a table of results holds; --table=FILE.npz",
     "darts_cell": "operators and inputs of a normal and a reduction cell",
     "choice_chain": "an operator per layer of a chain of blocks",
     "resolution_graph": "nodes and edges of a graph over resolutions, for segmentation",
     "cell_tree": "the cell of a recurrent language model, a binary tree",
     "vit_chain": "depth, width, heads and MLP ratios of a vision transformer",
+    "from_table": "whatever architectures a table of results holds; --table=FILE.npz",
 }
 TASKS = {
     "classification": "one class per image",

@@ -123,7 +123,12 @@ def main(argv: list[str]) -> int:
             raise ValueError(f"unexpected argument {rest[1]!r}; {instead}")
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell may let background jobs ignore the first
             signal.signal(number, interrupt)
-        return _run(given, argv, interrupts)
+        try:
+            return _run(given, argv, interrupts)
+        except ValueError as error:
+            if len(argv) > 1:
+                raise
+            raise ValueError(f"{error}; --help shows all flags and modes") from None
 
     return _code_of(command, interrupts)
 
@@ -336,7 +341,7 @@ def _several(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: l
         from nasjax.runtime.process import memory
 
         jax_settings.stay_off_accelerators()
-        python = [sys.executable, "-m", "nasjax.launch"]
+        python = started.again(sys.argv[0], sys.executable)
         shares = memory(given.parallel)
         codes = several.side_by_side(runs, lambda seed: [*python, *words[seed]], given.parallel, shares)
     if several.INTERRUPTED not in codes.values():

@@ -68,7 +68,7 @@ class Model(NamedTuple):
         }
 
     def predict(self, x: Any) -> np.ndarray:
-        """The class names, or the values, of images: a row per sample of x.
+        """The class names, the values or the masks (0 and 1, [N, H, W]) of images: a row per sample of x.
 
         Args:
           x: images in the form and the units of the training data, [N, H, W] or [N, H, W, C] ([N, C, H, W] where those

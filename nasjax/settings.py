@@ -165,6 +165,8 @@ def _parse(text: str, kind: Any, whole: str) -> Any:
                     last = error
         assert last is not None
         raise last
+    if origin is tuple and typing.get_origin(args[0]) is tuple:
+        raise ValueError(f"--set {whole}: it holds lists, which follow from other settings; leave it out")
     if origin is tuple:
         items = [item.strip() for item in text.strip("()[] ").split(",") if item.strip()]
         return tuple(_parse(item, args[0], whole) for item in items)

@@ -68,7 +68,7 @@ def _window(facts: dict[str, Any], until: str | None) -> str:
     """Which versions of JAX read the network."""
     by = f"Written by jax {facts['jax']}, which always reads it"
     if until is None:
-        return f"{by}; newer ones for six months, as JAX promises."
+        return f"{by}; newer ones that were built up to six months after its jaxlib, on a day that is not known here."
     return f"{by}; newer ones that were built until {until}{' or later' * facts['or_later']} (JAX promises six months)."
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from nasjax import catalog
 from nasjax.commands.configuration import configure
-from nasjax.drive.foresight import require_trainable, tried_forms
+from nasjax.drive.foresight import require_samples, require_trainable, tried_forms
 from nasjax.problem.problem import Problem
 from nasjax.settings import names
 from nasjax.types import Built
@@ -50,6 +50,7 @@ def require_retraining(problem: Problem, samples: bool, built: Built | None = No
     if problem.looked_up:
         return
     require_settings(problem, samples)
+    require_samples(config.retrain_recipe, problem.data, config.retrain)
     shipped = configure(config.method, config.preset, config.data.name, config.space.name)
     usual = problem.builder.datasets[config.preset != "demo"] == config.data.name and config.data.resize is None
     recipes = [name for name in ("recipe", "retrain_recipe")[built is not None :] if name in names(config)]

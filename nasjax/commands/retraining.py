@@ -142,7 +142,7 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
             folder, result, winner = train(job, path, watch)
             result |= {
                 "dataset": {"name": data.name, "train": len(job.final.train.y), "sha256": data.sha256},
-                "published": _comparable(published(config), task.metric),
+                "published": _comparable(published(config), task.metric, problem),
                 **environment(),
             }
             _save(problem, job.final, winner, folder, path, result, watch)
@@ -253,9 +253,14 @@ def _ranked(path: Path, count: int, metric: Metric) -> str:
     return f"Kendall's tau of the search's scores and of {len(pairs)} paths trained alone: {told}."
 
 
-def _comparable(row: dict[str, Any] | None, metric: Metric) -> dict[str, Any] | None:
-    """A published result in this metric; None where it is in another. Of classifiers it is an error."""
-    known = row is not None and (f"test_{metric.name}" in row or ("test_error" in row and metric.name == "accuracy"))
+def _comparable(row: dict[str, Any] | None, metric: Metric, problem: Problem) -> dict[str, Any] | None:
+    """A published result in this metric; None where it is in another, or the data are a user's own and not its.
+
+    Of classifiers it is an error.
+    """
+    if row is None or (problem.source.folder and problem.config.data.name != row["dataset"]):
+        return None
+    known = f"test_{metric.name}" in row or ("test_error" in row and metric.name == "accuracy")
     return row if known else None
 
 

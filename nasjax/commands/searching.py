@@ -22,6 +22,7 @@ from nasjax.settings import names as names_of
 from nasjax.store import plugin, started, workdir
 from nasjax.types import Experiment, Outcome, Runtime, Watch, afterwards
 
+_SEARCHED = ("recipe", "search", "supernet")  # settings of trainings before the last one
 Record = Callable[[dict[str, Any]], None]
 
 
@@ -62,7 +63,7 @@ def search(
     with ExitStack() as held:
         begins = "starting the workers" if getattr(config, "workers", 0) else "reading the data"
         watch = held.enter_context(watching(progress, on_record, begins, verbose=verbose))
-        problem = Problem(config, watch.say)
+        problem = Problem(config, watch.say, workdir.strategy(path))
         experiment = catalog.method(config.method).make(problem)
         runtime, facts = held.enter_context(_workers(problem, path, experiment, watch.say))
         record = record_of(config, {"command": command, **facts})
@@ -75,8 +76,8 @@ def search(
         with workdir.opened(path, record, **own), _reported(path):
             plugin.keep(path, config.plugin)
             watch.say(_opening(config, path, record))
-            if runtime is None:  # else the workers have read the data, and this process has not
-                for line in few_steps(problem, "recipe", "search", "supernet"):
+            if runtime is None:  # else a worker has said it, and this process has not read the data
+                for line in few_steps(problem, *_SEARCHED):
                     watch.say(line)
             return experiment.run(path, watch, runtime)
 
@@ -105,7 +106,7 @@ def _workers(
         raise ValueError("worker processes do not know what was registered in a program; put it in a file (--plugin)")
     sources = [str(file.absolute()) for file in plugin.files_of(config.plugin)]
     cache = jax.config.jax_compilation_cache_dir or ""  # type: ignore[attr-defined]
-    arguments = (as_json(config), str(path.absolute()), sources, cache)
+    arguments = (as_json(config), str(path.absolute()), sources, cache, problem.begun)
     logs = path / workdir.WORKERS
     if config.runtime == "ray":
         from nasjax.runtime.ray import ray
@@ -117,11 +118,13 @@ def _workers(
 
         runtime, facts = process(work_of, arguments, workers=config.workers, logs=logs)
     with afterwards(runtime.close):
+        for line in facts.pop("told"):
+            say(line)
         yield runtime, facts
 
 
 def work_of(
-    tree: dict[str, Any], path: str, sources: list[str], cache: str
+    tree: dict[str, Any], path: str, sources: list[str], cache: str, begun: str = ""
 ) -> tuple[dict[str, Any], Callable[[Any], Any]]:
     """Builds an experiment from config.json's settings in a worker process; returns its facts and task -> result.
 
@@ -130,6 +133,7 @@ def work_of(
       path: the workdir.
       sources: the plugins' files.
       cache: folder of compiled programs, "" = none.
+      begun: as of `Problem`.
     """
     from nasjax.drive.work import worker
     from nasjax.runtime.compile_cache import own_cache
@@ -142,11 +146,13 @@ def work_of(
             "again"
         )
     config = from_tree(tree)
-    problem = Problem(config)
+    told: list[str] = []
+    problem = Problem(config, told.append, begun)
     experiment = catalog.method(config.method).make(problem)
     assert experiment.evaluator is not None
     facts = {**experiment.facts(), **environment()}
     require_retraining(problem, experiment.before_retrain is not None)
+    facts["told"] = [*told, *few_steps(problem, *_SEARCHED)]  # by the driver, of the first worker
     work = worker(experiment.evaluator(), Path(path), experiment.describe(), experiment.refuse)
 
     def published(task: Any) -> Any:

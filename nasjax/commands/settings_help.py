@@ -66,6 +66,8 @@ def takes(kind: Any) -> str:
         return " or ".join("none" if option is type(None) else takes(option) for option in args)
     if origin is typing.Literal:
         return " | ".join(str(option) or '""' for option in args)
+    if origin is tuple and typing.get_origin(args[0]) is tuple:
+        return "lists, which no --set writes"
     if origin is tuple:
         return f"{takes(args[0])}s with commas"
     return {bool: "true | false", int: "whole number", float: "number", str: "word"}[kind]

@@ -22,7 +22,8 @@ def tabulate(paths: Sequence[Path], out: Path) -> list[str]:
 
     The columns are `ops` (N, sites), `op_names`, `site_names`, the metric under its own name, `cost` in seconds, and
     where they are known `params`, `macs` and `result`. An architecture that was tried several times has the means, and
-    its runs in a further column NAME_seeds. One that failed has NaN.
+    its runs in a further column NAME_seeds. One that failed has NaN. Of searches that train for several lengths the
+    metric is that of the longest, NaN of what was not trained for so long, and `fidelities` names columns of each.
 
     Args:
       paths: workdirs of searches in the same space, with the same metric.
@@ -38,14 +39,14 @@ def tabulate(paths: Sequence[Path], out: Path) -> list[str]:
         raise ValueError(f"--out={out}: a table is an .npz; write --out={out.with_suffix('.npz')}")
     if out.exists():
         raise ValueError(f"{out} is there already; give another --out, or move it away")
-    space, metric, trials = None, None, []
+    space, metric, trials = None, None, list[dict[str, Any]]()
     for path in paths:
         config, told = config_of(path), Metric(**workdir.read(path)["metric"])
         if space is not None and (space, metric) != (config.space, told):
             raise ValueError(f"{path} and {paths[0]} differ in space or metric; write a table of each")
         space, metric = config.space, told
-        trials += [row for row in checkpoint.read_lines(path / "trials.jsonl") if row["status"] in _RESULTS]
-    trials = [row for row in trials if isinstance(row["arch"], dict)]
+        rows = _with_spent(checkpoint.read_lines(path / "trials.jsonl"))
+        trials += [row for row in rows if row["status"] in _RESULTS and isinstance(row["arch"], dict)]
     if not trials:
         raise ValueError(f"{paths[0]} has no trial that ended with a result; search first")
     assert space is not None and metric is not None
@@ -74,20 +75,26 @@ def _columns(space: Any, metric: Metric, trials: list[dict[str, Any]]) -> dict[s
             own.append(_INACTIVE)
         names.append(own)
     most = max(map(len, names))
-    results = [
-        [metric.value(_first(row["fitness"])) for row in rows if row["fitness"] is not None]
-        for rows in together.values()
-    ]
+    lengths = sorted({row["fidelity"] for row in trials if row.get("fidelity") is not None})
+    whole = lengths[-1] if lengths else None
+    results = [_results(rows, metric, whole) for rows in together.values()]
     found = {
         "ops": ops.astype(np.int32),
         "op_names": np.array([[*own, *[""] * (most - len(own))] for own in names]),
         "site_names": np.array([site.name for site in space.sites]),
         metric.name: np.array([_mean(values) for values in results]),
-        "cost": np.array([_mean([row["cost_s"] for row in rows]) for rows in together.values()]),
+        "cost": np.array([_spent(rows, whole) for rows in together.values()]),
         "metric": np.array(metric.name),
         "unit": np.array(metric.unit),
         "smaller_is_better": np.array(metric.sign < 0),
     }
+    costs = np.zeros(len(archs))
+    for epochs in lengths:
+        name, each = f"{metric.name}_{epochs}", [_results(rows, metric, epochs) for rows in together.values()]
+        costs = np.fmax(costs, [_spent(rows, epochs) for rows in together.values()])  # of fewer runs it may be less
+        found |= {name: np.array([_mean(one) for one in each]), f"cost_{epochs}": costs}
+    if lengths:
+        found["fidelities"] = np.array([f"{n}:{metric.name}_{n}:cost_{n}" for n in lengths])
     if (runs := max(map(len, results))) > 1:
         found[f"{metric.name}_seeds"] = np.array([[*values, *[np.nan] * (runs - len(values))] for values in results])
     first = [rows[0] for rows in together.values()]
@@ -106,6 +113,29 @@ def _texts(choices: Iterable[Any]) -> list[str]:
     if all(isinstance(choice, str) for choice in choices):
         return choices
     return [json.dumps(choice) for choice in choices]
+
+
+def _with_spent(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The trials of a search with "spent": their seconds, of one that goes on from another those of that as well."""
+    spent: dict[int, float] = {}
+    for row in sorted(rows, key=lambda row: int(row["id"])):  # a trial follows the one that it goes on from
+        goes_on = row.get("fidelity") is not None
+        spent[row["id"]] = row["cost_s"] + (spent.get(row.get("parent", -1), 0.0) if goes_on else 0.0)
+    return [{**row, "spent": spent[row["id"]]} for row in rows]
+
+
+def _results(rows: list[dict[str, Any]], metric: Metric, epochs: int | None) -> list[float]:
+    """What an architecture's trials of this length came to; None = there is one length."""
+    some = [row for row in rows if row.get("fidelity") == epochs and row["fitness"] is not None]
+    return [metric.value(_first(row["fitness"])) for row in some]
+
+
+def _spent(rows: list[dict[str, Any]], epochs: int | None) -> float:
+    """The mean seconds of an architecture's trials of this length; where it has none, of the longest that it has."""
+    if epochs is not None:
+        longest = max((row["fidelity"] for row in rows if row["fidelity"] <= epochs), default=None)
+        rows = [row for row in rows if row["fidelity"] == longest]
+    return _mean([row["spent"] for row in rows])
 
 
 def _first(fitness: Any) -> float:

@@ -9,7 +9,7 @@ import jax
 from nasjax.drive.retrain import AXES, RetrainConfig
 from nasjax.settings import naming
 from nasjax.train.augment import require_suited
-from nasjax.train.recipe import Recipe
+from nasjax.train.recipe import Recipe, require_batch
 from nasjax.train.step import example, trainer
 from nasjax.types import Built, PyTree, Signature, Task, carries_state
 
@@ -18,6 +18,12 @@ def tried_forms(settings: RetrainConfig) -> dict[str, float]:
     """Settings of the network's form that the grid of a retraining tries, each with one of its values."""
     known = vars(Recipe())
     return {name: values[0] for of, name in AXES if name not in known and (values := getattr(settings, of))}
+
+
+def require_samples(recipe: Recipe, data: Any, settings: RetrainConfig) -> None:
+    """Raises ValueError where a batch of the retraining is more than the samples of its part of a `Dataset`."""
+    samples = len(data.train.y) + (len(data.valid.y) if settings.part == "all" else 0)
+    require_batch(recipe.batch_size, samples, "retrain_recipe.batch_size")
 
 
 def require_trainable(built: Built, data: Any, task: Task, recipe: Recipe, where: str, *, own: bool = False) -> None:

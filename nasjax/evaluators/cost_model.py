@@ -1,7 +1,7 @@
 """Which strategy trains a population fastest, and its cost: a small model of seconds and bytes.
 
-The choice is a pure function of the configuration and the backend's name, so that `auto` means the same on every
-resume.
+The choice is a pure function of the configuration and the backend's name. A run keeps what was chosen when it began,
+although a resume may ask for more candidates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nasjax.train.recipe import Recipe
 from nasjax.types import Built, Masked
 
 _TRACED = 10  # factor of the compile time of a masked layer of traced size or type (4 layers: 100 s)
-_SHARING = 16  # children that are assumed to share the masked program's compile time
+_SHARING = 16  # children that share the masked program's compile time, where there are not fewer
 
 
 class Rates(NamedTuple):
@@ -43,7 +43,12 @@ RATES = {
 
 
 def choose_strategy(
-    builts: Sequence[Built], masked: Masked | None, recipe: Recipe, train_size: int, backend: str
+    builts: Sequence[Built],
+    masked: Masked | None,
+    recipe: Recipe,
+    train_size: int,
+    backend: str,
+    children: int | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Chooses "exact", "vmap", "parts" or "path".
 
@@ -58,12 +63,13 @@ def choose_strategy(
       recipe: the training.
       train_size: samples of the training part.
       backend: `jax.default_backend()`; an unknown one counts as "gpu".
+      children: how many will be trained; None = not known, many.
 
     Returns:
       The strategy, and its reasons, all JSON: "steps" of a training; mean "params" and "macs" (per sample) of a child;
       "masked_macs" that `vmap` spends instead; and per strategy "seconds" and "bytes" of a child, as far as known.
     """
-    rates = RATES.get(backend, RATES["gpu"])
+    rates, sharing = RATES.get(backend, RATES["gpu"]), min(children or _SHARING, _SHARING)
     batch = min(recipe.batch_size, train_size)
     steps = train_size // batch * recipe.epochs
     macs, params = (int(np.mean([getattr(built, name) for built in builts])) for name in ("macs", "params"))
@@ -76,7 +82,7 @@ def choose_strategy(
     chosen = "exact" if masked is None or backend == "cpu" else "vmap"
     if masked is not None and masked.branching and backend == "cpu":
         chosen = "path"
-        once = layers * rates.compile_exact_s / _SHARING
+        once = layers * rates.compile_exact_s / sharing
         seconds = {"path": once + steps * per_step, **seconds}
     if masked is None and not unsuited(builts[0].network(bn_eps=recipe.bn_eps, dtype=recipe.dtype), recipe):
         chosen = "parts"
@@ -86,7 +92,7 @@ def choose_strategy(
         room = {"parts": room["exact"], **room} if room else {}
     if masked is not None and masked.cost is not None:
         cost = masked.cost(batch)
-        once = cost.layers * rates.compile_vmap_s * (_TRACED if cost.slow else 1) / _SHARING
+        once = cost.layers * rates.compile_vmap_s * (_TRACED if cost.slow else 1) / sharing
         seconds["vmap"] = once + steps * 3 * cost.macs * batch / rates.vmap
         estimates["masked_macs"] = cost.macs
         room["vmap"] = cost.bytes

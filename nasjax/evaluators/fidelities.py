@@ -60,7 +60,7 @@ class Rungs(NamedTuple):
 
         `at` takes the rows of the proposals. One with a parent goes on from the next lower fidelity.
         """
-        same = jnp.asarray(proposal.fidelity)[:, None] == jnp.asarray(self.epochs)
+        same = jnp.asarray(proposal.fidelity)[:, None] == jnp.asarray(self.epochs)[None]
         number = same.argmax(1)
 
         def of(column: np.ndarray, which: jax.Array) -> jax.Array:

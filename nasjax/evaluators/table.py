@@ -229,7 +229,7 @@ def table(space: TabularCell | TableSpace, table: Table) -> Evaluator:
     def evaluate(key: Key, proposal: Proposal, inherited: object = None) -> tuple[Evaluation, None]:
         del key, inherited
         arch = proposal.arch
-        inside = ((arch >= 0) & (arch < counts)).all(-1)
+        inside = ((arch >= 0) & (arch < np.broadcast_to(counts, arch.shape))).all(-1)
         place = jnp.where(inside, space.index(arch), -1)
 
         def at(column: Any) -> jax.Array:
@@ -279,9 +279,10 @@ def _is_percent(name: str) -> bool | None:
 def _rows(path: str | os.PathLike[str], space: TabularCell | TableSpace, columns: file.Columns) -> np.ndarray:
     """Which row of the space each row of the file is: i32[N]."""
     if isinstance(space, TableSpace):
-        if table_space(path) != space:
+        found = np.asarray(space.index(file.rows(columns))) if table_space(path) == space else np.array([-1])
+        if (found < 0).any() or len(found) != space.size():
             raise ValueError(f"{path} has other sites or architectures than --space={space.name} was made of")
-        return np.asarray(space.index(jnp.asarray(file.rows(columns))))
+        return found
     column = "ops" if "ops" in columns else "arch"
     arch = columns[column]
     names: tuple[str, ...] = space.ops

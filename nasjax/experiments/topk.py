@@ -53,7 +53,7 @@ def describe(problem: Problem) -> dict[str, Any]:
 def make(problem: Problem) -> Experiment:
     """The evolution on a problem."""
     config, search = problem.config, problem.config.search
-    capacity = max(search.population, config.trials or 0, 10_000)  # not the budget itself, which a resume may change
+    capacity = max(search.population, config.trials or 0, 10_000)  # a resume may ask for more; proposals are the same
     searcher = topk_evolution(
         config.space,
         population=search.population,

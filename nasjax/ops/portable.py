@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -65,7 +66,7 @@ def facts(exported: Any) -> dict[str, Any]:
         ],
         "written": datetime.date.today().isoformat(),
         "read_by_versions_built_until": _months_later(built, _MONTHS).isoformat() if built else None,
-        "or_later": built is not None and version("jaxlib") not in _BUILT,
+        "or_later": built is not None and version("jaxlib") not in _BUILT and _dated(version("jaxlib")) is None,
         "platforms": list(exported.platforms),
         "inputs": [
             {"shape": [n if isinstance(n, int) else str(n) for n in x.shape], "dtype": str(x.dtype)}
@@ -76,11 +77,19 @@ def facts(exported: Any) -> dict[str, Any]:
 
 def _built(release: str) -> datetime.date | None:
     """The day on which a release was built, or one before it; None = not known."""
+    if (day := _dated(release)) is not None:
+        return day
 
     def number(name: str) -> tuple[int, ...]:
         return tuple(int(part) for part in name.split(".")[:3] if part.isdigit())
 
     return max((day for known, day in _BUILT.items() if number(known) <= number(release)), default=None)
+
+
+def _dated(release: str) -> datetime.date | None:
+    """The day that a development version has in its name; of others JAX itself says none."""
+    found = re.search(r"\.dev(\d{4})(\d\d)(\d\d)(?!\d)", release)
+    return datetime.date(*map(int, found.groups())) if found else None
 
 
 def _months_later(day: datetime.date, months: int) -> datetime.date:

@@ -28,13 +28,14 @@ class Problem:
       config: the settings of a run.
       space: where it searches.
       looked_up: whether results come from a table, and nothing is built or trained.
+      begun: the strategy of evaluation that its run was begun with, "" where it begins.
 
     `told` hears what is to be said of the data when they are read. Raises ValueError for an unknown name, and for a
     setting that does not fit the space or the data set.
     """
 
-    def __init__(self, config: Any, told: Callable[[str], None] | None = None) -> None:
-        self.config, self.space = config, config.space
+    def __init__(self, config: Any, told: Callable[[str], None] | None = None, begun: str = "") -> None:
+        self.config, self.space, self.begun = config, config.space, begun
         self.looked_up: bool = config.table is not None and bool(config.table.path)
         self._told = told
         self._built: dict[bytes, Built] = {}

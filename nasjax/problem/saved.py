@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from nasjax.settings import as_json, from_json
 from nasjax.train.step import example
 from nasjax.types import Network, PyTree, Signature, Task
 
-_BATCH = 256  # images that are computed at a time
+_BATCH, _PIXELS = 256, 2**22  # images that are computed at a time, and pixels, of large ones
 
 
 def described(problem: Problem, arch: dict[str, Any], data: Dataset, bn_eps: float) -> dict[str, Any]:
@@ -89,8 +90,10 @@ def answered(model: Any, x: Any) -> np.ndarray:
     if model.range is not None and (reason := other_units(x, *model.range)):
         raise ValueError(f"x {reason}: give it in the same units, or call predict of model._replace(range=None)")
     apply = jax.jit(model.apply)
-    parts = [np.asarray(apply(model.variables, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
-    found: np.ndarray = model.answers(np.concatenate(parts), model.names)
+    size = min(_BATCH, max(1, _PIXELS // math.prod(model.shape[:2])))
+    parts = [jax.device_get(apply(model.variables, x[i : i + size])) for i in range(0, max(len(x), 1), size)]
+    whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    found: np.ndarray = model.answers(whole, model.names)
     return found
 
 

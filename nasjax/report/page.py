@@ -65,7 +65,7 @@ def write_report(
     if not workdirs:
         raise ValueError("give at least one workdir")
     runs = [read(Path(folder))._replace(program=program) for folder in workdirs]
-    out = Path(out) if out is not None else place(runs)
+    out = Path(out) if out is not None else place(workdirs)
     if len(runs) > 1 and out.resolve() in [(run.folder / NAME).resolve() for run in runs]:
         raise ValueError(f"{out} is the report of one of the runs; name another file for the page of all")
     temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
@@ -77,20 +77,21 @@ def write_report(
     return out
 
 
-def place(runs: Sequence[Run]) -> Path:
+def place(workdirs: Sequence[Path]) -> Path:
     """Where the report of runs goes: into the workdir of a single one, else beside them, or into the current folder.
 
     Example: runs/a and runs/b give runs/report-a-b.html. The name of many is shortened and has a digest of all.
     """
-    if len(runs) == 1:
-        return runs[0].folder / NAME
-    parents = {run.folder.absolute().parent for run in runs}
-    name = "-".join(run.folder.resolve().name for run in runs)
+    folders = [Path(folder) for folder in workdirs]
+    if len(folders) == 1:
+        return folders[0] / NAME
+    parents = {folder.absolute().parent for folder in folders}
+    name = "-".join(folder.resolve().name for folder in folders)
     if len(name) > _LONGEST:
-        every = "\n".join(str(run.folder.resolve()) for run in runs)
+        every = "\n".join(str(folder.resolve()) for folder in folders)
         digest = hashlib.sha256(every.encode()).hexdigest()[:6]
-        name = f"{runs[0].folder.resolve().name[:_LONGEST]}-and-{len(runs) - 1}-more-{digest}"
-    return (runs[0].folder.parent if len(parents) == 1 else Path()) / f"report-{name}.html"
+        name = f"{folders[0].resolve().name[:_LONGEST]}-and-{len(folders) - 1}-more-{digest}"
+    return (folders[0].parent if len(parents) == 1 else Path()) / f"report-{name}.html"
 
 
 def page(runs: Sequence[Run], reload_s: int | None = None) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from nasjax.report.runs import Run, trial
 
+_FIRST = ("trials.jsonl", "config.json")
+
 
 def read(folder: Path) -> Run:
     """Reads a workdir.
@@ -18,8 +20,8 @@ def read(folder: Path) -> Run:
       ValueError: it is none, or one of its JSON files is damaged.
     """
     folder = Path(folder)
-    files = [folder / name for name in ("trials.jsonl", "config.json", "supernet/metrics.jsonl")]
-    if not any(file.is_file() for file in files[:2]):
+    files = [folder / name for name in (*_FIRST, "supernet/metrics.jsonl")]
+    if not begun(folder):
         raise ValueError(f"no trials.jsonl or config.json in {folder}; give a workdir of `--mode=search`")
     names = ("trials.jsonl", "metrics.jsonl", "supernet/metrics.jsonl", "standalone.jsonl", "ledger.jsonl")
     (rows, metrics, supernet, standalone, ledger), unreadable = zip(
@@ -41,6 +43,11 @@ def read(folder: Path) -> Run:
         running=_locked(folder / ".lock"),
         written=max(file.stat().st_mtime for file in files if file.is_file()),
     )
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run has begun in a folder, so that there is something to read."""
+    return any((Path(folder) / name).is_file() for name in _FIRST)
 
 
 def going_on(folders: Iterable[Path]) -> bool:

@@ -29,6 +29,19 @@ def program(started: str, python: str, here: Path, found: Callable[[str], str | 
     return f"{_typed('python', here / python, here, found)} -m {MODULE}"
 
 
+def again(started: str, python: str) -> list[str]:
+    """The words that start this program in a process of its own, in the way in which it was started itself.
+
+    The arguments are as of `program`. The console command is a script for the interpreter, where it is installed so.
+    """
+    script = Path(started)
+    if script.name == CONSOLE and script.is_file():
+        with script.open("rb") as file:
+            if file.read(2) == b"#!":
+                return [python, started]
+    return [python, "-m", MODULE]
+
+
 def _typed(name: str, file: Path, here: Path, found: Callable[[str], str | None]) -> str:
     """What to type to run a file: its name where PATH finds it, else its path."""
     known = found(name)

@@ -141,6 +141,11 @@ def read(path: Path) -> dict[str, Any]:
     return record
 
 
+def strategy(path: Path) -> str:
+    """How the candidates of the run in a workdir are evaluated, "" where none has begun. Errors as `read`."""
+    return str(read(path).get("strategy", "")) if (path / "config.json").is_file() else ""
+
+
 def _compare_meaning(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raises ValueError where the code registered in a program or plugin has changed since the run began."""
     if old.get("versions") != new.get("versions"):

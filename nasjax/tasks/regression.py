@@ -23,7 +23,7 @@ from nasjax.train.recipe import Recipe
 from nasjax.types import Metric, PyTree
 
 _BATCH = 256  # images that predict computes at a time
-_LEAST = 1e-12  # of the sum of squared differences: values of a batch may be equal
+_LEAST = 1e-5  # of the values' variance, that of the training part being 1: values of a batch may be equal
 
 
 def loss(outputs: PyTree, y: jax.Array, recipe: Recipe) -> jax.Array:
@@ -52,7 +52,9 @@ def _score(outputs: PyTree, y: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _r2(error: jax.Array, y: jax.Array, square: jax.Array, count: jax.Array) -> jax.Array:
-    return 1 - error / jnp.maximum(square - y**2 / count, _LEAST)
+    """NaN where the values are all equal, up to rounding, so that there is nothing to explain; parts never are."""
+    differences = square - y**2 / count
+    return jnp.where(differences > _LEAST * count, 1 - error / jnp.maximum(differences, _LEAST * count), jnp.nan)
 
 
 def _values(outputs: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -137,6 +137,11 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
     return files
 
 
+def _masks(outputs: PyTree, names: Sequence[str]) -> np.ndarray:
+    """u8[N, H, W], 1 where the foreground has a probability above 1/2."""
+    return (np.asarray(prediction(outputs))[..., 0] > 0).astype(np.uint8)
+
+
 def mask_names(names: Sequence[str]) -> list[str]:
     """The masks' file names for those of images, all different, in capitals and small letters too.
 
@@ -193,6 +198,7 @@ def segmentation(*, per_image: bool = False) -> Task:
         finish=finish,
         predict=predict,
         pictures=pictures,
+        answers=_masks,
     )
 
 

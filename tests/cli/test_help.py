@@ -87,3 +87,12 @@ def test_settings_are_listed_with_their_values_and_flags():
 def test_a_wrong_flag_is_told_what_to_write(flags, message):
     code, _, err = here(*flags)
     assert code == 2 and message in err and len(err.splitlines()) == 1
+
+
+def test_the_bare_command_says_where_the_help_is(monkeypatch, capsys):
+    def refused(*given):
+        raise ValueError("--method is missing")
+
+    monkeypatch.setattr(launch, "_run", refused)
+    assert launch.main(["nasjax"]) == 2
+    assert capsys.readouterr().err == "error: --method is missing; --help shows all flags and modes\n"

@@ -95,7 +95,10 @@ def test_facts_tell_who_reads_an_artifact(depthwise, monkeypatch):
 
 @pytest.mark.parametrize(
     ("release", "day"),
-    [("0.10.1", None), ("0.10.2", (2026, 6, 17)), ("0.10.10", (2026, 6, 17)), ("1.0.0.dev2", (2026, 6, 17))],
+    [
+        *(("0.10.1", None), ("0.10.2", (2026, 6, 17)), ("0.10.10", (2026, 6, 17)), ("1.0.0.dev2", (2026, 6, 17))),
+        *(("0.11.0.dev20260801", (2026, 8, 1)), ("0.9.1.dev20260102+selfbuilt", (2026, 1, 2))),
+    ],
 )
 def test_a_releases_day_is_never_later_than_it_was(release, day):
     assert portable._built(release) == (day and datetime.date(*day))
@@ -207,7 +210,7 @@ def test_a_warning_when_an_exported_network_is_readable_until_soon(day, changes,
     [
         ({}, "built until 2026-12-17 (JAX"),
         ({"or_later": True}, "built until 2026-12-17 or later (JAX"),
-        ({"read_by_versions_built_until": None}, "newer ones for six months"),
+        ({"read_by_versions_built_until": None}, "six months after its jaxlib"),
     ],
 )
 def test_it_is_said_who_reads_an_exported_network(changes, expected):

@@ -1,16 +1,21 @@
 """What a retraining would refuse is refused before the search."""
 
 import dataclasses
+import types
 
 import pytest
 from PIL import Image
 from tools.commands import here
 
 from nasjax import catalog, commands
-from nasjax.commands.foresight import few_steps, require_settings
+from nasjax.commands import searching
+from nasjax.commands.foresight import few_steps, require_retraining, require_settings
+from nasjax.data import dataset
 from nasjax.data.dataset import DataConfig
+from nasjax.experiments.families import candidates_run
 from nasjax.problem.problem import Problem
-from nasjax.settings import override
+from nasjax.runtime import process
+from nasjax.settings import as_json, override
 
 
 @pytest.mark.parametrize(
@@ -42,6 +47,22 @@ def test_few_steps_of_a_training_are_told_with_what_makes_them_more():
     assert not list(few_steps(Problem(commands.configure("random")), "recipe", "retrain_recipe"))
 
 
+def test_a_worker_hands_on_what_is_to_be_told_of_its_data(monkeypatch, tmp_path):
+    """Notes of what was read and lines about few steps: the driver does not read the data."""
+    monkeypatch.setattr(candidates_run, "choose_strategy", lambda *_: ("exact", {"bytes": {}}))
+    monkeypatch.setattr(candidates_run, "_sample", lambda problem: [])
+    monkeypatch.setattr(dataset, "_tell", lambda source, told, before=0: told("a note"))
+    config = override(commands.configure("random"), "data.train_limit=120", "workers=1")
+    facts, _ = searching.work_of(as_json(config), str(tmp_path), [], "")
+    assert facts["told"][0] == "a note" and facts["told"][1].startswith("recipe: 120 training samples")
+    said, closed = [], []
+    started = types.SimpleNamespace(close=lambda: closed.append(True))
+    monkeypatch.setattr(process, "process", lambda *given, **options: (started, dict(facts)))
+    with searching._workers(Problem(config), tmp_path, None, said.append) as (_, told):
+        assert "told" not in told and said == facts["told"]
+    assert closed
+
+
 def test_a_search_tells_what_its_data_leave_out(tmp_path, capsys):
     """Before anything is trained: these images are too few for a batch."""
     for k in range(12):
@@ -52,6 +73,16 @@ def test_a_search_tells_what_its_data_leave_out(tmp_path, capsys):
     with pytest.raises(ValueError, match="is more than the 8 samples"):
         commands.search(dataclasses.replace(commands.configure("random"), data=data), tmp_path / "run")
     assert "notes.txt: no images, left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("part", "most"), [("train", 20), ("all", 30)])
+def test_a_batch_of_the_retraining_has_its_samples_before_the_search(part, most):
+    """Those that it trains on: the validation part, too, where that is asked for."""
+    few = ["data.train_limit=20", "data.valid_limit=10", f"retrain.part={part}"]
+    config = override(commands.configure("random"), *few, f"retrain_recipe.batch_size={most}")
+    require_retraining(Problem(config), False)
+    with pytest.raises(ValueError, match=rf"={most + 1} is more than the {most} samples"):
+        require_retraining(Problem(override(config, f"retrain_recipe.batch_size={most + 1}")), False)
 
 
 @pytest.mark.slow

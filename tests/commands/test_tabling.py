@@ -2,18 +2,16 @@
 
 import json
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from tools.commands import here, rows
+from tools.commands import here
 
 from nasjax.commands import configure, tabulate, with_table
 from nasjax.commands.configuration import record_of
-from nasjax.evaluators.table import load_columns, load_table, table
+from nasjax.evaluators.table import load_columns, load_table
 from nasjax.problem.problem import Problem
 from nasjax.settings import override
-from nasjax.types import Proposal, Status
+from nasjax.store.checkpoint import read_lines
 
 CONFIG = override(configure("random"), "space.min_layers=1", "space.max_layers=2")
 PERPLEXITY = {"name": "perplexity", "unit": "plain", "sign": -1}
@@ -36,17 +34,18 @@ def workdir(path, archs, fitness, metric=None, config=CONFIG, statuses=None, **m
 
 @pytest.fixture(scope="module")
 def archs():
-    drawn = np.asarray(jax.vmap(CONFIG.space.sample)(jax.random.split(jax.random.key(0), 12)))
-    return np.unique(drawn, axis=0)[:5]
+    """Some of a layer, some of two."""
+    return np.array(
+        [[0, a, b, 1] + [-1] * 4 for a, b in ((0, 0), (3, 1))] + [[1, 0, 0, 1, a, 3, 0, 2] for a in (0, 1, 2)]
+    )
 
 
 def looked_up(file):
-    """What a search of the table would see of each of its architectures: (Evaluation, its configuration)."""
-    config = with_table(configure("random", space="from_table"), str(file))
-    space, columns = config.space, np.load(file)
-    proposal = Proposal(jnp.arange(len(columns["ops"])), jnp.asarray(columns["ops"]), jnp.full(len(columns["ops"]), -1))
-    rows = load_table(file, space, metric=config.table.metric)
-    return table(space, rows).evaluate(jax.random.key(0), proposal, None)[0], config
+    """What a search of the table would see of each of its architectures: fitness, seconds; and its configuration."""
+    config, ops = with_table(configure("random", space="from_table"), str(file)), np.load(file)["ops"]
+    rows = load_table(file, config.space, metric=config.table.metric)
+    at = config.space.index(ops)
+    return rows.fitness[at], rows.cost[at], config
 
 
 def test_a_run_as_a_table_gives_its_numbers_again(archs, tmp_path):
@@ -56,10 +55,9 @@ def test_a_run_as_a_table_gives_its_numbers_again(archs, tmp_path):
     assert "4 architectures of 4 trials" in lines[0] and lines[1].endswith(
         f"--space=from_table --table={tmp_path}/a.npz"
     )
-    found, config = looked_up(tmp_path / "a.npz")
-    np.testing.assert_array_equal(found.fitness, np.array([0.25, 0.5, np.nan, 0.1], np.float32))
-    np.testing.assert_array_equal(found.cost, np.array([0.1, 1.1, 2.1, 3.1], np.float32))
-    np.testing.assert_array_equal(found.status, [Status.OK, Status.OK, Status.FAILED, Status.OK])
+    found, seconds, config = looked_up(tmp_path / "a.npz")
+    np.testing.assert_array_equal(found, np.array([0.25, 0.5, np.nan, 0.1], np.float32))
+    np.testing.assert_array_equal(seconds, np.array([0.1, 1.1, 2.1, 3.1], np.float32))
     assert config.space.size() == 4 and Problem(config).metric == Problem(CONFIG).metric
     # the sites are those of the search, one that did not count among their choices
     assert config.space.site_names == tuple(site.name for site in CONFIG.space.sites)
@@ -75,11 +73,27 @@ def test_several_runs_of_an_architecture_are_their_mean_and_kept_apart(archs, tm
     a = workdir(tmp_path / "a", archs[:3], [-90.0, -80.0, -70.0], PERPLEXITY)
     b = workdir(tmp_path / "b", archs[[2, 3]], [-72.0, -60.0], PERPLEXITY)
     tabulate([a, b], tmp_path / "ab.npz")
-    found, config = looked_up(tmp_path / "ab.npz")
-    np.testing.assert_array_equal(found.fitness, [-90, -80, -71, -60])
+    found, _, config = looked_up(tmp_path / "ab.npz")
+    np.testing.assert_array_equal(found, [-90, -80, -71, -60])
     assert Problem(config).metric == ("perplexity", "plain", -1)
     runs = load_columns(tmp_path / "ab.npz")["perplexity_seeds"]
     np.testing.assert_array_equal(runs, [[90, np.nan], [80, np.nan], [70, 72], [60, np.nan]])
+
+
+def test_trainings_of_several_lengths_are_columns_and_cost_what_was_added(archs, tmp_path):
+    """As ASHA leaves them: the first architecture goes on, as a trial whose parent is its first one."""
+    lengths = {"fidelity": [1, 1, 3], "parent": [-1, -1, 0]}
+    path = workdir(tmp_path / "a", archs[[0, 1, 0]], [0.25, 0.125, 0.5], **lengths)
+    tabulate([path], tmp_path / "a.npz")
+    found, seconds, config = looked_up(tmp_path / "a.npz")
+    np.testing.assert_array_equal(found, [0.5, np.nan])
+    np.testing.assert_allclose(seconds, [0.1 + 2.1, 1.1], rtol=1e-6)
+    assert config.table.fidelities == ("1:accuracy_1:cost_1", "3:accuracy_3:cost_3")
+    rungs = load_table(tmp_path / "a.npz", config.space, fidelities=config.table.fidelities).rungs
+    at = config.space.index(np.load(tmp_path / "a.npz")["ops"])
+    np.testing.assert_array_equal(rungs.epochs, [1, 3])
+    np.testing.assert_array_equal(rungs.fitness[at], [[0.25, 0.5], [0.125, np.nan]])
+    np.testing.assert_allclose(rungs.cost[at], [[0.1, 2.2], [1.1, 1.1]], rtol=1e-6)
 
 
 def test_what_makes_no_table_is_said(archs, tmp_path):
@@ -112,12 +126,16 @@ def test_a_search_of_a_searchs_table_finds_what_that_found(tmp_path):
     assert code == 0, err
     code, out, err = here("--mode=table", f"--workdir={tmp_path}/a", f"--out={tmp_path}/a.npz")
     assert code == 0, err
-    again = ["--method=bo", "--space=from_table", f"--table={tmp_path}/a.npz", f"--workdir={tmp_path}/b"]
-    code, out, err = here(*again, "--trials=30")
+    again = ["--method=random", "--space=from_table", f"--table={tmp_path}/a.npz", f"--workdir={tmp_path}/b"]
+    code, out, err = here(*again, "--trials=40")
     assert code == 0, err
-    first, second = ({json.dumps(row["arch"]): row for row in rows(tmp_path / name)} for name in "ab")
-    assert set(second) == set(first) and "architectures of --space=from_table were tried" in out
-    for arch, row in first.items():
-        assert [row[name] for name in ("fitness", "cost_s")] == [second[arch][name] for name in ("fitness", "cost_s")]
-    code, _, err = here(*again, "--mode=retrain", "--trials=30")
-    assert code == 2
+    first, second = (
+        {
+            json.dumps(row["arch"]): (row["fitness"], row["cost_s"])
+            for row in read_lines(tmp_path / name / "trials.jsonl")
+        }
+        for name in "ab"
+    )
+    assert second == first and f"--space=from_table is exhausted: all its {len(first)} architectures" in out
+    code, _, err = here("--mode=retrain", f"--workdir={tmp_path}/b")
+    assert code == 2 and "--space=from_table has no networks" in err

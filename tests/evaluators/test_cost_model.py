@@ -1,5 +1,6 @@
 """Which strategy is chosen, and that what is not known of a masked network is no obstacle."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -10,8 +11,12 @@ from tools.networks import built, signature
 from nasjax import catalog, commands
 from nasjax.commands import searching
 from nasjax.evaluators.cost_model import choose_strategy
+from nasjax.experiments.families import candidates_run
+from nasjax.problem.problem import Problem
 from nasjax.spaces.conv_chain.space import ConvChain
+from nasjax.store import workdir
 from nasjax.train.recipe import Recipe
+from nasjax.types import Built, Masked, MaskedCost
 
 SPACE = ConvChain(2, 2, (1, 3), (3,), (2, 4))
 IMAGE = (8, 8, 1)
@@ -43,3 +48,22 @@ def test_without_a_cost_the_backend_decides(problem, backend, expected):
     record = {"dataset": {"name": "digits"}, "strategy": chosen, "estimates": estimates}
     lines = searching._opening(commands.configure("random"), Path("runs/a"), record).splitlines()
     assert lines[0] == f"random on digits, strategy {expected}, in runs/a" and len(lines) == 1 + (chosen == "exact")
+
+
+def test_few_children_share_the_compiling_of_their_program_among_themselves():
+    of_two_layers = Built({}, 1000, 1_000_000, None, None, layers=2)
+    masked = Masked(None, None, None, cost=lambda batch: MaskedCost(1_000_000, 1, 2, slow=False))
+    chosen = {n: choose_strategy([of_two_layers], masked, Recipe(epochs=1), 640, "cpu", n)[0] for n in (1, 2, 99, None)}
+    assert chosen == {1: "exact", 2: "exact", 99: "vmap", None: "vmap"}
+
+
+@pytest.mark.parametrize(("begun", "expected"), [("", "exact"), ("vmap", "vmap"), ("table", "exact")])
+def test_a_run_keeps_the_strategy_that_it_was_begun_with(begun, expected, monkeypatch, tmp_path):
+    """Whatever suits the number of candidates that a resume asks for."""
+    monkeypatch.setattr(candidates_run, "choose_strategy", lambda *_: ("exact", {"bytes": {}}))
+    monkeypatch.setattr(candidates_run, "_sample", lambda problem: [])
+    config = commands.configure("random")
+    assert workdir.strategy(tmp_path) == ""
+    (tmp_path / "config.json").write_text(json.dumps({"config": {}, "strategy": begun}))
+    problem = Problem(config, begun=workdir.strategy(tmp_path))
+    assert candidates_run.judged(problem).facts["strategy"] == expected

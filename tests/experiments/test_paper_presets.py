@@ -14,6 +14,7 @@ from nasjax.experiments import reinforce
 from nasjax.problem.data import load
 from nasjax.problem.problem import Problem
 from nasjax.settings import override
+from nasjax.types import Metric
 
 FAMILY = ("darts", "drnas", "gdas", "msr_darts", "pc_darts", "p_darts")
 
@@ -45,6 +46,16 @@ def test_a_published_figure_says_how_many_images_it_was_trained_on(method):
         assert published["train"] == whole
     told = retraining._unlike(config, {"dataset": {"train": 2000}}, published)
     assert told == f"; trained on {published['train']:,} samples, ours on 2,000: not comparable"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "there"), [("digits", True), ("cifar10", True), ("image_folder", False), ("mine.npz", False)]
+)
+def test_a_published_figure_stands_beside_its_own_data_or_a_demos(dataset, there):
+    """Not beside results on images of one's own."""
+    problem, row = Problem(commands.configure("random", dataset=dataset)), {"dataset": "cifar10", "test_error": 0.03}
+    assert retraining._comparable(row, Metric("accuracy"), problem) == (row if there else None)
+    assert retraining._comparable(row, Metric("iou"), problem) is None
 
 
 def test_the_controllers_winner_is_tried_on_a_small_grid():

@@ -113,6 +113,7 @@ def test_two_skips_end_the_search_with_that_cell():
 def test_a_search_stops_with_the_cell_that_the_rule_takes(tmp_path):
     path = tmp_path / "run"
     tiny = ["--space=tabular_cell", "--set=form.channels=2", "--set=data.train_limit=32", "--set=data.valid_limit=32"]
+    tiny += ["--set=retrain_recipe.batch_size=32"]
     rule = [f"--set=search.stopping.{name}" for name in ("rule=skips", "skips=1", "measure=true", "lanczos_steps=2")]
     # A large rate of the architecture, so that some edge soon skips.
     code, out, err = here(
@@ -137,6 +138,7 @@ def test_a_rising_eigenvalue_takes_an_earlier_cell(tmp_path):
     """By command: any eigenvalue is above a billionth of the one before, so the third epoch ends the search."""
     path = tmp_path / "run"
     tiny = ["--space=tabular_cell", "--set=form.channels=2", "--set=data.train_limit=32", "--set=data.valid_limit=32"]
+    tiny += ["--set=retrain_recipe.batch_size=32"]
     rule = ("rule=eigenvalue", "factor=1e-9", "start=1", "delta=1", "window=1", "lanczos_steps=2")
     changes = [
         *(f"--set=search.stopping.{name}" for name in rule),

@@ -106,6 +106,7 @@ def test_a_search_by_command_tells_the_truth_of_every_epoch(method, tmp_path):
     np.savez(tmp_path / "truth.npz", arch=archs, fitness=results, cost=np.ones(len(archs)))
     path = tmp_path / "run"
     sizes = [f"--set={name}" for name in ("form.channels=4", "data.train_limit=64", "data.valid_limit=32")]
+    sizes += ["--set=retrain_recipe.batch_size=64"]
     sizes += ["--set=truth_percent=false"]
     search = ["--set=search.epochs=2", *(["--set=search.frozen_epochs=1"] if method == "pc_darts" else [])]
     truth = f"--truth={tmp_path / 'truth.npz'}"

@@ -82,7 +82,7 @@ FAMILIES = {  # method: what makes its search tiny
 def test_a_metric_that_is_no_mean_through_every_family(tmp_path, capsys, method):
     """Spaces for classification serve a task that is like it; validation and test tell the F1 of the classes."""
     mine, run = written(tmp_path, "macro_f1"), tmp_path / "run"
-    few = ["--set=data.train_limit=48", "--set=data.valid_limit=32"]
+    few = ["--set=data.train_limit=48", "--set=data.valid_limit=32", "--set=retrain_recipe.batch_size=48"]
     args = [f"--plugin={mine}", f"--method={method}", "--dataset=digits_f1", f"--workdir={run}"]
     assert command(*args, *FAMILIES[method], *few) == 0
     assert "macro_f1 " in capsys.readouterr().out

@@ -13,7 +13,6 @@ from nasjax.launch import main
 from nasjax.report import write_report
 from nasjax.report.page import place
 from nasjax.report.searching import ema
-from nasjax.report.workdir import read
 
 HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>'\"&\ud800"
 PROGRESS, SIZE, COST = "Validation accuracy over the search", "Size and validation accuracy", "Cost of a trial"
@@ -233,9 +232,9 @@ def test_a_table_shows_results_and_no_sizes(tmp_path):
     )
     assert "accuracy in the table93.00 %of trial 0" in page.text and SIZE not in page.charts
     assert [row[:4] for row in page.rows["Trials"]] == [
-        ["id", "validation accuracy", "accuracy in the table", "parameters"],
-        ["0", "80.00 %", "93.00 %", "–"],
-        ["1", "70.00 %", "94.00 %", "–"],
+        ["id", "validation accuracy", "accuracy in the table", "cost (s)"],
+        ["0", "80.00 %", "93.00 %", "1.50"],
+        ["1", "70.00 %", "94.00 %", "1.75"],
     ]
     assert "--mode=retrain" not in page.text  # nothing to train
 
@@ -276,7 +275,7 @@ def test_a_page_of_several_runs_is_a_file_of_its_own(tmp_path):
     alone = write_report([a])
     before = alone.read_bytes()
     assert write_report([a, b]) == tmp_path / "report-a-b.html" and alone.read_bytes() == before
-    assert place([read(folder) for folder in (a, c)]) == Path("report-a-c.html")  # no folder is that of both
+    assert place([a, c]) == Path("report-a-c.html")  # no folder is that of both
     with pytest.raises(ValueError, match=r"report\.html is the report of one of the runs; name another file"):
         write_report([a, b], tmp_path / "b" / "report.html")
     with pytest.raises(ValueError, match="cannot write"):
@@ -285,7 +284,7 @@ def test_a_page_of_several_runs_is_a_file_of_its_own(tmp_path):
 
 
 def test_the_name_of_many_is_short_and_of_its_own(tmp_path):
-    runs = [read(workdir(tmp_path / f"a-search-with-a-name-{n}", TRIALS)) for n in range(9)]
+    runs = [tmp_path / f"a-search-with-a-name-{n}" for n in range(9)]
     names = {place(runs).name, place(runs[:8]).name, place(runs[:7]).name}
     assert len(names) == 3 and all(len(name) < 120 and "a-search-with-a-name-0-and-" in name for name in names)
 

@@ -32,6 +32,9 @@ def test_a_search_of_a_table_shows_its_result_its_simulated_cost_and_why_it_ende
     best = "Best validation accuracy against simulated time"
     assert [row["x"] for row in page.marks(best, "line")] == [400, 1200]
     assert page.axis(best, "x") == "simulated time (s)"
+    assert "multiply-adds" not in page.text  # no network has any
+    plain = report(in_a_table(tmp_path / "plain", metric={"name": "perplexity", "unit": "plain", "sign": -1}))
+    assert "perplexity in the table0.93of trial 0" in plain.text  # in the metric of the search that looks it up
 
 
 def test_the_network_that_was_tested_is_the_headline(tmp_path):

@@ -18,7 +18,7 @@ from nasjax import commands
 from nasjax.runtime import hosts
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "hosts.sh"
-DATA = ("data.train_limit=32", "data.valid_limit=16")
+DATA = ("data.train_limit=32", "data.valid_limit=16", "retrain_recipe.batch_size=32")
 SEARCH = ("search.population=4", "search.top_k=2", "search.mutants=2", "search.crossovers=2")
 CALIBRATION = ("search.calibration_batches=1", "search.calibration_batch_size=8")
 PATHS = ("space.depths=1,1", "space.operators=shuffle_k3,shuffle_k5", "supernet.epochs=2", "supernet.batch_size=8")

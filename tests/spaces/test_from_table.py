@@ -3,12 +3,14 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nasjax.commands import configure, with_table
+from nasjax.commands.settings_help import listed
 from nasjax.problem.problem import Problem
-from nasjax.settings import as_json, from_json
+from nasjax.settings import as_json, from_json, override
 from nasjax.spaces.from_table.space import TableSpace, table_space
 from nasjax.spaces.tabular_cell.space import TabularCell
 
@@ -47,10 +49,13 @@ def test_every_architecture_has_its_row_and_others_have_none(save, ops):
     np.testing.assert_array_equal(space.index(archs), np.arange(len(ops)))
     others = [arch for arch in LATTICE.tolist() if arch not in ops.tolist()] + [[-1, 0, 0], [0, 3, 0], [0, 0, 1]]
     assert (np.asarray(space.index(np.array(others))) == -1).all()
+    traced = jax.jit(space.index)(jnp.asarray([*archs.tolist(), *others]))
+    np.testing.assert_array_equal(traced, [*range(len(ops)), *[-1] * len(others)])
     for arch in archs:
         np.testing.assert_array_equal(space.decode(space.encode(arch)), arch)
 
 
+@pytest.mark.slow
 def test_of_a_part_only_what_it_holds_is_drawn_bred_and_mutated_into_neighbours(save):
     space = table_space(save(PART))
     keys = jax.random.split(jax.random.key(0), 40)
@@ -81,6 +86,14 @@ def test_config_json_holds_the_whole_space(save):
         space = table_space(save(ops, edges=np.array([(0, 1), (0, 2), (1, 2)])))
         assert from_json(TableSpace(), json.loads(json.dumps(as_json(space)))) == space
         assert len({space, table_space(save(ops, edges=np.array(space.edges)))}) == 1
+
+
+def test_its_lists_are_the_files_and_no_setting_writes_them(save):
+    config = with_table(configure("random", space="from_table"), save())
+    with pytest.raises(ValueError, match=r"--set space\.ops: it holds lists, which follow from other settings"):
+        override(config, "space.ops=a,b")
+    (line,) = [line for line in listed(config, {}) if line.startswith("space.ops=")]
+    assert "[lists, which no --set writes]" in line
 
 
 def test_a_table_that_names_its_metric_sets_it(save):

@@ -104,3 +104,14 @@ def test_the_package_says_that_it_has_types():
     assert (Path(nasjax.__file__).parent / "py.typed").is_file()
     packages = pyproject()["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert packages == {"packages": ["nasjax"]}  # with every file in it that git does not ignore
+
+
+def test_a_process_of_its_own_is_started_in_the_same_way(tmp_path):
+    """So that what it prints to type next is what the user types."""
+    script, compiled = tmp_path / "nasjax", tmp_path / "bin" / "nasjax"
+    compiled.parent.mkdir()
+    script.write_text("#!/usr/bin/python\n")
+    compiled.write_bytes(b"\x7fELF")
+    assert started.again(str(script), "py") == ["py", str(script)]
+    for other in (compiled, tmp_path / "absent" / "nasjax", tmp_path / "launch.py"):
+        assert started.again(str(other), "py") == ["py", "-m", "nasjax.launch"]

@@ -20,6 +20,7 @@ OUT = (Y + RANDOM.normal(size=50) / 2).astype(np.float32)[:, None]
 def test_the_metric_is_r2():
     expected = 1 - ((OUT[:, 0] - Y) ** 2).sum() / ((Y - Y.mean()) ** 2).sum()
     assert float(finished(TASK, summed(TASK, OUT, Y))) == pytest.approx(expected, rel=1e-5)
+    assert np.isnan(finished(TASK, summed(TASK, OUT[:8], np.full(8, 1.7, np.float32))))  # of a batch of equal values
     mean = np.full_like(OUT, Y.mean())
     assert float(finished(TASK, summed(TASK, mean, Y))) == pytest.approx(0, abs=1e-5)
 

@@ -233,6 +233,19 @@ def save(path, pixels):
     Image.fromarray(pixels).save(path)
 
 
+def test_arrays_give_masks_of_any_number_of_heads(bright):
+    """As `Model.predict` returns them; images of another size are refused, as nothing is resized."""
+    x = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    plain = bright._replace(answers=TASK.answers)
+    several = plain._replace(apply=lambda variables, x: (bright.apply(variables, x), 2 * bright.apply(variables, x)))
+    for model in (plain, several):
+        masks = model.predict(x)
+        assert masks.dtype == np.uint8
+        np.testing.assert_array_equal(masks, x.mean(-1) > 127.5)
+    with pytest.raises(ValueError, match="nothing is resized"):
+        plain.predict(x[:, :4])
+
+
 def test_masks_have_the_size_of_their_image(bright, tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir(), out.mkdir()

@@ -19,7 +19,7 @@ from nasjax.drive.recorded import Summary
 from nasjax.drive.search import search
 from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
-from nasjax.evaluators.child import child
+from nasjax.evaluators.child import STRATEGIES, child
 from nasjax.evaluators.cost_model import choose_strategy, chunk_size, later_seconds, usable_bytes
 from nasjax.evaluators.table import check_accuracies, load_table, table
 from nasjax.experiments.families.candidates import CandidateConfig
@@ -155,9 +155,11 @@ def judged(problem: Problem, kept: int | None = None) -> Judged:
     masked = builder.masked(space, problem.form, problem.signature) if builder.masked else None
     builts = _sample(problem)
     size = len(data.train.y)
-    chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend())
+    chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend(), config.trials)
     if config.strategy != "auto":
         chosen = config.strategy
+    elif problem.begun in STRATEGIES:
+        chosen = problem.begun
     if (chosen == "vmap" and not masked) or (chosen == "path" and not (masked and masked.branching)):
         raise ValueError(f"--space={space.name} has no network for strategy {chosen}; use --set strategy=exact")
     if (need := estimates["bytes"].get(chosen, 0)) > usable_bytes():

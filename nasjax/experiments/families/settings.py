@@ -93,7 +93,7 @@ def nothing_left(config: Any, most: int | None = None) -> Callable[[list[dict[st
         if tried == size:
             return f"all {size:,} architectures of --space={config.space.name} were tried"
         if most is not None and len(rows) >= most:
-            return f"the searcher keeps {most:,} trials at most; for more begin with --trials=N in another --workdir"
+            return f"the searcher keeps {most:,} trials at most; for more resume it with a larger --trials=N"
         limits = [f"{name}={limit}" for name in ("max_params", "max_macs") if (limit := getattr(config, name, None))]
         of = f" of {size:,}" if size is not None else ""
         within = f" within {' and '.join(limits)}" if limits else ""

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ import numpy as np
 
 from nasjax.spaces.from_table import file
 from nasjax.spaces.site_space import SiteSpace
-from nasjax.types import Key, Site
+from nasjax.types import Array, Key, Site
 
 _MOST = 512  # pairs or paths that are compared
 _LARGEST = np.iinfo(np.int32).max
@@ -91,23 +92,24 @@ class TableSpace(SiteSpace):
 
     # -- pure functions of an Arch (traceable) -----------------------------------------------------------------
 
-    def index(self, arch: jax.Array) -> jax.Array:
+    def index(self, arch: Array) -> Array:
         """The row of an Arch i32[S] in `enumerate()`, the last site fastest: i32[...] for i32[..., S].
 
-        -1 where it is none of the space's.
+        -1 where it is none of the space's. NumPy's for NumPy's, so that whole files need no program.
         """
-        arch = jnp.asarray(arch, jnp.int32)
+        xp: Any = np if isinstance(arch, np.ndarray) else jnp
+        arch = xp.asarray(arch, np.int32)
         counts = np.array([len(ops) for ops in self.ops], np.int32)
-        there = ((arch >= 0) & (arch < counts)).all(-1)
+        there = ((arch >= 0) & (arch < np.broadcast_to(counts, arch.shape))).all(-1)
         if not self.part:
             weights = np.array([math.prod(counts[s + 1 :].tolist()) for s in range(len(counts))], np.int32)
-            return jnp.where(there, arch @ weights, -1)
-        row = jnp.zeros(arch.shape[:-1], jnp.int32)
+            return xp.where(there, arch @ weights, -1)
+        row = xp.zeros(arch.shape[:-1], np.int32)
         for s, keys in enumerate(self._prefixes):
             key = row * counts[s] + arch[..., s]
-            row = jnp.minimum(jnp.searchsorted(keys, key), len(keys) - 1).astype(jnp.int32)
-            there &= jnp.asarray(keys)[row] == key
-        return jnp.where(there, row, -1)
+            row = xp.minimum(xp.searchsorted(keys, key), len(keys) - 1).astype(np.int32)
+            there = there & (xp.asarray(keys)[row] == key)
+        return xp.where(there, row, -1)
 
     def sample(self, key: Key, depth: jax.Array | int | None = None) -> jax.Array:
         """A uniformly drawn Arch; no site is a depth."""
@@ -125,7 +127,7 @@ class TableSpace(SiteSpace):
         site, step = np.array(steps, np.int32).T
         counts = np.array([len(ops) for ops in self.ops], np.int32)
         moved = np.where(np.arange(len(counts)) == site[:, None], step[:, None], 0)
-        near = (jnp.asarray(arch, jnp.int32) + moved) % counts
+        near = (jnp.asarray(arch, jnp.int32)[None] + moved) % counts[None]
         key_near, key_far = jax.random.split(key)
         there = self.index(near) >= 0
         chosen = near[jax.random.categorical(key_near, jnp.where(there, 0.0, -jnp.inf))]
