@@ -6,7 +6,6 @@ referee for every seed; what is compared in the end is another column.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -90,10 +89,5 @@ def places(seen: Seen, arch: np.ndarray) -> np.ndarray:
     """The row of every architecture i32[..., S] of the table: i64[...], -1 where it has none."""
     counts = np.array([len(site.choices) for site in seen.space.sites])
     inside = ((arch >= 0) & (arch < counts)).all(-1)
-    row = np.asarray(_index(seen.space)(np.where(inside[..., None], arch, 0)))
+    row = np.asarray(seen.space.index(np.where(inside[..., None], arch, 0)))
     return np.where(inside, row, -1).astype(np.int64)
-
-
-@functools.cache
-def _index(space: Any) -> Any:
-    return jax.jit(space.index)
