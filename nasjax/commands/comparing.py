@@ -202,7 +202,7 @@ def _field(
     facts = {"settings": _agreed(base), "places": {n: v for n, v in places.items() if n not in ("data_dir", "table")}}
     target = float(places["target"]) if "target" in places else None
     if problem.looked_up:
-        more = {"target": target, "runs": places.get("runs"), "facts": facts}
+        more: dict[str, Any] = {"target": target, "runs": places.get("runs"), "facts": facts}
         return on_table.field(name, problem.metric, base.space, base.table, tuple(entrants), rules, **more)
     if "runs" in places:
         raise ValueError("runs=COLUMN belongs to a table; leave it out")

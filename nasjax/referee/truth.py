@@ -54,8 +54,8 @@ def _runs(path: str, column: str | None) -> int | None:
     """How many runs a column has; None where it has one axis, or is not named."""
     if column is None:
         return None
-    shape = getattr(load_columns(path).get(column), "shape", ())
-    return shape[1] if len(shape) == 2 else None
+    values = load_columns(path).get(column)
+    return values.shape[1] if values is not None and values.ndim == 2 else None
 
 
 def rewards(seen: Seen, seed: jax.Array | int) -> jax.Array:
@@ -88,6 +88,6 @@ def evaluator(seen: Seen, reward: jax.Array) -> Evaluator:
 def places(seen: Seen, arch: np.ndarray) -> np.ndarray:
     """The row of every architecture i32[..., S] of the table: i64[...], -1 where it has none."""
     counts = np.array([len(site.choices) for site in seen.space.sites])
-    inside = ((arch >= 0) & (arch < counts)).all(-1)
-    row = np.asarray(seen.space.index(np.where(inside[..., None], arch, 0)))
+    inside = np.all((arch >= 0) & (arch < counts), axis=-1)
+    row = np.asarray(seen.space.index(np.where(np.expand_dims(inside, -1), arch, 0)))
     return np.where(inside, row, -1).astype(np.int64)

@@ -117,12 +117,12 @@ def test_a_command_compares_methods_plugins_and_programs_on_several_problems(tab
 @pytest.mark.slow
 def test_candidates_are_trained_to_an_equal_number_of_multiply_adds(tmp_path, monkeypatch):
     """And a comparison that is begun again goes on from its ledgers."""
-    small = "space.min_layers=1 space.max_layers=2 space.filter_heights=1 space.filter_widths=1 space.filter_counts=2,4"
+    small = "space.min_layers=1 space.max_layers=1 space.filter_heights=1 space.filter_widths=1 space.filter_counts=2,4"
     small += " recipe.epochs=1 data.train_limit=64 data.valid_limit=32 recipe.batch_size=32 strategy=exact"
     (tmp_path / "first.py").write_text(
         FIRST.replace("[0] *", "[0, 0] + [-1] *").replace("len(sites)", "(len(sites) - 2)")
     )
-    options = {"seeds": 2, "macs": 1.2e6, "seed": 1, "settings": small.split(), "out": tmp_path}
+    options = {"seeds": 2, "macs": 4e4, "seed": 1, "settings": small.split(), "out": tmp_path}
     found = nasjax.compare(["evolution"], **options)
     (problem,) = found.record["comparison"]["problems"].values()
     assert found.page.is_file() and problem["metric"]["name"] == "accuracy"
@@ -130,7 +130,7 @@ def test_candidates_are_trained_to_an_equal_number_of_multiply_adds(tmp_path, mo
     for path in (tmp_path / "problem").iterdir():
         trials = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
         macs = [row["macs"] * 64 for row in trials]
-        assert sum(macs[:-1]) < 1.2e6 <= sum(macs)
+        assert sum(macs[:-1]) < 4e4 <= sum(macs)
         rows[path.name] = (path / "ledger.jsonl").read_text()
     assert len(rows) == 4
     for name, pairs in problem["trainings"].items():
