@@ -122,7 +122,9 @@ def test_candidates_are_trained_to_an_equal_number_of_multiply_adds(tmp_path, mo
     (tmp_path / "first.py").write_text(
         FIRST.replace("[0] *", "[0, 0] + [-1] *").replace("len(sites)", "(len(sites) - 2)")
     )
-    options = {"seeds": 2, "macs": 4e4, "seed": 1, "settings": small.split(), "out": tmp_path}
+    (tmp_path / "first.py").write_text(FIRST)
+    first = {"external": {"first": f"{sys.executable} {tmp_path / 'first.py'}"}}
+    options = first | {"seeds": 2, "macs": 4e4, "seed": 1, "settings": small.split(), "out": tmp_path}
     found = nasjax.compare(["evolution"], **options)
     (problem,) = found.record["comparison"]["problems"].values()
     assert found.page.is_file() and problem["metric"]["name"] == "accuracy"
@@ -132,7 +134,8 @@ def test_candidates_are_trained_to_an_equal_number_of_multiply_adds(tmp_path, mo
         macs = [row["macs"] * 64 for row in trials]
         assert sum(macs[:-1]) < 4e4 <= sum(macs)
         rows[path.name] = (path / "ledger.jsonl").read_text()
-    assert len(rows) == 4
+    assert len(rows) == 6 and len(problem["architectures"]) == 2
+    assert problem["chosen"]["first"] == [problem["chosen"]["first"][0]] * 2  # its one architecture, on both seeds
     for name, pairs in problem["trainings"].items():
         assert np.shape(pairs) == (2, 2) and problem["finals"][name] == pytest.approx(np.mean(pairs, 1), abs=1e-5)
     again = nasjax.compare(["evolution"], **options)
