@@ -80,8 +80,11 @@ def _spent(cost: np.ndarray, valid: np.ndarray, budget: float | None) -> np.ndar
 
 
 def enough(seen: Seen, budget: float) -> int:
-    """Trials that surely spend a budget: as many of the cheapest architecture as fit in, and one. Raises ValueError."""
-    cheapest = float(seen.table.cost[seen.table.known].min(initial=math.inf))
+    """Trials that surely spend a budget: as many of the cheapest training as fit in, and one. Raises ValueError."""
+    known, rungs = seen.table.known, seen.table.rungs
+    cheapest = float(seen.table.cost[known].min(initial=math.inf))
+    if rungs is not None:
+        cheapest = min(cheapest, float(rungs.cost[known].min(initial=math.inf)))
     if not 0 < cheapest <= budget:
         raise ValueError(f"a budget of {budget:g} needs costs above 0 and within it; the cheapest is {cheapest:g}")
     return int(budget // cheapest) + 2
