@@ -271,6 +271,7 @@ def _compare(given: flags.FlagValues) -> int:
     digest = plugin.use(*given.plugin) if given.plugin else ""
     jax_settings.check()
     keep_compiled(given.compile_cache)
+    named: dict[str, Any] = {name: given[name].value for name in (*_BUDGETS, *_PLACES, "seed", "named", "answer_s")}
     found = commands.compare(
         [name for name in given.methods.split(",") if name],
         comparing.problems_of(given.problem),
@@ -280,7 +281,7 @@ def _compare(given: flags.FlagValues) -> int:
         plugin=digest,
         out=given.out or "runs/compare",
         say=_say,
-        **{name: given[name].value for name in (*_BUDGETS, *_PLACES, "seed", "named", "answer_s")},
+        **named,
     )
     _tell(True, found.lines)
     return 0

@@ -109,7 +109,7 @@ def entrants(runs: np.ndarray, result: np.ndarray, trials: int) -> tuple[list[En
     rows = np.stack([drawn(seed, trials) @ weights for seed in range(OWN_SEEDS)])
     best = rows[np.arange(OWN_SEEDS), runs[rows, 0].argmax(1)]
     lucky = int(result[best].argmax())
-    luck = runs.max(1).argsort()[::-1][:trials]
+    luck = np.nanmax(runs, 1).argsort()[::-1][:trials]  # some cells have two runs
     makes = {
         "random": lambda seed: honest(seed, trials),
         "replay": lambda seed: sequence(drawn(lucky, trials)),

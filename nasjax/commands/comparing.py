@@ -12,6 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from nasjax import catalog
 from nasjax.commands.configuration import configure, environment, with_table
 from nasjax.problem.problem import Problem
@@ -196,11 +198,11 @@ def _field(
             raise ValueError(f"--external {label} has the name of a method that takes part; write 'OTHER: command'")
         starts = functools.partial(_line, begin, answer_s) if isinstance(begin, str) else begin
         command = begin if isinstance(begin, str) else "in this process"
-        entrants.append(Entrant(label, None, 1, starts, {"command": command}))
+        entrants.append(Entrant(label, None, begin=starts, facts={"command": command}))
     facts = {"settings": _agreed(base), "places": {n: v for n, v in places.items() if n not in ("data_dir", "table")}}
     target = float(places["target"]) if "target" in places else None
     if problem.looked_up:
-        more = {"target": target, "runs": places.get("runs"), "facts": facts}
+        more: dict[str, Any] = {"target": target, "runs": places.get("runs"), "facts": facts}
         return on_table.field(name, problem.metric, base.space, base.table, tuple(entrants), rules, **more)
     if "runs" in places:
         raise ValueError("runs=COLUMN belongs to a table; leave it out")
@@ -232,10 +234,14 @@ def _entrant(
     config = override(dataclasses.replace(base, method=method, search=config.search), *own)
     if rules.trials is not None:
         config = dataclasses.replace(config, trials=rules.trials)
-    searcher = catalog.method(method).make(Problem(config)).searcher
+    experiment = catalog.method(method).make(Problem(config))
+    searcher = experiment.searcher
     if searcher is None:
         raise ValueError(f"{label}: what precedes a search (search.prefilter) has no part in a comparison; set it to 0")
-    return Entrant(label, searcher, config.width, None, {"method": method, "search": as_json(config.search)})
+    proposal = jax.eval_shape(lambda key: searcher.ask(key, searcher.init(key), 1)[1], jax.random.key(0))
+    own_way = None if proposal.fidelity is None else experiment.evaluator
+    facts = {"method": method, "search": as_json(config.search)}
+    return Entrant(label, searcher, config.width, evaluator=own_way, facts=facts)
 
 
 def parsed(text: str, flag: str) -> tuple[str, str]:

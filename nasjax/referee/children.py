@@ -71,7 +71,7 @@ def field(
     experiment, numbers = make(problem), seeds(rules.master, name, rules.seeds, "search")
     archs: list[np.ndarray] = []
     places: dict[bytes, int] = {}
-    each = len(problem.data.train.y) * problem.config.recipe.epochs
+    samples, whole = len(problem.data.train.y), problem.config.recipe.epochs
 
     def place(arch: np.ndarray) -> int:
         if arch.tobytes() not in places:
@@ -79,8 +79,14 @@ def field(
             archs.append(arch)
         return places[arch.tobytes()]
 
-    def cost(row: dict[str, Any]) -> float:
-        return float(row["macs"] or 0) * each
+    def costs(rows: list[dict[str, Any]]) -> list[float]:
+        """Multiply-adds of every trial; of a training that goes on those of the epochs that are added."""
+        epochs = {row["id"]: row.get("fidelity", whole) for row in rows}
+        begun = [epochs[row["parent"]] if "fidelity" in row and row["parent"] >= 0 else 0 for row in rows]
+        return [
+            float(row["macs"] or 0) * samples * (epochs[row["id"]] - before)
+            for row, before in zip(rows, begun, strict=True)
+        ]
 
     def one(entrant: Entrant, n: int, path: Path) -> list[dict[str, Any]]:
         """The trials of a search, in the order in which they were asked."""
@@ -88,11 +94,11 @@ def field(
 
         def spent(*told: Any) -> None:
             rows = checkpoint.read_lines(path / "trials.jsonl")
-            if rules.cost is not None and sum(map(cost, rows)) >= rules.cost:
+            if rules.cost is not None and sum(costs(rows)) >= rules.cost:
                 raise _SpentError
 
-        with _searcher(entrant, problem, numbers[n], rules, each) as searcher:
-            work = worker(experiment.evaluator(), path, problem.describe, experiment.refuse)  # type: ignore[misc]
+        with _searcher(entrant, problem, numbers[n], rules, samples * whole) as searcher:
+            work = worker((entrant.evaluator or experiment.evaluator)(), path, problem.describe, experiment.refuse)  # type: ignore[misc]
             budget = Budget(trials=rules.trials)
             options = {"workdir": path, "budget": budget, "describe": problem.named, "width": entrant.width}
             try:
@@ -109,7 +115,7 @@ def field(
         with nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as place_:
             ways = [Path(str(place_)) / name / f"{entrant.name}-{kind}-{number}" for number in numbers]
             rows = [one(entrant, n, path) for n, path in enumerate(ways)]
-        return _course(rows, problem, place, cost, rules, time.perf_counter() - began)
+        return _course(rows, problem, place, costs, rules, time.perf_counter() - began)
 
     def judge(courses: dict[str, Course]) -> tuple[dict[str, Judged], dict[str, Any]]:
         trained, known = _tested(problem, make), dict[tuple[int, int], list[float]]()
@@ -158,22 +164,23 @@ def _course(
     rows: list[list[dict[str, Any]]],
     problem: Problem,
     place: Callable[[np.ndarray], int],
-    cost: Callable[[dict[str, Any]], float],
+    costs: Callable[[list[dict[str, Any]]], list[float]],
     rules: Rules,
     seconds: float,
 ) -> Course:
     """The rows of all seeds; the trial that exceeds the budget does not count, nor any after it."""
     shape = (len(rows), max(map(len, rows)))
     places, reward, spent = np.full(shape, -1), np.full(shape, np.nan), np.full(shape, np.inf)
+    fidelity = np.zeros(shape, np.int64)
     for n, found in enumerate(rows):
-        total = 0.0
-        for t, row in enumerate(found):
-            total += 1 if rules.cost is None else cost(row)
+        totals = np.cumsum(costs(found) if rules.cost is not None else np.ones(len(found)))
+        for t, (row, total) in enumerate(zip(found, totals, strict=True)):
             if isinstance(row["arch"], dict):  # else it could not be built
                 places[n, t] = place(np.asarray(problem.space.decode(row["arch"]), np.int32))
                 reward[n, t] = np.nan if row["fitness"] is None else row["fitness"]
+            fidelity[n, t] = row.get("fidelity", 0)
             spent[n, t] = total if total <= rules.limit else np.inf
-    return Course(places, reward, spent, seconds)
+    return Course(places, reward, spent, seconds, fidelity)
 
 
 def _tested(problem: Problem, make: Callable[[Problem], Experiment]) -> Evaluator:

@@ -12,7 +12,7 @@ from nasjax.referee.course import Course, incumbents, taken
 from nasjax.referee.draws import drawn
 from nasjax.referee.external import Line
 from nasjax.referee.figures import BASELINE, Judged
-from nasjax.types import Metric, Searcher
+from nasjax.types import Evaluator, Metric, Searcher
 
 
 class Entrant(NamedTuple):
@@ -22,6 +22,7 @@ class Entrant(NamedTuple):
     searcher: Searcher | None
     width: int = 1
     begin: Callable[[], Line] | None = None  # starts what proposes, once for every seed
+    evaluator: Callable[[], Evaluator] | None = None  # that goes on with trainings as the searcher asks, if it does
     facts: Mapping[str, Any] = {}  # for the record: method, settings, command
 
 

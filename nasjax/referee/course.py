@@ -14,14 +14,26 @@ class Course(NamedTuple):
     reward: np.ndarray  # f64[S, T], what was told; NaN = failed or not in the table
     spent: np.ndarray  # f64[S, T], the cost of this trial and all before it; inf beyond the budget
     calls: float = 0.0  # seconds that it took to run; no part of the result
+    fidelity: np.ndarray | None = None  # i64[S, T], epochs; None = all were trained alike
 
 
 def incumbents(course: Course) -> np.ndarray:
-    """The best trial so far after every trial: i64[S, T], -1 while there is none; of equal ones the first."""
-    told = np.where(np.isfinite(course.reward) & np.isfinite(course.spent), course.reward, -np.inf)
-    best = np.maximum.accumulate(told, axis=1)
-    new = told > np.concatenate([np.full((len(told), 1), -np.inf), best[:, :-1]], axis=1)
-    return np.maximum.accumulate(np.where(new, np.arange(told.shape[1]), -1), axis=1)
+    """The best trial so far after every trial: i64[S, T], -1 while there is none.
+
+    Of those trained for the most epochs, where trials differ in that; of equal ones the first.
+    """
+    counts = np.isfinite(course.reward) & np.isfinite(course.spent)
+    epochs = np.zeros(counts.shape) if course.fidelity is None else course.fidelity
+    seeds, trials = counts.shape
+    best, most, reward = np.full(seeds, -1), np.full(seeds, -np.inf), np.full(seeds, -np.inf)
+    found = np.empty((seeds, trials), np.int64)
+    for t in range(trials):
+        longer, as_long = epochs[:, t] > most, epochs[:, t] == most
+        new = counts[:, t] & (longer | (as_long & (course.reward[:, t] > reward)))
+        best, most = np.where(new, t, best), np.where(new, epochs[:, t], most)
+        reward = np.where(new, course.reward[:, t], reward)
+        found[:, t] = best
+    return found
 
 
 def taken(values: np.ndarray, trial: np.ndarray) -> np.ndarray:

@@ -59,7 +59,8 @@ def searched(
     history = jax.device_get(program(numbers))
     reward = np.where(history.valid, history.fitness, np.nan).astype(np.float64)
     spent = _spent(history.cost.astype(np.float64), history.valid, budget)
-    return Course(places(seen, history.arch), reward, spent, time.perf_counter() - began)
+    epochs = getattr(history, "fidelity", None)
+    return Course(places(seen, history.arch), reward, spent, time.perf_counter() - began, epochs)
 
 
 def _largest(jaxpr: Any) -> int:
@@ -79,8 +80,11 @@ def _spent(cost: np.ndarray, valid: np.ndarray, budget: float | None) -> np.ndar
 
 
 def enough(seen: Seen, budget: float) -> int:
-    """Trials that surely spend a budget: as many of the cheapest architecture as fit in, and one. Raises ValueError."""
-    cheapest = float(seen.table.cost[seen.table.known].min(initial=math.inf))
+    """Trials that surely spend a budget: as many of the cheapest training as fit in, and one. Raises ValueError."""
+    known, rungs = seen.table.known, seen.table.rungs
+    cheapest = float(seen.table.cost[known].min(initial=math.inf))
+    if rungs is not None:
+        cheapest = min(cheapest, float(rungs.cost[known].min(initial=math.inf)))
     if not 0 < cheapest <= budget:
         raise ValueError(f"a budget of {budget:g} needs costs above 0 and within it; the cheapest is {cheapest:g}")
     return int(budget // cheapest) + 2
@@ -116,11 +120,10 @@ def proposed(
     """
     began = time.perf_counter()
     known, cost = seen.table.known, seen.table.cost.astype(np.float64)
-    drawn = jax.jit(lambda seed: rewards(seen, seed))
     place, reward = np.full((len(noise), trials), -1), np.full((len(noise), trials), np.nan)
     spent = np.full((len(noise), trials), np.inf)
     for n, number in enumerate(noise):
-        told = np.asarray(drawn(jnp.uint32(number)))
+        told = np.asarray(rewards(seen, number))
         with begin(n) as proposer:
             done, total = 0, 0.0
             while done < trials:

@@ -28,8 +28,8 @@ def spoken(proposer: Proposer, space: Space, cost: Callable[[np.ndarray], float]
     """
     failed: list[ValueError] = []
 
-    def asked(n: int) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
-        def ask(turn: Any) -> tuple[np.ndarray, np.ndarray]:
+    def asked(n: int) -> Callable[[Any], tuple[np.int32, np.ndarray]]:
+        def ask(turn: Any) -> tuple[np.int32, np.ndarray]:
             archs = _kept(failed, lambda: proposer.ask(n))
             whole = np.full((n, arch_size(space)), -1, np.int32)
             whole[: len(archs)] = archs
@@ -37,7 +37,7 @@ def spoken(proposer: Proposer, space: Space, cost: Callable[[np.ndarray], float]
 
         return ask
 
-    def told(turn: Any, archs: Any, fitness: Any, ids: Any) -> np.ndarray:
+    def told(turn: Any, archs: Any, fitness: Any, ids: Any) -> np.int32:
         there = np.asarray(ids) >= 0
         archs, fitness = np.asarray(archs)[there], np.asarray(fitness, np.float64)[there]
         if len(archs):

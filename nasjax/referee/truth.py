@@ -54,22 +54,30 @@ def _runs(path: str, column: str | None) -> int | None:
     """How many runs a column has; None where it has one axis, or is not named."""
     if column is None:
         return None
-    shape = getattr(load_columns(path).get(column), "shape", ())
-    return shape[1] if len(shape) == 2 else None
+    values = load_columns(path).get(column)
+    return values.shape[1] if values is not None and values.ndim == 2 else None
 
 
-def rewards(seen: Seen, seed: jax.Array) -> jax.Array:
+def rewards(seen: Seen, seed: jax.Array | int) -> jax.Array:
     """f32[R]: the run of every architecture that is told in the search with this seed of noise; traceable."""
-    runs = jnp.asarray(seen.runs)
+    return _told(jnp.asarray(seen.runs), jnp.asarray(seed, jnp.uint32))
+
+
+@jax.jit  # once for all comparisons of a process
+def _told(runs: jax.Array, seed: jax.Array) -> jax.Array:
     if runs.shape[1] == 1:
         return runs[:, 0]
     return jnp.take_along_axis(runs, told_run(seed, jnp.isfinite(runs))[:, None], axis=1)[:, 0]
 
 
+@jax.jit
+def _tops(runs: jax.Array, seeds: jax.Array) -> jax.Array:
+    return jax.lax.map(lambda seed: jnp.nanmax(_told(runs, seed)), seeds)
+
+
 def tops(seen: Seen, noise: Sequence[int]) -> np.ndarray:
     """The best reward of the table as it is told on every seed of noise: f64[S]."""
-    program = jax.jit(lambda seeds: jax.lax.map(lambda seed: jnp.nanmax(rewards(seen, seed)), seeds))
-    return np.asarray(program(jnp.asarray(np.array(noise, np.uint32))), np.float64)
+    return np.asarray(_tops(jnp.asarray(seen.runs), jnp.asarray(np.array(noise, np.uint32))), np.float64)
 
 
 def evaluator(seen: Seen, reward: jax.Array) -> Evaluator:
@@ -80,6 +88,6 @@ def evaluator(seen: Seen, reward: jax.Array) -> Evaluator:
 def places(seen: Seen, arch: np.ndarray) -> np.ndarray:
     """The row of every architecture i32[..., S] of the table: i64[...], -1 where it has none."""
     counts = np.array([len(site.choices) for site in seen.space.sites])
-    inside = ((arch >= 0) & (arch < counts)).all(-1)
-    row = np.asarray(seen.space.index(jnp.asarray(np.where(inside[..., None], arch, 0))))
+    inside = np.all((arch >= 0) & (arch < counts), axis=-1)
+    row = np.asarray(seen.space.index(np.where(np.expand_dims(inside, -1), arch, 0)))
     return np.where(inside, row, -1).astype(np.int64)

@@ -150,7 +150,8 @@ def test_the_cells_run_in_order(name, notebook, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_comparisons_cells_run_in_order(notebook):
+@runs("docs/compare.md", 0)
+def test_the_comparisons_cells_run_in_order_and_its_page_does(notebook, capsys):
     names = {"__name__": "notebook"}
     for source in cells("compare"):
         source = source.replace('["evolution", "bo"]', '["evolution"]').replace("trials=40", "trials=4")
@@ -159,7 +160,12 @@ def test_the_comparisons_cells_run_in_order(notebook):
     assert (
         found._repr_html_().startswith("<pre>problem: 20 seeds, 4 trials each") and found.sha256 in found._repr_html_()
     )
-    assert names["nasjax"].show("compared")._repr_html_().startswith("<iframe srcdoc=")
+    assert nasjax.show("compared")._repr_html_().startswith("<iframe srcdoc=")
+    ops = np.indices((3, 3)).reshape(2, -1).T
+    said = {"metric": "accuracy", "unit": "fraction"}  # as in a table of one's own runs
+    np.savez("mine.npz", ops=ops, op_names=["a", "b", "c"], accuracy=ops.sum(1) / 10, cost=np.ones(9), **said)
+    names = run("docs/compare.md", [0], None, {'["bo", "evolution"]': '["evolution"]', "seeds=10": "seeds=2"})
+    assert names["rows"].keys() == {"random", "evolution"} and names["found"].sha256 in capsys.readouterr().out
 
 
 @pytest.mark.slow

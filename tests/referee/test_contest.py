@@ -6,7 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from nasjax.referee import contest, on_table, record, truth
+from nasjax.evaluators.fidelities import Rungs
+from nasjax.evaluators.table import Table
+from nasjax.referee import contest, looked_up, on_table, record, truth
 from nasjax.referee.contest import Entrant, Rules
 from nasjax.referee.external import InProcess
 from nasjax.referee.page import page
@@ -129,6 +131,15 @@ def test_a_budget_in_the_tables_seconds_is_kept(tmp_path):
     assert 2 < found["table"]["random"]["trials"] < 8
     costs = found["targets"]["the best reward of the table"]["cost"].values()
     assert all(row["median"] is None or row["median"] <= 7.0 for row in costs)
+
+
+def test_the_trials_that_spend_a_budget_are_counted_by_the_shortest_trainings():
+    costs = np.stack([np.full(9, 10.0), np.full(9, 100.0)], 1)
+    rungs = Rungs(np.array([1, 10]), np.zeros((9, 2)), costs)
+    seen = truth.Seen(SPACE, np.zeros((9, 1)), Table(np.zeros(9), costs[:, 1], np.zeros(9), np.ones(9, bool), rungs))
+    assert looked_up.enough(seen, 600.0) == 62
+    with pytest.raises(ValueError, match="the cheapest is 10"):
+        looked_up.enough(seen, 9.0)
 
 
 def test_the_page_has_everyone_and_the_digest(told):

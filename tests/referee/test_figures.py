@@ -39,6 +39,11 @@ def test_the_best_so_far_leaves_out_failures_and_what_exceeds_the_budget():
     np.testing.assert_array_equal(taken(COURSE.reward, np.array([[-1], [1]])), [[NAN], [0.8]])
 
 
+def test_the_longest_trained_count_before_the_best():
+    rungs = COURSE._replace(fidelity=np.array([[1, 1, 3, 3], [1, 3, 1, 3]]))
+    assert incumbents(rungs).tolist() == [[-1, 1, 2, 2], [0, 1, 1, 1]]
+
+
 def test_differences_are_paired_by_seed():
     seeds = np.random.default_rng(0).normal(size=40)  # of much larger spread than the difference
     rows = {"random": seeds, "better": seeds + 0.1, "noise": seeds[::-1]}
