@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners.bilevel import Relaxation
 from nasjax.learners.curvature import hessian_product, largest_eigenvalue
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.learners.mixture import Mixture, Names
+from nasjax.learners.mixture import Mixture, Names, Stem
 from nasjax.learners.stopping import Stopping
 from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
@@ -65,7 +65,7 @@ class SearchConfig(TrainingConfig):
 
     channels: int = 16
     layers: int = 8
-    stem: Literal["cifar", "imagenet", "imagenet_wide"] = "cifar"
+    stem: Stem = "cifar"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,8 +73,8 @@ class SearchConfig(TrainingConfig):
             raise ValueError(f"channels must be even (FactorizedReduce halves them), got {self.channels}")
         if self.layers < 3:
             raise ValueError(f"layers must be at least 3, got {self.layers}: with fewer no cell is a normal one")
-        if self.stem not in (stems := ("cifar", "imagenet", "imagenet_wide")):
-            raise ValueError(f"unknown stem {self.stem!r}; choose {' or '.join(stems)}")
+        if self.stem not in get_args(Stem):
+            raise ValueError(f"unknown stem {self.stem!r}; choose {', '.join(get_args(Stem))}")
 
 
 @dataclass(frozen=True, kw_only=True)
