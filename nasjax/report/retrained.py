@@ -55,13 +55,16 @@ def _values(own: Mapping[str, Any], published: Mapping[str, Any], run: Run) -> s
     data = run.result.get("dataset")
     if published and isinstance(data, Mapping):
         own = {**own, "dataset": data.get("name"), "train": data.get("train")}
+    named = [row for row in run.baselines if row.get("name") != own.get("name")]
+    others = [{key: row[key] for key in own if key in row} for row in named]
     keys = list(dict.fromkeys([*own, *published]))
     unit = f" ({run.loss_unit})" if run.loss_unit else ""
     rows = [[escape(_NAMES.get(key, words(key)) + (unit if key.endswith("loss") else ""))] for key in keys]
-    for values in (own, published) if published else (own,):
+    for values in (own, *others, published) if published else (own, *others):
         for key, row in zip(keys, rows, strict=True):
             row.append(escape(_value(key, values[key], run)) if key in values else "–")
-    heads = ["what", "this run#", "published#"] if published else ["what", "value#"]
+    heads = ["what", "this run#" if published or others else "value#", *(f"{row['name']}#" for row in named)]
+    heads += ["published#"] if published else []
     return f"<div><h3>{title}</h3>{table(title, heads, rows, 'wrapped')}</div>"
 
 

@@ -178,6 +178,7 @@ BUILDER = Builder(
     widen=_widen,
     named=NAMED,
     small=(DartsCell(), SMALL),
+    large=EvalConfig(channels=48, layers=14, stem="imagenet"),
     parse=parsed,
     mixed=_mixed,
     example=_example,
