@@ -130,13 +130,14 @@ class SearchData(NamedTuple):
     facts: dict[str, Any]  # for config.json
 
 
-def data_of(problem: Problem) -> SearchData:
-    """The data of a search, and what config.json says of them.
+def data_of(problem: Problem, *, each_cell: bool = False) -> SearchData:
+    """The data of a search, and what config.json says of them; `each_cell` as of `mixture`.
 
     Raises:
       ValueError: the data do not fit the search, or the network in which the found cell will be evaluated.
     """
     config: LearnConfig = problem.config
+    _require_shared(problem, each_cell)
     task, data = problem.task, problem.data
     if config.train_part < 1:  # the first ones: their order is drawn by data.split_seed
         some = max(1, round(config.train_part * len(data.train.y)))
@@ -151,11 +152,18 @@ def data_of(problem: Problem) -> SearchData:
     return SearchData(batches, problem, facts)
 
 
-def mixture(problem: Problem, layers: int | None = None, **options: Any) -> Mixture:
+def _require_shared(problem: Problem, each_cell: bool) -> None:
+    if getattr(problem.space, "cells", 0) and not each_cell:
+        raise ValueError(f"{problem.config.method} repeats the cells that it finds: leave out space.cells")
+
+
+def mixture(problem: Problem, layers: int | None = None, *, each_cell: bool = False, **options: Any) -> Mixture:
     """The search network of a problem; with another number of layers, and with `options` of its space's `mixed`.
 
-    Raises ValueError where its space has none.
+    Raises ValueError where its space has none, or wants a cell for each of a network and the method is not one that
+    finds them cell by cell, `each_cell`.
     """
+    _require_shared(problem, each_cell)
     if problem.builder.mixed is None:
         raise ValueError(f"--space={problem.space.name} has no search network; choose another method or space")
     search = problem.config.search if layers is None else dataclasses.replace(problem.config.search, layers=layers)
