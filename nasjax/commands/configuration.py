@@ -151,8 +151,11 @@ def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def defaults_of(config: Any) -> dict[str, Any]:
-    """The settings of its preset, as JSON."""
-    return json.loads(json.dumps(as_json(shipped(config))))
+    """The settings of its preset, as JSON; what older workdirs lack has the value that it had for them."""
+    tree: dict[str, Any] = json.loads(json.dumps(as_json(shipped(config))))
+    if catalog.source(config.data.name).aspect:
+        tree["data"]["aspect"] = "squash"  # see `_renamed`
+    return tree
 
 
 def record_of(config: Any, more: dict[str, Any]) -> dict[str, Any]:
