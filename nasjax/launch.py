@@ -365,8 +365,9 @@ def _preset(given: flags.FlagValues) -> Any:
     from nasjax import commands
 
     sizes = [text.partition("=")[2].strip() for text in given.set if text.partition("=")[0].strip() == "data.resize"]
-    same = {"data_dir": given.data_dir or "", "resize": int(sizes[-1]) if sizes and sizes[-1].isdecimal() else None}
-    return commands.configure(given.method, given.preset, given.dataset, given.space, **same)
+    resize = int(sizes[-1]) if sizes and sizes[-1].isdecimal() else None
+    asked = (given.method, given.preset, given.dataset, given.space)
+    return commands.configure(*asked, data_dir=given.data_dir or "", resize=resize)
 
 
 def _apply(given: flags.FlagValues, config: Any) -> Any:

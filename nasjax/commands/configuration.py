@@ -69,8 +69,8 @@ def published(config: Any, arch: dict[str, Any] | None = None) -> dict[str, Any]
         found = own[space, "cells"]
     if found is None:
         return None
-    baselines = found.get("baselines", {})
-    chosen = next((row for name, row in baselines.items() if builder.named[name] == arch), {})
+    baselines: dict[str, dict[str, Any]] = found.get("baselines", {})
+    chosen: dict[str, Any] = next((row for name, row in baselines.items() if builder.named[name] == arch), {})
     return {name: value for name, value in found.items() if name != "baselines"} | chosen
 
 
