@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
+from nasjax.problem.arch_text import read_arch
 from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
 from nasjax.runtime import jax_settings
@@ -58,7 +59,7 @@ def shipped(config: Any) -> Any:
 def published(config: Any, arch: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """The result to put beside ours: the method's own in this space, or the space's; None where there is none.
 
-    Of a baseline that the source compares with, by name in "baselines", it is the baseline's where `arch` is that one.
+    Of a network that the source compares with, in "baselines" as `--arch` takes it, it is that one's where `arch` is.
     """
     own: dict[Any, dict[str, Any]] | None = getattr(catalog.method(config.method), "PUBLISHED", None)
     space, builder = config.space.name, catalog.builder(config.space.name)
@@ -69,8 +70,9 @@ def published(config: Any, arch: dict[str, Any] | None = None) -> dict[str, Any]
         found = own[space, "cells"]
     if found is None:
         return None
-    baselines: dict[str, dict[str, Any]] = found.get("baselines", {})
-    chosen: dict[str, Any] = next((row for name, row in baselines.items() if builder.named[name] == arch), {})
+    baselines: dict[str, dict[str, Any]] = found.get("baselines", {}) if arch is not None else {}
+    known = ((read_arch(name, builder, config.space), row) for name, row in baselines.items())
+    chosen: dict[str, Any] = next((row for tree, row in known if tree == arch), {})
     return {name: value for name, value in found.items() if name != "baselines"} | chosen
 
 
