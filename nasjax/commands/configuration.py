@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,28 @@ def configure(
     *,
     data_dir: str = "",
     resize: int | None = None,
+    side: int | None = None,
 ) -> Any:
     """The settings of a method's preset (None = demo); a data set or space of None is the preset's.
 
     How large the images are decides between settings for small and for large ones. The data set tells it, or where it
-    lies (`data_dir`), or the side that they are resized to (`resize`); both become settings of the data.
+    lies (`data_dir`), or the side that they are resized to (`resize`); both become settings of the data. `side` tells
+    it of data at hand.
 
     Raises ValueError for unknown names.
     """
     method = catalog.method(name)
     builder = catalog.builder(space or method.SPACE)
-    config = method.configure(Given(preset or "demo", builder, dataset, data_dir, resize))
+    config = method.configure(Given(preset or "demo", builder, dataset, data_dir, resize, side))
     given = {name: value for name, value in (("data_dir", data_dir), ("resize", resize)) if value}
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **given)) if given else config
+
+
+def resize_of(assignments: Sequence[str]) -> int | None:
+    """The data.resize among assignments as `--set` takes them; None where there is none, or it is no whole number."""
+    pairs = [text.partition("=") for text in assignments]
+    sizes = [value.strip() for name, _, value in pairs if name.strip() == "data.resize"]
+    return int(sizes[-1]) if sizes and sizes[-1].isdecimal() else None
 
 
 def _given(config: Any) -> Given:

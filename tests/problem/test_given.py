@@ -63,6 +63,7 @@ def test_large_images_get_imagenets_settings_whatever_their_data_set(method, ima
         same = {name: getattr(asked, name) for name in ("data", "augment", "retrain_recipe")}
         assert dataclasses.replace(config, **same) == asked
         assert commands.published(config) == commands.published(asked)
+    assert commands.configure(method, "paper", "no.npz", side=224).form == asked.form
     small = commands.configure(method, "paper", "image_folder", data_dir=str(images / "classes"), resize=32)
     assert small.data.resize == 32 and small.form == commands.configure(method, "paper", "cifar10").form
 
