@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
-from nasjax.problem.arch_text import read_arch
 from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
 from nasjax.runtime import jax_settings
@@ -81,7 +80,7 @@ def published(config: Any, arch: dict[str, Any] | None = None) -> dict[str, Any]
     if found is None:
         return None
     baselines: dict[str, dict[str, Any]] = found.get("baselines", {}) if arch is not None else {}
-    known = ((read_arch(name, builder, config.space), row) for name, row in baselines.items())
+    known = ((Problem(config).read(name), row) for name, row in baselines.items())
     chosen: dict[str, Any] = next((row for tree, row in known if tree == arch), {})
     return {name: value for name, value in found.items() if name != "baselines"} | chosen
 
