@@ -425,10 +425,10 @@ def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tup
 def _preset(given: flags.FlagValues) -> Any:
     """The settings of the preset, for images of the size that other flags tell."""
     from nasjax import commands
+    from nasjax.commands.configuration import resize_of
 
-    sizes = [text.partition("=")[2].strip() for text in given.set if text.partition("=")[0].strip() == "data.resize"]
-    same = {"data_dir": given.data_dir or "", "resize": int(sizes[-1]) if sizes and sizes[-1].isdecimal() else None}
-    return commands.configure(given.method, given.preset, given.dataset, given.space, **same)
+    asked = (given.method, given.preset, given.dataset, given.space)
+    return commands.configure(*asked, data_dir=given.data_dir or "", resize=resize_of(given.set))
 
 
 def _apply(given: flags.FlagValues, config: Any) -> Any:

@@ -288,6 +288,7 @@ class Builder(NamedTuple):
     named: Mapping[str, dict[str, Any]] = {}  # architectures known by name, as JSON
     masked: Callable[[Any, Any, Signature], Masked] | None = None
     small: tuple[Any, Any] | None = None  # space and form for a demo, where the default is too large for one
+    large: Any = None  # the form for images as large as ImageNet's, where the default is for small ones
     inherit: Inherit | None = None  # where children can begin with weights of their parents
     parse: Callable[[Any, str], dict[str, Any] | None] = lambda space, text: None
     # (space, form, signature) -> `nets.supernet.Shared`, where one network of shared weights holds all architectures

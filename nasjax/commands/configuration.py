@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,28 @@ def configure(
     *,
     data_dir: str = "",
     resize: int | None = None,
+    side: int | None = None,
 ) -> Any:
     """The settings of a method's preset (None = demo); a data set or space of None is the preset's.
 
     How large the images are decides between settings for small and for large ones. The data set tells it, or where it
-    lies (`data_dir`), or the side that they are resized to (`resize`); both become settings of the data.
+    lies (`data_dir`), or the side that they are resized to (`resize`); both become settings of the data. `side` tells
+    it of data at hand.
 
     Raises ValueError for unknown names.
     """
     method = catalog.method(name)
     builder = catalog.builder(space or method.SPACE)
-    config = method.configure(Given(preset or "demo", builder, dataset, data_dir, resize))
+    config = method.configure(Given(preset or "demo", builder, dataset, data_dir, resize, side))
     given = {name: value for name, value in (("data_dir", data_dir), ("resize", resize)) if value}
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **given)) if given else config
+
+
+def resize_of(assignments: Sequence[str]) -> int | None:
+    """The data.resize among assignments as `--set` takes them; None where there is none, or it is no whole number."""
+    pairs = [text.partition("=") for text in assignments]
+    sizes = [value.strip() for name, _, value in pairs if name.strip() == "data.resize"]
+    return int(sizes[-1]) if sizes and sizes[-1].isdecimal() else None
 
 
 def _given(config: Any) -> Given:
@@ -58,7 +68,7 @@ def shipped(config: Any) -> Any:
 def published(config: Any, arch: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """The result to put beside ours: the method's own in this space, or the space's; None where there is none.
 
-    Of a baseline that the source compares with, by name in "baselines", it is the baseline's where `arch` is that one.
+    Of a network that the source compares with, in "baselines" as `--arch` takes it, it is that one's where `arch` is.
     """
     own: dict[Any, dict[str, Any]] | None = getattr(catalog.method(config.method), "PUBLISHED", None)
     space, builder = config.space.name, catalog.builder(config.space.name)
@@ -69,8 +79,9 @@ def published(config: Any, arch: dict[str, Any] | None = None) -> dict[str, Any]
         found = own[space, "cells"]
     if found is None:
         return None
-    baselines = found.get("baselines", {})
-    chosen = next((row for name, row in baselines.items() if builder.named[name] == arch), {})
+    baselines: dict[str, dict[str, Any]] = found.get("baselines", {}) if arch is not None else {}
+    known = ((Problem(config).read(name), row) for name, row in baselines.items())
+    chosen: dict[str, Any] = next((row for tree, row in known if tree == arch), {})
     return {name: value for name, value in found.items() if name != "baselines"} | chosen
 
 
@@ -156,8 +167,11 @@ def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def defaults_of(config: Any) -> dict[str, Any]:
-    """The settings of its preset, as JSON."""
-    return json.loads(json.dumps(as_json(shipped(config))))
+    """The settings of its preset, as JSON; what older workdirs lack has the value that it had for them."""
+    tree: dict[str, Any] = json.loads(json.dumps(as_json(shipped(config))))
+    if catalog.source(config.data.name).aspect:
+        tree["data"]["aspect"] = "squash"  # see `_renamed`
+    return tree
 
 
 def record_of(config: Any, more: dict[str, Any]) -> dict[str, Any]:

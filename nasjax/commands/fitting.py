@@ -10,7 +10,7 @@ import numpy as np
 
 from nasjax import catalog
 from nasjax.commands.arrays import name_of, plain, with_arrays
-from nasjax.commands.configuration import configure, default_workdir
+from nasjax.commands.configuration import configure, default_workdir, resize_of
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import search
 from nasjax.settings import override
@@ -81,7 +81,9 @@ def fit(
     parts = {"x_valid": x_valid, "y_valid": y_valid, "x_test": x_test, "y_test": y_test}
     given = plain({"x": x, "y": y, **parts, "class_names": class_names})
     method = method or next(iter(catalog.METHODS))
-    config = override(configure(method, preset, name_of(given), space), *settings)
+    side = min(np.shape(given["x"])[1:3], default=None) if np.ndim(given["x"]) in (3, 4) else None
+    size = {"side": side, "resize": resize_of(settings)}
+    config = override(configure(method, preset, name_of(given), space, **size), *settings)
     path = default_workdir(config) if workdir is None else Path(workdir)
     config = with_arrays(config, path, given)
     found = search(config, path, progress=progress)

@@ -141,6 +141,7 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
                 watch.say(line)
             folder, result, winner = train(job, path, watch)
             result |= {
+                **({"name": arch} if arch in problem.builder.named else {}),
                 "dataset": {"name": data.name, "train": len(job.final.train.y), "sha256": data.sha256},
                 "published": _comparable(published(config, winner.built.arch), task.metric, problem),
                 **environment(),

@@ -163,7 +163,7 @@ def make(problem: Problem) -> Experiment:
 
 def parts(problem: Problem) -> Learning:
     """Its parts, for those who want the state that a search ends in."""
-    search, data, found = problem.config.search, base.data_of(problem), network_of(problem)
+    search, data, found = problem.config.search, base.data_of(problem, each_cell=True), network_of(problem)
     network, layout = found.network(search.dtype), search_layout(found.plan)
     each_cell, kinds = bool(problem.space.cells), [cell.kind for cell in found.plan.cells]
 

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nasjax.spaces.darts_cell.derivation import Edges, Names
+from nasjax.spaces.darts_cell.plan import SearchStem
 from nasjax.types import Network, PyTree
+
+Stem = SearchStem  # what images enter a network of stacked cells by
 
 Scores = Mapping[str, np.ndarray]  # cell type -> f[E, O]
 

@@ -108,7 +108,7 @@ def msr_darts(
       weigh_by_rank: False sums the operators (the article); True weighs them by softmax(-stable rank), computed at the
         start of each epoch; ours: of the mean over the cells of a type, as in the genotype.
       own_rank: with `weigh_by_rank`, of each cell's own edge, as the authors' code does. The network's choice then has
-        an entry for every cell.
+        an entry for every cell as well.
       score: how the rank is measured; None = `Score()`.
 
     Returns:
@@ -142,7 +142,7 @@ def msr_darts(
         if not weigh_by_rank:
             return ones()
         last = layout.last(params)
-        ranks = cell_ranks(last, score) if own_rank else mean_ranks(last, score)
+        ranks = mean_ranks(last, score) | (cell_ranks(last, score) if own_rank else {})
         return {cell: jax.nn.softmax(-rank) for cell, rank in ranks.items()}
 
     def init(key: Key, batch: PyTree) -> MsrState:

@@ -33,6 +33,7 @@ class Given(NamedTuple):
       builder: of the space.
       dataset: of the catalog, or the path of an .npz or .csv; None = the preset's.
       data_dir, resize: of the data's settings, as far as they are known; they tell how large images are.
+      side: the shorter side of the images before they are resized, where the data are at hand.
     """
 
     preset: str
@@ -40,6 +41,7 @@ class Given(NamedTuple):
     dataset: str | None = None
     data_dir: str = ""
     resize: int | None = None
+    side: int | None = None
 
     @property
     def published(self) -> bool:
@@ -62,7 +64,8 @@ class Given(NamedTuple):
         """The data set; without one the space's own for a demo, and for a published setting `published`, if given."""
         name = self.dataset or (published if self.published and published else self._own())
         source: DataSource = catalog.source(name)
-        side = side_of(name, source, self.data_dir, self.resize)
+        found = side_of(name, source, self.data_dir, self.resize)
+        side = self.side if self.side is not None and self.resize is None else found
         return Data(name, source, augmentation(source), side is not None and side >= LARGE_SIDE)
 
     def _own(self) -> str:

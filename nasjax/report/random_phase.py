@@ -63,7 +63,7 @@ def curve(run: Run, line: Line, number: int) -> str:
             "circle", dots, places | {"color": coloured, "tooltip": searching.told([line])}, **searching.POINT
         ),
         charts.layer("line", charts.thin(track), places | {"tooltip": hovered}, color="#16191d", strokeWidth=2.4),
-        *_published(run, places["y"]),
+        *_known(run, places["y"]),
     ]
     spreads = [
         f"{name}: mean {metric.plain(statistics.fmean(values))}, standard deviation {metric.plain(_spread(values))}"
@@ -78,6 +78,9 @@ def curve(run: Run, line: Line, number: int) -> str:
     if known := published(run):
         told = "; ".join(f"{row['model']}: {metric.plain(row[f'test_{metric.name}'])}" for row in known)
         caption += f" Dotted: published figures of {told} ({known[0].get('source')}; {known[0].get('unlike')})."
+    if ours := retrained(run):
+        told = "; ".join(f"{row['name']}: {metric.plain(row[f'test_{metric.name}'])}" for row in ours)
+        caption += f" Dashed across: {told}, trained and tested in this workdir."
     title = f"{searching.sentence(metric.title)} in the random and the evolution phase"
     return figure(title, charts.chart(marks, caption), caption)
 
@@ -89,14 +92,21 @@ def published(run: Run) -> list[dict[str, Any]]:
     return [row for row in rows if "model" in row and number(row.get(f"test_{run.metric.name}")) is not None]
 
 
-def _published(run: Run, y: dict[str, Any]) -> list[dict[str, Any]]:
-    """A dotted line for each of them."""
-    metric = run.metric
-    rows = [
-        {"y": metric.value(metric.sign * row[f"test_{metric.name}"]), "model": row["model"]} for row in published(run)
-    ]
-    hovered = {"tooltip": charts.hover(("model", "published"), ("y", metric.title, metric.format))}
-    return [charts.layer("rule", rows, {"y": y} | hovered, color="#16191d", strokeDash=[2, 3])] if rows else []
+def retrained(run: Run) -> list[dict[str, Any]]:
+    """The tested networks of the workdir that have a name, such as a baseline."""
+    return [row for row in run.baselines if number(row.get(f"test_{run.metric.name}")) is not None]
+
+
+def _known(run: Run, y: dict[str, Any]) -> list[dict[str, Any]]:
+    """A line across for each: dotted what is published, dashed what was trained here."""
+    metric, key = run.metric, f"test_{run.metric.name}"
+    hovered = {"tooltip": charts.hover(("model",), ("y", metric.title, metric.format))}
+    marks = []
+    for found, name, dash in ((published(run), "model", [2, 3]), (retrained(run), "name", [8, 3])):
+        rows = [{"y": metric.value(metric.sign * row[key]), "model": row[name]} for row in found]
+        if rows:
+            marks.append(charts.layer("rule", rows, {"y": y} | hovered, color="#16191d", strokeDash=dash))
+    return marks
 
 
 def _spread(values: Sequence[float]) -> float:

@@ -12,7 +12,13 @@ from nasjax.report.grouping import Line
 from nasjax.report.metric import words
 from nasjax.report.runs import Run, mapping, number
 
-_NAMES = {"train": "training samples", "dataset": "data set", "model": "network", "seconds": "seconds of training"}
+_NAMES = {
+    "train": "training samples",
+    "dataset": "data set",
+    "model": "network",
+    "seconds": "seconds of training",
+    "unlike": "why not comparable",
+}
 
 
 def retrained(run: Run, line: Line) -> str:
@@ -52,17 +58,27 @@ def _in_metric(published: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str
 def _values(own: Mapping[str, Any], published: Mapping[str, Any], run: Run) -> str:
     """A row per figure; published ones stand beside those of this run."""
     title = "Retrained from scratch"
-    data = run.result.get("dataset")
-    if published and isinstance(data, Mapping):
-        own = {**own, "dataset": data.get("name"), "train": data.get("train")}
+    named = [row for row in run.baselines if row.get("name") != own.get("name")]
+    others = [{key: row[key] for key in own if key in row} for row in named]
+    if published:
+        own, *others = (_of_data(one, whole) for one, whole in zip((own, *others), (run.result, *named), strict=True))
     keys = list(dict.fromkeys([*own, *published]))
     unit = f" ({run.loss_unit})" if run.loss_unit else ""
     rows = [[escape(_NAMES.get(key, words(key)) + (unit if key.endswith("loss") else ""))] for key in keys]
-    for values in (own, published) if published else (own,):
+    for values in (own, *others, published) if published else (own, *others):
         for key, row in zip(keys, rows, strict=True):
             row.append(escape(_value(key, values[key], run)) if key in values else "–")
-    heads = ["what", "this run#", "published#"] if published else ["what", "value#"]
+    heads = ["what", "this run#" if published or others else "value#", *(f"{row['name']}#" for row in named)]
+    heads += ["published#"] if published else []
     return f"<div><h3>{title}</h3>{table(title, heads, rows, 'wrapped')}</div>"
+
+
+def _of_data(values: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With the data set's name and size, where the result tells them."""
+    data = result.get("dataset")
+    return (
+        values if not isinstance(data, Mapping) else {**values, "dataset": data.get("name"), "train": data.get("train")}
+    )
 
 
 def _value(key: str, value: Any, run: Run) -> str:

@@ -65,6 +65,7 @@ class Run(NamedTuple):
     running: bool  # a search holds the workdir's lock
     written: float  # last change of the results, seconds since 1970
     program: str = PROGRAM  # what begins the commands of "What to run next"
+    baselines: Sequence[dict[str, Any]] = ()  # results of networks known by "name" that were trained in the workdir
 
     @property
     def done(self) -> list[Trial]:

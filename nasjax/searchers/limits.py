@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from nasjax.types import Key, Space
 
 TRIES, STEPS = 50, 400  # draws, and then mutations towards the limit
+_Carry = tuple[Any, jax.Array, jax.Array, jax.Array]  # of the loop: number, where it is, the nearest, its excess
 SLACK = 1.25  # a way down may begin upwards, as when an edge must come before a node can go
 
 
@@ -46,11 +47,11 @@ class Limited:
     def _drawn(self, key: Key, draw: Callable[[Key], jax.Array]) -> jax.Array:
         first = jnp.asarray(draw(key), jnp.int32)
 
-        def beyond(carry: tuple[jax.Array, ...]) -> jax.Array:
+        def beyond(carry: _Carry) -> jax.Array:
             n, _, _, over = carry
             return (n < TRIES + STEPS) & ~(over <= 1)
 
-        def again(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        def again(carry: _Carry) -> _Carry:
             n, now, nearest, over = carry
             key_now = jax.random.fold_in(key, n)
             arch = jax.lax.cond(n < TRIES, draw, lambda key: self._space.mutate(key, now), key_now)

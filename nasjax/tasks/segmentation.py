@@ -151,7 +151,7 @@ def _read(image: np.ndarray, model: Any) -> np.ndarray:
     height, width, _ = model.shape
     if not model.aspect:
         return resize(image[None], height, width)
-    of = pieces(*image.shape[:2], model.aspect)
+    of = pieces(image.shape[0], image.shape[1], model.aspect)
     return np.stack([square(image[a : a + h, b : b + w], height, model.aspect) for a, b, h, w in of])
 
 

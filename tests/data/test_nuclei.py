@@ -68,7 +68,7 @@ def folder(tmp_path):
 
 
 def config(folder, **changes):
-    return DataConfig("nuclei_folder", data_dir=str(folder), resize=4, **changes)
+    return DataConfig("nuclei_folder", data_dir=str(folder), resize=4, aspect="squash", **changes)
 
 
 def test_a_folder_is_read_and_split(folder):

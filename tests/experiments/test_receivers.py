@@ -224,6 +224,7 @@ TWICE = CLASSIFICATION._replace(loss=lambda outputs, labels: 2 * CLASSIFICATION.
 GRADIENTS = {"epochs": 2, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.1), "objective": TWICE}
 # What a setting needs beside it to have an effect.
 NEEDS = {
+    ("msr_darts", "own_rank"): {"weigh_by_rank": True},
     ("Recipe", "betas"): {"optimizer": "adam"},
     ("Recipe", "final_rate"): {"schedule": "cosine"},
     ("Recipe", "rate_per_step"): {"schedule": "cosine"},
@@ -262,6 +263,7 @@ CASES = {
             "sgd": Sgd(rate=0.1),
             "iterations": 2,
             "weigh_by_rank": True,
+            "own_rank": True,
             "score": msr_darts.Score(operator=True),
             "objective": TWICE,
         },

@@ -51,7 +51,7 @@ REFUSED = {
     "asha: strategy": "with strategy vmap children end together",
     "*: form.auxiliary": "the auxiliary head needs maps of 8x8",
     "[!s]*: supernet.last_norms": "is for shuffle blocks",
-    "*: space.cells": "leave out space.cells",
+    "[!m]*: space.cells": "leave out space.cells",
     "p_darts: space*": "operators must fall from the space's",
     "drnas: space.robust": "leave out space.operators and none",
     "drnas: space*": "operators must fall from the space's",

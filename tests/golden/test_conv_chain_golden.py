@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasjax import commands
 from nasjax.catalog import named
 from nasjax.nets.conv_chain.network import conv_chain
 from nasjax.ops.conv import conv2d
+from nasjax.problem.problem import Problem
 from nasjax.spaces.conv_chain.plan import IMAGE, count_macs, count_params, plan
 from nasjax.spaces.conv_chain.space import TYPES, ConvChain, variant
 
@@ -92,3 +94,24 @@ def test_counts_agree_with_the_built_network(name, draws, monkeypatch):
         built = sizes(planned, monkeypatch)
         assert built == (planned.params, planned.macs)
         assert (count_params(space, arch, (17, 13, 2), 7), count_macs(space, arch, (17, 13, 2), 7)) == built
+
+
+@pytest.mark.parametrize(("kind", "error"), [("all_skips", 0.0556), ("no_skips", 0.0797)])
+def test_the_perturbed_chains_of_the_paper(kind, error):
+    """Section 4.1: every layer reads all earlier ones, or the one before; sizes and filters stay."""
+    config = commands.configure("reinforce", "paper")
+    problem, layers = Problem(config), named("NAS_RL_V1")["layers"]
+    tree = problem.read(f"{kind}(NAS_RL_V1)")
+    filters = [layer["num_filters"] for layer in layers]
+    reads = [sum(filters[:k]) if kind == "all_skips" else filters[k - 1] for k in range(1, len(layers))]
+    params = sum(
+        layer["filter_height"] * layer["filter_width"] * c_in * layer["num_filters"] + 2 * layer["num_filters"]
+        for layer, c_in in zip(layers, [3, *reads], strict=True)
+    )
+    built = problem.built(tree)
+    assert built.params == params + 48 * 10 + 10
+    assert commands.published(config, built.arch)["test_error"] == error
+    with pytest.raises(ValueError, match="nothing is no known name of conv_chain"):
+        problem.read(f"{kind}(nothing)")
+    with pytest.raises(ValueError, match=f"{kind} is for chains of single layers; this space has blocks of 3"):
+        Problem(commands.configure("reinforce", "paper_v3")).read(f"{kind}(NAS_RL_V1)")

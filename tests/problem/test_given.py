@@ -63,12 +63,14 @@ def test_large_images_get_imagenets_settings_whatever_their_data_set(method, ima
         same = {name: getattr(asked, name) for name in ("data", "augment", "retrain_recipe")}
         assert dataclasses.replace(config, **same) == asked
         assert commands.published(config) == commands.published(asked)
+    assert commands.configure(method, "paper", "no.npz", side=224).form == asked.form
     small = commands.configure(method, "paper", "image_folder", data_dir=str(images / "classes"), resize=32)
     assert small.data.resize == 32 and small.form == commands.configure(method, "paper", "cifar10").form
 
 
-def test_a_published_cell_builds_on_an_npz_of_large_images(images):
-    config = commands.configure("darts", "paper", str(images / "a.npz"))
+@pytest.mark.parametrize(("method", "space"), [("darts", None), ("random", "darts_cell")])
+def test_a_published_cell_builds_on_an_npz_of_large_images(method, space, images):
+    config = commands.configure(method, "paper", str(images / "a.npz"), space)
     built = Problem(config).built(catalog.named("DARTS_V2"))
     assert built.macs < 530e6 and built.params == 4_718_752 - 997 * (4 * 48 * 4 + 1)
 

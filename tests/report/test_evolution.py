@@ -173,7 +173,14 @@ def test_published_figures_are_lines_in_the_curve_of_a_search(workdir, tmp_path)
         {"model": "no figure"},
     ]
     (tmp_path / "run/config.json").write_text(json.dumps(config | {"compared": rows}))
+    (tmp_path / "run/retrain/a").mkdir(parents=True)
+    result = {"name": "UNETPP", "test_iou": 0.81, "params": 9_163_329, "seconds": 7.5}
+    (tmp_path / "run/retrain/a/result.json").write_text(json.dumps(result))
+    (tmp_path / "run/result.json").write_text(json.dumps({"test_iou": 0.82, "params": 5000, "seconds": 7.0}))
     page = write_report([tmp_path / "run"]).read_text()
+    assert '{"y":81,"model":"UNETPP"}' in page.replace("81.0", "81") and "trained and tested in this workdir" in page
+    row = "<tr><td>test iou</td><td class=n>82.00%</td><td class=n>81.00%</td></tr>"
+    assert row.replace(" ", "").lower() in page.replace(" ", "").lower()
     assert "Dotted: published figures of UNet++: 84.30 % (an article; other data)." in page.replace("84.30%", "84.30 %")
     assert '{"y":84.3,"model":"UNet++"}' in page
     assert "Dotted" not in write_report([workdir]).read_text()

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from nasjax.searchers.limits import Limited
 from nasjax.spaces.tabular_cell.space import TabularCell
@@ -21,6 +22,7 @@ def drawn(space, limit):
     return [np.array([f(key) for key in KEYS]) for f in (sample, one)]
 
 
+@pytest.mark.slow
 def test_what_is_beyond_a_limit_is_drawn_again_and_what_is_within_stays():
     plain = np.array([CELLS.sample(key) for key in KEYS[:20]])
     within = plain.sum(1) <= 4
@@ -31,11 +33,13 @@ def test_what_is_beyond_a_limit_is_drawn_again_and_what_is_within_stays():
     assert len(np.unique(samples, axis=0)) > 10
 
 
+@pytest.mark.slow
 def test_a_limit_that_random_draws_do_not_meet_is_reached_by_mutation():
     samples, mutants = drawn(LONG, 1)
     assert samples.sum(1).max() <= 1 and mutants.sum(1).max() <= 1
 
 
+@pytest.mark.slow
 def test_what_no_draw_reaches_is_given_as_near_as_it_gets():
     limited = Limited(CELLS, lambda arch: jnp.float32(2) + arch.sum())
     nearest = jax.jit(limited.sample, compiler_options=QUICK)(KEYS[0])

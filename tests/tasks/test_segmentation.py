@@ -270,6 +270,20 @@ def test_masks_have_the_size_of_their_image(bright, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(files[1])), small)
 
 
+@pytest.mark.parametrize("aspect", ["pad", "crop", "squash"])
+@pytest.mark.parametrize("size", [(16, 40), (40, 16)])
+def test_masks_lie_over_images_that_are_not_square_however_they_became_squares(aspect, size, bright, tmp_path):
+    """A bright patch of whole pixels in each: 40 pixels are 8 of the network's, or 16 are."""
+    image = np.zeros((*size, 3), np.uint8)
+    image[:10, :10] = 255
+    (tmp_path / "in").mkdir(), (tmp_path / "out").mkdir()
+    save(tmp_path / "in/a.png", image)
+    (file,) = predict(bright._replace(aspect=aspect), tmp_path / "in", tmp_path / "out")
+    mask = np.asarray(Image.open(file))
+    assert mask.shape == size
+    assert (mask[:9, :9] == 255).all() and not mask[12:].any() and not mask[:, 12:].any()
+
+
 def test_every_image_has_a_mask_of_its_own():
     for names, masks in (
         (["a.jpg", "a.jpg.png", "a.png"], ["a.jpg.png", "a.jpg.png.png", "a.png.png"]),

@@ -256,7 +256,9 @@ STAND_INS = {
     "nasjax.learners.curvature.hessian_product": lambda *given, **settings: lambda *at: None,
     "nasjax.learners.curvature.largest_eigenvalue": lambda *given, **settings: 1.0,
     "nasjax.learners.msr_darts.stable_ranks": lambda *given, **settings: {"normal": np.zeros((1, 1))},
-    "nasjax.learners.msr_darts.derive": lambda *given, **settings: CELL,
+    "nasjax.learners.msr_darts.derive": lambda *given, each_cell=False, **settings: (
+        {"space": CELL["space"], "cells": [CELL["normal"]] * 3} if each_cell else CELL
+    ),
     "nasjax.evaluators.path_training.trained_alone": scored,
     "nasjax.evaluators.scores.named.untrained_scores": untrained,
     "nasjax.data.dataset.load": known_data,

@@ -156,6 +156,7 @@ def preset(
     given.known("demo", *(builder.presets or ("paper",)))
     recipes = given.recipes(data.augment)
     space, form = (builder.default, builder.form) if published or not builder.small else builder.small
+    form = builder.large if published and data.large and builder.large is not None else form
     return CandidateConfig(
         method=method,
         preset=given.preset,

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners.bilevel import Relaxation
 from nasjax.learners.curvature import hessian_product, largest_eigenvalue
 from nasjax.learners.descent import Adam, Sgd
-from nasjax.learners.mixture import Mixture, Names
+from nasjax.learners.mixture import Mixture, Names, Stem
 from nasjax.learners.stopping import Stopping
 from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
@@ -65,7 +65,7 @@ class SearchConfig(TrainingConfig):
 
     channels: int = 16
     layers: int = 8
-    stem: Literal["cifar", "imagenet", "imagenet_wide"] = "cifar"
+    stem: Stem = "cifar"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,8 +73,8 @@ class SearchConfig(TrainingConfig):
             raise ValueError(f"channels must be even (FactorizedReduce halves them), got {self.channels}")
         if self.layers < 3:
             raise ValueError(f"layers must be at least 3, got {self.layers}: with fewer no cell is a normal one")
-        if self.stem not in (stems := ("cifar", "imagenet", "imagenet_wide")):
-            raise ValueError(f"unknown stem {self.stem!r}; choose {' or '.join(stems)}")
+        if self.stem not in get_args(Stem):
+            raise ValueError(f"unknown stem {self.stem!r}; choose {', '.join(get_args(Stem))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +130,14 @@ class SearchData(NamedTuple):
     facts: dict[str, Any]  # for config.json
 
 
-def data_of(problem: Problem) -> SearchData:
-    """The data of a search, and what config.json says of them.
+def data_of(problem: Problem, *, each_cell: bool = False) -> SearchData:
+    """The data of a search, and what config.json says of them; `each_cell` as of `mixture`.
 
     Raises:
       ValueError: the data do not fit the search, or the network in which the found cell will be evaluated.
     """
     config: LearnConfig = problem.config
+    _require_shared(problem, each_cell)
     task, data = problem.task, problem.data
     if config.train_part < 1:  # the first ones: their order is drawn by data.split_seed
         some = max(1, round(config.train_part * len(data.train.y)))
@@ -151,11 +152,18 @@ def data_of(problem: Problem) -> SearchData:
     return SearchData(batches, problem, facts)
 
 
-def mixture(problem: Problem, layers: int | None = None, **options: Any) -> Mixture:
+def _require_shared(problem: Problem, each_cell: bool) -> None:
+    if getattr(problem.space, "cells", 0) and not each_cell:
+        raise ValueError(f"{problem.config.method} repeats the cells that it finds: leave out space.cells")
+
+
+def mixture(problem: Problem, layers: int | None = None, *, each_cell: bool = False, **options: Any) -> Mixture:
     """The search network of a problem; with another number of layers, and with `options` of its space's `mixed`.
 
-    Raises ValueError where its space has none.
+    Raises ValueError where its space has none, or wants a cell for each of a network and the method is not one that
+    finds them cell by cell, `each_cell`.
     """
+    _require_shared(problem, each_cell)
     if problem.builder.mixed is None:
         raise ValueError(f"--space={problem.space.name} has no search network; choose another method or space")
     search = problem.config.search if layers is None else dataclasses.replace(problem.config.search, layers=layers)

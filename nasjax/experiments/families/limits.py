@@ -24,7 +24,7 @@ def limited(problem: Problem) -> Space:
         return space
 
     def host(arch: Any) -> np.ndarray:
-        return np.float32(_excess(problem, np.asarray(arch)))
+        return np.asarray(_excess(problem, np.asarray(arch)), np.float32)
 
     def excess(arch: jax.Array) -> jax.Array:
         return jax.pure_callback(host, jax.ShapeDtypeStruct((), jnp.float32), arch, vmap_method="sequential")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from nasjax.nets.conv_chain.layout import layout
 from nasjax.nets.conv_chain.masked import conv_chain_masked
 from nasjax.nets.conv_chain.network import conv_chain
 from nasjax.nets.conv_chain.pack import pack
+from nasjax.problem.arch_text import read_arch
 from nasjax.spaces.conv_chain.plan import plan
 from nasjax.spaces.conv_chain.space import ConvChain, variant
 from nasjax.types import Builder, Built, Masked, MaskedCost, Network, PyTree, Signature
@@ -77,6 +79,31 @@ def _widen(space: ConvChain, tree: dict[str, Any]) -> ConvChain:
     return dataclasses.replace(space, min_layers=min(depths), max_layers=max(depths))
 
 
+# How a chain is perturbed (Zoph & Le 2017, section 4.1); layer k reads these. That a chain without skips reads what is
+# before each layer, and not the image, is our reading.
+PERTURBED: dict[str, Callable[[int], list[int]]] = {
+    "all_skips": lambda k: list(range(k)),
+    "no_skips": lambda k: [k - 1] if k else [],
+}
+
+
+def _parsed(space: ConvChain, text: str) -> dict[str, Any] | None:
+    """all_skips(NAME, JSON or FILE), or no_skips(...): that chain with other skips; None where the text is another.
+
+    Raises ValueError where there is no such chain, or its blocks are more than a layer.
+    """
+    for name, inputs in PERTURBED.items():
+        if not (text.startswith(f"{name}(") and text.endswith(")")):
+            continue
+        if space.block_layers > 1:
+            raise ValueError(f"{name} is for chains of single layers; this space has blocks of {space.block_layers}")
+        tree = read_arch(text[len(name) + 1 : -1], BUILDER, space)
+        if not isinstance(layers := tree.get("layers"), list) or not all(isinstance(one, dict) for one in layers):
+            raise ValueError(f"{name} needs a chain with layers, got {str(tree)[:80]}")
+        return {**tree, "layers": [{**layer, "inputs": inputs(k)} for k, layer in enumerate(layers)]}
+    return None
+
+
 def _named() -> dict[str, dict[str, Any]]:
     layers = [
         {"filter_height": height, "filter_width": width, "num_filters": filters, "inputs": list(inputs)}
@@ -101,7 +128,15 @@ def _published(config: Any) -> dict[str, Any]:
         name = "v3+" if space.extra_filters else "v3"
     else:
         name = "v2" if space.strides else "v1"
-    return {"dataset": "cifar10", "train": 45_000, **_RESULTS[name], "source": "Zoph & Le 2017, Table 1"}
+    row = {"dataset": "cifar10", "train": 45_000, **_RESULTS[name], "source": "Zoph & Le 2017, Table 1"}
+    of = {"params": None, "source": "Zoph & Le 2017, section 4.1"}
+    told = {
+        "all_skips": {"model": "v1, all layers densely connected", "test_error": 0.0556, **of},
+        "no_skips": {"model": "v1, all skips removed", "test_error": 0.0797, **of},
+    }
+    return (
+        {**row, "baselines": {f"{kind}(NAS_RL_V1)": result for kind, result in told.items()}} if name == "v1" else row
+    )
 
 
 BUILDER = Builder(
@@ -109,6 +144,7 @@ BUILDER = Builder(
     _build,
     ("classification",),
     widen=_widen,
+    parse=_parsed,
     named=_named(),
     masked=_masked,
     small=(ConvChain(4, 4, filter_counts=(6, 12, 24, 36)), None),

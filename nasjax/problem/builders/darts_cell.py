@@ -114,17 +114,9 @@ def _mixed(
     signature: Signature,
     partial: int = 1,
     operators: Mapping[str, Names] | None = None,
-    each_cell: bool = False,
 ) -> Mixture:
-    """With the channels, layers and stem of `search`; `each_cell`: whether the method can derive cells one by one.
-
-    Raises ValueError where the space wants cells one by one and the method shares them, or trains another number.
-    """
+    """With the channels, layers and stem of `search`. Raises ValueError where the space has another number of cells."""
     names = operators or space.searched
-    if space.cells and not each_cell:
-        raise ValueError(
-            "cells are chosen one by one by msr_darts only, this method shares them: leave out space.cells"
-        )
     if space.cells and space.cells != search.layers:
         raise ValueError(f"space.cells={space.cells} needs as many in the search: write search.layers={space.cells}")
 
@@ -178,6 +170,7 @@ BUILDER = Builder(
     widen=_widen,
     named=NAMED,
     small=(DartsCell(), SMALL),
+    large=EvalConfig(channels=48, layers=14, stem="imagenet"),
     parse=parsed,
     mixed=_mixed,
     example=_example,

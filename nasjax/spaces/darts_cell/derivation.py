@@ -69,7 +69,7 @@ def discrete_choice(tree: Mapping[str, Any], facts: Mapping[str, Any], like: PyT
         has them, become 1 and 0 as well (ours).
     """
     out, own = dict(like), sorted((name for name in like if name not in CELLS and name.startswith("cell")), key=len)
-    for cell in [name for name in like if name in CELLS] + own:
+    for cell in [name for name in like if name in CELLS and "cells" not in tree] + own:
         kind = cell if cell in CELLS else kind_of(int(cell[4:]), len(own))
         kept = np.zeros(np.shape(like[cell]), np.float32)
         for position, (operator, source) in enumerate(tree["cells"][int(cell[4:])] if "cells" in tree else tree[kind]):

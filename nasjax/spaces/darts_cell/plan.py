@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from nasjax.spaces.darts_cell.space import CELLS, EDGES, KNOWN, OPERATORS, Genotype
+from nasjax.spaces.darts_cell.space import CELLS, EDGES, KNOWN, OPERATORS, Genotype, OwnCells
 
 STEM_MULTIPLIER = 3  # the CIFAR stem has 3 C channels
 # How many times C channels the stem of a search network has; PC-DARTS searches ImageNet with the wide one.
@@ -116,7 +116,7 @@ class DartsPlan:
       3349342
     """
 
-    genotype: Genotype
+    genotype: Genotype | OwnCells
     channels: int = 36
     layers: int = 20
     classes: int = 10
@@ -127,8 +127,7 @@ class DartsPlan:
     def __post_init__(self) -> None:
         _check(self.channels, self.layers, self.classes)
         _known(self.stem, ("cifar", "imagenet"))
-        if self.genotype.cells and len(self.genotype.cells) != self.layers:
-            count = len(self.genotype.cells)
+        if isinstance(self.genotype, OwnCells) and (count := len(self.genotype.cells)) != self.layers:
             raise ValueError(
                 f"the architecture has {count} cells, the network {self.layers}; in the command write "
                 f"--set form.layers={count}"

@@ -42,19 +42,25 @@ _SOURCES = np.array(NODES, np.int32)  # how many tensors each node may read
 
 
 class Genotype(NamedTuple):
-    """A discrete architecture in its published form: 8 pairs per cell, two for each of nodes 2..5.
-
-    Where a network's cells have been searched one by one, `cells` has them all, and the other two are empty.
-    """
+    """A discrete architecture in its published form: 8 pairs per cell, two for each of nodes 2..5."""
 
     normal: tuple[Pair, ...]
     reduce: tuple[Pair, ...]
-    cells: tuple[tuple[Pair, ...], ...] = ()
 
     def of(self, k: int, kind: str) -> tuple[Pair, ...]:
         """The pairs of cell k of a network, which is of this kind."""
-        found: tuple[Pair, ...] = self.cells[k] if self.cells else getattr(self, kind)
+        found: tuple[Pair, ...] = getattr(self, kind)
         return found
+
+
+class OwnCells(NamedTuple):
+    """The same where the cells of a network were searched one by one: 8 pairs for each."""
+
+    cells: tuple[tuple[Pair, ...], ...]
+
+    def of(self, k: int, kind: str) -> tuple[Pair, ...]:
+        """The pairs of cell k of a network, whatever its kind."""
+        return self.cells[k]
 
 
 @dataclass(frozen=True)
@@ -272,12 +278,12 @@ class DartsCell:
         return math.prod(math.comb(node, 2) * 2**2 for node in NODES) ** len(self.names)  # two operators on every edge
 
 
-def genotype(tree: Mapping[str, Any]) -> Genotype:
+def genotype(tree: Mapping[str, Any]) -> Genotype | OwnCells:
     """The JSON form as the hashable pairs that networks are built from. Raises ValueError as `DartsCell.decode`."""
     DartsCell(KNOWN[1:], cells=cells_of(tree)).decode(tree)
     of = tree["cells"] if "cells" in tree else [tree[cell] for cell in CELLS]
     cells = tuple(tuple((str(operator), int(source)) for operator, source in pairs) for pairs in of)
-    return Genotype((), (), cells) if "cells" in tree else Genotype(*cells)
+    return OwnCells(cells) if "cells" in tree else Genotype(*cells)
 
 
 def cells_of(tree: Any) -> int:
