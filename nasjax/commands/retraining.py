@@ -156,8 +156,11 @@ def _samples(config: Any, path: Path) -> dict[str, Any]:
     tree: dict[str, Any] = as_json(config.data)
     if workdir.keeps(path, config.data.name):
         del tree["data_dir"]  # of a workdir that was moved it is another
-    if config.data.target == "ask":
-        del tree["target"]  # which older versions did not have
+    plain = as_json(type(config.data)())
+    for name in ("target", "fit", "crop_part", "stream", "skip_corrupt"):  # which older versions did not have
+        if tree[name] == plain[name]:
+            del tree[name]
+    del tree["readers"]  # no figure depends on it
     return tree
 
 

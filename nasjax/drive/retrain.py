@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nasjax.drive.epochs import Epochs
@@ -32,10 +31,9 @@ from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
 from nasjax.train import activity
 from nasjax.train.augment import require_suited
-from nasjax.train.compiling import jit
-from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
+from nasjax.train.fit import fit, in_parts, measured, resident, sample_of, training, valid_name
 from nasjax.train.recipe import Recipe, require_batch
-from nasjax.train.step import Data, Trainer, example
+from nasjax.train.step import Data, example
 from nasjax.types import Built, Key, PyTree, Task, Watch
 
 _SAVE_S = 60.0  # seconds between checkpoints of a training
@@ -179,8 +177,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     began = time.monotonic()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     last = training(network, recipe, arrays, task, variables, None)
-    measure = jit(last.measure) if isinstance(last, Trainer) else last.measure
-    tested = measure(variables, None, jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
+    tested = measured(last, variables, None, test.x, test.y, arrays, task)
     take(folder / PICTURES, task, built, recipe, variables, test, data, "After retraining")
     result = {
         "arch": built.arch,

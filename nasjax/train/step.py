@@ -31,7 +31,7 @@ _EVAL_PIXELS = 2**18  # of masks at a time: a network that answers every pixel k
 
 
 class Data(NamedTuple):
-    """Both parts, resident on the device."""
+    """Both parts, resident on the device; or images that stay in files (`train.streaming`), and y on the host."""
 
     train_x: jax.Array  # [N, ...]; images u8 or f32[N, H, W, C], windows of tokens i32[N, T]
     train_y: jax.Array  # [N, ...]; classes i32[N], masks [N, H, W, 1], the windows' next tokens i32[N, T]
@@ -66,6 +66,8 @@ class Trainer(NamedTuple):
     validate(state, choice, data, t) -> TrainState     at the end of the epoch of step t
     run(key, state, choice, rate, data, begin, end) -> TrainState     steps begin..end-1 of the whole training
     measure(variables, choice, x, y, mean, std) -> f32, the task's metric
+    sums(variables, choice, x, y, counted, mean, std) -> the sums of what the task scores, of a piece of a part
+    judged(state, metric, t) -> TrainState     with the validation metric at the end of the epoch of step t
     """
 
     start: Callable[..., TrainState]
@@ -76,8 +78,17 @@ class Trainer(NamedTuple):
     validate: Callable[..., TrainState]
     run: Callable[..., TrainState]
     measure: Callable[..., jax.Array]
+    sums: Callable[..., PyTree]
+    judged: Callable[..., TrainState]
     epoch_steps: int
     steps: int  # of the whole training, refresh_epochs included
+
+
+def keys_of_step(key: Key, t: jax.Array) -> tuple[Key, Key]:
+    """The keys of step t's augmentation and of its network; `key` is the training's."""
+    _, key_step = jax.random.split(key)
+    key_augment, key_net = jax.random.split(jax.random.fold_in(key_step, t))
+    return key_augment, key_net
 
 
 def pipeline(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[..., Any], Callable[..., Any], int]:
@@ -98,8 +109,7 @@ def pipeline(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[...,
         return jax.random.permutation(jax.random.fold_in(key_order, epoch), train_size).astype(jnp.int32)
 
     def batch(key: Key, order: jax.Array, t: jax.Array, data: Data) -> tuple[PyTree, PyTree, Key]:
-        _, key_step = jax.random.split(key)
-        key_augment, key_net = jax.random.split(jax.random.fold_in(key_step, t))
+        key_augment, key_net = keys_of_step(key, t)
         index = lax.dynamic_slice(order, (t % epoch_steps * size,), (size,))
         x = task.inputs(data.train_x[index], data.mean, data.std)
         return *task.augment(key_augment, x, data.train_y[index], recipe.augment), key_net
@@ -219,7 +229,9 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         )
 
     def validate(state: TrainState, choice: Any, data: Data, t: jax.Array) -> TrainState:
-        score = measure(variables(state), choice, data.valid_x, data.valid_y, data.mean, data.std)
+        return judged(state, measure(variables(state), choice, data.valid_x, data.valid_y, data.mean, data.std), t)
+
+    def judged(state: TrainState, score: jax.Array, t: jax.Array) -> TrainState:
         epoch = t // epoch_steps
         if recipe.refresh_epochs:
             epoch = jnp.minimum(epoch, recipe.epochs - 1)
@@ -268,7 +280,27 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         form, _ = jax.eval_shape(piece, jnp.int32(0), begin)
         return finished(task, lax.fori_loop(0, pieces, more, (nothing(form), begin))[0])
 
-    return Trainer(start, variables, shuffle, batch, update, validate, run, measure, epoch_steps, steps)
+    def piece_sums(
+        variables: PyTree, choice: Any, x: PyTree, y: PyTree, counted: jax.Array, mean: jax.Array, std: jax.Array
+    ) -> PyTree:
+        dtype = jax.tree.leaves(variables["params"])[0].dtype
+        outputs, _, _ = call(variables, choice, cast(task.inputs(x, mean, std), dtype), ())
+        return summed(task, outputs, y, counted)
+
+    return Trainer(
+        start,
+        variables,
+        shuffle,
+        batch,
+        update,
+        validate,
+        run,
+        measure,
+        piece_sums,
+        judged,
+        epoch_steps,
+        steps,
+    )
 
 
 def _without_params(variables: PyTree) -> PyTree:

@@ -91,7 +91,7 @@ def _scored(problem: Problem, number: int) -> tuple[np.ndarray, list[int | None]
         except ValueError:
             return None
 
-    images = problem.task.inputs(data.train.x[:IMAGES], data.mean, data.std)
+    images = problem.task.inputs(np.asarray(data.train.x[:IMAGES]), data.mean, data.std)
     evaluator = naswot(lambda arch: (network_of(problem.build(arch), config.recipe), None), images)
     ids = jnp.arange(number)
     evaluation, _ = evaluator.evaluate(key, Proposal(ids, archs, jnp.full_like(ids, -1)), None)

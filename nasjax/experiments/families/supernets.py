@@ -32,6 +32,7 @@ from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe, require_batch
+from nasjax.train.streaming import streamed
 from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages
 
 
@@ -223,7 +224,9 @@ def parts(problem: Problem) -> OneShot:
         if accuracy is None:
             judged = indicator(space, state.scores)
         else:
-            judged = inherited_accuracy(accuracy, {"params": state.params, "batch_stats": state.batch_stats})
+            together = {"chunk": config.search.population} if streamed(arrays) else {}  # a file is read once for all
+            variables = {"params": state.params, "batch_stats": state.batch_stats}
+            judged = inherited_accuracy(accuracy, variables, **together)
         if costs:
             macs, params = costs
             more = config.search.prefer_params == "more"
