@@ -222,6 +222,8 @@ def _restore(path: Path, folder: Path, result: dict[str, Any]) -> dict[str, Any]
 def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> Iterator[str]:
     """The closing lines about a retrained network, with the published figure where there is one."""
     value = metric.shown(result[f"test_{metric.name}"])
+    if "test_top5_accuracy" in result:
+        value += f", among the best five {metric.shown(result['test_top5_accuracy'])},"
     yield (
         f"Test {metric.name} {value} on {result['test_samples']} samples of {result['dataset']['name']}, "
         f"{result['params']:,} parameters."

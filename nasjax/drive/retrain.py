@@ -32,7 +32,8 @@ from nasjax.store.checkpoint import RunError
 from nasjax.train import activity
 from nasjax.train.augment import require_suited
 from nasjax.train.fit import fit, in_parts, measured, resident, sample_of, training, valid_name
-from nasjax.train.recipe import Recipe, require_batch
+from nasjax.train.recipe import Recipe, identity, require_batch
+from nasjax.train.scoring import with_further
 from nasjax.train.step import Data, example
 from nasjax.types import Built, Key, PyTree, Task, Watch
 
@@ -176,8 +177,11 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     _, built, recipe, variables, history, form = max(trained, key=lambda found: task.metric.sign * found[0])
     began = time.monotonic()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-    last = training(network, recipe, arrays, task, variables, None)
-    tested = measured(last, variables, None, test.x, test.y, arrays, task)
+    known = with_further(task) if task.further is not None else task
+    last = training(network, recipe, arrays, known, variables, None)
+    tested = measured(last, variables, None, test.x, test.y, arrays, known)
+    more = dict(tested) if task.further is not None else {"metric": tested}
+    tested = more.pop("metric")
     take(folder / PICTURES, task, built, recipe, variables, test, data, "After retraining")
     result = {
         "arch": built.arch,
@@ -185,6 +189,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         "macs": built.macs,
         "metric": task.metric._asdict(),
         f"test_{task.metric.name}": float(tested),
+        **{f"test_{name}": float(value) for name, value in more.items()},
         "test_samples": len(test.y),
         valid: history[valid][-1],
         "train_loss": history["train_loss"][-1],
@@ -203,7 +208,7 @@ def _folder(job: Job, workdir: Path, builts: Sequence[Built]) -> Path:
     del settings["top_k"], settings["sample"]
     plans = ", ".join(repr((built.plan, built.learning_rate)) for built in builts)
     key = np.asarray(jax.random.key_data(streams(job.seed).retrain)).tolist()
-    what = [job.facts, as_json(job.recipe), settings, key, plans, job.data.sha256]
+    what = [job.facts, identity(as_json(job.recipe)), settings, key, plans, job.data.sha256]
     return workdir / "retrain" / hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

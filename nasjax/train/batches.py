@@ -11,6 +11,7 @@ import numpy as np
 
 from nasjax.train.augment import Augment
 from nasjax.train.compiling import jit
+from nasjax.train.photometric import prepared
 from nasjax.train.step import Data
 from nasjax.train.streaming import Feed, Plan, on_device, pieces, seed_of, seed_words, streamed
 from nasjax.types import Key, PyTree, Task
@@ -90,7 +91,7 @@ def _batches(data: Data, task: Task, batch_size: int, cfg: Augment, devices: int
         """The batch of step t of the raw images and targets of each side."""
         _, *of_side = keys(key, t)
         return {
-            name: task.augment(key_side, task.inputs(x, data.mean, data.std), y, own)
+            name: prepared(task, key_side, x, y, data.mean, data.std, own)
             for name, key_side, (x, y) in zip(("train", "val"), of_side, sides, strict=False)
         }
 

@@ -63,7 +63,9 @@ def unsuited(network: Network, recipe: Recipe) -> str:
         return "it is not made of parts"
     if carries_state(network.carry):
         return "it carries state from step to step"
-    return "the recipe has refresh_epochs" if recipe.refresh_epochs else ""
+    asked = [name for name in ("refresh_epochs", "ema") if getattr(recipe, name)]
+    asked += ["accumulate"] if recipe.accumulate > 1 else []
+    return f"the recipe has {asked[0]}" if asked else ""
 
 
 def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> PartsTrainer:

@@ -8,6 +8,7 @@ that was killed goes on with the same bits.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -107,7 +108,6 @@ class Feed:
             yield waiting.pop(0), x
 
 
-@jit
 def seed_words(key: Key) -> jax.Array:
     """u32[2], from which a step's cuts follow; `key` is the step's."""
     return jax.random.key_data(jax.random.fold_in(key, _CUT))
@@ -119,9 +119,9 @@ def seed_of(words: Any) -> int:
     return high << 32 | low
 
 
-@jit
-def _step_words(key: Key, t: jax.Array) -> jax.Array:
-    return seed_words(keys_of_step(key, t)[0])
+@functools.cache
+def _step_words() -> Callable[[Key, Any], jax.Array]:
+    return jit(lambda key, t: seed_words(keys_of_step(key, t)[0]))
 
 
 def steps(data: Data, cfg: Augment, size: int, epoch_steps: int) -> Callable[[Key, Any, int], Data]:
@@ -133,7 +133,7 @@ def steps(data: Data, cfg: Augment, size: int, epoch_steps: int) -> Callable[[Ke
 
     def plan(key: Key, order: np.ndarray, t: int) -> Plan:
         begin = t % epoch_steps * size
-        return Plan(order[begin : begin + size], seed_of(_step_words(key, np.int32(t))))
+        return Plan(order[begin : begin + size], seed_of(_step_words()(key, np.int32(t))))
 
     feed = Feed(data.train_x, cfg, plan, size, epoch_steps, np.asarray)
     none = jnp.zeros(0)
