@@ -157,6 +157,8 @@ def load(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | 
     for part, what in ((train, "train"), (valid, "validate")):
         if not len(part.y):
             raise ValueError(f"{config.name}: {len(pool.y)} samples leave none to {what} on; give more")
+    if isinstance(train.x, Images) and told is not None:
+        train.x.readers.told = told
     _tell(source, told)
     _tell_of_masks("training", train, told)
     _tell_of_masks("validation", valid, told)

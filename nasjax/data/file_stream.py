@@ -24,9 +24,14 @@ class Reading(NamedTuple):
 PLAIN = Reading()
 
 
+def fit_of(config: Any) -> Fit:
+    """How a `DataConfig` brings images to one size."""
+    return config.fit or ("crop" if config.name == "imagenet" else "squash")
+
+
 def reading_of(config: Any) -> Reading:
     """What a `DataConfig` says."""
-    return Reading(config.fit or "squash", config.crop_part, config.stream, config.readers, config.skip_corrupt)
+    return Reading(fit_of(config), config.crop_part, config.stream, config.readers, config.skip_corrupt)
 
 
 def streamed(

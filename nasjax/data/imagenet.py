@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from nasjax.data.file_stream import reading_of
@@ -16,8 +15,7 @@ _FORM = "give --data_dir=FOLDER with train/CLASS/*.JPEG and val/CLASS/*.JPEG"
 def _open(config: Any) -> Source:
     if not config.data_dir:
         raise ValueError(f"imagenet is read from your folder: {_FORM}")
-    reading = reading_of(dataclasses.replace(config, fit=config.fit or "crop"))
-    source = image_folder(config.data_dir, config.resize or _SIDE, reading)
+    source = image_folder(config.data_dir, config.resize or _SIDE, reading_of(config))
     if len(source.class_names) != _CLASSES:
         raise ValueError(
             f"{config.data_dir} has {len(source.class_names)} classes, imagenet {_CLASSES}; write "

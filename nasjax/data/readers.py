@@ -16,7 +16,7 @@ import sys
 import tempfile
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -100,6 +100,8 @@ class Readers:
     def __init__(self, files: Names, view: View, count: int, skip: bool = False) -> None:
         self.files, self.view, self.count, self.skip = files, view, count, skip
         self.unreadable: dict[str, None] = {}  # why, of each file that was skipped
+        self.left_out: list[int] = []  # positions of such in the array that came last
+        self.told: Callable[[str], None] = lambda line: None  # hears of each
         self._shape = form_of_view(view)
         self._processes: list[_Process] = []
         self._room = 0  # images that a request may have
@@ -209,10 +211,13 @@ class Readers:
         )
 
     def _told(self, request: Request, problems: list[tuple[int, str]]) -> None:
+        self.left_out = [position for position, _ in problems]
         for _, why in problems:
             if not self.skip:
                 raise ValueError(f"{why}; repair or delete it, or leave out such files by --set data.skip_corrupt=true")
-            self.unreadable[why] = None
+            if why not in self.unreadable:
+                self.unreadable[why] = None
+                self.told(f"{why}: left out, the {len(self.unreadable)}. of {len(self.files):,} files")
 
 
 def _memory(size: int) -> int:

@@ -88,7 +88,9 @@ class Images:
 
         for begin, x in zip(range(0, len(self), size), self.sequence(positions(), most=size), strict=True):
             at = np.arange(begin, begin + size)
-            yield x, np.minimum(at, len(self) - 1), at < len(self)
+            counted = at < len(self)
+            counted[self.readers.left_out] = False
+            yield x, np.minimum(at, len(self) - 1), counted
 
     def joined(self, other: Images) -> Images:
         """These and others of the same data set."""

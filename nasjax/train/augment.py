@@ -28,8 +28,6 @@ class Augment:
         original size. Of images that stay in their files "resized" cuts the file's own pixels.
       crop_size: height after upsampling (the width grows by as much), or padding on every side, in pixels; None = 5/4
         of height and of width (40 of 32: our choice, the paper gives no size), or 1/8 of each (4 of 32, 0 of 1).
-      crop_scale, crop_ratio: of "resized": the part of the image's area, and the part's width over its height, which is
-        uniform in its logarithm (Szegedy et al. 2015, "Going deeper with convolutions", section 6).
       flip: mirror half of the images left to right; switch it off for digits.
       cutout: side of a square that is set to 0, in pixels; 0 = none (DeVries & Taylor 2017; 16 of 32 in DARTS).
       rotate: turn by 0, 90, 180 or 270 degrees, each as likely; images that are not square by 0 or 180.
@@ -37,6 +35,8 @@ class Augment:
         for three channels only); 0 = none. Hue turns by up to 180 c degrees about the gray axis and saturation is
         times 1 - c .. 1 + c; brightness adds up to c standard deviations; contrast is times 1 - c .. 1 + c. All act on
         the whitened image.
+      crop_scale, crop_ratio: of "resized": the part of the image's area, and the part's width over its height, which is
+        uniform in its logarithm (Szegedy et al. 2015, "Going deeper with convolutions", section 6).
       jitter: strengths of torchvision's ColorJitter: brightness, contrast, saturation, hue; (0.4, 0.4, 0.4, 0.2) in the
         releases of the DARTS family for ImageNet, (0.4, 0.4, 0.4, 0) in SPOS's. Before whitening.
       lighting: deviation of the weights of ImageNet's principal colours that are added; 0.1 where releases have it.
@@ -44,12 +44,12 @@ class Augment:
 
     crop: str = "upsample"
     crop_size: int | None = None
-    crop_scale: tuple[float, ...] = (0.08, 1.0)
-    crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)
     flip: bool = True
     cutout: int = 0
     rotate: bool = False
     colour: float = 0.0
+    crop_scale: tuple[float, ...] = (0.08, 1.0)
+    crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)
     jitter: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     lighting: float = 0.0
 

@@ -157,6 +157,8 @@ def judged(problem: Problem, kept: int | None = None) -> Judged:
     chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend())
     if config.strategy != "auto":
         chosen = config.strategy
+    elif chosen == "vmap" and isinstance(data.train.x, Images):
+        chosen = "exact"  # images in files go to one child at a time
     if (chosen == "vmap" and not masked) or (chosen == "path" and not (masked and masked.branching)):
         raise ValueError(f"--space={space.name} has no network for strategy {chosen}; use --set strategy=exact")
     if (need := estimates["bytes"].get(chosen, 0)) > usable_bytes():
