@@ -8,8 +8,8 @@ boxes, and give u8[128, side, side, 3]. PYTHON is an interpreter that has torch 
 its rows are left out. Rates are of `--batches` batches after the first. "read" is one process alone that reads files
 and does nothing else, in images per second of CPU: what a core gives.
 
-PyTorch's loader is measured twice: with the crop alone, as bytes (what ours gives), and with the transforms of the usual
-script (crop, ToTensor, Normalize), which ours leaves to the device.
+PyTorch's loader is measured twice: with the crop alone, as bytes (what ours gives), and with the transforms of the
+usual script (crop, ToTensor, Normalize), which ours leaves to the device.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def batches(loader: str, files: list[str], side: int):
 
 
 def one(loader: str, files: list[str], side: int, count: int) -> dict[str, float]:
-    """Images per second after the first batch, seconds until then, and a sum that shows that the images are the same."""
+    """Images per second after the first batch, seconds until then, and its mean, by which images are compared."""
     if loader == "read":
         began = time.process_time()
         for n, file in enumerate(files[: count * BATCH]):
@@ -126,11 +126,8 @@ def main(given: argparse.Namespace) -> None:
             rates = sorted(row["rate"] for row in rows)
             ratio = "" if loader == "read" else f"{statistics.median(rates) / beside:.2f}"
             first = "" if loader == "read" else f"{statistics.median(row['first'] for row in rows):.1f} s"
-            print(
-                f"| {side} | {loader} | {statistics.median(rates):,.0f} | {rates[0]:,.0f}, {rates[-1]:,.0f} | {ratio} | "
-                f"{first} |",
-                flush=True,
-            )
+            span = f"{rates[0]:,.0f}, {rates[-1]:,.0f}"
+            print(f"| {side} | {loader} | {statistics.median(rates):,.0f} | {span} | {ratio} | {first} |", flush=True)
 
 
 if __name__ == "__main__":

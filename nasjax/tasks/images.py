@@ -39,7 +39,8 @@ def image_files(source: Path) -> list[Path]:
 def open_images(source: Path, model: Any) -> tuple[list[str], Iterator[np.ndarray]]:
     """Names and images [H, W, C] of a file, of all files of a folder, or of an .npz with x [N, H, W] or [N, H, W, C].
 
-    Images of files have their own size, or are cut as those of the training were; arrays have the model's size. They are read one by one.
+    Images of files have their own size, or are cut as those of the training were; arrays have the model's size. They
+    are read one by one.
 
     Args:
       source: where the images lie.

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from nasjax import catalog
+from nasjax.data.stream import Images
 from nasjax.drive.pace import Later
 from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
