@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from nasjax.data.area import resize
 from nasjax.data.sources import DataSource, Source, Split
 from nasjax.data.stream import Images, some_of
 from nasjax.data.units import names, other_form, other_units, range_of
@@ -90,7 +91,7 @@ class DataConfig:
             ("stream", ("auto", "true", "false")),
         ):
             if (given := getattr(self, field)) not in choices:
-                raise ValueError(f"{field} must be one of {', '.join(choices)}; got {given!r}")
+                raise ValueError(f"{field} must be one of {', '.join(filter(None, choices))}; got {given!r}")
         if not 0 < self.crop_part <= 1:
             raise ValueError(f"crop_part is a part of a side, above 0 and at most 1; got {self.crop_part}")
         if self.crop_part != 0.875 and self.fit == "squash":
@@ -194,6 +195,11 @@ def standardised(data: Dataset, part: Split, what: str) -> Split:
             f"{data.name}: all {len(part.y)} values of the {what} part are {part.y[0]:g}; give more samples"
         )
     return part._replace(y=((part.y - data.scale[0]) / data.scale[1]).astype(np.float32))
+
+
+def in_files(data: Dataset) -> bool:
+    """Whether the images stay in their files."""
+    return isinstance(data.train.x, Images)
 
 
 def joined(data: Dataset) -> Dataset:
@@ -321,39 +327,11 @@ def _take(config: DataConfig, part: Split, index: np.ndarray) -> Split:
     return Split(resize(x, size, size), nearest(y, size, size) if y.ndim == 4 else y)
 
 
-def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Area average: every new pixel is the mean of the rectangle of old ones that it covers.
-
-    For integers the sums are whole numbers, exact in float64 in any order: the same whatever the number of threads.
-
-    Args:
-      x: [N, H, W, C], uint8, uint16 (rounded to integers again) or float32.
-      height, width: pixels afterwards; ratios need not be whole.
-
-    Returns:
-      [N, height, width, C] of the same type.
-    """
-    rows, columns = _overlap(x.shape[1], height), _overlap(x.shape[2], width)
-    out = np.empty((len(x), height, width, x.shape[3]), x.dtype)
-    for start in range(0, len(x), 1000):  # in pieces, to keep the float copies small
-        y = np.einsum("ph,nhwc,qw->npqc", rows, x[start : start + 1000].astype(np.float64), columns, optimize=True)
-        y /= x.shape[1] * x.shape[2]
-        out[start : start + 1000] = np.rint(y) if x.dtype.kind == "u" else y
-    return out
-
-
 def nearest(y: np.ndarray, height: int, width: int) -> np.ndarray:
     """Every new pixel is the old one at its centre: [N, H, W, C] -> [N, height, width, C], for masks."""
     rows = ((np.arange(height) + 0.5) * y.shape[1] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * y.shape[2] / width).astype(int)
     return y[:, rows][:, :, columns]
-
-
-def _overlap(old: int, new: int) -> np.ndarray:
-    """f64[new, old]: the share of each old pixel in each new one, in whole units of 1/new; rows sum to `old`."""
-    edges, pixels = np.arange(new + 1) * old, np.arange(old + 1) * new
-    share = np.minimum(edges[1:, None], pixels[1:]) - np.maximum(edges[:-1, None], pixels[:-1])
-    return share.clip(0).astype(np.float64)
 
 
 def _moments(x: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,8 @@
-"""ImageNet (Russakovsky et al. 2015, arXiv:1409.0575): train/ and val/ with a folder per class, 224x224 pixels."""
+"""ImageNet (Russakovsky et al. 2015, arXiv:1409.0575): train/ and val/ with a folder per class, 224x224 pixels.
+
+Nobody has the labels of its test images, so results are of its validation images: those are the test part here, and
+50,000 of the training images validate, as in SPOS (Guo et al. 2020, section 4.1).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from nasjax.data.file_stream import reading_of
 from nasjax.data.image_folder import image_folder
 from nasjax.data.sources import DataSource, Source
 
-_SIDE, _CLASSES = 224, 1000
+_SIDE, _CLASSES, _VALID = 224, 1000, 50_000
 _FORM = "give --data_dir=FOLDER with train/CLASS/*.JPEG and val/CLASS/*.JPEG"
 
 
@@ -21,6 +25,8 @@ def _open(config: Any) -> Source:
             f"{config.data_dir} has {len(source.class_names)} classes, imagenet {_CLASSES}; write "
             f"--dataset=image_folder --set data.resize={config.resize or _SIDE} --set data.fit=crop for a part of it"
         )
+    if source.test is None and source.valid is not None:
+        source = source._replace(test=source.valid, test_size=0, valid=None, valid_size=_VALID)
     return source
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from nasjax.data.area import resize
 from nasjax.data.image_file import opened, picture_of, read_image
 
 Fit = Literal["squash", "crop"]
@@ -55,8 +56,6 @@ def read_view(path: Path, view: View, cut: Cut | None = None, seed: tuple[int, i
     from PIL import Image
 
     if cut is None and view.fit == "squash":
-        from nasjax.data.dataset import resize  # which imports this
-
         return resize(read_image(path, view.channels)[None], view.height, view.width)[0]
     mode = "L" if view.channels == 1 else "RGB"
     with opened(path, _ALPHA) as image:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from nasjax import catalog
-from nasjax.data.stream import Images
+from nasjax.data.dataset import in_files
 from nasjax.drive.pace import Later
 from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
@@ -158,7 +158,7 @@ def judged(problem: Problem, kept: int | None = None) -> Judged:
     chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend())
     if config.strategy != "auto":
         chosen = config.strategy
-    elif chosen == "vmap" and isinstance(data.train.x, Images):
+    elif chosen == "vmap" and in_files(data):
         chosen = "exact"  # images in files go to one child at a time
     if (chosen == "vmap" and not masked) or (chosen == "path" and not (masked and masked.branching)):
         raise ValueError(f"--space={space.name} has no network for strategy {chosen}; use --set strategy=exact")
