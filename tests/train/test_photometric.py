@@ -75,6 +75,7 @@ def test_lighting_adds_the_principal_colours():
     np.testing.assert_allclose(photometric.lit(jnp.asarray(IMAGE), jnp.asarray(weights)), IMAGE + colour, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_image_has_its_own_colours_whatever_the_batch():
     x = jnp.asarray(RANDOM.integers(0, 256, (4, 3, 3, 3)), jnp.uint8).at[1].set(7)
     x, cfg = x.at[2].set(7), Augment(jitter=(0.4, 0.4, 0.4, 0.2), lighting=0.1)
@@ -106,6 +107,7 @@ def test_colours_of_what_has_none_are_refused():
         photometric.colours(jax.random.key(0), jnp.zeros((1, 4, 4, 3)), Augment(lighting=0.1))
 
 
+@pytest.mark.slow
 def test_a_random_resized_cut_is_that_of_pillow():
     """Where it lies is found by its corners: the picture is its own coordinates."""
     y, x = np.mgrid[:32, :48].astype(np.float32)
