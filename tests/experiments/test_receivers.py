@@ -279,6 +279,7 @@ CASES = {
             "descent": Descent(rate=0.1),
             "trainable": "last_bn",
             "fresh_batches": True,
+            "accumulate": 2,
             "affine": False,
         },
     ),
