@@ -45,6 +45,7 @@ def sets(tmp_path_factory):
     x.readers.close()
 
 
+@pytest.mark.slow
 def test_a_training_from_files_has_the_bits_of_one_in_memory(sets):
     found = []
     for one in sets:
@@ -58,6 +59,7 @@ def test_a_training_from_files_has_the_bits_of_one_in_memory(sets):
     assert valid[-1] == found[0][2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [training, paired])
 def test_batches_of_a_search_from_files_have_the_bits_of_those_in_memory(sets, made):
     key, batches = jax.random.key(3), [made(resident(one), TASK, batch_size=4, cfg=RECIPE.augment) for one in sets]
@@ -81,6 +83,7 @@ def test_a_step_has_its_own_cuts_wherever_its_training_begins(sets):
     assert (steps(data, other, 4, 2)(key, order, 0).train_x != through[0]).any()
 
 
+@pytest.mark.slow
 def test_paths_are_judged_alike_from_files(sets):
     plain = NETWORK
 
