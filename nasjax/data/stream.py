@@ -118,12 +118,12 @@ def images(files: Sequence[Path | str], root: Path, view: View, *, readers: int 
     Raises:
       ValueError: a file is empty.
     """
-    digest = hashlib.sha256(repr(tuple(view)).encode())
-    for file in files:
+    digest, begins = hashlib.sha256(repr(tuple(view)).encode()), f"{root}/"
+    for file in map(str, files):
         size = os.stat(file).st_size
         if not size and not skip:
             raise ValueError(f"{file} cannot be read as an image: it is empty (0 bytes); delete it, or copy it again")
-        digest.update(f"{os.path.relpath(file, root)}\0{size}\0".encode(errors="surrogateescape"))
+        digest.update(f"{file.removeprefix(begins)}\0{size}\0".encode(errors="surrogateescape"))
     count = max(1, usable_cores() - 1) if readers is None else readers
     return Images(Readers(names(files), view, count, skip), np.arange(len(files)), digest.hexdigest())
 

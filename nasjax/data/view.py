@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -125,8 +125,3 @@ def random_box(height: int, width: int, cut: Cut, seed: tuple[int, int]) -> tupl
 def form_of_view(view: View) -> tuple[int, int, int]:
     """The sample's shape."""
     return view.height, view.width, view.channels
-
-
-def as_words(view: View, cut: Cut | None) -> Any:
-    """Both as plain tuples, for another process or a digest."""
-    return tuple(view), None if cut is None else tuple(cut)
