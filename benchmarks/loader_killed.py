@@ -40,6 +40,7 @@ PHASES = {
     "spos": {"search": (r"supernet epoch 1/", r"trial 4/8"), "retrain": (r"epoch 1/2",)},
     "darts": {"search": (r"epoch 1/2",), "retrain": (r"epoch 1/2",)},
 }
+CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 TIMES = ("wall_s", "cost_s", "seconds", "time", "versions", "command", "jax")
 
 
@@ -122,7 +123,7 @@ def memory(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         settings = [*STREAM, "retrain_recipe.epochs=3", *(f"retrain_recipe.{one}" for one in RETRAIN[1:])]
         words = [sys.executable, "-m", "nasjax.launch", "--method=random", "--mode=retrain", "--space=tabular_cell"]
-        words += ["--dataset=image_folder", f"--data_dir={folder}", f"--workdir={place}/w", "--arch=resnet"]
+        words += ["--dataset=image_folder", f"--data_dir={folder}", f"--workdir={place}/w", f"--arch={CELL}"]
         words += [word for one in settings for word in ("--set", one)]
         process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         rows: list[tuple[float, float]] = []

@@ -10,6 +10,8 @@ from tools.commands import here
 
 import nasjax
 
+CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+
 
 @pytest.mark.slow
 def test_a_network_is_retrained_from_files_and_predicts_a_folder(tmp_path):
@@ -22,7 +24,7 @@ def test_a_network_is_retrained_from_files_and_predicts_a_folder(tmp_path):
                 size = (*random.integers(9, 40, 2), 3)
                 Image.fromarray(random.integers(0, 256, size).astype(np.uint8)).save(folder / f"{n}.jpg")
     words = ["--method=random", "--space=tabular_cell", "--mode=retrain", "--dataset=image_folder"]
-    words += [f"--data_dir={tmp_path / 'set'}", "--arch=resnet", "--set=form.channels=2", "--set=data.resize=8"]
+    words += [f"--data_dir={tmp_path / 'set'}", f"--arch={CELL}", "--set=form.channels=2", "--set=data.resize=8"]
     words += ["--set=data.fit=crop", "--set=retrain_recipe.epochs=2", "--set=retrain_recipe.batch_size=8"]
     words += ["--set=retrain_recipe.augment.jitter=0.4,0.4,0.4,0"]
     results, models = {}, {}
