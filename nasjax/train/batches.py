@@ -13,7 +13,7 @@ from nasjax.train.augment import Augment
 from nasjax.train.compiling import jit
 from nasjax.train.photometric import prepared
 from nasjax.train.step import Data
-from nasjax.train.streaming import Feed, Plan, on_device, pieces, seed_of, seed_words, streamed
+from nasjax.train.streaming import Feed, Plan, on_device, pieces, seed_words, streamed
 from nasjax.types import Key, PyTree, Task
 
 
@@ -115,17 +115,22 @@ def _from_files(
     steps: int,
 ) -> Callable[[Key, jax.Array, int], PyTree]:
     """`Batches.batch` where images stay in files: both sides of a step are read at once, ahead of it."""
-    n = len(data.train_y)
-    chosen, made = jit(chosen), jit(made)
-    words = jit(lambda key, t: seed_words(keys(key, t)[1]))
+    offsets, made = (0, len(data.train_y)), jit(made)
     both = np.concatenate([data.train_y, data.valid_y])
 
-    def plan(key: Key, order: Any, t: int) -> Plan:
-        at = np.int32(t)
-        sides = [np.asarray(index) + offset for index, offset in zip(chosen(key, order, at), (0, n), strict=False)]
-        return Plan(np.concatenate(sides), seed_of(words(key, at)))
+    @jit
+    def planned(key: Key, order: jax.Array, ts: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def one(t: jax.Array) -> tuple[jax.Array, jax.Array]:
+            index = [of + offset for of, offset in zip(chosen(key, order, t), offsets, strict=False)]
+            return jnp.concatenate(index), seed_words(keys(key, t)[1])
 
-    sides = len(jax.eval_shape(chosen, jax.random.key(0), jnp.zeros(n, jnp.int32), jnp.int32(0)))
+        return jax.lax.map(one, ts)
+
+    def plan(key: Key, order: jax.Array, first: int) -> Plan:
+        return Plan(*map(np.asarray, planned(key, order, first + np.arange(steps, dtype=np.int32))))
+
+    form = jax.eval_shape(chosen, jax.random.key(0), jnp.zeros(len(data.train_y), jnp.int32), jnp.int32(0))
+    sides = len(form)
     feed = Feed(data.train_x.joined(data.valid_x), cfg, plan, sides * batch_size, steps)
 
     def batch(key: Key, order: jax.Array, t: int) -> PyTree:

@@ -8,7 +8,6 @@ that was killed goes on with the same bits.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -41,10 +40,10 @@ def cut_of(cfg: Augment) -> Any:
 
 
 class Plan(NamedTuple):
-    """What a step reads."""
+    """What the steps of an epoch read; on the host."""
 
-    positions: np.ndarray  # i[B]
-    seed: int  # of its cuts
+    positions: np.ndarray  # i[steps, B]
+    words: np.ndarray  # u32[steps, 2], from which the cuts of a step follow
 
 
 class Feed:
@@ -53,59 +52,35 @@ class Feed:
     Args:
       images: those of all parts that a step takes.
       cfg: augmentation.
-      plan: (key, order, t) -> what step t reads.
+      plan: (key, order, t) -> the plan of the epoch that begins with step t. It is asked for once an epoch, so that no
+        step waits for the device.
       size: images of a step.
-      epoch_steps: steps for which an order holds. What is beyond the epoch is not read ahead.
-      held: order -> it as `plan` takes it, once an epoch.
+      epoch_steps: steps of an epoch, for which an order holds. What is beyond the epoch is not read ahead.
     """
 
     def __init__(
-        self,
-        images: Any,
-        cfg: Augment,
-        plan: Callable[[Key, Any, int], Plan],
-        size: int,
-        epoch_steps: int,
-        held: Callable[[Any], Any] = lambda order: order,
+        self, images: Any, cfg: Augment, plan: Callable[[Key, Any, int], Plan], size: int, epoch_steps: int
     ) -> None:
-        self._held = held
-        self._images, self._cut, self._plan, self._size, self._steps = images, cut_of(cfg), plan, size, epoch_steps
+        self._images, self._cut, self._make, self._size, self._steps = images, cut_of(cfg), plan, size, epoch_steps
+        self._known: tuple[Any, Plan] | None = None  # the key and the epoch of a plan
         self._next: tuple[Any, int, int] | None = None  # the key, the step that comes, and the sequence
-        self._sequence: Iterator[tuple[Plan, np.ndarray]] = iter(())
+        self._sequence: Iterator[np.ndarray] = iter(())
 
     def __call__(self, key: Key, order: Any, t: int) -> tuple[np.ndarray, jax.Array]:
         """The positions of step t's images, and the images u8[B, H, W, C]."""
-        name = np.asarray(jax.random.key_data(key)).tobytes()
+        name, at = np.asarray(jax.random.key_data(key)).tobytes(), t % self._steps
+        plan = self._plan(name, key, order, t - at)
         if self._next != (name, t, self._images.readers.turn):
-            self._sequence = self._begun(key, self._held(order), t)
-        plan, x = next(self._sequence)
-        last = (t + 1) % self._steps == 0
-        self._next = None if last else (name, t + 1, self._images.readers.turn)
-        return plan.positions, jnp.asarray(np.array(x))  # the memory that x is in is used again
+            seeds = ((seed_of(words), 0) for words in plan.words[at:])
+            self._sequence = self._images.sequence(plan.positions[at:], self._cut, seeds, self._size)
+        x = np.array(next(self._sequence))  # the memory that it is in is used again
+        self._next = (name, t + 1, self._images.readers.turn) if at + 1 < self._steps else None
+        return plan.positions[at], jnp.asarray(x)
 
-    def _begun(self, key: Key, order: Any, t: int) -> Iterator[tuple[Plan, np.ndarray]]:
-        """From step t to the end of its epoch."""
-        waiting: list[Plan] = []
-
-        def plans() -> Iterator[Plan]:
-            for step in range(t, t - t % self._steps + self._steps):
-                waiting.append(self._plan(key, order, step))
-                yield waiting[-1]
-
-        coming = plans()
-        seeds: list[tuple[int, int]] = []
-
-        def positions() -> Iterator[np.ndarray]:
-            for plan in coming:
-                seeds.append((plan.seed, 0))
-                yield plan.positions
-
-        def in_turn() -> Iterator[tuple[int, int]]:
-            while True:
-                yield seeds.pop(0)
-
-        for x in self._images.sequence(positions(), self._cut, in_turn(), self._size):
-            yield waiting.pop(0), x
+    def _plan(self, name: bytes, key: Key, order: Any, first: int) -> Plan:
+        if self._known is None or self._known[0] != (name, first):
+            self._known = (name, first), self._make(key, order, first)
+        return self._known[1]
 
 
 def seed_words(key: Key) -> jax.Array:
@@ -113,15 +88,10 @@ def seed_words(key: Key) -> jax.Array:
     return jax.random.key_data(jax.random.fold_in(key, _CUT))
 
 
-def seed_of(words: Any) -> int:
+def seed_of(words: np.ndarray) -> int:
     """The words as one number below 2**64."""
-    high, low = (int(word) for word in np.asarray(words).ravel()[-2:])
+    high, low = (int(word) for word in words.ravel()[-2:])
     return high << 32 | low
-
-
-@functools.cache
-def _step_words() -> Callable[[Key, Any], jax.Array]:
-    return jit(lambda key, t: seed_words(keys_of_step(key, t)[0]))
 
 
 def steps(data: Data, cfg: Augment, size: int, epoch_steps: int) -> Callable[[Key, Any, int], Data]:
@@ -130,17 +100,18 @@ def steps(data: Data, cfg: Augment, size: int, epoch_steps: int) -> Callable[[Ke
     `step.pipeline` for a training part of `size` samples then makes of it, in the order 0, 1, ..., what it makes of the
     same images in memory.
     """
+    words = jit(jax.vmap(lambda key, t: seed_words(keys_of_step(key, t)[0]), (None, 0)))
 
-    def plan(key: Key, order: np.ndarray, t: int) -> Plan:
-        begin = t % epoch_steps * size
-        return Plan(order[begin : begin + size], seed_of(_step_words()(key, np.int32(t))))
+    def plan(key: Key, order: Any, first: int) -> Plan:
+        positions = np.asarray(order)[: epoch_steps * size].reshape(epoch_steps, size)
+        return Plan(positions, np.asarray(words(key, first + np.arange(epoch_steps, dtype=np.int32))))
 
-    feed = Feed(data.train_x, cfg, plan, size, epoch_steps, np.asarray)
-    none = jnp.zeros(0)
+    feed = Feed(data.train_x, cfg, plan, size, epoch_steps)
+    y, none = np.asarray(data.train_y), jnp.zeros(0)
 
     def step(key: Key, order: Any, t: int) -> Data:
         positions, x = feed(key, order, t)
-        return Data(x, jnp.asarray(np.asarray(data.train_y)[positions]), none, none, data.mean, data.std)
+        return Data(x, jnp.asarray(y[positions]), none, none, data.mean, data.std)
 
     return step
 
