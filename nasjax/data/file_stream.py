@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from nasjax.data.image_file import opened
 from nasjax.data.stream import FITS, Images, images
 from nasjax.data.view import Fit, View
 
@@ -46,18 +47,24 @@ def streamed(
       reading: how.
       notes: is given a line where a stream was chosen by size.
 
-    Raises ValueError where a setting has no effect, or a stream has no side.
+    Raises ValueError where a setting has no effect, or a set that does not fit has no side.
     """
-    if reading.stream == "auto" and side is not None:
-        size = len(files()) * side * side * 3
-        if size > FITS:
-            notes.append(
-                f"{len(files()):,} images of {side}x{side} are {size / 2**30:.1f} GiB: they stay in their files and "
-                "are read at every step; --set data.stream=false reads them at once"
-            )
+    wanted = reading.stream == "true"
+    if reading.stream == "auto" and (all_of := files()):
+        height, width = (side, side) if side is not None else _size(Path(all_of[0]))
+        size = len(all_of) * height * width * 3
+        told = f"{len(all_of):,} images of {height}x{width} are {size / 2**30:.1f} GiB"
         wanted = size > FITS
-    else:
-        wanted = reading.stream == "true"
+        if wanted and side is None:
+            raise ValueError(
+                f"{told}: write --set data.resize=N, the side that all shall have, and they stay in their files; or "
+                "--set data.stream=false to read them at once"
+            )
+        if wanted:
+            notes.append(
+                f"{told}: they stay in their files and are read at every step; --set data.stream=false reads them at "
+                "once"
+            )
     if not wanted:
         if reading.skip or reading.readers is not None:
             name = "skip_corrupt" if reading.skip else "readers"
@@ -67,3 +74,9 @@ def streamed(
         raise ValueError("data.stream=true needs --set data.resize=N, the side that all images shall have (224, say)")
     view = View(side, side, 3, reading.fit, reading.part)
     return functools.cache(lambda: images(files(), root, view, readers=reading.readers, skip=reading.skip))
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """Height and width of an image."""
+    with opened(file, "") as image:
+        return image.height, image.width

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from nasjax.catalog import source
-from nasjax.data.dataset import DataConfig, joined, load, load_test
+from nasjax.data import file_stream
+from nasjax.data.dataset import DataConfig, in_files, joined, load, load_test
 from nasjax.data.readers import names
 from nasjax.data.stream import images
 from nasjax.data.view import Cut, View
@@ -126,6 +127,23 @@ def test_settings_of_a_stream_that_would_do_nothing_are_refused(files, tmp_path,
         os.link(files[0], tmp_path / "set" / "ab"[n % 2] / f"{n}.png")
     with pytest.raises(ValueError, match=why):
         load(DataConfig("image_folder", str(tmp_path / "set"), **settings), source("image_folder"))
+
+
+def test_a_set_that_does_not_fit_stays_in_its_files(files, tmp_path, monkeypatch):
+    for n in range(6):
+        (tmp_path / "set" / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
+        os.link(files[0], tmp_path / "set" / "ab"[n % 2] / f"{n}.png")
+    monkeypatch.setattr(file_stream, "FITS", 6 * 8 * 8 * 3 - 1)
+    for side, lazy in ((8, True), (7, False)):
+        lines = []
+        data = load(
+            DataConfig("image_folder", str(tmp_path / "set"), resize=side), source("image_folder"), lines.append
+        )
+        assert (
+            in_files(data) == lazy == any("6 images of 8x8" in line and "stay in their files" in line for line in lines)
+        )
+    with pytest.raises(ValueError, match=r"6 images of 20x24 .*write --set data\.resize=N"):
+        load(DataConfig("image_folder", str(tmp_path / "set")), source("image_folder"))
 
 
 def test_imagenet_is_read_from_its_folder(files, tmp_path):
