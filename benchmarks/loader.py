@@ -5,8 +5,9 @@
 
 Each loader runs in a process of its own, in turn, several times; all get the same files in the same order and the same
 boxes, and give u8[128, side, side, 3]. PYTHON is an interpreter that has torch and torchvision, or grain; without one
-its rows are left out. Rates are of `--batches` batches after the first. "read" is one process alone that reads files
-and does nothing else, in images per second of CPU: what a core gives.
+its rows are left out. Rates are of `--batches` batches after the first eight, when all that was prepared during a slow
+start is used up; "per CPU second" counts the CPU of all processes of the loader in that time, which other work on the
+machine hardly changes. "read" is one process alone that reads files and does nothing else: what a core gives.
 
 PyTorch's loader is measured twice: with the crop alone, as bytes (what ours gives), and with the transforms of the
 usual script (crop, ToTensor, Normalize), which ours leaves to the device.
@@ -28,7 +29,7 @@ import numpy as np
 from nasjax.data.readers import names
 from nasjax.data.view import Cut, View, random_box, read_view
 
-BATCH, WORKERS, CUT = 128, 2, Cut()
+BATCH, WORKERS, CUT, BEFORE = 128, 2, Cut(), 8
 LOADERS = ("nasjax", "torch", "torch, usual", "grain")
 
 
@@ -90,29 +91,56 @@ def batches(loader: str, files: list[str], side: int):
         yield from DataLoader(Sample(files, side, "usual" in loader), BATCH, num_workers=WORKERS, drop_last=True)
 
 
+def cpu() -> float:
+    """Seconds of CPU of this process and of all that it started."""
+    parents, used = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+        used[int(stat.parent.name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    own = {os.getpid()}
+    for _ in range(5):
+        own |= {child for child, parent in parents.items() if parent in own}
+    return sum(used[one] for one in own)
+
+
 def one(loader: str, files: list[str], side: int, count: int) -> dict[str, float]:
-    """Images per second after the first batch, seconds until then, and its mean, by which images are compared."""
+    """Images per second and per CPU second, seconds until the first batch, its mean, by which images are compared."""
     if loader == "read":
         began = time.process_time()
         for n, file in enumerate(files[: count * BATCH]):
             read_view(Path(file), View(side, side, 3, "crop"), CUT, (n // BATCH, n % BATCH))
-        return {"rate": count * BATCH / (time.process_time() - began), "first": 0.0, "mean": 0.0}
-    began, seen = time.perf_counter(), 0
-    for batch in batches(loader, files[: (count + 1) * BATCH], side):
-        if not seen:
-            first = time.perf_counter()
-            mean = float(np.asarray(batch, np.float64).mean())
-        seen += len(batch)
-    return {"rate": (seen - BATCH) / (time.perf_counter() - first), "first": first - began, "mean": mean}
+        rate = count * BATCH / (time.process_time() - began)
+        return {"rate": rate, "per_cpu": rate, "first": 0.0, "mean": 0.0}
+    began = time.perf_counter()
+    for seen, batch in enumerate(batches(loader, files[: (count + BEFORE) * BATCH], side), 1):
+        if seen == 1:
+            first, mean = time.perf_counter() - began, float(np.asarray(batch, np.float64).mean())
+        if seen == BEFORE:
+            since, used = time.perf_counter(), cpu()
+        if seen == count + BEFORE - 1:  # before the processes end
+            wall, used = time.perf_counter() - since, cpu() - used
+    images = (count - 1) * BATCH
+    return {"rate": images / wall, "per_cpu": images / used, "first": first, "mean": mean}
 
 
 def main(given: argparse.Namespace) -> None:
     pythons = {"nasjax": sys.executable, "read": sys.executable, "grain": given.grain}
     pythons |= dict.fromkeys(("torch", "torch, usual"), given.torch)
     print(f"{len(os.sched_getaffinity(0))} cores, batches of {BATCH}, {WORKERS} processes each\n")
-    print(
-        "| side | loader | images/s, median | least, most | of PyTorch | until the first batch |\n" + "| --- " * 6 + "|"
+    head = (
+        "side",
+        "loader",
+        "images/s, median",
+        "least, most",
+        "of PyTorch",
+        "per CPU second",
+        "until the first batch",
     )
+    print(f"| {' | '.join(head)} |\n{'| --- ' * len(head)}|", flush=True)
     for side in given.sides:
         found: dict[str, list[dict[str, float]]] = {}
         for _ in range(given.times):
@@ -126,8 +154,9 @@ def main(given: argparse.Namespace) -> None:
             rates = sorted(row["rate"] for row in rows)
             ratio = "" if loader == "read" else f"{statistics.median(rates) / beside:.2f}"
             first = "" if loader == "read" else f"{statistics.median(row['first'] for row in rows):.1f} s"
-            span = f"{rates[0]:,.0f}, {rates[-1]:,.0f}"
-            print(f"| {side} | {loader} | {statistics.median(rates):,.0f} | {span} | {ratio} | {first} |", flush=True)
+            span, per_cpu = f"{rates[0]:,.0f}, {rates[-1]:,.0f}", statistics.median(row["per_cpu"] for row in rows)
+            cells = (f"{side}", loader, f"{statistics.median(rates):,.0f}", span, ratio, f"{per_cpu:,.0f}", first)
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
