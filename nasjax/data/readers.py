@@ -32,7 +32,7 @@ AHEAD = 2  # requests that each process works on or has finished beforehand
 class Request(NamedTuple):
     """Images to read, as one array."""
 
-    index: np.ndarray  # i64[B], numbers of files
+    numbers: np.ndarray  # i64[B], of files
     cut: Cut | None = None  # of every image; None = its view
     seeds: tuple[int, int] = (0, 0)  # of image i: (seeds[0], seeds[1] + i)
 
@@ -67,7 +67,7 @@ def read(files: Names, view: View, request: Request, out: np.ndarray, skip: bool
     be read, with the same cut.
     """
     problems = []
-    for position, number in enumerate(request.index.tolist()):
+    for position, number in enumerate(request.numbers.tolist()):
         seed = (request.seeds[0], request.seeds[1] + position)
         for other in range(len(files) if skip else 1):
             try:
@@ -120,7 +120,7 @@ class Readers:
         turn = self._turn
         if not self.count:
             for request in requests:
-                out = np.empty((len(request.index), *self._shape), np.uint8)
+                out = np.empty((len(request.numbers), *self._shape), np.uint8)
                 self._told(request, read(self.files, self.view, request, out, self.skip))
                 yield out
             return
@@ -128,10 +128,10 @@ class Readers:
         coming, sent = iter(requests), 0
         own: deque[tuple[int, int, Request]] = deque()  # process, slot, request
         while True:
-            while len(own) < AHEAD * self.count and (request := next(coming, None)) is not None:
+            while len(own) < AHEAD * self.count and (following := next(coming, None)) is not None:
                 process, slot = sent % self.count, sent // self.count % AHEAD
-                self._send(process, (slot, request))
-                own.append((process, slot, request))
+                self._send(process, (slot, following))
+                own.append((process, slot, following))
                 sent += 1
             if not own:
                 return
@@ -140,7 +140,7 @@ class Readers:
             memory = np.frombuffer(self._processes[process].memory, np.uint8)
             size = int(np.prod(self._shape))
             begin = slot * self._room * size
-            yield memory[begin : begin + len(request.index) * size].reshape(-1, *self._shape)
+            yield memory[begin : begin + len(request.numbers) * size].reshape(-1, *self._shape)
             if turn != self._turn:
                 return
 

@@ -62,16 +62,14 @@ def read_view(path: Path, view: View, cut: Cut | None = None, seed: tuple[int, i
         plain = image.format == "JPEG" and image.mode in ("L", "RGB") and image.getexif().get(_ORIENTATION, 1) == 1
         picture = image if plain else picture_of(image, _ALPHA)
         width, height = picture.size
+        box: tuple[float, float, float, float] | None
         if cut is None:
-            box, resized = middle(height, width, view)
-            wanted = resized
+            box, wanted = middle(height, width, view)
         else:
-            box = tuple(map(float, random_box(height, width, cut, seed)))
-            wanted = tuple(
-                math.ceil(whole * side / (end - begin))
-                for whole, side, begin, end in zip(
-                    (width, height), (view.width, view.height), box[:2], box[2:], strict=True
-                )
+            left, top, right, bottom = box = random_box(height, width, cut, seed)
+            wanted = (
+                math.ceil(width * view.width / (right - left)),
+                math.ceil(height * view.height / (bottom - top)),
             )
         if plain:
             picture.draft(None, wanted)
@@ -79,7 +77,7 @@ def read_view(path: Path, view: View, cut: Cut | None = None, seed: tuple[int, i
             across, down = picture.size[0] / width, picture.size[1] / height
             box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
         elif cut is not None:  # beyond its border the cut sees nothing, as when it is cut first and resized then
-            picture, box = picture.crop(tuple(map(int, box))), None
+            picture, box = picture.crop(box), None
         pixels = picture.convert(mode).resize((view.width, view.height), Image.Resampling.BILINEAR, box=box)
     return np.asarray(pixels).reshape(view.height, view.width, view.channels)
 

@@ -180,8 +180,8 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     known = with_further(task) if task.further is not None else task
     last = training(network, recipe, arrays, known, variables, None)
     tested = measured(last, variables, None, test.x, test.y, arrays, known)
-    more = dict(tested) if task.further is not None else {"metric": tested}
-    tested = more.pop("metric")
+    further = dict(tested) if task.further is not None else {"metric": tested}
+    tested = further.pop("metric")
     take(folder / PICTURES, task, built, recipe, variables, test, data, "After retraining")
     result = {
         "arch": built.arch,
@@ -189,7 +189,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         "macs": built.macs,
         "metric": task.metric._asdict(),
         f"test_{task.metric.name}": float(tested),
-        **{f"test_{name}": float(value) for name, value in more.items()},
+        **{f"test_{name}": float(value) for name, value in further.items()},
         "test_samples": len(test.y),
         valid: history[valid][-1],
         "train_loss": history["train_loss"][-1],

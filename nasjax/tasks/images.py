@@ -62,7 +62,8 @@ def open_images(source: Path, model: Any) -> tuple[list[str], Iterator[np.ndarra
         if model.crop_part is None:
             image = read_image(path, model.shape[2])
         else:
-            image = read_view(path, View(*model.shape, "crop", model.crop_part))
+            height, width, channels = model.shape
+            image = read_view(path, View(height, width, channels, "crop", model.crop_part))
         _require_units(f"--input={path}:", image[None], model)
         return image
 

@@ -28,7 +28,8 @@ Run = Callable[..., Any]  # as Trainer.run
 
 def resident(dataset: Any) -> Data:
     """The arrays of a `data.Dataset`, on the device; images that stay in files, and their targets, are left there."""
-    parts = Data(*dataset.train, *dataset.valid, dataset.mean, dataset.std)
+    (train_x, train_y), (valid_x, valid_y) = dataset.train, dataset.valid
+    parts = Data(train_x, train_y, valid_x, valid_y, dataset.mean, dataset.std)
     if streamed(parts):
         return parts._replace(mean=jnp.asarray(parts.mean), std=jnp.asarray(parts.std))
     return Data(*(jnp.asarray(part) for part in parts))

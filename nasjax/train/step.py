@@ -34,10 +34,10 @@ _EVAL_PIXELS = 2**18  # of masks at a time: a network that answers every pixel k
 class Data(NamedTuple):
     """Both parts, resident on the device; or images that stay in files (`train.streaming`), and y on the host."""
 
-    train_x: jax.Array  # [N, ...]; images u8 or f32[N, H, W, C], windows of tokens i32[N, T]
-    train_y: jax.Array  # [N, ...]; classes i32[N], masks [N, H, W, 1], the windows' next tokens i32[N, T]
-    valid_x: jax.Array
-    valid_y: jax.Array
+    train_x: Any  # [N, ...]; images u8 or f32[N, H, W, C], windows of tokens i32[N, T]
+    train_y: Any  # [N, ...]; classes i32[N], masks [N, H, W, 1], the windows' next tokens i32[N, T]
+    valid_x: Any
+    valid_y: Any
     mean: jax.Array  # f32[C] of images, else f32[0]
     std: jax.Array  # f32[C]
 
@@ -235,7 +235,7 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
             left = carry
             (loss, rest), grads = _accumulated(slope, recipe.accumulate, state.params, state.rest, x, y, key)
         (loss, rest), grads = mean(((loss, rest), grads))  # over devices, in a data-parallel program
-        before, average = state.optimiser if recipe.ema else (state.optimiser, None)
+        before, average = state.optimiser if recipe.ema else (state.optimiser, state.params)
         direction, optimiser_state = optimiser.update(grads, before, state.params)
         now = rate_now(recipe, rate, t / moving, epoch)
         params = state.params - (now * direction).astype(state.params.dtype)

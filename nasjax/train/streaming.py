@@ -126,11 +126,11 @@ def step_form(data: Data, size: int) -> Data:
     """The shapes of what `steps` gives."""
     x = jax.ShapeDtypeStruct((size, *data.train_x.shape[1:]), data.train_x.dtype)
     y = jax.ShapeDtypeStruct((size, *data.train_y.shape[1:]), data.train_y.dtype)
-    none = jax.ShapeDtypeStruct((0,), jnp.float32)
+    none: Any = jax.ShapeDtypeStruct((0,), jnp.float32)
     return Data(x, y, none, none, data.mean, data.std)
 
 
 def forms(x: Any, y: Any, size: int) -> tuple[Any, Any, Any]:
     """The shapes of what `pieces` gives."""
-    like = [jax.ShapeDtypeStruct((size, *part.shape[1:]), part.dtype) for part in (x, y)]
-    return *like, jax.ShapeDtypeStruct((size,), bool)
+    like_x, like_y = (jax.ShapeDtypeStruct((size, *part.shape[1:]), part.dtype) for part in (x, y))
+    return like_x, like_y, jax.ShapeDtypeStruct((size,), bool)
