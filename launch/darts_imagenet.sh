@@ -8,7 +8,7 @@
 #   msr_darts  Machida et al. 2021 (JSAI), Table 3 24.0 % (6.7M)              0.5 GPU-days, on CIFAR-10
 # What the training itself costs the papers do not say. Counted for DARTS_V2 (529.9M multiply-adds by --mode=inspect, x
 # 6 x 1.28M images x 250 epochs): 1.0e18 FLOP, three hours at a sustained 100 TFLOP/s.
-# There is no ImageNet loader yet, so today this ends with a line that says so; with --mode=inspect it counts.
+# DATA_DIR has train/ and val/ with a folder per class. Nobody has run it at size; with --mode=inspect it counts.
 # Searches on ImageNet itself (pc_darts: 24.2 %, 8 V100 for 11.5 h; msr_darts: 24.1 %, 2.6 GPU-days) have their settings
 # with --mode=search (docs/methods/pc_darts.md, msr_darts.md); their search networks have 144M and 406M multiply-adds.
 # Reduce: --set retrain_recipe.epochs=30 --dtype=bfloat16

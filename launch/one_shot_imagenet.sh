@@ -7,7 +7,7 @@
 # Retraining takes 16 GPU-days more in spos' paper (unverified).
 # Counted (multiply-adds of a path at the limit, x 6 x images x passes): spos' supernet 3e17 FLOP and its retraining
 # 6e17; the six passes of fairnas' steps 2.7e18. At a sustained 100 TFLOP/s an hour, two hours and eight.
-# There is no ImageNet loader yet, so today this ends with a line that says so; with --mode=inspect it counts.
+# DATA_DIR has train/ and val/ with a folder per class. Nobody has run it at size; with --mode=inspect it counts.
 # Reduce: --set supernet.epochs=10 --trials=200 --set retrain_recipe.epochs=30 --dtype=bfloat16
 # Usage: launch/one_shot_imagenet.sh METHOD DATA_DIR WORKDIR [more flags of the search]
 set -euo pipefail

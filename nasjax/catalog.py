@@ -55,7 +55,7 @@ TASKS = {
 DATA = {
     "digits": "1,797 handwritten digits of 8x8 pixels, embedded",
     "cifar10": "CIFAR-10; --data_dir=FOLDER",
-    "imagenet": "counts only, no loader",
+    "imagenet": "ImageNet: train/ and val/ with a folder per class, --data_dir",
     "pydoc": "the help texts of CPython, embedded; a language model's text",
     "ptb": "the Penn Treebank; --data_dir=FOLDER",
     "text_folder": "your own train, valid and test text; --data_dir=FOLDER",

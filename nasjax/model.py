@@ -42,6 +42,7 @@ class Model(NamedTuple):
     aspect: str = ""  # how images with masks became squares (`data.aspect`); "" = by their sides alone
     metric: str = ""  # in words: its name, and what the test part gave where the network was tested
     answers: Callable[..., np.ndarray] | None = None  # of the task: (outputs, names) -> what `predict` returns
+    crop_part: float | None = None  # files are cut to their middle, see `DataConfig.fit`; None = averaged to the size
     told: Callable[[str], None] = lambda line: None  # hears what is done to inputs that are not as those trained on
 
     def __repr__(self) -> str:
@@ -207,6 +208,7 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
         "aspect": tree.get("aspect", ""),
         "metric": _tested(path, task.metric),
         "answers": task.answers,
+        "crop_part": tree.get("crop_part"),
     }
     return Model(apply, variables, shape, tree["dtype"], names, tree["arch"], tree["task"], network.carry, **of_arrays)
 

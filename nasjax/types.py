@@ -201,6 +201,7 @@ class Task(NamedTuple):
     answers(outputs, names) -> an array with a row per sample, in the user's words, of the outputs of `Model.apply` and
       their names; None = nothing but the outputs
     contiguous: samples are windows of one long sequence and keep their order; a batch is that many streams side by side
+    further(outputs, targets) -> {name: f32[B]}, of which a test tells the means beside the metric; None = none
     like: the task whose networks serve this one as well, and whose form its samples and targets have; "" = none
     """
 
@@ -217,6 +218,7 @@ class Task(NamedTuple):
     pictures: Callable[..., dict[str, np.ndarray]] | None = None
     sample: Callable[[Any], str] | None = None
     answers: Callable[..., np.ndarray] | None = None
+    further: Callable[..., dict[str, jax.Array]] | None = None
     like: str = ""
 
 

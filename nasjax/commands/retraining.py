@@ -159,6 +159,11 @@ def _samples(config: Any, path: Path) -> dict[str, Any]:
     tree: dict[str, Any] = as_json(config.data)
     if workdir.keeps(path, config.data.name):
         del tree["data_dir"]  # of a workdir that was moved it is another
+    plain = as_json(type(config.data)())
+    for name in ("fit", "crop_part", "stream", "skip_corrupt"):  # which older versions did not have
+        if tree[name] == plain[name]:
+            del tree[name]
+    del tree["readers"]  # no figure depends on it
     if config.data.target == "ask":
         del tree["target"]  # which older versions did not have
     tree["aspect"] = config.data.aspect or catalog.source(config.data.name).aspect
@@ -225,6 +230,8 @@ def _restore(path: Path, folder: Path, result: dict[str, Any]) -> dict[str, Any]
 def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> Iterator[str]:
     """The closing lines about a retrained network, with the published figure where there is one."""
     value = metric.shown(result[f"test_{metric.name}"])
+    if "test_top5_accuracy" in result:
+        value += f", among the best five {metric.shown(result['test_top5_accuracy'])},"
     yield (
         f"Test {metric.name} {value} on {result['test_samples']} samples of {result['dataset']['name']}, "
         f"{result['params']:,} parameters."

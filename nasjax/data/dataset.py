@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import field as setting
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from nasjax.data.area import resize
 from nasjax.data.sources import DataSource, Source, Split
+from nasjax.data.stream import Images, some_of
 from nasjax.data.units import names, other_form, other_units, range_of
 
 
@@ -44,6 +47,13 @@ class DataConfig:
       min_count: of texts: words that are rarer in the training text become <unk>; None = 2 of pydoc, 1 (all are kept)
         elsewhere.
       max_words: of texts: the most frequent words to keep, <eos> and <unk> included; None = all.
+      fit: how a file's image becomes resize x resize: "squash" averages by area, whatever its ratio of sides; "crop"
+        brings its shorter side to resize / crop_part and keeps the middle; None = crop of imagenet, else squash.
+      crop_part: part of the shorter side that "crop" keeps; 0.875 is 224 of 256.
+      stream: whether images of files stay there and are read at every step: "auto" = where all of them would take more
+        than 4 GiB as arrays.
+      readers: processes that read a stream's files; None = one for each core, but one. No figure depends on it.
+      skip_corrupt: of a stream: another file takes the place of one that cannot be read, and a line tells how many.
       seed_protocol: validate and test on the same samples, both parts together, so that a search sees its test part.
         The blog article that first evolved segmentation graphs did; figures found so are too good.
     """
@@ -63,6 +73,11 @@ class DataConfig:
     level: Literal["word", "char"] = "word"
     min_count: int | None = None
     max_words: int | None = None
+    fit: Literal["squash", "crop"] | None = None
+    crop_part: float = 0.875
+    stream: Literal["auto", "true", "false"] = "auto"
+    readers: int | None = setting(default=None, metadata={"resumable": True})
+    skip_corrupt: bool = False
     seed_protocol: bool = False
 
     def __post_init__(self) -> None:
@@ -76,9 +91,17 @@ class DataConfig:
             ("target", ("ask", "class", "value")),
             ("level", ("word", "char")),
             ("aspect", (None, "pad", "crop", "squash")),
+            ("fit", (None, "squash", "crop")),
+            ("stream", ("auto", "true", "false")),
         ):
             if (given := getattr(self, field)) not in choices:
                 raise ValueError(f"{field} must be one of {', '.join(filter(None, choices))}; got {given!r}")
+        if not 0 < self.crop_part <= 1:
+            raise ValueError(f"crop_part is a part of a side, above 0 and at most 1; got {self.crop_part}")
+        if self.crop_part != 0.875 and self.fit == "squash":
+            raise ValueError("crop_part has no effect with fit=squash; leave it out")
+        if self.readers is not None and self.readers < 0:
+            raise ValueError(f"readers is a number of processes, 0 or more; got {self.readers}")
         if self.split_seed < 0:
             raise ValueError(f"split_seed must not be negative, got {self.split_seed}")
 
@@ -139,13 +162,15 @@ def load(config: DataConfig, by_name: DataSource, told: Callable[[str], None] | 
     for part, what in ((train, "train"), (valid, "validate")):
         if not len(part.y):
             raise ValueError(f"{config.name}: {len(pool.y)} samples leave none to {what} on; give more")
+    if isinstance(train.x, Images) and told is not None:
+        train.x.readers.told = told
     _tell(source, told)
     _tell_of_masks("training", train, told)
     _tell_of_masks("validation", valid, told)
     digest = hashlib.sha256(repr(source.class_names).encode())
     for array in (*train, *valid):
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.digest() if isinstance(array, Images) else np.ascontiguousarray(array))
     outputs = names(source.class_names, f"{config.name}: class_names")
     none = np.zeros(0, np.float32)
     mean, std = _moments(train.x) if train.x.ndim == 4 else (none, none)
@@ -176,9 +201,18 @@ def standardised(data: Dataset, part: Split, what: str) -> Split:
     return part._replace(y=((part.y - data.scale[0]) / data.scale[1]).astype(np.float32))
 
 
+def in_files(data: Dataset) -> bool:
+    """Whether the images stay in their files."""
+    return isinstance(data.train.x, Images)
+
+
 def joined(data: Dataset) -> Dataset:
     """The same with the validation part added to the training part, as papers train their networks."""
-    x, y = (np.concatenate(both) for both in zip(data.train, data.valid, strict=True))
+    y = np.concatenate([data.train.y, data.valid.y])
+    if isinstance(data.train.x, Images):
+        x = data.train.x.joined(data.valid.x)
+        return data._replace(train=Split(x, y), mean=data.mean, std=data.std)  # estimates, and of the same set
+    x = np.concatenate([data.train.x, data.valid.x])
     mean, std = _moments(x) if x.ndim == 4 else (data.mean, data.std)
     return data._replace(train=Split(x, y), mean=mean, std=std)
 
@@ -204,6 +238,10 @@ def _refuse_idle(config: DataConfig, images: bool, source: Source, by_name: Data
         idle += ["valid_size", *(["split_seed"] if source.test else [])]
     if not by_name.arrays:
         idle += ["channels", "same_units"]
+    if not by_name.files:
+        idle += ["fit", "crop_part", "stream", "readers", "skip_corrupt"]
+    elif config.resize is None and known_form(config, by_name) is None:
+        idle += ["fit", "crop_part"]
     if by_name.task_of is None:
         idle.append("target")
     if not by_name.aspect:
@@ -290,30 +328,9 @@ def _order(config: DataConfig, n: int) -> np.ndarray:
 def _take(config: DataConfig, part: Split, index: np.ndarray) -> Split:
     x, y = part.x[index], part.y[index]
     if config.resize is None or x.ndim != 4 or x.shape[1:3] == (config.resize, config.resize):
-        return Split(x, y)
+        return Split(x, y)  # images in files are resized when they are read
     size = config.resize
     return Split(resize(x, size, size), nearest(y, size, size) if y.ndim == 4 else y)
-
-
-def resize(x: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Area average: every new pixel is the mean of the rectangle of old ones that it covers.
-
-    For integers the sums are whole numbers, exact in float64 in any order: the same whatever the number of threads.
-
-    Args:
-      x: [N, H, W, C], uint8, uint16 (rounded to integers again) or float32.
-      height, width: pixels afterwards; ratios need not be whole.
-
-    Returns:
-      [N, height, width, C] of the same type.
-    """
-    rows, columns = _overlap(x.shape[1], height), _overlap(x.shape[2], width)
-    out = np.empty((len(x), height, width, x.shape[3]), x.dtype)
-    for start in range(0, len(x), 1000):  # in pieces, to keep the float copies small
-        y = np.einsum("ph,nhwc,qw->npqc", rows, x[start : start + 1000].astype(np.float64), columns, optimize=True)
-        y /= x.shape[1] * x.shape[2]
-        out[start : start + 1000] = np.rint(y) if x.dtype.kind == "u" else y
-    return out
 
 
 def nearest(y: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -323,15 +340,10 @@ def nearest(y: np.ndarray, height: int, width: int) -> np.ndarray:
     return y[:, rows][:, :, columns]
 
 
-def _overlap(old: int, new: int) -> np.ndarray:
-    """f64[new, old]: the share of each old pixel in each new one, in whole units of 1/new; rows sum to `old`."""
-    edges, pixels = np.arange(new + 1) * old, np.arange(old + 1) * new
-    share = np.minimum(edges[1:, None], pixels[1:]) - np.maximum(edges[:-1, None], pixels[:-1])
-    return share.clip(0).astype(np.float64)
-
-
-def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per channel, f32[C] each, summed in float64."""
+def _moments(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel, f32[C] each, summed in float64; of images in files by some of them."""
+    if isinstance(x, Images):
+        x = some_of(x)
     scale = float(np.iinfo(x.dtype).max) if x.dtype.kind == "u" else 1.0
     mean = x.mean((0, 1, 2), dtype=np.float64)
     pieces = (x[i : i + 1000] for i in range(0, len(x), 1000))

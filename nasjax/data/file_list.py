@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nasjax.data.file_stream import PLAIN, Reading, reading_of, streamed
 from nasjax.data.image_set import Form, form_of, read_images
 from nasjax.data.labels import Target, targets, task_of
 from nasjax.data.sources import DataSource, Source, Split
@@ -82,7 +83,13 @@ def _typed(labels: Sequence[str]) -> np.ndarray:
     return np.array(labels, str)
 
 
-def file_list(path: Path, folder: str = "", target: Target = "ask", resize: int | None = None) -> Source:
+def file_list(
+    path: Path,
+    folder: str = "",
+    target: Target = "ask",
+    resize: int | None = None,
+    reading: Reading = PLAIN,
+) -> Source:
     """The images of a CSV as a data set.
 
     Labels are read as `labels.targets` says: names or numbers of classes, or values. Without rows of the split test a
@@ -93,6 +100,7 @@ def file_list(path: Path, folder: str = "", target: Target = "ask", resize: int 
       folder: what its files are relative to; "" = the CSV's own folder.
       target: see `labels.targets`.
       resize: side of all images, in pixels; None = they are of one size.
+      reading: how, and whether images stay in their files.
 
     Raises:
       As `listed` and `labels.targets`, and ValueError where no row is for training. When read: as `image_set`.
@@ -113,10 +121,13 @@ def file_list(path: Path, folder: str = "", target: Target = "ask", resize: int 
 
     def split(part: str) -> Split:
         y = known.read(rows.labels[index[part]], f"{path}: split {part}")
+        if stream is not None:
+            return Split(stream()[np.array(index[part])], y)  # type: ignore[arg-type]
         if not forms:
-            forms.append(form_of(files("train"), resize, notes))
+            forms.append(form_of(files("train"), resize, notes, reading.fit, reading.part))
         return Split(read_images(files(part), forms[0], notes), y)
 
+    stream = streamed(lambda: [*map(str, rows.files)], Path(folder or path.parent), resize, reading, notes)
     count, own_test = len(index["train"]), bool(index["test"])
     return Source(
         class_names=known.names,
@@ -141,8 +152,9 @@ def _task(config: Any) -> str:
 
 
 SOURCE = DataSource(
-    lambda config: file_list(_path(config), config.data_dir, config.target, config.resize),
+    lambda config: file_list(_path(config), config.data_dir, config.target, config.resize, reading_of(config)),
     "classification",
     folder=True,
+    files=True,
     task_of=_task,
 )

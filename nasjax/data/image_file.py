@@ -7,7 +7,8 @@ floating values, transparent pixels, colours for print, channels without a name,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,10 @@ def foreground(levels: Mapping[int, Path], where: Path) -> int:
     return several[0]
 
 
-def _picture(path: Path, instead_of_alpha: str) -> Any:
-    """The one picture of a file, upright, in one of `_MODES` and opaque."""
-    from PIL import Image, ImageOps
+@contextmanager
+def opened(path: Path, instead_of_alpha: str) -> Iterator[Any]:
+    """An image file whose head was read and is not refused; of its pixels none. Errors in the block name the file."""
+    from PIL import Image
 
     try:
         with path.open("rb") as file:
@@ -132,12 +134,25 @@ def _picture(path: Path, instead_of_alpha: str) -> Any:
                 fourth = np.frombuffer(path.read_bytes(), np.uint8, offset=image.tile[0].offset)[3::4]
                 if fourth.min() < fourth.max():
                     raise ValueError(f"it has transparent pixels; {instead_of_alpha}")
-            picture = ImageOps.exif_transpose(image)  # reads the pixels
-            if _transparent(picture):
-                raise ValueError(f"it has transparent pixels; {instead_of_alpha}")
-            return picture
+            yield image
     except Exception as error:  # Pillow has no single error for a damaged file
         raise ValueError(f"{path} cannot be read as an image: {' '.join(str(error).split())}") from error
+
+
+def picture_of(image: Any, instead_of_alpha: str) -> Any:
+    """The picture of an opened file, upright. Raises ValueError where it is transparent."""
+    from PIL import ImageOps
+
+    picture = ImageOps.exif_transpose(image)  # reads the pixels
+    if _transparent(picture):
+        raise ValueError(f"it has transparent pixels; {instead_of_alpha}")
+    return picture
+
+
+def _picture(path: Path, instead_of_alpha: str) -> Any:
+    """The one picture of a file, upright, in one of `_MODES` and opaque."""
+    with opened(path, instead_of_alpha) as image:
+        return picture_of(image, instead_of_alpha)
 
 
 def _gray(image: Any) -> bool:

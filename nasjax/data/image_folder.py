@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nasjax.data.file_stream import PLAIN, Reading, reading_of, streamed
 from nasjax.data.image_file import image_files
 from nasjax.data.image_set import Form, form_of, read_images
 from nasjax.data.sources import DataSource, Source, Split
@@ -14,7 +15,7 @@ _PARTS = {"train": "train", "val": "valid", "valid": "valid", "validation": "val
 _FORM = "give --data_dir=FOLDER with a folder of images per class, or with such folders in train/, val/ and test/"
 
 
-def image_folder(folder: str, resize: int | None = None) -> Source:
+def image_folder(folder: str, resize: int | None = None, reading: Reading = PLAIN) -> Source:
     """Images [N, H, W, C], uint8, and their folders as classes, by name.
 
     A folder called train, val (valid, validation) or test that has folders is a part, else a class. Without test/ a
@@ -24,6 +25,7 @@ def image_folder(folder: str, resize: int | None = None) -> Source:
     Args:
       folder: where they lie.
       resize: side of all images, in pixels; None = they are of one size.
+      reading: how, and whether images stay in their files.
 
     Raises:
       FileNotFoundError: there is no such folder.
@@ -57,18 +59,27 @@ def image_folder(folder: str, resize: int | None = None) -> Source:
                 f"{parts[part] / new[0]} is a class that train/ does not have; move it away or into train/"
             )
 
+    def files(part: str) -> list[str]:
+        folder = parts.get(part, root)
+        return [f"{folder}/{name}/{file}" for name, own in found[part].items() for file in own]
+
     def split(part: str) -> Split:
-        files = [(path, name) for name, paths in found[part].items() for path in paths]
-        x = read_images([path for path, _ in files], form(), notes)
-        return Split(x, np.array([class_names.index(name) for _, name in files], np.int32))
+        own = found[part]
+        y = np.repeat([class_names.index(name) for name in own], [*map(len, own.values())]).astype(np.int32)
+        if stream is None:
+            return Split(read_images([*map(Path, files(part))], form(), notes), y)
+        before = [other for other in found if [*found].index(other) < [*found].index(part)]
+        begin = sum(len(names) for other in before for names in found[other].values())
+        return Split(stream()[begin : begin + len(y)], y)  # type: ignore[arg-type]
 
     known: list[Form] = []
 
     def form() -> Form:
         if not known:
-            known.append(form_of([path for paths in found["train"].values() for path in paths], resize, notes))
+            known.append(form_of([*map(Path, files("train"))], resize, notes, reading.fit, reading.part))
         return known[0]
 
+    stream = streamed(lambda: [file for part in found for file in files(part)], root, resize, reading, notes)
     count = sum(map(len, found["train"].values()))
     return Source(
         class_names=class_names,
@@ -85,17 +96,18 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _classes(root: Path, notes: list[str]) -> dict[str, list[Path]]:
-    """{class: its image files}, both by name."""
+def _classes(root: Path, notes: list[str]) -> dict[str, list[str]]:
+    """{class: names of its image files}, both in order; a name takes a tenth of the memory of a path."""
     _left_out(root, notes)
     found = {}
     for path in _folders(root):
         if inner := _folders(path):
             raise ValueError(f"{inner[0]} is a folder in the folder of a class; move its images into {path}")
-        found[path.name] = image_files(path)
-        if not found[path.name]:
+        files = image_files(path)
+        if not files:
             raise ValueError(f"{path} has no image files; fill it or delete it")
-        _note(path, found[path.name], notes)
+        _note(path, files, notes)
+        found[path.name] = [file.name for file in files]
     return found
 
 
@@ -107,10 +119,16 @@ def _left_out(root: Path, notes: list[str]) -> None:
 
 
 def _note(folder: Path, images: list[Path], notes: list[str]) -> None:
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p not in set(images))
+    own = set(images)
+    files = sorted(p for p in folder.iterdir() if p not in own and p.is_file() and not p.name.startswith("."))
     if files:
         more = f" and {len(files) - 1} others" if len(files) > 1 else ""
         notes.append(f"{files[0]}{more}: no images, left out")
 
 
-SOURCE = DataSource(lambda config: image_folder(config.data_dir, config.resize), "classification", folder=True)
+SOURCE = DataSource(
+    lambda config: image_folder(config.data_dir, config.resize, reading_of(config)),
+    "classification",
+    folder=True,
+    files=True,
+)

@@ -10,6 +10,7 @@ import numpy as np
 
 from nasjax.data.dataset import resize
 from nasjax.data.image_file import channels_of, read_image
+from nasjax.data.view import Fit, View, read_view
 
 
 class Form(NamedTuple):
@@ -19,16 +20,21 @@ class Form(NamedTuple):
     width: int
     channels: int  # 1 gray, 3 RGB
     example: Path  # an image of this size
-    resized: bool  # to it, by area
+    resized: bool  # to it
+    fit: Fit = "squash"  # how, see `view.View`
+    part: float = 0.875
 
 
-def form_of(files: Sequence[Path], side: int | None, notes: list[str]) -> Form:
+def form_of(
+    files: Sequence[Path], side: int | None, notes: list[str], fit: Fit = "squash", part: float = 0.875
+) -> Form:
     """The form of the training images.
 
     Args:
       files: all of them; of each the head is read, and one is read whole.
       side: of all images afterwards, in pixels; None = they are of one size already.
       notes: is given a line where gray files are read as RGB, since others are coloured.
+      fit, part: how they are brought to that side, see `view.View`.
 
     Raises ValueError for what `image_file` refuses.
     """
@@ -38,7 +44,7 @@ def form_of(files: Sequence[Path], side: int | None, notes: list[str]) -> Form:
         notes.append(f"{len(gray)} of {len(files)} training images are gray ({gray[0]}): all are read as RGB")
     first = read_image(files[0], channels)
     height, width = (side, side) if side else first.shape[:2]
-    return Form(height, width, channels, files[0], side is not None)
+    return Form(height, width, channels, files[0], side is not None, fit, part)
 
 
 def read_images(files: Sequence[Path], form: Form, notes: list[str]) -> np.ndarray:
@@ -57,6 +63,9 @@ def read_images(files: Sequence[Path], form: Form, notes: list[str]) -> np.ndarr
             raise ValueError(
                 f"{path} is coloured, but all training images are gray; convert it, or some of those to RGB"
             )
+        if form.resized and form.fit == "crop":
+            x[i] = read_view(path, View(*form[:3], form.fit, form.part))
+            continue
         image = read_image(path, form.channels)
         if form.resized:
             if image.shape[0] * form.width != image.shape[1] * form.height:

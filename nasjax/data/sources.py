@@ -14,7 +14,9 @@ import numpy as np
 class Split(NamedTuple):
     """Samples and targets of one part."""
 
-    x: np.ndarray  # images [N, H, W, C], uint8, uint16 or float32 in the user's range; windows of tokens i32[N, T]
+    # Images [N, H, W, C], uint8, uint16 or float32 in the user's range, or a `stream.Images`; windows of tokens
+    # i32[N, T]
+    x: np.ndarray
     y: np.ndarray  # classes i32[N]; values f64[N]; masks uint8[N, H, W, 1]; the next tokens i32[N, T]
 
 
@@ -44,5 +46,6 @@ class DataSource(NamedTuple):
     folder: bool = False  # --data_dir names its folder
     aspect: str = ""  # what `data.aspect` is where it is not given; "" = it has no effect
     arrays: bool = False  # a user's own: data.channels and data.same_units say what they mean
+    files: bool = False  # each image is a file: data.fit and data.stream say how it is read
     # DataConfig -> the task, where the targets and data.target decide. Reads the targets; raises as `open`
     task_of: Callable[[Any], str] | None = None

@@ -9,6 +9,7 @@ import jax
 from nasjax.drive.retrain import AXES, RetrainConfig
 from nasjax.settings import naming
 from nasjax.train.augment import require_suited
+from nasjax.train.photometric import prepared
 from nasjax.train.recipe import Recipe, require_batch
 from nasjax.train.step import example, trainer
 from nasjax.types import Built, PyTree, Signature, Task, carries_state
@@ -42,7 +43,7 @@ def require_trainable(built: Built, data: Any, task: Task, recipe: Recipe, where
     x, y = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), tuple(data.train))
 
     def batch(x: PyTree, y: PyTree, mean: PyTree, std: PyTree) -> tuple[PyTree, PyTree]:
-        return task.augment(key, task.inputs(x, mean, std), y, recipe.augment)
+        return prepared(task, key, x, y, mean, std, recipe.augment)
 
     try:
         inputs, targets = jax.eval_shape(batch, x, y, data.mean, data.std)

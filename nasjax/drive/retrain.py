@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nasjax.drive.epochs import Epochs
@@ -32,11 +31,10 @@ from nasjax.store import checkpoint
 from nasjax.store.checkpoint import RunError
 from nasjax.train import activity
 from nasjax.train.augment import require_suited
-from nasjax.train.compiling import jit
-from nasjax.train.fit import fit, in_parts, resident, sample_of, training, valid_name
-from nasjax.train.recipe import Recipe, require_batch
-from nasjax.train.scoring import with_loss
-from nasjax.train.step import Data, Trainer, example, pieces_of
+from nasjax.train.fit import fit, in_parts, measured, resident, sample_of, training, valid_name
+from nasjax.train.recipe import Recipe, identity, require_batch
+from nasjax.train.scoring import with_further, with_loss
+from nasjax.train.step import Data, example
 from nasjax.types import Built, Key, PyTree, Task, Watch
 
 _SAVE_S = 60.0  # seconds between checkpoints of a training
@@ -179,12 +177,11 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
     _, built, recipe, variables, history, form = max(trained, key=lambda found: task.metric.sign * found[0])
     began = time.monotonic()
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
-    last = training(network, recipe, arrays, with_loss(task), variables, None)
-    tested_on = (jnp.asarray(test.x), jnp.asarray(test.y), arrays.mean, arrays.std)
-    if isinstance(last, Trainer):
-        tested, test_loss = jit(last.measure)(variables, None, *tested_on)
-    else:  # as many samples at a time as in the validation, whose programs are there
-        tested, test_loss = last.measure(variables, None, *tested_on, pieces_of(arrays.valid_y, task)[1])
+    known = with_loss(with_further(task))
+    last = training(network, recipe, arrays, known, variables, None)
+    found, test_loss = measured(last, variables, None, test.x, test.y, arrays, known)
+    further = dict(found)
+    tested = further.pop("metric")
     take(folder / PICTURES, task, built, recipe, variables, test, data, "After retraining")
     result = {
         "arch": built.arch,
@@ -192,6 +189,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         "macs": built.macs,
         "metric": task.metric._asdict(),
         f"test_{task.metric.name}": float(tested),
+        **{f"test_{name}": float(value) for name, value in further.items()},
         "test_loss": float(test_loss),
         "test_samples": len(test.y),
         valid: history[valid][-1],
@@ -211,7 +209,7 @@ def _folder(job: Job, workdir: Path, builts: Sequence[Built]) -> Path:
     del settings["top_k"], settings["sample"]
     plans = ", ".join(repr((built.plan, built.learning_rate)) for built in builts)
     key = np.asarray(jax.random.key_data(streams(job.seed).retrain)).tolist()
-    what = [job.facts, as_json(job.recipe), settings, key, plans, job.data.sha256]
+    what = [job.facts, identity(as_json(job.recipe)), settings, key, plans, job.data.sha256]
     return workdir / "retrain" / hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -20,6 +20,7 @@ from nasjax.evaluators.cost_model import chunk_size
 from nasjax.evaluators.legs import Leg
 from nasjax.train.fit import resident
 from nasjax.train.recipe import Recipe
+from nasjax.train.streaming import streamed
 from nasjax.types import Built, Evaluation, Evaluator, Inherit, Key, Masked, Proposal, Status, Task
 
 STRATEGIES = ("auto", "vmap", "exact", "parts", "path")
@@ -102,6 +103,8 @@ def child(
     elif path:
         train = pathed(masked, data, signature, task, recipe, keep_weights=keep_weights, continued=continued)
     else:
+        if streamed(data):
+            raise ValueError("strategy=vmap needs images in memory; write --set strategy=exact or data.stream=false")
         if chunk is None and masked.cost is not None:
             chunk = chunk_size(masked.cost(min(recipe.batch_size, len(dataset.train.y))).bytes)
         train = vmapped(masked, data, signature, task, recipe, chunk, keep_weights=keep_weights)

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.evaluators.paths_of_files import accuracy_of_files
 from nasjax.train import activity
 from nasjax.train.compiling import jit
 from nasjax.train.scoring import finished, nothing, summed
 from nasjax.train.step import Data
+from nasjax.train.streaming import streamed
 from nasjax.types import Array, Evaluation, Evaluator, Key, Proposal, PyTree, Status, Task
 
 
@@ -70,6 +72,18 @@ def path_accuracy(
     if average == "ema" and calibration_batches < 100:
         raise ValueError(
             f"average=ema needs 100 calibration batches or more, there are {calibration_batches}; use cumulative"
+        )
+
+    if streamed(data):
+        if over == "vmap":
+            raise ValueError("over=vmap is for images in memory; leave it out")
+        return accuracy_of_files(
+            supernet,
+            data,
+            task,
+            batches=calibration_batches,
+            batch_size=batch_size,
+            momentum=lambda i: i / (i + 1.0) if average == "cumulative" else 0.9,
         )
 
     def recalibrated(variables: PyTree, arch: jax.Array, data: Data) -> PyTree:

@@ -50,6 +50,7 @@ def one_shot(
     descent: Descent | None = None,
     trainable: Trainable = "all",
     fresh_batches: bool = False,
+    accumulate: int = 1,
     early_bird: EarlyBird | None = None,
     affine: bool = True,
     devices: int | None = None,
@@ -71,6 +72,8 @@ def one_shot(
       trainable: "all" parameters, "all_bn" scales and shifts (stem and tail included), or the "last_bn" of each
         operator. No gradient is computed and no momentum kept for the others.
       fresh_batches: divide a batch among the P paths; else each path sees all of it.
+      accumulate: parts in which a batch goes through a path, one after the other; their gradients are averaged. Batch
+        norm then uses the statistics of a part.
       early_bird: when to stop before `epochs`.
       affine: whether batch norms have scales, hence scores. A supernet without batch norms has neither.
       devices: local devices to divide each batch among; None = all.
@@ -88,7 +91,14 @@ def one_shot(
     scored = affine and supernet.scores is not None
     if early_bird is not None and not scored:
         raise ValueError("early_bird ranks operators by the scales of batch norms, and there are none; set it to None")
-    update = one_shot_update(supernet, task=task, descent=descent, trainable=trainable, fresh_batches=fresh_batches)
+    update = one_shot_update(
+        supernet,
+        task=task,
+        descent=descent,
+        trainable=trainable,
+        fresh_batches=fresh_batches,
+        accumulate=accumulate,
+    )
     compiled = data_parallel(update.run, devices)
     sample = jit(sampler)
     table = jit(supernet.scores) if scored else None

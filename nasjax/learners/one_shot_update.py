@@ -79,6 +79,7 @@ def one_shot_update(
     descent: Descent | None = None,
     trainable: Trainable = "all",
     fresh_batches: bool = False,
+    accumulate: int = 1,
 ) -> Update:
     """The update of `one_shot`; the arguments are explained there.
 
@@ -121,8 +122,26 @@ def one_shot_update(
             added, stats = carry
             arch, key, piece = xs
             x, y = batch["train"] if piece is None else piece
-            (loss, (sums, stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(moving, stats, arch, key, x, y)
+            if accumulate == 1:
+                (loss, (sums, stats)), grads = slope(moving, stats, arch, key, x, y)
+            else:
+                (loss, (sums, stats)), grads = in_parts(stats, arch, key, x, y)
             return (jax.tree.map(jnp.add, added, grads), stats), (loss, sums)
+
+        slope = jax.value_and_grad(loss_of, has_aux=True)
+
+        def in_parts(stats: PyTree, arch: jax.Array, key: Key, x: jax.Array, y: jax.Array) -> Any:
+            """The same of a batch that goes through the path in parts, one after the other."""
+
+            def part(carry: Any, xs: Any) -> Any:
+                grads, stats = carry
+                (loss, (sums, stats)), own = slope(moving, stats, arch, *xs)
+                return (jax.tree.map(lambda a, b: a + b / accumulate, grads, own), stats), (loss, sums)
+
+            parts = jax.tree.map(lambda z: z.reshape(accumulate, -1, *z.shape[1:]), (x, y))
+            begin = (jax.tree.map(jnp.zeros_like, moving), stats)
+            (grads, stats), (losses, sums) = jax.lax.scan(part, begin, (jax.random.split(key, accumulate), *parts))
+            return (losses.mean(), (jax.tree.map(lambda one: one.sum(0), sums), stats)), grads
 
         paths = len(archs)
         pieces = None

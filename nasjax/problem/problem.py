@@ -13,6 +13,7 @@ import numpy as np
 
 from nasjax import catalog
 from nasjax.data.dataset import Dataset, known_form, standardised
+from nasjax.data.file_stream import fit_of
 from nasjax.data.sources import DataSource, Split
 from nasjax.problem.arch_text import read_arch
 from nasjax.problem.data import load, load_test
@@ -63,6 +64,11 @@ class Problem:
         """The data set by its name."""
         source: DataSource = catalog.source(self.config.data.name)
         return source
+
+    @property
+    def cropped(self) -> bool:
+        """Whether images are the middle of files, see `DataConfig.fit`."""
+        return self.source.files and fit_of(self.config.data) == "crop"
 
     @functools.cached_property
     def task_name(self) -> str:

@@ -46,6 +46,7 @@ def described(problem: Problem, arch: dict[str, Any], data: Dataset, bn_eps: flo
         "mean": np.asarray(data.mean, float).tolist(),
         "std": np.asarray(data.std, float).tolist(),
         "scale": data.scale,
+        **({"crop_part": problem.config.data.crop_part} if problem.cropped else {}),
         "bn_eps": bn_eps,
         "plugin": problem.config.plugin,
     }

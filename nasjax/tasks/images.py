@@ -13,6 +13,7 @@ from nasjax.data.dataset import resize
 from nasjax.data.image_file import SUFFIXES, read_image
 from nasjax.data.npz import images
 from nasjax.data.units import other_form, other_units
+from nasjax.data.view import View, read_view
 
 
 def image_files(source: Path) -> list[Path]:
@@ -38,7 +39,8 @@ def image_files(source: Path) -> list[Path]:
 def open_images(source: Path, model: Any) -> tuple[list[str], Iterator[np.ndarray]]:
     """Names and images [H, W, C] of a file, of all files of a folder, or of an .npz with x [N, H, W] or [N, H, W, C].
 
-    Images of files have their own size, arrays the model's. They are read one by one.
+    Images of files have their own size, or are cut as those of the training were; arrays have the model's size. They
+    are read one by one.
 
     Args:
       source: where the images lie.
@@ -57,7 +59,11 @@ def open_images(source: Path, model: Any) -> tuple[list[str], Iterator[np.ndarra
         )
 
     def read(path: Path) -> np.ndarray:
-        image = read_image(path, model.shape[2])
+        if model.crop_part is None:
+            image = read_image(path, model.shape[2])
+        else:
+            height, width, channels = model.shape
+            image = read_view(path, View(height, width, channels, "crop", model.crop_part))
         _require_units(f"--input={path}:", image[None], model)
         return image
 

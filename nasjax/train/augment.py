@@ -15,8 +15,8 @@ import numpy as np
 
 from nasjax.types import Key
 
-CROPS = ("upsample", "pad", "none")
-_TURN, _COLOUR = 0x7475726E, 0x636F6C72  # what a key is folded with, for randomness of their own
+CROPS = ("upsample", "pad", "resized", "none")
+_TURN, _COLOUR, _PART = 0x7475726E, 0x636F6C72, 0x70617274  # what a key is folded with, for randomness of their own
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Augment:
     """What to do to training images.
 
     Attributes:
-      crop: "upsample" (the paper's), "pad" (with zeros) or "none"; the crop has the original size.
+      crop: "upsample" (the paper's), "pad" (with zeros), "resized" (a random part, resized) or "none"; the crop has the
+        original size. Of images that stay in their files "resized" cuts the file's own pixels.
       crop_size: height after upsampling (the width grows by as much), or padding on every side, in pixels; None = 5/4
         of height and of width (40 of 32: our choice, the paper gives no size), or 1/8 of each (4 of 32, 0 of 1).
       flip: mirror half of the images left to right; switch it off for digits.
@@ -34,6 +35,11 @@ class Augment:
         for three channels only); 0 = none. Hue turns by up to 180 c degrees about the gray axis and saturation is
         times 1 - c .. 1 + c; brightness adds up to c standard deviations; contrast is times 1 - c .. 1 + c. All act on
         the whitened image.
+      crop_scale, crop_ratio: of "resized": the part of the image's area, and the part's width over its height, which is
+        uniform in its logarithm (Szegedy et al. 2015, "Going deeper with convolutions", section 6).
+      jitter: strengths of torchvision's ColorJitter: brightness, contrast, saturation, hue; (0.4, 0.4, 0.4, 0.2) in the
+        releases of the DARTS family for ImageNet, (0.4, 0.4, 0.4, 0) in SPOS's. Before whitening.
+      lighting: deviation of the weights of ImageNet's principal colours that are added; 0.1 where releases have it.
     """
 
     crop: str = "upsample"
@@ -42,6 +48,10 @@ class Augment:
     cutout: int = 0
     rotate: bool = False
     colour: float = 0.0
+    crop_scale: tuple[float, ...] = (0.08, 1.0)
+    crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)
+    jitter: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    lighting: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop not in CROPS:
@@ -52,16 +62,30 @@ class Augment:
             raise ValueError(f"cutout is in pixels and must not be negative, got {self.cutout}")
         if not 0 <= self.colour <= 1:
             raise ValueError(f"colour is a strength in [0, 1], got {self.colour}")
+        if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale is two parts of an area such as (0.08, 1), got {self.crop_scale}")
+        if len(self.crop_ratio) != 2 or not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            raise ValueError(f"crop_ratio is two ratios of sides such as (0.75, 1.33), got {self.crop_ratio}")
+        if len(self.jitter) != 4 or min(self.jitter) < 0 or self.jitter[3] > 0.5:
+            raise ValueError(f"jitter is four strengths from 0, the last one, of hue, at most 0.5; got {self.jitter}")
+        if self.lighting < 0:
+            raise ValueError(f"lighting is a deviation and must not be negative, got {self.lighting}")
 
 
 def require_suited(cfg: Augment, shape: tuple[int, ...], where: str) -> None:
     """Raises ValueError for a crop or cutout, the setting `where`, that leaves little of images [H, W, C].
 
-    A crop must hold half of each side at least, and a cutout leave half of the pixels. Other samples are not augmented.
+    A crop must hold half of each side at least, and a cutout leave half of the pixels; jitter and lighting are of RGB.
+    Other samples are not augmented.
     """
     if len(shape) != 3:
         return
-    height, width, _ = shape
+    height, width, channels = shape
+    if channels != 3 and (any(cfg.jitter) or cfg.lighting):
+        raise ValueError(
+            f"{where}.jitter and {where}.lighting change colours, and images have {channels} channel(s); write --set "
+            f"{where}.jitter=0,0,0,0 --set {where}.lighting=0"
+        )
     if cfg.crop == "pad" and cfg.crop_size and 2 * cfg.crop_size > min(height, width):
         raise ValueError(
             f"{where}.crop_size={cfg.crop_size} pads images of {height}x{width} pixels by more than half of a side, so "
@@ -114,7 +138,10 @@ def augment(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None
 
 def geometry(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
     """The changes that move pixels: crop and flip in one pass, then the turn. x may have any number of channels."""
-    if cfg.crop != "none":
+    if cfg.crop == "resized":
+        x = random_resized_crop(key, x, cfg, index)
+        x = random_flip(key, x, index) if cfg.flip else x
+    elif cfg.crop != "none":
         bits = _words(key, x, index)[:, -1]
         x = _crop(bits, x, cfg.crop, cfg.crop_size, bits % 2 == 1 if cfg.flip else None)
     elif cfg.flip:
@@ -135,6 +162,31 @@ def random_crop(
     """Enlarges [B, H, W, C] as `Augment.crop` says and cuts [B, H, W, C] out, at a random place in every image."""
     Augment(mode, size)
     return x if mode == "none" else _crop(_words(key, x, index)[:, -1], x, mode, size, None)
+
+
+def random_resized_crop(key: Key, x: jax.Array, cfg: Augment, index: jax.Array | None = None) -> jax.Array:
+    """A random part of every image of [B, H, W, C], resized bilinearly to all of it; see `Augment.crop_scale`.
+
+    A part that would be wider or higher than the image is as wide or high as it. (torchvision draws again, and so does
+    `data.view` for files; ten draws in a program would be ten times the work for few images.)
+    """
+    height, width = x.shape[1:3]
+    count = jnp.arange(x.shape[0]) if index is None else index
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, _PART), count)
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (4,)))(keys)
+    low, high = np.log(cfg.crop_ratio)
+    area = height * width * (cfg.crop_scale[0] + (cfg.crop_scale[1] - cfg.crop_scale[0]) * draws[:, 0])
+    ratio = jnp.exp(low + (high - low) * draws[:, 1])
+    across = jnp.clip(jnp.round(jnp.sqrt(area * ratio)), 1, width)
+    down = jnp.clip(jnp.round(jnp.sqrt(area / ratio)), 1, height)
+    left, top = jnp.floor(draws[:, 2] * (width - across + 1)), jnp.floor(draws[:, 3] * (height - down + 1))
+
+    def one(x: jax.Array, left: jax.Array, top: jax.Array, across: jax.Array, down: jax.Array) -> jax.Array:
+        scale = jnp.stack([height / down, width / across])
+        offset = -jnp.stack([top, left]) * scale
+        return jax.image.scale_and_translate(x, x.shape, (0, 1), scale, offset, "linear", antialias=True)
+
+    return jax.vmap(one)(x, left, top, across, down)
 
 
 def random_flip(key: Key, x: jax.Array, index: jax.Array | None = None) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Batches for searches by gradients: training and validation images side by side, cut from arrays on the device."""
+"""Batches for searches by gradients: training and validation images side by side, of arrays or of files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from nasjax.train.augment import Augment
 from nasjax.train.compiling import jit
+from nasjax.train.photometric import prepared
 from nasjax.train.step import Data
+from nasjax.train.streaming import Feed, Plan, on_device, pieces, seed_words, streamed
 from nasjax.types import Key, PyTree, Task
 
 
@@ -36,14 +38,7 @@ def training(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: 
 
     Arguments and errors as in `paired`.
     """
-    shuffle, cut, steps = _pass(data, task, batch_size, cfg, devices)
-    valid = _validation(data, task, batch_size, devices)
-
-    @jit
-    def batch(key: Key, order: jax.Array, t: int) -> PyTree:
-        return {"train": cut(jax.random.fold_in(jax.random.fold_in(key, 1), t), order, t)}
-
-    return Batches(shuffle, batch, valid, steps)
+    return _batches(data, task, batch_size, cfg, devices, pairs=False)
 
 
 def paired(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: int = 1) -> Batches:
@@ -64,41 +59,87 @@ def paired(data: Data, task: Task, *, batch_size: int, cfg: Augment, devices: in
     m = len(data.valid_y)
     if batch_size > m:
         raise ValueError(f"batch_size={batch_size}, but there are {m} validation images; set it to {m} or less")
-    shuffle, cut, steps = _pass(data, task, batch_size, cfg, devices)
-
-    @jit
-    def batch(key: Key, order: jax.Array, t: int) -> PyTree:
-        key_draw, key_train, key_val = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), t), 3)
-        index = jax.random.choice(key_draw, m, (batch_size,), replace=False)
-        x = task.inputs(data.valid_x[index], data.mean, data.std)
-        return {"train": cut(key_train, order, t), "val": task.augment(key_val, x, data.valid_y[index], cfg)}
-
-    return Batches(shuffle, batch, _validation(data, task, batch_size, devices), steps)
+    return _batches(data, task, batch_size, cfg, devices, pairs=True)
 
 
-def _pass(
-    data: Data, task: Task, batch_size: int, cfg: Augment, devices: int
-) -> tuple[Callable[..., Any], Callable[..., Any], int]:
-    """An epoch's order, the training batch of step t, and the steps of an epoch."""
-    n = len(data.train_y)
+def _batches(data: Data, task: Task, batch_size: int, cfg: Augment, devices: int, pairs: bool) -> Batches:
+    """Where the images lie decides how a step's are got, and nothing else."""
+    n, m = len(data.train_y), len(data.valid_y)
     if batch_size % devices:
         raise ValueError(
             f"batch_size={batch_size} does not divide among {devices} devices; use a multiple of {devices}"
         )
     if batch_size > n:
         raise ValueError(f"batch_size={batch_size}, but there are {n} training images; set it to {n} or less")
-    steps = n // batch_size
+    steps, own = n // batch_size, on_device(cfg, data)
 
     @jit
     def shuffle(key: Key, epoch: int) -> jax.Array:
         return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 0), epoch), n).astype(jnp.int32)
 
-    def cut(key: Key, order: jax.Array, t: int) -> tuple[jax.Array, jax.Array]:
-        index = jax.lax.dynamic_slice(order, (t % steps * batch_size,), (batch_size,))
-        x = task.inputs(data.train_x[index], data.mean, data.std)
-        return task.augment(key, x, data.train_y[index], cfg)
+    def keys(key: Key, t: int) -> tuple[Key, Key, Key]:
+        """Of step t: of the drawing, and of both sides' augmentation."""
+        step = jax.random.fold_in(jax.random.fold_in(key, 1), t)
+        return tuple(jax.random.split(step, 3)) if pairs else (step, step, step)  # type: ignore[return-value]
 
-    return shuffle, cut, steps
+    def chosen(key: Key, order: jax.Array, t: int) -> tuple[jax.Array, ...]:
+        """Numbers of the images of each side."""
+        train = jax.lax.dynamic_slice(order, (t % steps * batch_size,), (batch_size,))
+        return (train, jax.random.choice(keys(key, t)[0], m, (batch_size,), replace=False)) if pairs else (train,)
+
+    def made(key: Key, sides: tuple[Any, ...], t: int) -> PyTree:
+        """The batch of step t of the raw images and targets of each side."""
+        _, *of_side = keys(key, t)
+        return {
+            name: prepared(task, key_side, x, y, data.mean, data.std, own)
+            for name, key_side, (x, y) in zip(("train", "val"), of_side, sides, strict=False)
+        }
+
+    @jit
+    def resident(key: Key, order: jax.Array, t: int) -> PyTree:
+        index = chosen(key, order, t)
+        parts = ((data.train_x, data.train_y), (data.valid_x, data.valid_y))
+        return made(key, tuple((x[of], y[of]) for (x, y), of in zip(parts, index, strict=False)), t)
+
+    batch = _from_files(data, cfg, keys, chosen, made, batch_size, steps) if streamed(data) else resident
+    return Batches(shuffle, batch, _validation(data, task, batch_size, devices), steps)
+
+
+def _from_files(
+    data: Data,
+    cfg: Augment,
+    keys: Callable[..., Any],
+    chosen: Callable[..., Any],
+    made: Callable[..., Any],
+    batch_size: int,
+    steps: int,
+) -> Callable[[Key, jax.Array, int], PyTree]:
+    """`Batches.batch` where images stay in files: both sides of a step are read at once, ahead of it."""
+    offsets, made = (0, len(data.train_y)), jit(made)
+    both = np.concatenate([data.train_y, data.valid_y])
+
+    @jit
+    def planned(key: Key, order: jax.Array, ts: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def one(t: jax.Array) -> tuple[jax.Array, jax.Array]:
+            index = [of + offset for of, offset in zip(chosen(key, order, t), offsets, strict=False)]
+            return jnp.concatenate(index), seed_words(keys(key, t)[1])
+
+        return jax.lax.map(one, ts)
+
+    def plan(key: Key, order: jax.Array, first: int) -> Plan:
+        return Plan(*map(np.asarray, planned(key, order, first + np.arange(steps, dtype=np.int32))))
+
+    form = jax.eval_shape(chosen, jax.random.key(0), jnp.zeros(len(data.train_y), jnp.int32), jnp.int32(0))
+    sides = len(form)
+    feed = Feed(data.train_x.joined(data.valid_x), cfg, plan, sides * batch_size, steps)
+
+    def batch(key: Key, order: jax.Array, t: int) -> PyTree:
+        positions, x = feed(key, order, int(t))
+        y = jnp.asarray(both[positions])
+        parts = [slice(k * batch_size, (k + 1) * batch_size) for k in range(sides)]
+        return made(key, tuple((x[part], y[part]) for part in parts), np.int32(t))
+
+    return batch
 
 
 def _validation(
@@ -108,6 +149,10 @@ def _validation(
 
     def valid(size: int | None = None) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
         size = -(-min(size or batch_size, m) // devices) * devices
+        if streamed(data):
+            for x, y, counted in pieces(data.valid_x, data.valid_y, size):
+                yield inputs(x, data.mean, data.std), y, counted.astype(jnp.float32)
+            return
         for begin in range(0, m, size):
             position = np.arange(size) + max(0, min(begin, m - size))
             index, weight = position % m, (position >= begin) & (position < m)

@@ -6,8 +6,9 @@ rounding: the same keys, batches, rates and curves.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from nasjax.train.passes import KEPT, Call, compile_ahead, evaluated, now, recor
 from nasjax.train.recipe import Recipe
 from nasjax.train.scoring import finished, nothing, summed
 from nasjax.train.step import Data, at_rest, cast, descent, first_nan, pieces_of, pipeline, pipeline_programs, rate_now
+from nasjax.train.streaming import PIECE, forms, on_device, pieces, step_form, steps, streamed
 from nasjax.types import Array, Key, Network, PyTree, Task, carries_state
 
 
@@ -62,7 +64,9 @@ def unsuited(network: Network, recipe: Recipe) -> str:
         return "it is not made of parts"
     if carries_state(network.carry):
         return "it carries state from step to step"
-    return "the recipe has refresh_epochs" if recipe.refresh_epochs else ""
+    asked = [name for name in ("refresh_epochs", "ema") if getattr(recipe, name)]
+    asked += ["accumulate"] if recipe.accumulate > 1 else []
+    return f"the recipe has {asked[0]}" if asked else ""
 
 
 def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> PartsTrainer:
@@ -76,6 +80,7 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
     if reason := unsuited(network, recipe) or ("the task is a long sequence" if task.contiguous else ""):
         raise ValueError(f"this network cannot be trained part by part: {reason}; use strategy=exact")
     parts, ready = network.parts, False
+    reader: tuple[Data, Callable[..., Any]] | None = None
     shuffle, _, epoch_steps = pipeline_programs(recipe, train_size, task)
 
     def start(variables: PyTree) -> PartsState:
@@ -97,11 +102,11 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
         return tree
 
     def update(
-        call: Call, state: PartsState, choices: Sequence[PyTree], rate: Any, data: Data, key: Key, t: int
+        call: Call, state: PartsState, choices: Sequence[PyTree], rate: Any, batch: Any, key: Key, t: int
     ) -> PartsState:
-        """Step t. Its programs are called by `call`."""
-        batch = _batch(recipe, train_size, task, _dtype(state.own))
-        x, y, key_net = call(batch, key, state.order, np.int32(t), data)
+        """Step t. Its programs are called by `call`; `batch` is what `_reader` gave for it."""
+        program, order, data = batch
+        x, y, key_net = call(program, key, order, np.int32(t), data)
         drop = np.float32(recipe.drop_path * (t // epoch_steps) / recipe.epochs) if recipe.drop_path else None
         outputs, pulls, stats = record(parts, state.own, choices, key_net, drop, x, call, 1, recipe.bn_momentum)
         told = call(_loss(recipe, task, epoch_steps), outputs, y, state.train_loss, state.nan_epoch, rate, np.int32(t))
@@ -124,6 +129,19 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
         metric, nan_epoch = call(_finish(task), total, state.valid_metric, state.nan_epoch, epoch)
         return state._replace(valid_metric=metric, nan_epoch=nan_epoch)
 
+    def resident(call: Call, dtype: Any, x: PyTree, y: PyTree, mean: Any, std: Any, size: int | None) -> Iterator[Any]:
+        """A part's pieces, as `_cut` gives them."""
+        size = size or pieces_of(y, task)[1]
+        for i in range(-(-len(jax.tree.leaves(y)[0]) // size)):
+            yield call(_cut(task, size, dtype), x, y, mean, std, np.int32(i))
+
+    def files(call: Call, dtype: Any, x: Any, y: Any, mean: Any, std: Any) -> Iterator[Any]:
+        """The same where images stay in files; of shapes there is one piece, and nothing is read."""
+        size = min(PIECE, len(y))
+        found = pieces(x, y, size) if call is now else [forms(x, y, size)]
+        for part_x, part_y, inside in found:
+            yield call(_whitened(task, dtype), part_x, mean, std), part_y, inside
+
     def sums(
         call: Call,
         own: Sequence[PyTree],
@@ -134,13 +152,16 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
         std: Any,
         size: int | None = None,
     ) -> PyTree:
-        """Of the scores of all samples, `size` at a time; None = as suits their number."""
-        size = size or pieces_of(y, task)[1]
-        pieces = -(-len(jax.tree.leaves(y)[0]) // size)
-        cut, one, more = _measure(task, size, _dtype(own))
+        """Of the scores of all samples; of those in memory `size` at a time, None = as suits their number."""
         total: PyTree = None
-        for i in range(pieces):
-            part_x, part_y, inside = call(cut, x, y, mean, std, np.int32(i))
+        one, more = _measure(task)
+        dtype = _dtype(own)
+        read = (
+            files(call, dtype, x, y, mean, std)
+            if hasattr(x, "sequence")
+            else resident(call, dtype, x, y, mean, std, size)
+        )
+        for part_x, part_y, inside in read:
             scored = evaluated(parts, own, choices, part_x, call), part_y, inside
             if total is None:
                 total = jax.tree.map(jnp.asarray, nothing(jax.eval_shape(one, *scored)))
@@ -154,19 +175,25 @@ def by_parts(network: Network, recipe: Recipe, train_size: int, task: Task) -> P
         return finished(task, sums(now, own, [part.pick(choice) for part in parts], x, y, mean, std, size))
 
     def run(key: Key, state: PartsState, choice: Any, rate: Any, data: Data, begin: int, end: int) -> PartsState:
-        nonlocal ready
+        nonlocal ready, reader
+        if reader is None or reader[0] is not data:
+            reader = data, _reader(recipe, data, task, _dtype(state.own))
+        batch = reader[1]
         choices, rate = [part.pick(choice) for part in parts], jnp.asarray(np.float32(rate))
         if not ready:
 
             def walk(call: Call) -> PartsState:
-                return validate(call, update(call, state, choices, rate, data, key, 0), choices, data, 0)
+                first = update(call, state, choices, rate, batch(key, state.order, None), key, 0)
+                return validate(call, first, choices, data, 0)
 
             compile_ahead(walk)
             ready = True
         for t in range(int(begin), int(end)):
             if t % epoch_steps == 0:
                 state = state._replace(order=shuffle(key, np.int32(t // epoch_steps)))
-            state = update(now, state, choices, rate, data, key, t)._replace(step=jnp.asarray(np.int32(t + 1)))
+            state = update(now, state, choices, rate, batch(key, state.order, t), key, t)._replace(
+                step=jnp.asarray(np.int32(t + 1))
+            )
             if (t + 1) % epoch_steps == 0:
                 state = validate(now, state, choices, data, t)
         return state
@@ -314,14 +341,23 @@ def _loss(recipe: Recipe, task: Task, epoch_steps: int) -> Callable[..., Any]:
     return jit(run)
 
 
-@functools.lru_cache(maxsize=8)
-def _measure(task: Task, size: int, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    """The programs around a network's own in a validation, a piece of `size` samples at a time.
+def _reader(recipe: Recipe, data: Data, task: Task, dtype: Any) -> Callable[..., Any]:
+    """(key, order, t) -> what step t calls: a program of `_batch`, an order and a `Data`; t None = shapes will do."""
+    count = len(data.train_y)
+    if not streamed(data):
+        program = _batch(recipe, count, task, dtype)
+        return lambda key, order, t: (program, order, data)
+    size = min(recipe.batch_size, count)
+    step = steps(data, recipe.augment, size, count // size)
+    own = dataclasses.replace(recipe, augment=on_device(recipe.augment, data))
+    program, first = _batch(own, size, task, dtype), np.arange(size, dtype=np.int32)
+    form = step_form(data, size)
+    return lambda key, order, t: (program, first, form if t is None else step(key, order, t))
 
-    cut(x, y, mean, std, i) -> what the network reads in piece i, its targets, and which samples are of this piece
-    one(outputs, y, inside) -> the piece's sums of scores; asked for its shapes only
-    more(outputs, y, inside, sums) -> sums with those of the piece
-    """
+
+@functools.lru_cache(maxsize=8)
+def _cut(task: Task, size: int, dtype: Any) -> Callable[..., Any]:
+    """(x, y, mean, std, i) -> what the network reads in piece i of `size`, its targets, and which are of this piece."""
 
     def cut(x: PyTree, y: PyTree, mean: jax.Array, std: jax.Array, i: jax.Array) -> tuple[PyTree, PyTree, jax.Array]:
         count = len(jax.tree.leaves(y)[0])
@@ -330,12 +366,28 @@ def _measure(task: Task, size: int, dtype: Any) -> tuple[Callable[..., Any], Cal
         part_x, part_y = jax.tree.map(lambda leaf: leaf[index], (x, y))
         return cast(task.inputs(part_x, mean, std), dtype), part_y, position < count
 
+    return jit(cut)
+
+
+@functools.lru_cache(maxsize=8)
+def _whitened(task: Task, dtype: Any) -> Callable[..., Any]:
+    """(x, mean, std) -> what the network reads."""
+    return jit(lambda x, mean, std: cast(task.inputs(x, mean, std), dtype))
+
+
+@functools.lru_cache(maxsize=8)
+def _measure(task: Task) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The programs behind a network's own in a validation.
+
+    one(outputs, y, inside) -> the piece's sums of scores; asked for its shapes only
+    more(outputs, y, inside, sums) -> sums with those of the piece
+    """
     one = jit(lambda outputs, y, inside: summed(task, outputs, y, inside))
 
     def more(outputs: PyTree, y: PyTree, inside: jax.Array, sums: PyTree) -> PyTree:
         return jax.tree.map(jnp.add, sums, summed(task, outputs, y, inside))
 
-    return jit(cut), one, jit(more)
+    return one, jit(more)
 
 
 @functools.lru_cache(maxsize=8)

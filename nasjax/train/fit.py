@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 
 from nasjax.train import activity
 from nasjax.train.by_parts import PartsTrainer, by_parts, unsuited
-from nasjax.train.compiling import compile_lowered
+from nasjax.train.compiling import compile_lowered, jit
 from nasjax.train.parallel import data_parallel, device_count, replicate
 from nasjax.train.recipe import Recipe
-from nasjax.train.step import Data, Trainer, TrainState, example, pipeline_programs, trainer
+from nasjax.train.scoring import finished
+from nasjax.train.step import Data, Trainer, TrainState, example, pieces_of, pipeline_programs, trainer
+from nasjax.train.streaming import PIECE, on_device, pieces, step_form, steps, streamed
 from nasjax.types import Key, Network, PyTree, Signature, Task, carries_state
 
 DISPATCH_S = 4.0  # seconds of work handed over at a time, so that Ctrl-C answers and saving is prompt
@@ -24,14 +27,18 @@ Run = Callable[..., Any]  # as Trainer.run
 
 
 def resident(dataset: Any) -> Data:
-    """The arrays of a `data.Dataset`, on the device."""
-    parts = (*dataset.train, *dataset.valid, dataset.mean, dataset.std)
+    """The arrays of a `data.Dataset`, on the device; images that stay in files, and their targets, are left there."""
+    (train_x, train_y), (valid_x, valid_y) = dataset.train, dataset.valid
+    parts = Data(train_x, train_y, valid_x, valid_y, dataset.mean, dataset.std)
+    if streamed(parts):
+        return parts._replace(mean=jnp.asarray(parts.mean), std=jnp.asarray(parts.std))
     return Data(*(jnp.asarray(part) for part in parts))
 
 
 def sample_of(data: Data, task: Task) -> Signature:
     """A network's inputs, from the data themselves; the number of outputs is not known here (0)."""
-    x = jax.eval_shape(task.inputs, data.train_x[:1], data.mean, data.std)
+    one = jax.ShapeDtypeStruct((1, *data.train_x.shape[1:]), data.train_x.dtype)
+    x = jax.eval_shape(task.inputs, one, data.mean, data.std)
     return Signature(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x), 0)
 
 
@@ -51,13 +58,21 @@ def stepwise(
     """
     shuffle, batch, _ = pipeline_programs(recipe, len(data.train_y), task)
     key, t, rate = jax.random.key(0), jnp.int32(0), jnp.float32(0)
-    x, y, _ = jax.eval_shape(batch, key, state.order, t, data)
+    if streamed(data):
+        batch, form = streamed_batch(recipe, data, task)
+    else:
+        form = jax.eval_shape(batch, key, state.order, t, data)
+    x, y, _ = form
     update: Callable[..., TrainState]
     if device_count(devices) == 1:
         update = compile_lowered(jax.jit(train.update, donate_argnums=0).lower(state, choice, rate, x, y, key, t))
     else:
         update = _divided(train, devices)
-    validate = compile_lowered(jax.jit(train.validate, donate_argnums=0).lower(state, choice, data, t))
+    validate: Callable[..., TrainState]
+    if streamed(data):
+        validate = _validated_in_pieces(train, data, task)
+    else:
+        validate = compile_lowered(jax.jit(train.validate, donate_argnums=0).lower(state, choice, data, t))
     epoch_steps = train.epoch_steps  # `run` must not hold `train`: JAX keeps the traces of functions that live
 
     def run(
@@ -73,6 +88,56 @@ def stepwise(
         return state
 
     return run
+
+
+def streamed_batch(recipe: Recipe, data: Data, task: Task) -> tuple[Callable[..., Any], tuple[Any, Any, Any]]:
+    """`Trainer.batch` for images that stay in files, as a function for the host, and the form of what it returns."""
+    count = len(data.train_y)
+    size = min(recipe.batch_size, count)
+    step = steps(data, recipe.augment, size, count // size)
+    own = dataclasses.replace(recipe, augment=on_device(recipe.augment, data))
+    program, order = pipeline_programs(own, size, task)[1], jnp.arange(size, dtype=jnp.int32)
+    form = jax.eval_shape(program, jax.random.key(0), order, jnp.int32(0), step_form(data, size))
+    return lambda key, all_of, t, data: program(key, order, t, step(key, all_of, int(t))), form
+
+
+def measured(
+    train: Trainer | PartsTrainer, variables: PyTree, choice: Any, x: Any, y: Any, data: Data, task: Task
+) -> Any:
+    """The task's metric of any part, in memory or in files; mean and deviation are those of `data`.
+
+    By parts as many samples at a time as in the validation of `data`, whose programs are there.
+    """
+    if hasattr(x, "sequence"):
+        if isinstance(train, Trainer):
+            return _in_pieces(jit(train.sums), task)(variables, choice, x, y, data)
+        return train.measure(variables, choice, x, y, data.mean, data.std)
+    arrays = jnp.asarray(x), jnp.asarray(y), data.mean, data.std
+    if isinstance(train, Trainer):
+        return jit(train.measure)(variables, choice, *arrays)
+    return train.measure(variables, choice, *arrays, pieces_of(data.valid_y, task)[1])
+
+
+def _in_pieces(sums: Callable[..., PyTree], task: Task) -> Callable[..., Any]:
+    def measure(variables: PyTree, choice: Any, x: Any, y: Any, data: Data) -> Any:
+        total: PyTree = None
+        for part, targets, counted in pieces(x, y, min(PIECE, len(y))):
+            one = sums(variables, choice, part, targets, counted, data.mean, data.std)
+            total = one if total is None else jax.tree.map(jnp.add, total, one)
+        return finished(task, total)
+
+    return measure
+
+
+def _validated_in_pieces(train: Trainer, data: Data, task: Task) -> Callable[..., TrainState]:
+    """`train.validate` where the validation images stay in files."""
+    measure, variables = _in_pieces(jit(train.sums), task), jit(train.variables)
+    judged = jit(train.judged)
+
+    def validate(state: TrainState, choice: Any, data: Data, t: jax.Array) -> TrainState:
+        return judged(state, measure(variables(state), choice, data.valid_x, data.valid_y, data), t)
+
+    return validate
 
 
 def _divided(train: Trainer, devices: int | None) -> Callable[..., TrainState]:

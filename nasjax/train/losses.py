@@ -38,3 +38,13 @@ def hits(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """1 where the largest logit is the label's, else 0, f32[B]; NaN where a logit is not finite."""
     correct = (logits.argmax(-1) == labels).astype(jnp.float32)
     return jnp.where(jnp.isfinite(logits).all(-1), correct, jnp.nan)
+
+
+def hits_of_best(logits: jax.Array, labels: jax.Array, best: int) -> jax.Array:
+    """1 where the label is among the `best` largest logits, else 0, f32[B]; NaN where a logit is not finite.
+
+    Of equal logits the class with the smaller number is the larger.
+    """
+    _, classes = jax.lax.top_k(logits, best)
+    correct = (classes == labels[:, None]).any(-1).astype(jnp.float32)
+    return jnp.where(jnp.isfinite(logits).all(-1), correct, jnp.nan)

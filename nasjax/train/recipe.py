@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from nasjax.train.augment import Augment
 from nasjax.train.schedules import TAIL
@@ -50,6 +50,10 @@ class Recipe:
         then that of this many shorter texts.
       refresh_epochs: further passes that change no weights and set the running statistics to the plain mean over their
         batches; the last validation accuracy is then that of the refreshed network.
+      accumulate: a batch goes through the network in this many parts, one after the other, and their gradients are
+        averaged into one step: a published batch on a device that holds a part of it. Batch norm sees a part at a time.
+      ema: decay of an exponential moving average of the weights, which is then what is validated, tested and kept
+        (0.9999, say); running statistics are not averaged. 0 = the weights themselves.
       augment: random changes of training images.
       dtype: of the large multiplications: "float32", "tf32" (NVIDIA), "bfloat16".
 
@@ -81,6 +85,8 @@ class Recipe:
     bn_eps: float = 1e-5
     eval_streams: int = 1
     refresh_epochs: int = 0
+    accumulate: int = 1
+    ema: float = 0.0
     augment: Augment = field(default_factory=Augment)
     dtype: str = "float32"
 
@@ -90,6 +96,12 @@ class Recipe:
                 "epochs, batch_size and eval_streams must be at least 1, got "
                 f"{self.epochs}, {self.batch_size} and {self.eval_streams}"
             )
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate is a number of equal parts of batch_size={self.batch_size}, got {self.accumulate}"
+            )
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is a decay in [0, 1), got {self.ema}")
         if not self.learning_rate > 0 or self.weight_decay < 0 or not self.bn_eps > 0:
             raise ValueError("learning_rate and bn_eps must be positive, weight_decay not negative")
         if not 0 <= self.momentum < 1 or not 0 <= self.bn_momentum < 1:
@@ -114,6 +126,27 @@ class Recipe:
             )
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")
+
+
+def identity(tree: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's JSON by which a training is known: without what older versions lacked, where it changes nothing."""
+    plain = Recipe()
+    inner = {
+        name: value
+        for name, value in tree["augment"].items()
+        if name not in ("crop_scale", "crop_ratio", "jitter", "lighting")
+        or value != _listed(getattr(plain.augment, name))
+    }
+    own = {
+        name: value
+        for name, value in tree.items()
+        if name not in ("accumulate", "ema") or value != getattr(plain, name)
+    }
+    return {**own, "augment": inner}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 class Recipes(NamedTuple):

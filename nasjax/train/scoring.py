@@ -36,6 +36,20 @@ def nothing(sums: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), sums)
 
 
+def with_further(task: Task) -> Task:
+    """The task whose metric is {"metric": its own, and the means of its further scores by name}."""
+
+    def score(outputs: PyTree, targets: PyTree) -> PyTree:
+        more = task.further(outputs, targets) if task.further is not None else {}
+        count = jnp.ones(len(jax.tree.leaves(targets)[0]), jnp.float32)
+        return {"own": task.score(outputs, targets), "more": more, "count": count}
+
+    def finish(sums: PyTree) -> Any:
+        return {"metric": finished(task, sums["own"])} | {k: v / sums["count"] for k, v in sums["more"].items()}
+
+    return task._replace(score=score, finish=finish)
+
+
 def finished(task: Task, sums: PyTree) -> Any:
     """The metric of the sums: `task.finish` takes the entries of a tuple one by one, and any other form as it is."""
     return task.finish(*sums) if isinstance(sums, tuple) else task.finish(sums)

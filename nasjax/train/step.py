@@ -20,6 +20,7 @@ from jax.flatten_util import ravel_pytree
 from nasjax.ops.collective import mean
 from nasjax.train import schedules
 from nasjax.train.compiling import jit
+from nasjax.train.photometric import prepared
 from nasjax.train.recipe import Recipe
 from nasjax.train.scoring import finished, nothing, summed
 from nasjax.types import Key, Network, PyTree, Signature, Task, carries_state
@@ -31,12 +32,12 @@ _EVAL_PIXELS = 2**18  # of masks at a time: a network that answers every pixel k
 
 
 class Data(NamedTuple):
-    """Both parts, resident on the device."""
+    """Both parts, resident on the device; or images that stay in files (`train.streaming`), and y on the host."""
 
-    train_x: jax.Array  # [N, ...]; images u8 or f32[N, H, W, C], windows of tokens i32[N, T]
-    train_y: jax.Array  # [N, ...]; classes i32[N], masks [N, H, W, 1], the windows' next tokens i32[N, T]
-    valid_x: jax.Array
-    valid_y: jax.Array
+    train_x: Any  # [N, ...]; images u8 or f32[N, H, W, C], windows of tokens i32[N, T]
+    train_y: Any  # [N, ...]; classes i32[N], masks [N, H, W, 1], the windows' next tokens i32[N, T]
+    valid_x: Any
+    valid_y: Any
     mean: jax.Array  # f32[C] of images, else f32[0]
     std: jax.Array  # f32[C]
 
@@ -66,6 +67,8 @@ class Trainer(NamedTuple):
     validate(state, choice, data, t) -> TrainState     at the end of the epoch of step t
     run(key, state, choice, rate, data, begin, end) -> TrainState     steps begin..end-1 of the whole training
     measure(variables, choice, x, y, mean, std) -> f32, the task's metric
+    sums(variables, choice, x, y, counted, mean, std) -> the sums of what the task scores, of a piece of a part
+    judged(state, metric, t) -> TrainState     with the validation metric at the end of the epoch of step t
     """
 
     start: Callable[..., TrainState]
@@ -76,8 +79,17 @@ class Trainer(NamedTuple):
     validate: Callable[..., TrainState]
     run: Callable[..., TrainState]
     measure: Callable[..., jax.Array]
+    sums: Callable[..., PyTree]
+    judged: Callable[..., TrainState]
     epoch_steps: int
     steps: int  # of the whole training, refresh_epochs included
+
+
+def keys_of_step(key: Key, t: jax.Array) -> tuple[Key, Key]:
+    """The keys of step t's augmentation and of its network; `key` is the training's."""
+    _, key_step = jax.random.split(key)
+    key_augment, key_net = jax.random.split(jax.random.fold_in(key_step, t))
+    return key_augment, key_net
 
 
 def pipeline(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[..., Any], Callable[..., Any], int]:
@@ -98,11 +110,10 @@ def pipeline(recipe: Recipe, train_size: int, task: Task) -> tuple[Callable[...,
         return jax.random.permutation(jax.random.fold_in(key_order, epoch), train_size).astype(jnp.int32)
 
     def batch(key: Key, order: jax.Array, t: jax.Array, data: Data) -> tuple[PyTree, PyTree, Key]:
-        _, key_step = jax.random.split(key)
-        key_augment, key_net = jax.random.split(jax.random.fold_in(key_step, t))
+        key_augment, key_net = keys_of_step(key, t)
         index = lax.dynamic_slice(order, (t % epoch_steps * size,), (size,))
-        x = task.inputs(data.train_x[index], data.mean, data.std)
-        return *task.augment(key_augment, x, data.train_y[index], recipe.augment), key_net
+        raw, y = data.train_x[index], data.train_y[index]
+        return *prepared(task, key_augment, raw, y, data.mean, data.std, recipe.augment), key_net
 
     return shuffle, batch, epoch_steps
 
@@ -148,16 +159,23 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
     fresh = network.carry(min(recipe.batch_size, train_size))
     stateful = carries_state(network.carry)
     in_streams = task.contiguous and stateful
+    if recipe.accumulate > 1 and stateful:
+        raise ValueError("accumulate has no meaning for a network that carries state through a text; leave it 1")
+    if min(recipe.batch_size, train_size) % recipe.accumulate:
+        raise ValueError(
+            f"accumulate={recipe.accumulate} does not divide a batch of all {train_size} samples; write accumulate=1"
+        )
     if recipe.eval_streams > 1 and not in_streams:
         raise ValueError("eval_streams has no effect: the network carries no state through a text; leave it out")
 
     def start(variables: PyTree) -> TrainState:
         params = _ravel(variables["params"])
         zeros: Any = np.zeros  # from the host no shape compiles a program
+        still = at_rest(optimiser, params)
         state = TrainState(
             params=params,
             rest=_ravel(_without_params(variables)),
-            optimiser=at_rest(optimiser, params),
+            optimiser=(still, params) if recipe.ema else still,
             order=zeros(train_size, np.int32),
             carry=fresh,
             train_loss=zeros(recipe.epochs, np.float32),
@@ -171,6 +189,11 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), may_alias=False), state)
 
     def variables(state: TrainState) -> PyTree:
+        params = state.optimiser[1] if recipe.ema else state.params
+        return moving_variables(state._replace(params=params))
+
+    def moving_variables(state: TrainState) -> PyTree:
+        """Those that the optimiser moves."""
         return {"params": _parted(state.params, blank["params"]), **_parted(state.rest, _without_params(blank))}
 
     def call(variables: PyTree, choice: Any, x: PyTree, carry: PyTree, **options: Any) -> tuple[PyTree, PyTree, PyTree]:
@@ -190,9 +213,11 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
             batches = jnp.maximum(t - moving, 0)  # of the refresh, before this one
             bn_momentum = jnp.where(t < moving, bn_momentum, batches / (batches + 1))
 
-        def loss_of(params: jax.Array) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
+        def loss_of(
+            params: jax.Array, rest: jax.Array, x: PyTree, y: PyTree, key: Key
+        ) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
             outputs, left, after = call(
-                variables(state._replace(params=params)),
+                moving_variables(state._replace(params=params, rest=rest)),
                 choice,
                 x,
                 carry,
@@ -203,12 +228,21 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
             )
             return task.loss(outputs, y, recipe), (ravel_pytree(_without_params(after))[0], left)
 
-        (loss, (rest, left)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        slope = jax.value_and_grad(loss_of, has_aux=True)
+        if recipe.accumulate == 1:
+            (loss, (rest, left)), grads = slope(state.params, state.rest, x, y, key)
+        else:
+            left = carry
+            (loss, rest), grads = _accumulated(slope, recipe.accumulate, state.params, state.rest, x, y, key)
         (loss, rest), grads = mean(((loss, rest), grads))  # over devices, in a data-parallel program
-        direction, optimiser_state = optimiser.update(grads, state.optimiser, state.params)
+        before, average = state.optimiser if recipe.ema else (state.optimiser, state.params)
+        direction, optimiser_state = optimiser.update(grads, before, state.params)
         now = rate_now(recipe, rate, t / moving, epoch)
+        params = state.params - (now * direction).astype(state.params.dtype)
+        if recipe.ema:
+            optimiser_state = (optimiser_state, recipe.ema * average + (1 - recipe.ema) * params)
         return state._replace(
-            params=state.params - (now * direction).astype(state.params.dtype),
+            params=params,
             rest=rest,
             optimiser=optimiser_state,
             carry=left,
@@ -219,7 +253,9 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         )
 
     def validate(state: TrainState, choice: Any, data: Data, t: jax.Array) -> TrainState:
-        score = measure(variables(state), choice, data.valid_x, data.valid_y, data.mean, data.std)
+        return judged(state, measure(variables(state), choice, data.valid_x, data.valid_y, data.mean, data.std), t)
+
+    def judged(state: TrainState, score: jax.Array, t: jax.Array) -> TrainState:
         epoch = t // epoch_steps
         if recipe.refresh_epochs:
             epoch = jnp.minimum(epoch, recipe.epochs - 1)
@@ -268,7 +304,43 @@ def trainer(network: Network, recipe: Recipe, train_size: int, like: PyTree, tas
         form, _ = jax.eval_shape(piece, jnp.int32(0), begin)
         return finished(task, lax.fori_loop(0, pieces, more, (nothing(form), begin))[0])
 
-    return Trainer(start, variables, shuffle, batch, update, validate, run, measure, epoch_steps, steps)
+    def piece_sums(
+        variables: PyTree, choice: Any, x: PyTree, y: PyTree, counted: jax.Array, mean: jax.Array, std: jax.Array
+    ) -> PyTree:
+        dtype = jax.tree.leaves(variables["params"])[0].dtype
+        outputs, _, _ = call(variables, choice, cast(task.inputs(x, mean, std), dtype), ())
+        return summed(task, outputs, y, counted)
+
+    return Trainer(
+        start,
+        variables,
+        shuffle,
+        batch,
+        update,
+        validate,
+        run,
+        measure,
+        piece_sums,
+        judged,
+        epoch_steps,
+        steps,
+    )
+
+
+def _accumulated(
+    slope: Callable[..., Any], parts: int, params: jax.Array, rest: jax.Array, x: PyTree, y: PyTree, key: Key
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """Loss, what the network holds beside its weights afterwards, and gradient: means over equal parts of a batch."""
+
+    def one(carried: tuple[Any, ...], of: tuple[Any, ...]) -> tuple[tuple[Any, ...], None]:
+        loss, rest, grads = carried
+        (value, (rest, _)), own = slope(params, rest, *of)
+        return (loss + value / parts, rest, grads + own / parts), None
+
+    pieces = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), (x, y))
+    begin = (jnp.zeros((), params.dtype), rest, jnp.zeros_like(params))
+    (loss, rest, grads), _ = lax.scan(one, begin, (*pieces, jax.random.split(key, parts)))
+    return (loss, rest), grads
 
 
 def _without_params(variables: PyTree) -> PyTree:

@@ -150,7 +150,9 @@ def test_arrays_in_other_units_are_asked_about(floats, tmp_path):
 
 def test_arrays_have_their_channels_where_those_of_the_training_had(tmp_path):
     x = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3)).astype(np.uint8)
-    network = types.SimpleNamespace(shape=(8, 8, 3), dtype="uint8", channels="first", range=(0.0, 255.0))
+    network = types.SimpleNamespace(
+        shape=(8, 8, 3), dtype="uint8", channels="first", range=(0.0, 255.0), crop_part=None
+    )
     np.savez(tmp_path / "first.npz", x=x.transpose(0, 3, 1, 2))
     np.savez(tmp_path / "last.npz", x=x)
     np.testing.assert_array_equal(read_images(tmp_path / "first.npz", network)[1], x)
@@ -160,7 +162,7 @@ def test_arrays_have_their_channels_where_those_of_the_training_had(tmp_path):
 
 def test_files_are_in_the_units_of_the_training_too(tmp_path):
     """A network of digits 0..16 would read the pixels of a file, 0..255, as far too bright."""
-    network = types.SimpleNamespace(shape=(8, 8, 1), dtype="uint8", channels="last", range=(0.0, 16.0))
+    network = types.SimpleNamespace(shape=(8, 8, 1), dtype="uint8", channels="last", range=(0.0, 16.0), crop_part=None)
     Image.fromarray(np.full((8, 8), 250, np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png: holds 250\.\.250, the training part 0\.\.16"):
         read_images(tmp_path, network)

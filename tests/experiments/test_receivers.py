@@ -30,10 +30,11 @@ from nasjax.learners.stopping import Stopping, stopped
 from nasjax.nets.supernet import Supernet
 from nasjax.store import checkpoint
 from nasjax.tasks.classification import TASK
-from nasjax.train.augment import Augment, augment
+from nasjax.train.augment import Augment
 from nasjax.train.batches import paired, training
 from nasjax.train.fit import resident
 from nasjax.train.objective import CLASSIFICATION
+from nasjax.train.photometric import prepared
 from nasjax.train.recipe import Recipe
 from nasjax.types import Proposal, Watch
 
@@ -194,8 +195,9 @@ def retrained(**changes):
 
 
 def augmented(**changes):
-    x = jnp.zeros((2, 4, 4, 3))
-    return str(jax.make_jaxpr(lambda key: augment(key, x, dataclasses.replace(SMALL, **changes)))(jax.random.key(0)))
+    x, cfg = jnp.zeros((2, 4, 4, 3), jnp.uint8), dataclasses.replace(SMALL, **changes)
+    one = jnp.ones(3)
+    return str(jax.make_jaxpr(lambda key: prepared(TASK, key, x, x, one, one, cfg))(jax.random.key(0)))
 
 
 def judged(**settings):
@@ -229,6 +231,8 @@ NEEDS = {
     ("Recipe", "final_rate"): {"schedule": "cosine"},
     ("Recipe", "rate_per_step"): {"schedule": "cosine"},
     ("Recipe", "rate_decay"): {"schedule": "exponential"},
+    ("Augment", "crop_scale"): {"crop": "resized"},
+    ("Augment", "crop_ratio"): {"crop": "resized"},
     ("RetrainConfig", "use_token"): {"grid": False},
 }
 NOT_HERE = {  # parameters that are no settings, or are held elsewhere
@@ -277,6 +281,7 @@ CASES = {
             "descent": Descent(rate=0.1),
             "trainable": "last_bn",
             "fresh_batches": True,
+            "accumulate": 2,
             "affine": False,
         },
     ),
@@ -297,13 +302,16 @@ CASES = {
             **{"drop_factor": 0.5, "schedule": "cosine", "final_rate": 0.01, "rate_per_step": True},
             **{"rate_decay": 0.5, "warmup_epochs": 1, "clip": 1.0, "drop_path": 0.1, "auxiliary_weight": 0.2},
             **{"label_smoothing": 0.1, "bn_momentum": 0.5, "bn_eps": 1e-3, "refresh_epochs": 1},
-            **{"augment": Augment("none"), "dtype": "bfloat16"},
+            **{"accumulate": 2, "ema": 0.5, "augment": Augment("none"), "dtype": "bfloat16"},
         },
     ),
     "Augment": (
         augmented,
         Augment,
-        {"crop": "none", "crop_size": 2, "flip": True, "cutout": 2, "rotate": True, "colour": 0.5},
+        {
+            **{"crop": "none", "crop_size": 2, "flip": True, "cutout": 2, "rotate": True, "colour": 0.5},
+            **{"crop_scale": (0.2, 0.5), "crop_ratio": (1.0, 2.0), "jitter": (0.4, 0, 0, 0), "lighting": 0.1},
+        },
     ),
     "RetrainConfig": (
         retrained,

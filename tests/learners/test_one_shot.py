@@ -160,8 +160,9 @@ def toy(same=True):
     return Supernet(init, apply, select, lambda params: jnp.zeros((2, 4)), lambda path: False)
 
 
-def toy_step(archs, batch, fresh=False):
-    update = one_shot_update(toy(), descent=Descent(momentum=0.0, weight_decay=0.0), fresh_batches=fresh)
+def toy_step(archs, batch, fresh=False, accumulate=1):
+    descent = Descent(momentum=0.0, weight_decay=0.0)
+    update = one_shot_update(toy(), descent=descent, fresh_batches=fresh, accumulate=accumulate)
     v = toy().init(None, None, None)
     arguments = (update.momentum(v["params"]), v["batch_stats"], np.array(archs, np.int32), jax.random.key(0), 0.1)
     params, _, stats, _ = jax.jit(update.run)(v["params"], *arguments, {"train": batch})
@@ -188,6 +189,13 @@ def test_fresh_batches_are_thirds():
     np.testing.assert_allclose(found["layers"]["conv"][0], parts, rtol=1e-5)
     np.testing.assert_allclose(found["stem"]["conv"], sum(parts), rtol=1e-5)
     assert not np.allclose(parts[0], parts[1])
+
+
+def test_a_batch_in_parts_makes_the_step_of_the_whole_batch():
+    batch = (jnp.linspace(-1, 2, 6), jnp.array([0, 1, 1, 0, 1, 1]))
+    (whole, one), (parts, three) = (toy_step([[0, 2]], batch, accumulate=n) for n in (1, 3))
+    assert (one, three) == (1, 3)  # the statistics see every part
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), whole, parts)
 
 
 @pytest.mark.slow

@@ -120,7 +120,7 @@ def test_whitened_images_have_mean_zero_and_deviation_one():
 
 
 def test_wrong_use_says_what_to_write():
-    with pytest.raises(ValueError, match="choose upsample, pad, none"):
+    with pytest.raises(ValueError, match="choose upsample, pad, resized, none"):
         Augment(crop="zoom")
     with pytest.raises(ValueError, match="must not be negative"):
         Augment(crop_size=-1)

@@ -9,11 +9,12 @@ import optax
 import pytest
 
 from nasjax.experiments import pc_darts
+from nasjax.settings import as_json
 from nasjax.tasks.classification import TASK
 from nasjax.train import augment as module
 from nasjax.train import losses, schedules, step
 from nasjax.train.augment import Augment
-from nasjax.train.recipe import Recipe
+from nasjax.train.recipe import Recipe, identity
 from nasjax.train.step import Data, rate_now, trainer
 from nasjax.types import Network
 
@@ -282,3 +283,39 @@ def test_cutout_comes_last_and_depends_on_the_key_and_the_image_s_number():
 def test_a_recipe_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**change)
+
+
+def test_a_recipe_without_new_settings_is_known_as_it_was_before_they_existed():
+    tree = as_json(Recipe())
+    known = identity(tree)
+    assert set(tree) - set(known) == {"accumulate", "ema"}
+    assert set(tree["augment"]) - set(known["augment"]) == {"crop_scale", "crop_ratio", "jitter", "lighting"}
+    changed = identity(as_json(Recipe(ema=0.5, augment=Augment(lighting=0.1))))
+    assert changed["ema"] == 0.5 and changed["augment"]["lighting"] == 0.1 and "accumulate" not in changed
+
+
+def test_a_batch_in_parts_makes_the_step_of_the_whole_batch(data):
+    whole, parts = (trained(dataclasses.replace(PLAIN, accumulate=n), data, [0]) for n in (1, 2))
+    np.testing.assert_allclose(whole[1][0], parts[1][0], rtol=1e-6)
+    np.testing.assert_allclose(whole[3][0], parts[3][0], rtol=1e-6)
+    for changes, why in (({"accumulate": 3}, "equal parts of batch_size=2"), ({"ema": 1.0}, "ema is a decay")):
+        with pytest.raises(ValueError, match=why):
+            dataclasses.replace(PLAIN, **changes)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(data):
+    network = linear()
+    train = trainer(
+        network, recipe := dataclasses.replace(PLAIN, ema=0.75), N, network.init(None, None, data.train_x), TASK
+    )
+    plain = trainer(network, PLAIN, N, network.init(None, None, data.train_x), TASK)
+    params = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    begin = {"params": {"w": params}, "batch_stats": {"rate": np.zeros(1, np.float32)}}
+    state, other = train.start(begin), plain.start(begin)
+    average, update, without = params, jax.jit(train.update), jax.jit(plain.update)
+    for t in range(3):
+        given = (None, jnp.float32(RATE), data.train_x[:2], data.train_y[:2], jax.random.key(2), jnp.int32(t))
+        state, other = update(state, *given), without(other, *given)
+        average = recipe.ema * average + (1 - recipe.ema) * np.asarray(other.params).reshape(4, 3)
+    np.testing.assert_array_equal(state.params, other.params)  # the steps are the same
+    np.testing.assert_allclose(train.variables(state)["params"]["w"], average, rtol=1e-5)

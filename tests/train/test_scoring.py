@@ -9,7 +9,7 @@ from tools.toy_tasks import MACRO_F1, macro_f1
 from nasjax.tasks.classification import TASK
 from nasjax.train.by_parts import by_parts
 from nasjax.train.recipe import Recipe
-from nasjax.train.scoring import finished, nothing, summed, with_loss
+from nasjax.train.scoring import finished, nothing, summed, with_further, with_loss
 from nasjax.train.step import Data, pieces_of, trainer
 from nasjax.types import Network, Part
 
@@ -104,3 +104,15 @@ def test_the_loss_beside_the_metric_is_the_mean_over_samples():
     metric, loss = finished(task, summed(task, logits, labels, jnp.array([True, True, False])))
     assert float(metric) == 0.5
     assert float(loss) == pytest.approx(float(TASK.loss(logits[:2], labels[:2], Recipe())), rel=1e-6)
+
+
+def test_the_best_five_are_told_beside_the_metric():
+    logits = jnp.tile(jnp.arange(7.0)[None], (4, 1))
+    sums = summed(task := with_further(TASK), logits, jnp.array([6, 2, 1, 0]), jnp.array([True, True, True, False]))
+    found = finished(task, sums)
+    assert {name: round(float(value), 4) for name, value in found.items()} == {
+        "metric": 0.3333,
+        "top5_accuracy": 0.6667,
+    }
+    assert TASK.further(logits[:, :5], jnp.array([0])) == {}  # of five classes all are among the best five
+    assert np.isnan(TASK.further(logits.at[0, 0].set(jnp.nan), jnp.arange(4))["top5_accuracy"][0])

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from nasjax import catalog
+from nasjax.data.dataset import in_files
 from nasjax.drive.pace import Later
 from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
@@ -172,8 +173,8 @@ def judged(problem: Problem, kept: int | None = None, continued: bool = False) -
         chosen = config.strategy
     elif problem.begun in STRATEGIES:
         chosen = problem.begun
-    elif continued and chosen == "vmap":  # whose children end their training together
-        chosen = "exact"
+    elif chosen == "vmap" and (continued or in_files(data)):
+        chosen = "exact"  # children of several lengths do not end together, images in files go to one child at a time
     if (chosen == "vmap" and not masked) or (chosen == "path" and not (masked and masked.branching)):
         raise ValueError(f"--space={space.name} has no network for strategy {chosen}; use --set strategy=exact")
     if (need := estimates["bytes"].get(chosen, 0)) > usable_bytes():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +156,12 @@ def _validated(
     """All validation samples count. Batch norm has the statistics of `_TOGETHER`, whatever the search's batch."""
     params, target = experiment.inherit(end.state), objective(experiment.problem.task)
     validate = validation(experiment.networks(end.stage, end.facts), target, batch_statistics=True)
-    batches = itertools.islice(experiment.batches.valid(_TOGETHER), None if most is None else -(-most // _TOGETHER))
-    kept = list(batches)
-    return [_finite(validate(params, end.state.batch_stats, choice, kept)[1]) for choice in choices]
+    count = None if most is None else -(-most // _TOGETHER)
+
+    def some() -> Iterator[Any]:  # anew for every cell: a whole validation part need not fit into memory
+        return itertools.islice(experiment.batches.valid(_TOGETHER), count)
+
+    return [_finite(validate(params, end.state.batch_stats, choice, some())[1]) for choice in choices]
 
 
 def _told(experiment: Learning, watch: Watch, epochs: Epochs) -> Callable[[Progress], None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nasjax import catalog
-from nasjax.data.dataset import DataConfig, Dataset
+from nasjax.data.dataset import DataConfig, Dataset, in_files
 from nasjax.drive.recorded import Summary
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.drive.rows import scalar_fitness, trained
@@ -68,6 +68,7 @@ def dataset_facts(data: Dataset, task: Task) -> dict[str, Any]:
         "train": len(data.train.y),
         "valid": len(data.valid.y),
         "sha256": data.sha256,
+        **({"stream": True} if in_files(data) else {}),
     }
     unit = getattr(task.loss, "unit", "")
     return {"dataset": facts, "task": task.name, "metric": task.metric._asdict(), "loss_unit": unit}

@@ -32,6 +32,7 @@ from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe, require_batch
+from nasjax.train.streaming import streamed
 from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages
 
 
@@ -47,6 +48,7 @@ class SupernetConfig:
       trainable: "all", "all_bn" or "last_bn".
       affine: whether batch norms of the supernet scale and shift; it has no effect where there are none.
       fresh_batches: strict fairness only: divide a batch among the paths.
+      accumulate: parts in which a batch goes through a path, for a published batch on a device that holds a part of it.
       early_bird: Kendall's tau between the operator scores of two epochs that ends the training when it is reached
         twice in a row; None = all epochs.
       dropout: before the classifier.
@@ -63,6 +65,7 @@ class SupernetConfig:
     trainable: Trainable = "all"
     affine: bool = False
     fresh_batches: bool = False
+    accumulate: int = 1
     early_bird: float | None = None
     dropout: float = 0.1
     last_norms: LastNorms = "main"
@@ -71,6 +74,8 @@ class SupernetConfig:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate is a number of parts, at least 1; got {self.accumulate}")
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")
         if not 0 <= self.dropout < 1:
@@ -176,6 +181,12 @@ def parts(problem: Problem) -> OneShot:
             f"fresh_batches divides supernet.batch_size={settings.batch_size} among {paths} paths on {devices} "
             f"device(s); make it a multiple of {paths * devices}"
         )
+    divided = (samplers.strict_paths(space) if settings.fresh_batches else 1) * devices
+    if settings.accumulate > 1 and settings.batch_size % (divided * settings.accumulate):
+        raise ValueError(
+            f"supernet.accumulate={settings.accumulate} does not divide the "
+            f"{settings.batch_size / divided:g} samples that a device has of supernet.batch_size={settings.batch_size}"
+        )
     arrays = resident(data)
     if settings.last_norms != "main" and not shared.two_norms:
         raise ValueError(
@@ -202,6 +213,7 @@ def parts(problem: Problem) -> OneShot:
             descent=settings.descent,
             trainable=settings.trainable,
             fresh_batches=settings.fresh_batches,
+            accumulate=settings.accumulate,
             early_bird=None if settings.early_bird is None else EarlyBird(settings.early_bird),
             affine=settings.affine,
         )
@@ -223,7 +235,9 @@ def parts(problem: Problem) -> OneShot:
         if accuracy is None:
             judged = indicator(space, state.scores)
         else:
-            judged = inherited_accuracy(accuracy, {"params": state.params, "batch_stats": state.batch_stats})
+            together = {"chunk": config.search.population} if streamed(arrays) else {}  # a file is read once for all
+            variables = {"params": state.params, "batch_stats": state.batch_stats}
+            judged = inherited_accuracy(accuracy, variables, **together)
         if costs:
             macs, params = costs
             more = config.search.prefer_params == "more"

@@ -33,6 +33,7 @@ from nasjax.store import checkpoint
 from nasjax.train import activity
 from nasjax.train.augment import require_suited
 from nasjax.train.fit import resident
+from nasjax.train.recipe import identity
 from nasjax.types import Budget, Experiment, Metric, Outcome, Proposal, PyTree, Watch
 
 __all__ = ["describe", "make", "run", "standalone", "supernet"]
@@ -130,7 +131,7 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
     require_suited(config.retrain_recipe.augment, experiment.problem.data.train.x.shape[1:], "retrain_recipe.augment")
     evaluator = trained_alone(network, resident(experiment.problem.data), task, recipe=config.retrain_recipe)
     key = streams(config.seed).standalone
-    settings = [as_json(config.retrain_recipe), as_json(config.form), experiment.facts["dataset"]]
+    settings = [identity(as_json(config.retrain_recipe)), as_json(config.form), experiment.facts["dataset"]]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     found = checkpoint.read_lines(file)
     known = len(found) if all(line.get("settings") == digest for line in found) else 0  # another recipe: anew
