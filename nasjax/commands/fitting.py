@@ -81,9 +81,10 @@ def fit(
     parts = {"x_valid": x_valid, "y_valid": y_valid, "x_test": x_test, "y_test": y_test}
     given = plain({"x": x, "y": y, **parts, "class_names": class_names})
     method = method or next(iter(catalog.METHODS))
-    side = min(np.shape(given["x"])[1:3], default=None) if np.ndim(given["x"]) in (3, 4) else None
-    size = {"side": side, "resize": resize_of(settings)}
-    config = override(configure(method, preset, name_of(given), space, **size), *settings)
+    # Of [H, W], [H, W, C] and [C, H, W] the second largest: the smaller side, as there are fewer channels than pixels.
+    side = sorted(np.shape(given["x"])[1:])[-2] if np.ndim(given["x"]) in (3, 4) else None
+    preset_of = configure(method, preset, name_of(given), space, side=side, resize=resize_of(settings))
+    config = override(preset_of, *settings)
     path = default_workdir(config) if workdir is None else Path(workdir)
     config = with_arrays(config, path, given)
     found = search(config, path, progress=progress)

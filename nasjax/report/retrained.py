@@ -61,7 +61,7 @@ def _values(own: Mapping[str, Any], published: Mapping[str, Any], run: Run) -> s
     named = [row for row in run.baselines if row.get("name") != own.get("name")]
     others = [{key: row[key] for key in own if key in row} for row in named]
     if published:
-        own, *others = (_of_data(one, whole) for one, whole in zip((own, *others), (run.result, *named), strict=True))
+        own, others = _of_data(own, run.result), [_of_data(*pair) for pair in zip(others, named, strict=True)]
     keys = list(dict.fromkeys([*own, *published]))
     unit = f" ({run.loss_unit})" if run.loss_unit else ""
     rows = [[escape(_NAMES.get(key, words(key)) + (unit if key.endswith("loss") else ""))] for key in keys]
