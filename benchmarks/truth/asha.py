@@ -198,9 +198,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.replay:
         files = sorted(args.out.glob("random-s*/trials.jsonl"))
-        runs = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
-        print("Spearman with the whole training, by epochs:", agreement(runs, args))
-        tell_replayed(runs, args)
+        there = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+        print("Spearman with the whole training, by epochs:", agreement(there, args))
+        tell_replayed(there, args)
         return
     searches: dict[str, list[list[dict[str, Any]]]] = {"random": [], "asha": []}
     for seed in range(args.seeds):

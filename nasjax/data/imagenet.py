@@ -18,7 +18,7 @@ _FORM = "give --data_dir=FOLDER with train/CLASS/*.JPEG and val/CLASS/*.JPEG"
 
 def _open(config: Any) -> Source:
     if not config.data_dir:
-        raise ValueError(f"imagenet is read from your folder: {_FORM}")
+        raise ValueError(f"imagenet is read from your folder: {_FORM}; --mode=inspect reads nothing")
     source = image_folder(config.data_dir, config.resize or _SIDE, reading_of(config))
     if len(source.class_names) != _CLASSES:
         raise ValueError(
