@@ -41,7 +41,10 @@ _GROUPS = {  # scores that share their passes
     "jacob_cov": ("jacob_cov",),
     "zico": ("zico",),
 }
-_SUMS = (("naswot", "logsynflow"), ("naswot", "synflow", "jacob_cov"), ("naswot", "logsynflow", "zico"))
+_SUMS = (
+    *(("naswot", "params"), ("naswot", "logsynflow"), ("naswot", "logsynflow", "params")),
+    *(("naswot", "synflow", "jacob_cov"), ("naswot", "logsynflow", "zico")),
+)
 _AT_A_TIME = 50  # cells between two lines that say how far it is
 
 
