@@ -135,7 +135,7 @@ def case(number: int, seed: int, folder: Path) -> tuple[list[str], bool, int]:
         else:
             words += ["--dataset=digits", "--set=data.train_limit=64", "--set=data.valid_limit=20"]
         words += [f"--set=recipe.epochs={draw.randint(1, 2)}", "--set=last_epochs=1"]
-        words.append(f"--set=recipe.batch_size={draw.choice([4, 7, 16])}")
+        words += [f"--set=recipe.batch_size={draw.choice([4, 7, 16])}", "--set=retrain_recipe.batch_size=4"]
         if draw.random() < 0.3:
             words.append(f"--max_params={draw.choice([50, 500, 5000])}")
         if draw.random() < 0.2:

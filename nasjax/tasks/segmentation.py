@@ -74,6 +74,11 @@ def prediction(outputs: PyTree) -> jax.Array:
     return jnp.stack(outputs).mean(0) if isinstance(outputs, tuple) else outputs
 
 
+def _masks(outputs: PyTree, names: Sequence[str]) -> np.ndarray:
+    """u8[N, H, W], 1 where the foreground has a probability above 1/2."""
+    return (np.asarray(prediction(outputs))[..., 0] > 0).astype(np.uint8)
+
+
 def overlap(outputs: PyTree, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Pixels of intersection and union of every image, f32[B] each; NaN where a logit is not finite.
 
@@ -135,11 +140,6 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
         for file, image, logits in zip(files[begin : begin + batch], part, found, strict=True):
             _write(file, logits[..., 0], *image.shape[:2])
     return files
-
-
-def _masks(outputs: PyTree, names: Sequence[str]) -> np.ndarray:
-    """u8[N, H, W], 1 where the foreground has a probability above 1/2."""
-    return (np.asarray(prediction(outputs))[..., 0] > 0).astype(np.uint8)
 
 
 def mask_names(names: Sequence[str]) -> list[str]:

@@ -56,7 +56,8 @@ def test_every_setting_has_a_meaning_and_takes_its_own_default():
             assert setting.meaning and "\n" not in setting.meaning, f"{config.method}: {setting.name}"
             given = f"{setting.name}={settings_help.shown(setting.value)}"
             own = (type(config), type(getattr(config, setting.name.split(".")[0])), given)
-            if setting.name not in launch._OWN_FLAGS and not setting.name.startswith("table.") and own not in taken:
+            table = setting.name.startswith("table.") or not config.space.sites  # a table makes the sites
+            if setting.name not in launch._OWN_FLAGS and not table and own not in taken:
                 override(config, given)
                 taken.add(own)
 

@@ -50,7 +50,7 @@ def test_few_steps_of_a_training_are_told_with_what_makes_them_more():
 def test_a_worker_hands_on_what_is_to_be_told_of_its_data(monkeypatch, tmp_path):
     """Notes of what was read and lines about few steps: the driver does not read the data."""
     monkeypatch.setattr(candidates_run, "choose_strategy", lambda *_: ("exact", {"bytes": {}}))
-    monkeypatch.setattr(candidates_run, "_sample", lambda problem: [])
+    monkeypatch.setattr(candidates_run, "_sample", lambda problem: [None])
     monkeypatch.setattr(dataset, "_tell", lambda source, told, before=0: told("a note"))
     config = override(commands.configure("random"), "data.train_limit=120", "workers=1")
     facts, _ = searching.work_of(as_json(config), str(tmp_path), [], "")

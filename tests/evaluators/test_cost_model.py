@@ -61,7 +61,7 @@ def test_few_children_share_the_compiling_of_their_program_among_themselves():
 def test_a_run_keeps_the_strategy_that_it_was_begun_with(begun, expected, monkeypatch, tmp_path):
     """Whatever suits the number of candidates that a resume asks for."""
     monkeypatch.setattr(candidates_run, "choose_strategy", lambda *_: ("exact", {"bytes": {}}))
-    monkeypatch.setattr(candidates_run, "_sample", lambda problem: [])
+    monkeypatch.setattr(candidates_run, "_sample", lambda problem: [None])
     config = commands.configure("random")
     assert workdir.strategy(tmp_path) == ""
     (tmp_path / "config.json").write_text(json.dumps({"config": {}, "strategy": begun}))

@@ -69,7 +69,8 @@ def printed(config, folder):
 def test_what_is_printed_as_next_is_taken(taken, tmp_path):
     """Of every method; folders with odd names among them."""
     names = itertools.cycle(["run", "a b", "it's", "-run"])
-    for config, name in zip({config.method: config for config in configs()}.values(), names, strict=False):
+    whole = [config for config in configs() if config.space.sites]  # a space of a table has none without it
+    for config, name in zip({config.method: config for config in whole}.values(), names, strict=False):
         folder = tmp_path / config.method / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(record_of(config, {})))
