@@ -14,6 +14,7 @@ from jax.extend.core import jaxprs_in_params
 
 from nasjax.drive.scan import History, scan
 from nasjax.drive.streams import streams
+from nasjax.evaluators.table import Table
 from nasjax.referee.course import Course
 from nasjax.referee.external import Proposer
 from nasjax.referee.truth import Seen, evaluator, places, rewards
@@ -45,8 +46,9 @@ def searched(
       budget: the sum of the cost column that a search may spend; None = `trials` are the budget, each costs 1.
     """
 
-    def one(pair: tuple[jax.Array, jax.Array]) -> History:
-        looked_up = evaluator(seen, rewards(seen, pair[1]))
+    def one(pair: tuple[jax.Array, jax.Array], runs: jax.Array, table: Table) -> History:
+        own = seen._replace(runs=runs, table=table)  # traced, so that tables of one space have one program
+        looked_up = evaluator(own, rewards(own, pair[1]))
         key = streams(pair[0]).search  # type: ignore[arg-type]
         history = scan(key, searcher, looked_up, trials=trials, width=width, budget_cost=budget)
         return history._replace(state=None, info={})
@@ -54,9 +56,13 @@ def searched(
     began = time.perf_counter()
     numbers = tuple(jnp.asarray(np.array(x, np.uint32)) for x in (seeds, noise))
     shapes = tuple(jax.ShapeDtypeStruct((), x.dtype) for x in numbers)
-    together = min(TOGETHER, len(seeds), _BYTES // _largest(jax.make_jaxpr(one)(shapes).jaxpr))
-    program = jax.jit(lambda pairs: jax.lax.map(one, pairs, batch_size=max(1, together)))
-    history = jax.device_get(program(numbers))
+    together = min(TOGETHER, len(seeds), _BYTES // _largest(jax.make_jaxpr(one)(shapes, seen.runs, seen.table).jaxpr))
+
+    @jax.jit
+    def program(pairs: tuple[jax.Array, jax.Array], runs: jax.Array, table: Table) -> History:
+        return jax.lax.map(lambda pair: one(pair, runs, table), pairs, batch_size=max(1, together))
+
+    history = jax.device_get(program(numbers, seen.runs, seen.table))
     reward = np.where(history.valid, history.fitness, np.nan).astype(np.float64)
     spent = _spent(history.cost.astype(np.float64), history.valid, budget)
     epochs = getattr(history, "fidelity", None)

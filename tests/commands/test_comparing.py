@@ -107,11 +107,11 @@ def test_a_command_compares_methods_plugins_and_programs_on_several_problems(tab
     number = seeds(3, "one", 3, "search")[1]
     own = [flag for flag in TABLE if flag.startswith(("--set", "--space"))]
     code, out, err = here(
-        "--method=evolution", *own, table, "--trials=4", "--set=search.population=2", f"--seed={number}", "--workdir=w"
+        "--method=random", *own, table, "--trials=4", "--set=width=1", f"--seed={number}", "--workdir=w"
     )
     assert code == 0, err
     best = json.loads((tmp_path / "w" / "best.json").read_text())
-    assert best["result"] == pytest.approx(one["finals"]["evolution"][1], abs=1e-5)
+    assert best["result"] == pytest.approx(one["finals"]["random"][1], abs=1e-5)
 
 
 @pytest.mark.slow
