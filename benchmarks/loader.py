@@ -83,7 +83,9 @@ def batches(loader: str, files: list[str], side: int):
         from absl import flags
 
         flags.FLAGS.mark_as_parsed()
-        made = grain.MapDataset.source(Grain(files, side)).batch(BATCH, drop_remainder=True).to_iter_dataset()
+        # By default it reads hundreds of batches ahead: in a short run all are there before the first is asked for.
+        ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+        made = grain.MapDataset.source(Grain(files, side)).batch(BATCH, drop_remainder=True).to_iter_dataset(ahead)
         yield from made.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=WORKERS))
     else:
         from torch.utils.data import DataLoader
