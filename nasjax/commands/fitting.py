@@ -82,8 +82,8 @@ def fit(
     given = plain({"x": x, "y": y, **parts, "class_names": class_names})
     method = method or next(iter(catalog.METHODS))
     side = min(np.shape(given["x"])[1:3], default=None) if np.ndim(given["x"]) in (3, 4) else None
-    size = {"side": side, "resize": resize_of(settings)}
-    config = override(configure(method, preset, name_of(given), space, **size), *settings)
+    begun = configure(method, preset, name_of(given), space, resize=resize_of(settings), side=side)
+    config = override(begun, *settings)
     path = default_workdir(config) if workdir is None else Path(workdir)
     config = with_arrays(config, path, given)
     found = search(config, path, progress=progress)

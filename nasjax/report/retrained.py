@@ -59,7 +59,7 @@ def _values(own: Mapping[str, Any], published: Mapping[str, Any], run: Run) -> s
     """A row per figure; published ones stand beside those of this run."""
     title = "Retrained from scratch"
     named = [row for row in run.baselines if row.get("name") != own.get("name")]
-    others = [{key: row[key] for key in own if key in row} for row in named]
+    others: list[Mapping[str, Any]] = [{key: row[key] for key in own if key in row} for row in named]
     if published:
         own, *others = (_of_data(one, whole) for one, whole in zip((own, *others), (run.result, *named), strict=True))
     keys = list(dict.fromkeys([*own, *published]))
