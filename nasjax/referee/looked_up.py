@@ -47,7 +47,7 @@ def searched(
     """
 
     def one(pair: tuple[jax.Array, jax.Array], runs: jax.Array, table: Table) -> History:
-        own = seen._replace(runs=runs, table=table)  # traced, so that tables of one space have one program
+        own = seen._replace(runs=runs, table=table)  # type: ignore[arg-type]  # traced, so that tables of one space have one program
         looked_up = evaluator(own, rewards(own, pair[1]))
         key = streams(pair[0]).search  # type: ignore[arg-type]
         history = scan(key, searcher, looked_up, trials=trials, width=width, budget_cost=budget)
