@@ -137,6 +137,7 @@ def load_table(
 
     def accuracy(name: str) -> np.ndarray:
         values = column(name, np.nan)
+        values = np.where(np.isfinite(values), values, np.float32(np.nan))
         is_percent = percent if percent is not None or keep else _is_percent(name)
         if is_percent is None and not keep:
             raise ValueError(
@@ -252,7 +253,8 @@ def table(space: TabularCell | TableSpace, table: Table) -> Evaluator:
 
 def check_accuracies(table: Table, path: str | os.PathLike[str], setting: str = "table.percent") -> None:
     """Raises ValueError where an accuracy is above 1, as its unit must be wrong; `setting` is the one to change."""
-    highest = max(float(np.nanmax(column, initial=0.0)) for column in (table.fitness, table.result))
+    columns = (table.fitness, table.result, *([] if table.rungs is None else [table.rungs.fitness]))
+    highest = max(float(np.nanmax(column, initial=0.0)) for column in columns)
     if highest > 1:
         raise ValueError(
             f"{path}: with the unit that was said an accuracy is {highest:.0%}; write --set {setting}=true if the "

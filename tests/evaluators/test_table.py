@@ -132,14 +132,15 @@ def test_plain_table(save, arch):
 
 def test_evaluator_looks_up_fails_and_rejects(save):
     part = {name: value[:20] for name, value in plain().items()}
-    part["fitness"][3] = np.nan
+    part["fitness"][[3, 7]] = np.nan, np.inf
     evaluator = table(SPACE, load_table(save(part), SPACE, percent=False))
-    archs = np.concatenate([ROWS[[5, 3, 25]], np.full((1, 3), -1)])
+    archs = np.concatenate([ROWS[[5, 3, 25, 7]], np.full((1, 3), -1)])
     evaluation, artifacts = jax.jit(evaluator.evaluate)(jax.random.key(0), propose(archs), None)
     assert artifacts is None
-    np.testing.assert_array_equal(evaluation.status, [Status.OK, Status.FAILED, Status.REJECTED, Status.REJECTED])
-    np.testing.assert_allclose(evaluation.fitness, [5 / 26, np.nan, np.nan, np.nan], rtol=1e-6)
-    np.testing.assert_array_equal(evaluation.cost, [2.5, 2.5, 0.0, 0.0])
+    expected = [Status.OK, Status.FAILED, Status.REJECTED, Status.FAILED, Status.REJECTED]
+    np.testing.assert_array_equal(evaluation.status, expected)
+    np.testing.assert_allclose(evaluation.fitness, [5 / 26, *[np.nan] * 4], rtol=1e-6)
+    np.testing.assert_array_equal(evaluation.cost, [2.5, 2.5, 0.0, 2.5, 0.0])
     np.testing.assert_allclose(evaluation.info["result"], evaluation.fitness)
     assert evaluation.status.dtype == jnp.int8
 
