@@ -53,10 +53,13 @@ def test_columns_are_in_the_order_of_the_space(tmp_path):
         (("short",), "scores.npz", r"'short' must hold a number for each of the table's 125 rows, got float64\(9,\)"),
         (("flow",), "none.npz", "no file of scores at"),
         (("op_names",), "", "must hold a number for each"),
+        (("fitness_fraction",), "", "is what the search is to find out"),
+        (("flow",), "beyond.npz", r"operation numbers must be 0\.\.4"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(tmp_path, names, file, said):
     problem = Problem(searched(tmp_path))
+    np.savez(tmp_path / "beyond.npz", flow=np.ones(1), ops=np.array([[0, 0, -1]]))  # no last choice
     with pytest.raises(ValueError, match=said):
         score_columns(problem, names, f"{tmp_path}/{file}" if file else "")
 
