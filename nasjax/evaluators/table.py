@@ -177,6 +177,19 @@ def chosen_columns(
     return _chosen(space, columns, file.declared(path, columns), fitness, result)
 
 
+def require_cost(path: str | os.PathLike[str], space: TabularCell | TableSpace, fitness: str | None) -> None:
+    """Raises ValueError where seconds are a budget, and those of another training than the fitness would be counted.
+
+    `fitness` is the column that was said, without one for the cost: the seconds are then those of the paper's protocol.
+    """
+    columns = file.read(path)
+    if fitness not in (None, FITNESS) and _protocol(space, columns, file.declared(path, columns)):
+        raise ValueError(
+            f"{path}: the seconds of {fitness!r} are not known, and those of {FITNESS} would be counted; write --set "
+            f"table.cost=COLUMN ({COST} are those of 200 epochs)"
+        )
+
+
 def load_columns(path: str | os.PathLike[str], space: TabularCell | TableSpace | None = None) -> dict[str, np.ndarray]:
     """The columns of numbers of a table, as they are in the file: for what no searcher may see.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nasjax.evaluators.fidelities import parsed
-from nasjax.evaluators.table import check_accuracies, chosen_columns
+from nasjax.evaluators.table import check_accuracies, chosen_columns, require_cost
 from nasjax.referee import draws, figures, looked_up, truth
 from nasjax.referee.contest import Entrant, Field, Rules
 from nasjax.referee.course import Course, incumbents, taken
@@ -50,6 +50,8 @@ def field(
     seen = truth.seen(space, settings)
     if metric.unit == "fraction":
         check_accuracies(seen.table, settings.path)
+    if rules.cost is not None and settings.cost is None:
+        require_cost(settings.path, space, settings.fitness)
     _require_same_rewards(seen, settings, entrants)
     repeated = seen if runs is None else truth.seen(space, settings, runs)
     seeds = draws.seeds(rules.master, name, rules.seeds, "search")

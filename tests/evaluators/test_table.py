@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from tools.real_data import TABLE
 
-from nasjax.evaluators.table import COST, FITNESS, RESULT, check_accuracies, load_columns, load_table, table
+from nasjax.evaluators.table import (
+    COST,
+    FITNESS,
+    RESULT,
+    check_accuracies,
+    load_columns,
+    load_table,
+    require_cost,
+    table,
+)
 from nasjax.spaces.from_table.space import table_space
 from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Proposal, Status
@@ -56,6 +65,14 @@ def test_benchmark_layout(save):
     np.testing.assert_allclose(rows.result[at], (np.arange(27) + 60) / 100, rtol=1e-6)
     assert rows.known.all()
     assert all(column.dtype == np.float32 for column in rows[:3])
+
+
+def test_seconds_of_another_training_are_no_budget(save):
+    path = save(benchmark())
+    require_cost(path, SPACE, None)
+    require_cost(save(plain()), SPACE, "fitness")
+    with pytest.raises(ValueError, match=r"the seconds of 'hp200_cifar10_test' are not known"):
+        require_cost(save(benchmark()), SPACE, RESULT)
 
 
 def test_names_and_cells_may_be_bytes(save):

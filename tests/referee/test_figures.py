@@ -39,6 +39,11 @@ def test_the_best_so_far_leaves_out_failures_and_what_exceeds_the_budget():
     np.testing.assert_array_equal(taken(COURSE.reward, np.array([[-1], [1]])), [[NAN], [0.8]])
 
 
+def test_a_pause_between_trials_hides_none_of_them():
+    course = Course(np.arange(4)[None], np.array([[0.1, NAN, 0.5, 0.2]]), np.array([[1.0, INF, 2.0, INF]]))
+    assert at(course, np.array([0.5, 1.0, 2.0, 9.0])).tolist() == [[-1, 0, 2, 2]]
+
+
 def test_the_longest_trained_count_before_the_best():
     rungs = COURSE._replace(fidelity=np.array([[1, 1, 3, 3], [1, 3, 1, 3]]))
     assert incumbents(rungs).tolist() == [[-1, 1, 2, 2], [0, 1, 1, 1]]
