@@ -49,9 +49,18 @@ def tabulate(paths: Sequence[Path], out: Path) -> list[str]:
             raise ValueError(f"{path} and {paths[0]} differ in {' and '.join(other)}; write a table of each")
         space, metric, training = config.space, told, trained
         rows = _with_spent(checkpoint.read_lines(path / "trials.jsonl"))
-        trials += [row for row in rows if row["status"] in _RESULTS and isinstance(row["arch"], dict)]
+        whole = None if getattr(config.table, "path", "") else getattr(config, "recipe", None)
+        trials += [
+            {**row, "whole": whole and whole.epochs}
+            for row in rows
+            if row["status"] in _RESULTS and isinstance(row["arch"], dict)
+        ]
     if not trials:
         raise ValueError(f"{paths[0]} has no trial that ended with a result; search first")
+    if any("fidelity" in row for row in trials):  # what is not said to be shorter is a whole training
+        trials = [{**row, "fidelity": row.get("fidelity", row["whole"])} for row in trials]
+        if any(row["fidelity"] is None for row in trials):
+            raise ValueError("only some of these searches of a table say how long was trained; write a table of each")
     assert space is not None and metric is not None
     columns = _columns(space, metric, trials)
     with out.open("wb") as file:

@@ -96,6 +96,13 @@ def test_trainings_of_several_lengths_are_columns_and_cost_what_was_added(archs,
     np.testing.assert_allclose(rungs.cost[at], [[0.1, 2.2], [1.1, 1.1]], rtol=1e-6)
 
 
+def test_whole_trainings_are_the_longest_beside_those_of_several_lengths(archs, tmp_path):
+    path = workdir(tmp_path / "a", archs[[0, 0]], [0.25, 0.5], fidelity=[1, 4], parent=[-1, 0])
+    other = workdir(tmp_path / "b", archs[[0, 1]], [0.7, 0.3])  # without lengths, for recipe.epochs=4
+    tabulate([path, other], tmp_path / "ab.npz")
+    np.testing.assert_allclose(looked_up(tmp_path / "ab.npz")[0], [0.6, 0.3], rtol=1e-6)
+
+
 def test_what_makes_no_table_is_said(archs, tmp_path):
     a = workdir(tmp_path / "a", archs[:2], [0.1, 0.2])
     other = workdir(tmp_path / "other", archs[:2], [-9.0, -8.0], PERPLEXITY)
