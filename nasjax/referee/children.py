@@ -70,6 +70,7 @@ def field(
     if rules.unit == "seconds":
         raise ValueError(f"--seconds are a table's; {name} trains its candidates: give --trials=N or --macs=N")
     experiment, numbers = make(problem), seeds(rules.master, name, rules.seeds, "search")
+    facts = {**facts, "data": problem.data.sha256}
     archs: list[np.ndarray] = []
     places: dict[bytes, int] = {}
     samples, whole = len(problem.data.train.y), problem.config.recipe.epochs

@@ -79,7 +79,10 @@ def field(
         return looked_up.spending(seen, rules.limit, searched, once=entrant.searcher is None)
 
     def judge(courses: dict[str, Course]) -> tuple[dict[str, Judged], dict[str, Any]]:
-        result = truth.opened(space, settings).astype(np.float64)
+        opened = truth.opened(space, settings)
+        if metric.unit == "fraction":
+            check_accuracies(seen.table._replace(result=opened), settings.path)
+        result = opened.astype(np.float64)
         found = {}
         for entrant, course in courses.items():
             values = np.where(course.place < 0, np.nan, result[np.maximum(course.place, 0)])
