@@ -45,7 +45,10 @@ def row(folder: Path) -> Row:
     """What there is to say of a workdir, damaged or not."""
     try:
         run = read(folder)
-        data = mapping(mapping(run.config.get("config")).get("data")).get("name") or run.name("dataset")
+        settings = mapping(run.config.get("config"))
+        data = mapping(settings.get("data")).get("name") or run.name("dataset")
+        if path := mapping(settings.get("table")).get("path"):  # no data are read
+            data = f"table {Path(str(path)).name}"
         seed = run.config.get("seed")
         named = [run.name("method"), run.name("space"), str(data), f"seed {seed}" if seed is not None else ""]
         return Row(folder, ", ".join(filter(None, named)), run.state, _done(run), _best(run), _after(run))

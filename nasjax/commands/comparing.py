@@ -162,6 +162,8 @@ def _base(words: Iterable[str], settings: Sequence[str], plugin: str) -> tuple[A
     for assignment in (*settings, *own):
         if assignment.startswith("search."):
             raise ValueError(f"--set {assignment}: say whose it is, --set LABEL:{assignment}")
+        if assignment.startswith("seed="):
+            raise ValueError(f"--set {assignment}: the referee draws all seeds; leave it out")
     return override(config, *settings, *own), places
 
 
@@ -201,6 +203,8 @@ def _field(
         entrants.append(Entrant(label, None, begin=starts, facts={"command": command}))
     facts = {"settings": _agreed(base), "places": {n: v for n, v in places.items() if n not in ("data_dir", "table")}}
     target = float(places["target"]) if "target" in places else None
+    if target is not None and problem.metric.unit == "fraction" and target > 1:
+        raise ValueError(f"target={target:g}: {problem.metric.name} is a fraction; write target={target / 100:g}")
     if problem.looked_up:
         more: dict[str, Any] = {"target": target, "runs": places.get("runs"), "facts": facts}
         return on_table.field(name, problem.metric, base.space, base.table, tuple(entrants), rules, **more)
@@ -218,7 +222,9 @@ def _agreed(config: Any) -> dict[str, Any]:
     """The settings that are equal for all, without places on this machine."""
     tree: dict[str, Any] = as_json(config)
     kept = ("space", "form", "recipe", "table", "last_epochs", "strategy", "max_params", "max_macs", "data")
-    found = {name: tree[name] for name in kept}
+    also = ("inherit", "candidate_scores", "refuse_worst", "plugin")
+    found = {name: tree[name] for name in (*kept, *also)}
+    found["space"] = {name: value for name, value in found["space"].items() if name != "part"}  # a file
     found["table"] = {name: value for name, value in found["table"].items() if name != "path"}
     found["data"] = {name: value for name, value in found["data"].items() if name != "data_dir"}
     return found

@@ -26,29 +26,41 @@ def tabulate(paths: Sequence[Path], out: Path) -> list[str]:
     metric is that of the longest, NaN of what was not trained for so long, and `fidelities` names columns of each.
 
     Args:
-      paths: workdirs of searches in the same space, with the same metric.
+      paths: workdirs of searches in the same space, with the same data, training and metric.
       out: the file, FILE.npz; it must not be there yet.
 
     Returns:
       Lines for the user.
 
     Raises:
-      ValueError: no workdir, other spaces or metrics, no trial, or a wrong file name.
+      ValueError: no workdir, other spaces, data, trainings or metrics, no trial, or a wrong file name.
     """
     if out.suffix != ".npz":
         raise ValueError(f"--out={out}: a table is an .npz; write --out={out.with_suffix('.npz')}")
     if out.exists():
         raise ValueError(f"{out} is there already; give another --out, or move it away")
-    space, metric, trials = None, None, list[dict[str, Any]]()
+    space, metric, training, trials = None, None, None, list[dict[str, Any]]()
     for path in paths:
-        config, told = config_of(path), Metric(**workdir.read(path)["metric"])
+        config, record = config_of(path), workdir.read(path)
+        told, trained = Metric(**record["metric"]), _training(config, record)
         if space is not None and (space, metric) != (config.space, told):
             raise ValueError(f"{path} and {paths[0]} differ in space or metric; write a table of each")
-        space, metric = config.space, told
+        if training is not None and (other := [name for name in trained if trained[name] != training[name]]):
+            raise ValueError(f"{path} and {paths[0]} differ in {' and '.join(other)}; write a table of each")
+        space, metric, training = config.space, told, trained
         rows = _with_spent(checkpoint.read_lines(path / "trials.jsonl"))
-        trials += [row for row in rows if row["status"] in _RESULTS and isinstance(row["arch"], dict)]
+        whole = None if getattr(config.table, "path", "") else getattr(config, "recipe", None)
+        trials += [
+            {**row, "whole": whole and whole.epochs}
+            for row in rows
+            if row["status"] in _RESULTS and isinstance(row["arch"], dict)
+        ]
     if not trials:
         raise ValueError(f"{paths[0]} has no trial that ended with a result; search first")
+    if any("fidelity" in row for row in trials):  # what is not said to be shorter is a whole training
+        trials = [{**row, "fidelity": row.get("fidelity", row["whole"])} for row in trials]
+        if any(row["fidelity"] is None for row in trials):
+            raise ValueError("only some of these searches of a table say how long was trained; write a table of each")
     assert space is not None and metric is not None
     columns = _columns(space, metric, trials)
     with out.open("wb") as file:
@@ -58,6 +70,13 @@ def tabulate(paths: Sequence[Path], out: Path) -> list[str]:
         f"{out}: {count:,} architectures of {len(trials):,} trials, {sites} sites, {metric.name} and seconds.",
         f"Next: {started.own()} --method=random --space=from_table --table={out}",
     ]
+
+
+def _training(config: Any, record: dict[str, Any]) -> dict[str, Any]:
+    """What the results of different searches must share to be those of one benchmark."""
+    data = {name: value for name, value in (record.get("dataset") or {}).items() if name != "path"}
+    settings = {name: getattr(config, name, None) for name in ("recipe", "form", "last_epochs", "inherit")}
+    return {"data": data, **settings}
 
 
 def _columns(space: Any, metric: Metric, trials: list[dict[str, Any]]) -> dict[str, np.ndarray]:

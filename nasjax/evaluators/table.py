@@ -101,12 +101,11 @@ def load_table(
     benchmark, said = "ops" in columns, file.declared(path, columns)
     if not benchmark and "arch" not in columns:
         raise ValueError(f"{path}: neither a column 'ops' nor 'arch' (plain table); it has {_names(columns)}")
-    protocol = benchmark and not said.column and (isinstance(space, TabularCell) or FITNESS in columns)
+    protocol = _protocol(space, columns, said)
     if cost_scale is None:
         cost_scale = COST_SCALE if protocol and cost is None else 1.0
-    fitness = fitness or said.column or (FITNESS if protocol else "fitness")
     cost = cost or (COST if protocol else "cost")
-    result = result or (RESULT if protocol else fitness)
+    fitness, result = _chosen(space, columns, said, fitness, result)
     smaller = said.smaller if smaller is None else smaller
     fidelities = said.fidelities if fidelities is None else fidelities
     percent = said.percent if percent is None else percent
@@ -137,6 +136,7 @@ def load_table(
 
     def accuracy(name: str) -> np.ndarray:
         values = column(name, np.nan)
+        values = np.where(np.isfinite(values), values, np.float32(np.nan))
         is_percent = percent if percent is not None or keep else _is_percent(name)
         if is_percent is None and not keep:
             raise ValueError(
@@ -167,6 +167,27 @@ def load_table(
         raise ValueError(f"{path}: no column {result!r}; it has {_names(columns)}")
     reported = np.full(space.size(), np.nan, np.float32) if sealed else accuracy(result)
     return Table(sign * accuracy(fitness), spent, reported, known > 0, rungs)
+
+
+def chosen_columns(
+    path: str | os.PathLike[str], space: TabularCell | TableSpace, fitness: str | None, result: str | None
+) -> tuple[str, str]:
+    """The names of the columns of fitness and reported result that `load_table` reads with these arguments."""
+    columns = file.read(path)
+    return _chosen(space, columns, file.declared(path, columns), fitness, result)
+
+
+def require_cost(path: str | os.PathLike[str], space: TabularCell | TableSpace, fitness: str | None) -> None:
+    """Raises ValueError where seconds are a budget, and those of another training than the fitness would be counted.
+
+    `fitness` is the column that was said, without one for the cost: the seconds are then those of the paper's protocol.
+    """
+    columns = file.read(path)
+    if fitness not in (None, FITNESS) and _protocol(space, columns, file.declared(path, columns)):
+        raise ValueError(
+            f"{path}: the seconds of {fitness!r} are not known, and those of {FITNESS} would be counted; write --set "
+            f"table.cost=COLUMN ({COST} are those of 200 epochs)"
+        )
 
 
 def load_columns(path: str | os.PathLike[str], space: TabularCell | TableSpace | None = None) -> dict[str, np.ndarray]:
@@ -252,12 +273,26 @@ def table(space: TabularCell | TableSpace, table: Table) -> Evaluator:
 
 def check_accuracies(table: Table, path: str | os.PathLike[str], setting: str = "table.percent") -> None:
     """Raises ValueError where an accuracy is above 1, as its unit must be wrong; `setting` is the one to change."""
-    highest = max(float(np.nanmax(column, initial=0.0)) for column in (table.fitness, table.result))
+    columns = (table.fitness, table.result, *([] if table.rungs is None else [table.rungs.fitness]))
+    highest = max(float(np.nanmax(column, initial=0.0)) for column in columns)
     if highest > 1:
         raise ValueError(
             f"{path}: with the unit that was said an accuracy is {highest:.0%}; write --set {setting}=true if the "
             "column holds percents, or choose another column"
         )
+
+
+def _protocol(space: TabularCell | TableSpace, columns: file.Columns, said: file.Declared) -> bool:
+    """Whether the protocol of the paper decides what is not said."""
+    return "ops" in columns and not said.column and (isinstance(space, TabularCell) or FITNESS in columns)
+
+
+def _chosen(
+    space: TabularCell | TableSpace, columns: file.Columns, said: file.Declared, fitness: str | None, result: str | None
+) -> tuple[str, str]:
+    protocol = _protocol(space, columns, said)
+    fitness = fitness or said.column or (FITNESS if protocol else "fitness")
+    return fitness, result or (RESULT if protocol else fitness)
 
 
 def _run_of(name: str) -> tuple[str, int | None]:

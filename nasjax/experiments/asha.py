@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nasjax.evaluators.fidelities import parsed
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
@@ -37,7 +38,7 @@ class AshaConfig:
         own, 10 and 100.
       eta: the best 1/eta of a rung go on.
       min_epochs: of the lowest rung; each further one has eta times as many, and the last all of `recipe.epochs`.
-      rungs: epochs in all of every rung, instead of min_epochs; () = by min_epochs. A table needs them.
+      rungs: epochs in all of every rung, instead of min_epochs; () = by min_epochs, on a table those that it has.
     """
 
     sampler: Literal["random", "bo", "evolution", "reinforce"] = "random"
@@ -70,9 +71,7 @@ def _rungs(problem: Problem) -> tuple[int, ...]:
     """Epochs in all of every rung. Raises ValueError where they do not fit the training or the table."""
     search = problem.config.search
     if problem.looked_up:
-        if not search.rungs:
-            raise ValueError("asha needs the epochs that the table has; write --set search.rungs=12,200, say")
-        return tuple(search.rungs)
+        return _rungs_of_table(problem.config)
     epochs = problem.config.recipe.epochs
     if not search.rungs:
         return geometric(search.min_epochs, epochs, search.eta)
@@ -82,6 +81,25 @@ def _rungs(problem: Problem) -> tuple[int, ...]:
             f"recipe.epochs={search.rungs[-1]}, or end the rungs with {epochs}"
         )
     return tuple(search.rungs)
+
+
+def _rungs_of_table(config: Any) -> tuple[int, ...]:
+    """Those of `table.fidelities`, or some of them that follow each other: a promotion pays from the next lower one."""
+    search, epochs = config.search, tuple(one.epochs for one in parsed(config.table.fidelities))
+    if search.min_epochs != 1:
+        raise ValueError("search.min_epochs has no effect with a table, whose fidelities are the rungs; leave it out")
+    if len(epochs) < 2:
+        raise ValueError(
+            "asha needs the results of trainings of several lengths; name their columns: --set "
+            "table.fidelities=12:FITNESS:COST,200:FITNESS:COST"
+        )
+    rungs = tuple(search.rungs) or epochs
+    if rungs not in [epochs[a:b] for a in range(len(epochs)) for b in range(a + 1, len(epochs) + 1)]:
+        raise ValueError(
+            f"search.rungs={','.join(map(str, rungs))} must be fidelities of the table, {', '.join(map(str, epochs))}, "
+            "none left out between them; leave search.rungs out, or name fewer in table.fidelities"
+        )
+    return rungs
 
 
 def sampler(problem: Problem, capacity: int) -> Searcher:

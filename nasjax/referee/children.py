@@ -36,6 +36,7 @@ from nasjax.store import checkpoint
 from nasjax.types import Budget, Evaluator, Experiment, Proposal, Searcher
 
 TRAININGS = 2  # of what was chosen
+_REFUSED = 200  # candidates that may be refused, at no cost, before one is trained
 
 
 class _SpentError(Exception):
@@ -69,6 +70,7 @@ def field(
     if rules.unit == "seconds":
         raise ValueError(f"--seconds are a table's; {name} trains its candidates: give --trials=N or --macs=N")
     experiment, numbers = make(problem), seeds(rules.master, name, rules.seeds, "search")
+    facts = {**facts, "data": problem.data.sha256}
     archs: list[np.ndarray] = []
     places: dict[bytes, int] = {}
     samples, whole = len(problem.data.train.y), problem.config.recipe.epochs
@@ -80,13 +82,7 @@ def field(
         return places[arch.tobytes()]
 
     def costs(rows: list[dict[str, Any]]) -> list[float]:
-        """Multiply-adds of every trial; of a training that goes on those of the epochs that are added."""
-        epochs = {row["id"]: row.get("fidelity", whole) for row in rows}
-        begun = [epochs[row["parent"]] if "fidelity" in row and row["parent"] >= 0 else 0 for row in rows]
-        return [
-            float(row["macs"] or 0) * samples * (epochs[row["id"]] - before)
-            for row, before in zip(rows, begun, strict=True)
-        ]
+        return trained(rows, samples, whole)
 
     def one(entrant: Entrant, n: int, path: Path) -> list[dict[str, Any]]:
         """The trials of a search, in the order in which they were asked."""
@@ -96,9 +92,11 @@ def field(
             rows = checkpoint.read_lines(path / "trials.jsonl")
             if rules.cost is not None and sum(costs(rows)) >= rules.cost:
                 raise _SpentError
+            if rules.cost is not None and len(rows) >= _REFUSED and all(row["status"] == "rejected" for row in rows):
+                raise ValueError(f"{entrant.name}: the first {len(rows)} candidates were refused: {rows[-1]['error']}")
 
         with _searcher(entrant, problem, numbers[n], rules, samples * whole) as searcher:
-            work = worker((entrant.evaluator or experiment.evaluator)(), path, problem.describe, experiment.refuse)  # type: ignore[misc]
+            work = worker((entrant.evaluator or experiment.evaluator)(), path, experiment.describe(), experiment.refuse)  # type: ignore[misc]
             budget = Budget(trials=rules.trials)
             options = {"workdir": path, "budget": budget, "describe": problem.named, "width": entrant.width}
             try:
@@ -142,6 +140,22 @@ def field(
 
     targets = {} if target is None else {"the target": np.full(rules.seeds, problem.metric.value(target))}
     return Field(name, problem.metric, entrants, facts, searched, judge, targets)
+
+
+def trained(rows: list[dict[str, Any]], samples: int, whole: int) -> list[float]:
+    """Multiply-adds of every training; of one that goes on those of the added epochs, none of what was refused.
+
+    Args:
+      rows: of trials.jsonl, by id.
+      samples: of an epoch.
+      whole: epochs of a training where the rows do not tell.
+    """
+    epochs = {row["id"]: row.get("fidelity", whole) for row in rows}
+    begun = [epochs[row["parent"]] if "fidelity" in row and row["parent"] >= 0 else 0 for row in rows]
+    return [
+        0.0 if row["status"] == "rejected" else float(row["macs"] or 0) * samples * (epochs[row["id"]] - before)
+        for row, before in zip(rows, begun, strict=True)
+    ]
 
 
 @contextmanager

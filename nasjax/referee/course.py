@@ -44,7 +44,9 @@ def taken(values: np.ndarray, trial: np.ndarray) -> np.ndarray:
 def at(course: Course, grid: np.ndarray) -> np.ndarray:
     """The best trial at every cost of the grid f64[G]: i64[S, G], -1 while there is none."""
     best = incumbents(course)
-    last = np.stack([np.searchsorted(spent, grid, side="right") - 1 for spent in course.spent])
+    # Where nothing was proposed, between trials or after the last, as much is spent as before.
+    rising = np.maximum.accumulate(np.where(np.isfinite(course.spent), course.spent, -np.inf), axis=1)
+    last = np.stack([np.searchsorted(spent, grid, side="right") - 1 for spent in rising])
     return np.where(last < 0, -1, np.take_along_axis(best, np.maximum(last, 0), axis=1))
 
 

@@ -117,12 +117,14 @@ def ceiling(runs: np.ndarray, result: np.ndarray) -> dict[str, float]:
       result: f64[R], the test values.
 
     Returns:
-      best: the largest test value. by_reward: the test value of the architecture with the best reward, the mean over
-      the K runs. With several runs, deviation: of a run from the mean of its architecture's, among the hundredth part
-      with the best means (root of the mean variance); told: the reward of the best by one run; again: the mean of the
-      other runs of the same architecture, what its reward is worth.
+      best: the largest test value. The rest where any architecture has all runs. by_reward: the test value of the one
+      with the best reward, the mean over the K runs. With several runs, deviation: of a run from the mean of its
+      architecture's, among the hundredth part with the best means (root of the mean variance); told: the reward of the
+      best by one run; again: the mean of the other runs of the same architecture, what its reward is worth.
     """
     every = np.isfinite(runs).all(1, keepdims=True)  # what lacks a run is no candidate for the best
+    if not every.any():
+        return {"best": float(np.nanmax(result))}
     whole = np.where(every, runs.astype(np.float64), -np.inf)
     tops = whole.argmax(0)
     found = {"best": float(np.nanmax(result)), "by_reward": float(np.mean(result[tops]))}

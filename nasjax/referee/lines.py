@@ -51,6 +51,14 @@ def over(shown: Metric, row: dict[str, Any]) -> str:
     return f"{step(shown, told['mean'])} ({step(shown, low)} to {step(shown, high)})"
 
 
+def unopened(problem: dict[str, Any]) -> str:
+    """What to say where no test values were named, so that nothing was held back; else ""."""
+    columns = problem["facts"].get("columns", {"reward": "", "test": None})
+    if columns["reward"] != columns["test"]:
+        return ""
+    return f"No column of test values was named (table.result): what is called test is the reward, {columns['test']}."
+
+
 def lines(record: dict[str, Any], page: Path | None) -> list[str]:
     """What the command prints."""
     told = record["comparison"]
@@ -65,6 +73,7 @@ def lines(record: dict[str, Any], page: Path | None) -> list[str]:
             cells.append([label, final(shown, row), over(shown, row), f"{row['rank']:.2f}", count])
         widths = [max(len(line[n]) for line in cells) for n in range(5)]
         found += ["  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+        found += [note] if (note := unopened(problem)) else []
     found.append(f"Seeds {record['beside']['drawn']}; --seed={told['seed']} repeats them.")
     found.append(f"SHA-256 of the comparison: {record['sha256']}")
     return [*found, *([f"Results: {page}, {page.with_suffix('.json')}"] if page else [])]

@@ -86,14 +86,17 @@ def _spent(cost: np.ndarray, valid: np.ndarray, budget: float | None) -> np.ndar
 
 
 def enough(seen: Seen, budget: float) -> int:
-    """Trials that surely spend a budget: as many of the cheapest training as fit in, and one. Raises ValueError."""
+    """Trials that surely spend a budget: as many of the cheapest training as fit in, and one. Raises ValueError.
+
+    A training that goes on may add little, but each was begun, and goes on at most once to every further rung.
+    """
     known, rungs = seen.table.known, seen.table.rungs
-    cheapest = float(seen.table.cost[known].min(initial=math.inf))
+    cheapest, lengths = float(seen.table.cost[known].min(initial=math.inf)), 1
     if rungs is not None:
-        cheapest = min(cheapest, float(rungs.cost[known].min(initial=math.inf)))
+        cheapest, lengths = min(cheapest, float(rungs.cost[known].min(initial=math.inf))), len(rungs.epochs)
     if not 0 < cheapest <= budget:
         raise ValueError(f"a budget of {budget:g} needs costs above 0 and within it; the cheapest is {cheapest:g}")
-    return int(budget // cheapest) + 2
+    return lengths * (int(budget // cheapest) + 1) + 1
 
 
 def spending(seen: Seen, budget: float, search: Callable[[int], Course], *, once: bool = False) -> Course:

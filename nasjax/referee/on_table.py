@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from nasjax.evaluators.fidelities import parsed
+from nasjax.evaluators.table import check_accuracies, chosen_columns, require_cost
 from nasjax.referee import draws, figures, looked_up, truth
 from nasjax.referee.contest import Entrant, Field, Rules
 from nasjax.referee.course import Course, incumbents, taken
 from nasjax.referee.external import Proposer
 from nasjax.referee.figures import Judged
 from nasjax.types import Metric
+
+COLUMNS = ("reward", "test")  # of the table, by their use
 
 
 def field(
@@ -40,9 +44,15 @@ def field(
       runs: a column (N, runs) of the same rewards, for the noise ceiling where the rewards are one run or a mean.
       facts: for the record.
 
-    Raises ValueError where the file cannot be read, or a column is missing.
+    Raises ValueError where the file cannot be read, a column is missing or has another unit, or what trains in rungs is
+    told other rewards than the rest.
     """
     seen = truth.seen(space, settings)
+    if metric.unit == "fraction":
+        check_accuracies(seen.table, settings.path)
+    if rules.cost is not None and settings.cost is None:
+        require_cost(settings.path, space, settings.fitness)
+    _require_same_rewards(seen, settings, entrants)
     repeated = seen if runs is None else truth.seen(space, settings, runs)
     seeds = draws.seeds(rules.master, name, rules.seeds, "search")
     noise = draws.seeds(rules.master, name, rules.seeds, "noise")
@@ -69,7 +79,10 @@ def field(
         return looked_up.spending(seen, rules.limit, searched, once=entrant.searcher is None)
 
     def judge(courses: dict[str, Course]) -> tuple[dict[str, Judged], dict[str, Any]]:
-        result = truth.opened(space, settings).astype(np.float64)
+        opened = truth.opened(space, settings)
+        if metric.unit == "fraction":
+            check_accuracies(seen.table._replace(result=opened), settings.path)
+        result = opened.astype(np.float64)
         found = {}
         for entrant, course in courses.items():
             values = np.where(course.place < 0, np.nan, result[np.maximum(course.place, 0)])
@@ -80,5 +93,24 @@ def field(
             digest.update(np.ascontiguousarray(column).tobytes())
         return found, {"ceiling": figures.ceiling(repeated.runs, result), "data": digest.hexdigest()}
 
-    told = {**facts, "architectures": int(seen.table.known.sum())}
+    columns = chosen_columns(settings.path, space, settings.fitness, settings.result)
+    told = {**facts, "architectures": int(seen.table.known.sum()), "columns": dict(zip(COLUMNS, columns, strict=True))}
     return Field(name, metric, entrants, told, search, judge, targets)
+
+
+def _require_same_rewards(seen: truth.Seen, settings: Any, entrants: tuple[Entrant, ...]) -> None:
+    """Raises ValueError where who trains in rungs is told of whole trainings what others are not."""
+    rungs, who = seen.table.rungs, [entrant.name for entrant in entrants if entrant.evaluator is not None]
+    if rungs is None or not who:
+        return
+    if seen.runs.shape[1] > 1:
+        raise ValueError(
+            f"{who[0]} trains in rungs, which are of one run; choose one: --set table.fitness={settings.fitness}[0]"
+        )
+    last, known = parsed(settings.fidelities)[-1], seen.table.known
+    pairs = ((seen.table.fitness, rungs.fitness[:, -1]), (seen.table.cost, rungs.cost[:, -1]))
+    if not all(np.array_equal(one[known], other[known], equal_nan=True) for one, other in pairs):
+        raise ValueError(
+            f"{who[0]} trains in rungs; all others must be told and pay for its last one: --set "
+            f"table.fitness={last.fitness} --set table.cost={last.cost} --set table.cost_scale={last.cost_scale:g}"
+        )

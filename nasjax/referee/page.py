@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from nasjax.referee.lines import ONLY, UNITS, budget, final, metric, number, over, step
+from nasjax.referee.lines import ONLY, UNITS, budget, final, metric, number, over, step, unopened
 from nasjax.report import charts
 from nasjax.report.elements import figure, note, section, swatch, table
 from nasjax.report.metric import Metric
@@ -81,6 +81,7 @@ def _finals(problem: dict[str, Any], shown: Metric, colours: dict[str, str]) -> 
         "Differences are taken within a seed; in brackets the 95 % interval of the bootstrap over seeds. The deviation "
         "is of seeds, not of the mean. Rank 1 is the best of a seed, equal ones share a rank."
     )
+    hint = f"{hint} {escape(unopened(problem))}".rstrip()
     return table("Finals", [*heads, "rank#", "trials#"], rows) + f'<p class="hint">{hint}</p>'
 
 
@@ -136,9 +137,11 @@ def _ceiling(problem: dict[str, Any], shown: Metric) -> str:
     found = problem["ceiling"]
     lines = []
     if "best" in found:
+        lines.append(f"The best test {shown.name} in the table is {shown.text(found['best'])}.")
+    if "by_reward" in found:
         lines.append(
-            f"The best test {shown.name} in the table is {shown.text(found['best'])}; the architecture with the best "
-            f"reward has {shown.text(found['by_reward'])}: what a searcher ends with that finds the best reward."
+            f"The architecture with the best reward has {shown.text(found['by_reward'])}: what a searcher ends "
+            "with that finds the best reward."
         )
     if "told" in found:
         lines.append(

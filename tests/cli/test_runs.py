@@ -1,5 +1,6 @@
 """`--mode=runs`: what lies in a folder, how far it is, and the command that goes on."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -51,6 +52,11 @@ def test_a_finished_an_unfinished_and_a_retrained_run_go_on_by_their_commands(co
     idle(monkeypatch)
     for row in (done, half, again, whole):
         accepted(row.after.split()[3:])
+
+
+def test_a_run_of_a_table_names_that_and_no_data(config, tmp_path):
+    config = dataclasses.replace(config, table=dataclasses.replace(config.table, path="some/where/mine.npz"))
+    assert runs.row(written(tmp_path / "run", config)).what == "random, conv_chain, table mine.npz, seed 0"
 
 
 def test_a_run_that_was_moved_goes_on_where_it_is(config, tmp_path):

@@ -35,7 +35,9 @@ def table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     archs = np.indices((3, 3)).reshape(2, -1).T
     value = archs.sum(1) / 10 + 0.4
-    np.savez("t.npz", arch=archs, fitness=value, cost=np.ones(9), test_fraction=value - 0.05)
+    np.savez(
+        "t.npz", arch=archs, fitness=value, cost=np.ones(9), test_fraction=value - 0.05, percents=archs[:, 0] + 48.0
+    )
     return "--table=t.npz"
 
 
@@ -62,6 +64,13 @@ def table(tmp_path, monkeypatch):
         (["--methods=random", "--trials=3", "--external=a", "--external=b"], "several programs need names"),
         (["--methods=random", "--trials=3", "--external=random: a"], "has the name of a method that takes part"),
         (["--methods=random", "--trials=3", "--set=table.result=other"], "no column 'other'"),
+        (["--methods=random", "--trials=3", "--set=seed=5"], "the referee draws all seeds"),
+        (["--methods=random", "--trials=3", "--problem=a: target=70"], "accuracy is a fraction; write target=0.7"),
+        (["--methods=random", "--trials=3", "--set=table.fitness=percents"], "an accuracy is 5000%"),
+        (
+            ["--methods=asha", "--trials=3", "--set=table.fidelities=1:fitness:cost,9:test_fraction:cost"],
+            "pay for its last one: --set table.fitness=test_fraction --set table.cost=cost",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_line(flags, said, table):

@@ -96,15 +96,24 @@ def test_trainings_of_several_lengths_are_columns_and_cost_what_was_added(archs,
     np.testing.assert_allclose(rungs.cost[at], [[0.1, 2.2], [1.1, 1.1]], rtol=1e-6)
 
 
+def test_whole_trainings_are_the_longest_beside_those_of_several_lengths(archs, tmp_path):
+    path = workdir(tmp_path / "a", archs[[0, 0]], [0.25, 0.5], fidelity=[1, 4], parent=[-1, 0])
+    other = workdir(tmp_path / "b", archs[[0, 1]], [0.7, 0.3])  # without lengths, for recipe.epochs=4
+    tabulate([path, other], tmp_path / "ab.npz")
+    np.testing.assert_allclose(looked_up(tmp_path / "ab.npz")[0], [0.6, 0.3], rtol=1e-6)
+
+
 def test_what_makes_no_table_is_said(archs, tmp_path):
     a = workdir(tmp_path / "a", archs[:2], [0.1, 0.2])
     other = workdir(tmp_path / "other", archs[:2], [-9.0, -8.0], PERPLEXITY)
+    longer = workdir(tmp_path / "longer", archs[:2], [0.3, 0.4], config=override(CONFIG, "recipe.epochs=9"))
     none = workdir(tmp_path / "none", archs[:1], [None], statuses=["lost"])
     (tmp_path / "there.npz").touch()
     for paths, out, message in (
         ([a], "a.txt", "a table is an .npz; write --out="),
         ([a], "there.npz", "there.npz is there already"),
         ([a, other], "a.npz", "differ in space or metric"),
+        ([a, longer], "a.npz", "differ in recipe; write a table of each"),
         ([none], "a.npz", "has no trial that ended with a result"),
     ):
         with pytest.raises(ValueError) as error:

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from tools.real_data import TABLE
 
-from nasjax.evaluators.table import COST, FITNESS, RESULT, check_accuracies, load_columns, load_table, table
+from nasjax.evaluators.table import (
+    COST,
+    FITNESS,
+    RESULT,
+    check_accuracies,
+    load_columns,
+    load_table,
+    require_cost,
+    table,
+)
 from nasjax.spaces.from_table.space import table_space
 from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Proposal, Status
@@ -56,6 +65,14 @@ def test_benchmark_layout(save):
     np.testing.assert_allclose(rows.result[at], (np.arange(27) + 60) / 100, rtol=1e-6)
     assert rows.known.all()
     assert all(column.dtype == np.float32 for column in rows[:3])
+
+
+def test_seconds_of_another_training_are_no_budget(save):
+    path = save(benchmark())
+    require_cost(path, SPACE, None)
+    require_cost(save(plain()), SPACE, "fitness")
+    with pytest.raises(ValueError, match=r"the seconds of 'hp200_cifar10_test' are not known"):
+        require_cost(save(benchmark()), SPACE, RESULT)
 
 
 def test_names_and_cells_may_be_bytes(save):
@@ -132,14 +149,15 @@ def test_plain_table(save, arch):
 
 def test_evaluator_looks_up_fails_and_rejects(save):
     part = {name: value[:20] for name, value in plain().items()}
-    part["fitness"][3] = np.nan
+    part["fitness"][[3, 7]] = np.nan, np.inf
     evaluator = table(SPACE, load_table(save(part), SPACE, percent=False))
-    archs = np.concatenate([ROWS[[5, 3, 25]], np.full((1, 3), -1)])
+    archs = np.concatenate([ROWS[[5, 3, 25, 7]], np.full((1, 3), -1)])
     evaluation, artifacts = jax.jit(evaluator.evaluate)(jax.random.key(0), propose(archs), None)
     assert artifacts is None
-    np.testing.assert_array_equal(evaluation.status, [Status.OK, Status.FAILED, Status.REJECTED, Status.REJECTED])
-    np.testing.assert_allclose(evaluation.fitness, [5 / 26, np.nan, np.nan, np.nan], rtol=1e-6)
-    np.testing.assert_array_equal(evaluation.cost, [2.5, 2.5, 0.0, 0.0])
+    expected = [Status.OK, Status.FAILED, Status.REJECTED, Status.FAILED, Status.REJECTED]
+    np.testing.assert_array_equal(evaluation.status, expected)
+    np.testing.assert_allclose(evaluation.fitness, [5 / 26, *[np.nan] * 4], rtol=1e-6)
+    np.testing.assert_array_equal(evaluation.cost, [2.5, 2.5, 0.0, 2.5, 0.0])
     np.testing.assert_allclose(evaluation.info["result"], evaluation.fitness)
     assert evaluation.status.dtype == jnp.int8
 

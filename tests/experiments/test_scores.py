@@ -1,6 +1,7 @@
 """Scores in a search: columns of a table for `bo`, the bar for candidates, and what is refused."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -53,10 +54,13 @@ def test_columns_are_in_the_order_of_the_space(tmp_path):
         (("short",), "scores.npz", r"'short' must hold a number for each of the table's 125 rows, got float64\(9,\)"),
         (("flow",), "none.npz", "no file of scores at"),
         (("op_names",), "", "must hold a number for each"),
+        (("fitness_fraction",), "", "is what the search is to find out"),
+        (("flow",), "beyond.npz", r"operation numbers must be 0\.\.4"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(tmp_path, names, file, said):
     problem = Problem(searched(tmp_path))
+    np.savez(tmp_path / "beyond.npz", flow=np.ones(1), ops=np.array([[0, 0, -1]]))  # no last choice
     with pytest.raises(ValueError, match=said):
         score_columns(problem, names, f"{tmp_path}/{file}" if file else "")
 
@@ -101,6 +105,21 @@ def test_a_candidate_is_compared_with_those_of_its_size():
         override(commands.configure("random"), "candidate_scores=naswot", "refuse_worst=0.2"), lambda row: None
     )
     assert refuse({"score_rank": 0.2}) is None and "beat 19% of random architectures" in refuse({"score_rank": 0.19})
+
+
+def test_images_in_the_order_of_classes_are_scored_by_all_of_them(monkeypatch):
+    found = {}
+    monkeypatch.setattr(scored, "network_of", lambda built, recipe: types.SimpleNamespace(init=lambda *given: None))
+    monkeypatch.setattr(
+        scored, "untrained_scores", lambda names, network, variables, choice, x, y, loss: found.update(x=x, y=y)
+    )
+    classes = np.repeat(np.arange(4), 200)
+    task = types.SimpleNamespace(inputs=lambda x, mean, std: x)
+    data = types.SimpleNamespace(train=types.SimpleNamespace(x=classes * 10, y=classes), mean=0, std=1)
+    config = types.SimpleNamespace(seed=0, recipe=None)
+    scored.scorer(types.SimpleNamespace(config=config, data=data, task=task), ("snip",))(None, "")
+    assert np.array_equal(found["x"], found["y"] * 10) and np.bincount(found["y"]).min() > 20
+    assert len(found["y"]) == scored.IMAGES
 
 
 @pytest.mark.slow

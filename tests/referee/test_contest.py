@@ -137,7 +137,7 @@ def test_the_trials_that_spend_a_budget_are_counted_by_the_shortest_trainings():
     costs = np.stack([np.full(9, 10.0), np.full(9, 100.0)], 1)
     rungs = Rungs(np.array([1, 10]), np.zeros((9, 2)), costs)
     seen = truth.Seen(SPACE, np.zeros((9, 1)), Table(np.zeros(9), costs[:, 1], np.zeros(9), np.ones(9, bool), rungs))
-    assert looked_up.enough(seen, 600.0) == 62
+    assert looked_up.enough(seen, 600.0) == 2 * 61 + 1  # all of them may go on, for next to nothing
     with pytest.raises(ValueError, match="the cheapest is 10"):
         looked_up.enough(seen, 9.0)
 

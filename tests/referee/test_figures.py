@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nasjax.referee import draws, figures, record
+from nasjax.referee import children, draws, figures, record
 from nasjax.referee.course import Course, at, incumbents, reached, taken
 from nasjax.referee.figures import Judged
 from nasjax.spaces.tabular_cell.space import TabularCell
@@ -37,6 +37,11 @@ def test_the_best_so_far_leaves_out_failures_and_what_exceeds_the_budget():
     assert reached(COURSE, np.array([0.5, 0.75])).tolist() == [2.0, 2.0]
     assert reached(COURSE, np.array([0.9, 0.9])).tolist() == [INF, INF]
     np.testing.assert_array_equal(taken(COURSE.reward, np.array([[-1], [1]])), [[NAN], [0.8]])
+
+
+def test_a_pause_between_trials_hides_none_of_them():
+    course = Course(np.arange(4)[None], np.array([[0.1, NAN, 0.5, 0.2]]), np.array([[1.0, INF, 2.0, INF]]))
+    assert at(course, np.array([0.5, 1.0, 2.0, 9.0])).tolist() == [[-1, 0, 2, 2]]
 
 
 def test_the_longest_trained_count_before_the_best():
@@ -77,9 +82,19 @@ def test_the_ceiling_is_what_the_best_reward_is_worth():
     assert found["best"] == 0.7 and found["by_reward"] == pytest.approx(0.55)  # the best by run 0, and by run 1
     assert found["told"] == pytest.approx(0.86) and found["again"] == pytest.approx(0.75)
     assert found["deviation"] == pytest.approx(np.sqrt((0.02 + 0.0002) / 2), rel=1e-3)
+    runs[[0, 1, 2], [0, 1, 0]] = NAN  # none has both
+    assert figures.ceiling(runs, np.array([0.5, 0.6, 0.7])) == {"best": 0.7}
 
 
 def test_a_digest_forgets_the_last_digits_and_the_order_of_names():
     told = {"a": 1 / 3, "b": [np.float32(0.1), INF, None]}
     assert record.digest(told) == record.digest({"b": [0.1, NAN, None], "a": 0.3333333})
     assert record.digest(told) != record.digest({**told, "a": 0.33334})
+
+
+def test_a_training_costs_the_epochs_that_it_adds_and_a_refused_one_nothing():
+    rows = [{"id": n, "macs": 10, "parent": -1, "status": "ok", "fidelity": 1} for n in range(3)]
+    rows[1]["status"], rows[2] = "rejected", rows[2] | {"parent": 0, "fidelity": 4}
+    assert children.trained(rows, samples=5, whole=9) == [50, 0, 150]
+    plain = [{"id": 0, "macs": 10, "parent": -1, "status": "failed"}, {"id": 1, "macs": None, "status": "failed"}]
+    assert children.trained(plain, samples=5, whole=9) == [450, 0]

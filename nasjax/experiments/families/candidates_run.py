@@ -22,7 +22,7 @@ from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.child import STRATEGIES, child
 from nasjax.evaluators.cost_model import choose_strategy, chunk_size, later_seconds, usable_bytes
-from nasjax.evaluators.table import check_accuracies, load_table, table
+from nasjax.evaluators.table import check_accuracies, load_table, require_cost, table
 from nasjax.experiments.families import scored
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.settings import closing, dataset_facts, nothing_left, refusal
@@ -261,6 +261,8 @@ def _sample(problem: Problem) -> list[Built]:
 
 def _tabular(problem: Problem) -> Judged:
     names = problem.config.table
+    if problem.config.cost_s is not None and names.cost is None and not names.fidelities:
+        require_cost(names.path, problem.space, names.fitness)
     rows = load_table(
         names.path,
         problem.space,

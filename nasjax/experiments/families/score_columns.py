@@ -14,6 +14,7 @@ import numpy as np
 from nasjax.drive.rows import plain
 from nasjax.evaluators.scores.named import SCORES
 from nasjax.evaluators.scores.ranks import ranks
+from nasjax.evaluators.table import chosen_columns
 from nasjax.problem.problem import Problem
 
 COUNTS = ("params", "macs")
@@ -84,7 +85,10 @@ def _read(problem: Problem, names: Sequence[str], file: str) -> dict[str, np.nda
     if not table:
         own = f" (--set candidate_scores={names[0]} scores candidates as they come)" if names[0] in SCORES else ""
         raise ValueError(f"search.scores and search.start have columns of a table: add --table=FILE.npz{own}")
-    of_table = _arrays(table)
+    of_table, settings = _arrays(table), problem.config.table
+    for name in chosen_columns(table, space, settings.fitness, settings.result):
+        if name in names:
+            raise ValueError(f"column {name!r} is what the search is to find out, and no score; leave it out")
     row = _index(space, table, of_table)
     found = dict(of_table)
     order = dict.fromkeys(found, row)
@@ -125,7 +129,11 @@ def _index(space: Any, path: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     ops, sites = arrays.get("ops"), space.sites
     if ops is None or ops.dtype.kind not in "iu" or ops.shape[1:] != (len(sites),):
         raise ValueError(f"{path}: scores need a table with a column 'ops' (N, {len(sites)}) of numbers")
-    if (names := arrays.get("op_names")) is not None:
+    names = arrays.get("op_names")
+    most = max(len(site.choices) for site in sites) if names is None else names.shape[-1]
+    if ops.min(initial=0) < 0 or ops.max(initial=0) >= most:
+        raise ValueError(f"{path}: column 'ops': operation numbers must be 0..{most - 1}")
+    if names is not None:
         named = np.broadcast_to(names.astype(str), (len(sites), names.shape[-1]))
         number = np.array(
             [[_number(site.choices, name) for name in row] for site, row in zip(sites, named, strict=True)]

@@ -63,7 +63,7 @@ def refusal(config: Any, refuse: Callable[[dict[str, Any]], str | None]) -> Call
 
 
 def scorer(problem: Problem, names: Sequence[str]) -> Callable[[Built, str], dict[str, float]]:
-    """(network, its identity) -> its scores by the first images of the training part.
+    """(network, its identity) -> its scores by images of the training part, which may be in the order of classes.
 
     Raises ValueError where a score cannot be computed of the network.
     """
@@ -73,8 +73,9 @@ def scorer(problem: Problem, names: Sequence[str]) -> Callable[[Built, str], dic
 
     def score(built: Built, identity: str) -> dict[str, float]:
         data, network = problem.data, network_of(built, config.recipe)
-        x = problem.task.inputs(jnp.asarray(data.train.x[:IMAGES]), data.mean, data.std)
-        y = jax.tree.map(lambda leaf: jnp.asarray(leaf[:IMAGES]), data.train.y)
+        some = np.argsort(np.random.Philox(0).random_raw(len(data.train.y)), kind="stable")[:IMAGES]
+        x = problem.task.inputs(jnp.asarray(data.train.x[some]), data.mean, data.std)
+        y = jax.tree.map(lambda leaf: jnp.asarray(leaf[some]), data.train.y)
         variables = network.init(jax.random.fold_in(key, zlib.crc32(identity.encode())), None, x)
         return untrained_scores(names, network, variables, None, x, y, loss)
 
