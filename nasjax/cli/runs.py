@@ -45,7 +45,9 @@ def row(folder: Path) -> Row:
     """What there is to say of a workdir, damaged or not."""
     try:
         run = read(folder)
-        data = mapping(mapping(run.config.get("config")).get("data")).get("name") or run.name("dataset")
+        inner = mapping(run.config.get("config"))
+        table = mapping(inner.get("table")).get("path")  # what is looked up has no data set
+        data = table or mapping(inner.get("data")).get("name") or run.name("dataset")
         seed = run.config.get("seed")
         named = [run.name("method"), run.name("space"), str(data), f"seed {seed}" if seed is not None else ""]
         return Row(folder, ", ".join(filter(None, named)), run.state, _done(run), _best(run), _after(run))

@@ -63,6 +63,14 @@ def test_a_run_that_was_moved_goes_on_where_it_is(config, tmp_path):
     assert runs.row(written(tmp_path / "there", config, command=same)).after == same
 
 
+def test_what_was_looked_up_is_told_by_its_table(tmp_path):
+    record = record_of(commands.configure("random"), {})
+    record["config"] |= {"table": {"path": "small.npz"}, "space": {"name": "from_table"}}
+    folder = written(tmp_path / "run", commands.configure("random"))
+    (folder / "config.json").write_text(json.dumps({**record, "space": "from_table"}))
+    assert runs.row(folder).what.split(", ")[2] == "small.npz"
+
+
 def test_a_result_in_a_table_is_an_accuracy_whatever_the_search_goes_by(config, tmp_path):
     folder = written(tmp_path / "run", config, metric={"name": "loss", "unit": "plain", "sign": -1})
     (folder / "trials.jsonl").write_text(json.dumps({"id": 0, "fitness": -0.5, "result": 0.9413, **ROW}) + "\n")
