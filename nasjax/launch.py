@@ -89,7 +89,7 @@ def define() -> flags.FlagValues:
     flags.DEFINE_multi_string("plugin", [], own, flag_values=values)
     text("log", "record in tensorboard | wandb | mlflow | trackio, perhaps with :TARGET, a folder, project or address")
     report = "default report.html in the workdir, report-A-B.html beside several"
-    text("out", f"the file that --mode=report writes, {report}; or the .npz of --mode=table")
+    text("out", f"the file that --mode=report writes, {report}; the .npz of --mode=table; the folder of --mode=compare")
     flags.DEFINE_boolean("watch", False, "--mode=report: write it again while a run goes on", flag_values=values)
     flags.DEFINE_boolean("changed_plugin", False, "resume although the plugin's file has changed", flag_values=values)
     flags.DEFINE_multi_string(

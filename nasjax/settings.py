@@ -91,8 +91,15 @@ def _rebuilt(config: Any, changes: dict[str, Any], where: str) -> Any:
         if str(error).startswith("--set"):
             raise
         given = _flat(changes, where)
-        told = " ".join(f"--set {name}={value}" for name, value in given.items())
+        told = " ".join(f"--set {name}={shown(value)}" for name, value in given.items())
         raise ValueError(f"{told}: {named(error, config, where, given)}") from error
+
+
+def shown(value: Any) -> str:
+    """A value as `--set` reads it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(shown, value)) if isinstance(value, tuple) else str(value)
 
 
 def _flat(changes: dict[str, Any], where: str) -> dict[str, Any]:

@@ -195,8 +195,10 @@ def environment() -> dict[str, Any]:
 
 
 def default_workdir(config: Any) -> Path:
-    """runs/METHOD-SPACE-DATASET-sSEED."""
-    data = "table" if Problem(config).looked_up else Path(config.data.name).stem
+    """runs/METHOD-SPACE-DATASET-sSEED; of `from_table` the data set is the table's file, so that each has its own."""
+    data = Path(config.data.name).stem
+    if Problem(config).looked_up:
+        data = Path(config.table.path).stem if config.space.name == "from_table" else "table"
     return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
 
 

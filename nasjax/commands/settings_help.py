@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from nasjax import catalog
 from nasjax.commands.configuration import configure
+from nasjax.settings import shown
 
 _COLUMN = 44  # of a setting's name and value, in characters
 
@@ -71,13 +72,6 @@ def takes(kind: Any) -> str:
     if origin is tuple:
         return f"{takes(args[0])}s with commas"
     return {bool: "true | false", int: "whole number", float: "number", str: "word"}[kind]
-
-
-def shown(value: Any) -> str:
-    """A value as `--set` reads it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(shown, value)) if isinstance(value, tuple) else str(value)
 
 
 def listed(config: Any, flags: Mapping[str, str], width: int | None = None) -> list[str]:

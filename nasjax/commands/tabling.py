@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def tabulate(paths: Sequence[Path], out: Path) -> list[str]:
     count, sites = columns["ops"].shape
     return [
         f"{out}: {count:,} architectures of {len(trials):,} trials, {sites} sites, {metric.name} and seconds.",
-        f"Next: {started.own()} --method=random --space=from_table --table={out}",
+        f"Next: {started.own()} --method=random --space=from_table --table={shlex.quote(str(out))}",
     ]
 
 

@@ -106,6 +106,7 @@ def load_table(
         cost_scale = COST_SCALE if protocol and cost is None else 1.0
     cost = cost or (COST if protocol else "cost")
     fitness, result = _chosen(space, columns, said, fitness, result)
+    wanted = {"fitness": fitness, "cost": cost}
     smaller = said.smaller if smaller is None else smaller
     fidelities = said.fidelities if fidelities is None else fidelities
     percent = said.percent if percent is None else percent
@@ -123,8 +124,12 @@ def load_table(
     def column(name: str, fill: float) -> np.ndarray:
         name, run = _run_of(name)
         if name not in columns:
-            ask = isinstance(space, TableSpace) and "; write --set table.fitness=COLUMN --set table.cost=COLUMN"
-            raise ValueError(f"{path}: no column {name!r}; it has {_names(columns)}{ask or ''}")
+            lacking = {f"table.{what}": own for what, own in wanted.items() if _run_of(own)[0] not in columns}
+            if isinstance(space, TableSpace) and name in lacking.values():  # all that is to be written, at once
+                write = " ".join(f"--set {what}=COLUMN" for what in lacking)
+                told = " and no column ".join(map(repr, dict.fromkeys(lacking.values())))
+                raise ValueError(f"{path}: no column {told}; it has {_names(columns)}; write {write}")
+            raise ValueError(f"{path}: no column {name!r}; it has {_names(columns)}")
         values = columns[name]
         if run is not None and values.ndim == 2 and run < values.shape[1]:
             values = values[:, run]

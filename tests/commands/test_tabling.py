@@ -1,13 +1,14 @@
 """`--mode=table`: finished searches as a table, which gives their numbers when it is searched."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tools.commands import here
 
 from nasjax.commands import configure, tabulate, with_table
-from nasjax.commands.configuration import record_of
+from nasjax.commands.configuration import default_workdir, record_of
 from nasjax.evaluators.table import load_columns, load_table
 from nasjax.problem.problem import Problem
 from nasjax.settings import override
@@ -58,6 +59,7 @@ def test_a_run_as_a_table_gives_its_numbers_again(archs, tmp_path):
     found, seconds, config = looked_up(tmp_path / "a.npz")
     np.testing.assert_array_equal(found, np.array([0.25, 0.5, np.nan, 0.1], np.float32))
     np.testing.assert_array_equal(seconds, np.array([0.1, 1.1, 2.1, 3.1], np.float32))
+    assert default_workdir(config) == Path("runs/random-from_table-a-s0")  # another table's search is elsewhere
     assert config.space.size() == 4 and Problem(config).metric == Problem(CONFIG).metric
     # the sites are those of the search, one that did not count among their choices
     assert config.space.site_names == tuple(site.name for site in CONFIG.space.sites)

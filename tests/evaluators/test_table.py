@@ -251,6 +251,13 @@ def test_a_part_of_any_lattice_is_looked_up_and_the_rest_rejected(save):
     np.testing.assert_array_equal(evaluation.cost, [0, 1, 2, 0])
     with pytest.raises(ValueError, match=r"no column 'acc'; it has cost, .*; write --set table\.fitness=COLUMN"):
         load_table(path, space, fitness="acc")
+    lacking = save({"ops": ops, "op_names": names, "acc": np.ones(3), "hours": np.ones(3)})
+    for given, told in (
+        ({}, r"no column 'fitness' and no column 'cost'; .*--set table\.fitness=COLUMN --set table\.cost=COLUMN$"),
+        ({"fitness": "acc"}, r"no column 'cost'; it has acc, .*; write --set table\.cost=COLUMN$"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            load_table(lacking, space, percent=False, **given)
     save({"ops": ops[:2], "op_names": names, "fitness": np.ones(2), "cost": np.ones(2)})
     with pytest.raises(ValueError, match="has other sites or architectures than --space=from_table was made of"):
         load_table(path, space, percent=False)

@@ -72,7 +72,7 @@ def test_columns_that_do_not_fit_are_refused(tmp_path, names, file, said):
             ("search.scores=naswot",),
             r"have columns of a table: add --table=FILE.npz \(--set candidate_scores=naswot scores",
         ),
-        (("candidate_scores=synaptic",), "no score 'synaptic'; choose from naswot, "),
+        (("candidate_scores=synaptic",), "--set candidate_scores=synaptic: no score 'synaptic'; choose from naswot, "),
         (("refuse_worst=0.2",), "needs scores to go by; add --set candidate_scores=naswot"),
         (("refuse_worst=1", "candidate_scores=naswot"), "from 0 to below 1"),
         (("table.path=x.npz", "candidate_scores=naswot"), "with a table write none"),

@@ -93,8 +93,9 @@ def plugins(page):
     """Writes the files that a page's commands read: mine.py, its first program that registers something; those with a
     name of their own; and tables, of which spaces are made.
     """
-    for name in ("FILE.npz", "mine.npz"):
-        np.savez(name, ops=np.array([[0], [1]]), op_names=np.array(["a", "b"]), fitness=np.ones(2), cost=np.ones(2))
+    for name in ("FILE.npz", "mine.npz", "small.npz"):
+        names = {name: np.ones(2) for name in ("fitness", "cost", "valid", "test", "seconds")}
+        np.savez(name, ops=np.array([[0], [1]]), op_names=np.array(["a", "b"]), **names)
     own = [b.text for b in BLOCKS if b.page == page and b.language == "python" and "nasjax.register(" in b.text]
     if own:
         Path("mine.py").write_text(own[0])

@@ -101,11 +101,21 @@ def test_searches_of_a_table(page, number, table):
 
 
 @runs("docs/tables.md", 0)
+def test_a_small_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("docs/tables.md", [0])
+    space = nasjax.table_space("small.npz")
+    rows = nasjax.load_table("small.npz", space, fitness="valid", cost="seconds", result="test", percent=False)
+    assert space.size() == 9 and [site.name for site in space.sites] == ["first", "second"]
+    np.testing.assert_allclose(rows.fitness - rows.result, 0.02, atol=1e-6)
+
+
+@runs("docs/tables.md", 1)
 def test_a_table_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ops, names, known = np.array([[0], [2]]), np.array(["a", "b", "c"]), {"metric": "rate", "unit": "fraction"}
     np.savez("mine.npz", ops=ops, op_names=names, rate=np.array([0.5, 0.25]), cost=np.ones(2), **known)
-    names = run("docs/tables.md", [0])
+    names = run("docs/tables.md", [1])
     assert names["space"].size() == 2 and names["truth"]["rate"].tolist() == [0.5, 0.25]
 
 
