@@ -76,7 +76,8 @@ def field(
 
         if rules.trials is not None:
             return searched(rules.trials)
-        return looked_up.spending(seen, rules.limit, searched, once=entrant.searcher is None)
+        own = seen if entrant.evaluator is not None else seen._replace(table=seen.table._replace(rungs=None))
+        return looked_up.spending(own, rules.limit, searched, once=entrant.searcher is None)
 
     def judge(courses: dict[str, Course]) -> tuple[dict[str, Judged], dict[str, Any]]:
         opened = truth.opened(space, settings)
