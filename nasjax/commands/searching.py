@@ -208,7 +208,7 @@ def _opening(config: Any, path: Path, record: dict[str, Any]) -> str:
     estimates = record.get("estimates", {})
     needs = []
     if memory := estimates.get("bytes", {}).get(record["strategy"]):
-        needs.append(f"a child takes about {memory / 2**20:,.0f} MiB of memory")
+        needs.append(f"a candidate takes about {memory / 2**20:,.0f} MiB of memory")
     if disk := estimates.get("disk"):
         needs.append(f"weights to inherit take at most {disk / 2**20:,.0f} MiB of disk")
     return "\n".join([line, *(["estimate: " + "; ".join(needs)] if needs else [])])
