@@ -195,10 +195,8 @@ def environment() -> dict[str, Any]:
 
 
 def default_workdir(config: Any) -> Path:
-    """runs/METHOD-SPACE-DATASET-sSEED; of `from_table` the data set is the table's file, so that each has its own."""
-    data = Path(config.data.name).stem
-    if Problem(config).looked_up:
-        data = Path(config.table.path).stem if config.space.name == "from_table" else "table"
+    """runs/METHOD-SPACE-DATASET-sSEED; of what is looked up the table's file, so that each table has its own."""
+    data = Path(config.table.path if Problem(config).looked_up else config.data.name).stem
     return Path("runs") / f"{config.method}-{config.space.name}-{data}-s{config.seed}"
 
 
