@@ -185,10 +185,10 @@ class DartsCell:
         return arch.at[site].set(value + (value >= jnp.maximum(old, other)))
 
     def neighbours(self, key: Key, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What differs in one operator or source, i32[N, 32], and where the sources of each node differ, bool[N]."""
+        """What differs in one operator or source, i32[N, A], and where the sources of each node differ, bool[N]."""
         self._uniform()
         archs, there = one_change(key, arch, self.sites)
-        pairs = archs.reshape(-1, *_SHAPE)
+        pairs = archs.reshape(-1, *self._shape)
         return archs, there & (pairs[:, :, :, 0, 1] != pairs[:, :, :, 1, 1]).all((1, 2))
 
     def _uniform(self) -> None:
