@@ -20,7 +20,7 @@ from nasjax.experiments.reinforce import searcher as controller
 from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
 from nasjax.searchers.aging import aging
-from nasjax.searchers.asha import asha, geometric, metrics
+from nasjax.searchers.asha import asha, beside_first, geometric, metrics
 from nasjax.searchers.bo import bo
 from nasjax.searchers.random import random_search
 from nasjax.types import Experiment, Searcher
@@ -120,8 +120,15 @@ def make(problem: Problem) -> Experiment:
     """ASHA on a problem."""
     config = problem.config
     capacity = max(config.trials or 0, 10_000)  # not the budget itself, which a resume may change
-    searcher = asha(
-        sampler(problem, capacity), config.space, rungs=_rungs(problem), eta=config.search.eta, capacity=capacity
-    )
+    rungs, eta = _rungs(problem), config.search.eta
+    searcher = asha(sampler(problem, capacity), config.space, rungs=rungs, eta=eta, capacity=capacity)
     # A trial of a lower rung may be promoted as long as the search goes on.
-    return experiment(problem, searcher, metrics, kept=config.trials, most=capacity, continued=True)
+    return experiment(
+        problem,
+        searcher,
+        metrics,
+        kept=config.trials,
+        most=capacity,
+        continued=True,
+        beside_first=beside_first(rungs, eta),
+    )

@@ -49,6 +49,18 @@ def geometric(min_epochs: int, max_epochs: int, eta: int) -> tuple[int, ...]:
     return (*found[:-1], max_epochs)
 
 
+def beside_first(rungs: Sequence[int], eta: int) -> tuple[float, float]:
+    """The share of proposals that are new architectures, and the epochs that one adds beside a first rung's, in the mean.
+
+    Example:
+      >>> [round(value, 3) for value in beside_first((1, 2, 4), 2)]
+      [0.571, 1.143]
+    """
+    parts = [eta**-k for k in range(len(rungs))]  # of the architectures that get to each rung
+    added = sum(part * (now - before) for part, before, now in zip(parts, (0, *rungs), rungs, strict=False))
+    return 1 / sum(parts), added / rungs[0] / sum(parts)
+
+
 def asha(sampler: Searcher, space: Space, *, rungs: Sequence[int], eta: int = 4, capacity: int = 1000) -> Searcher:
     """Trains every architecture for `rungs[0]` epochs, and on to the next rung if it is among the best 1/eta of one.
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from nasjax import catalog
 from nasjax.data.dataset import in_files
-from nasjax.drive.pace import Later
 from nasjax.drive.pictures import take
 from nasjax.drive.progress import progress
 from nasjax.drive.recorded import Summary
@@ -70,6 +69,7 @@ def experiment(
     most: int | None = None,
     known_scores: Callable[[np.ndarray], dict[str, float | None]] | None = None,
     continued: bool = False,
+    beside_first: tuple[float, float] = (1.0, 1.0),
 ) -> Experiment:
     """A searcher on a problem.
 
@@ -82,6 +82,7 @@ def experiment(
       most: trials that it can make; None = any number.
       known_scores: Arch -> {name: score}, for trials.jsonl, where the searcher goes by any.
       continued: whether it proposes that a candidate's training goes on, so that its state is kept.
+      beside_first: what a proposal compiles and trains in the mean, beside the first one; for the estimate of a run.
 
     Raises ValueError or FileNotFoundError that says what to write instead.
     """
@@ -102,7 +103,11 @@ def experiment(
         width = config.width if runtime is None or strategy == "vmap" else 1
         done = len(checkpoint.read_lines(path / "trials.jsonl"))
         workers = runtime.workers if runtime else 0
-        later: Later = functools.partial(later_seconds, strategy, width)
+        compiles, trains = beside_first
+
+        def later(count: int, programs_s: float, rest_s: float) -> float:
+            return later_seconds(strategy, width, count, compiles * programs_s, trains * rest_s)
+
         activity.doing("search", "" if runtime else "preparing the first candidates")
         so_far: Summary | None = None
 
