@@ -50,7 +50,7 @@ def geometric(min_epochs: int, max_epochs: int, eta: int) -> tuple[int, ...]:
 
 
 def beside_first(rungs: Sequence[int], eta: int) -> tuple[float, float]:
-    """The share of proposals that are new architectures, and the epochs that one adds beside a first rung's, in the mean.
+    """The share of proposals that are new architectures, and the mean of the epochs that one adds, in those of a first.
 
     Example:
       >>> [round(value, 3) for value in beside_first((1, 2, 4), 2)]
