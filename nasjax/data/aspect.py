@@ -6,7 +6,8 @@ nuclei squashes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,19 +22,12 @@ def square(image: np.ndarray, size: int, aspect: str) -> np.ndarray:
     "pad": by area until its longer side fits, in the middle of its own mean colour. "crop": its middle square by area.
     "squash": all of it by area, whatever its sides.
     """
-    height, width = image.shape[:2]
-    if aspect == "crop":
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        image = image[top : top + side, left : left + side]
-    if aspect != "pad" or height == width:
-        return resize(image[None], size, size)[0]
-    small = resize(image[None], *_inner(height, width, size))[0]
-    mean = image.mean((0, 1), dtype=np.float64)
-    out = np.empty((size, size, image.shape[2]), image.dtype)
-    out[:] = np.rint(mean) if image.dtype.kind == "u" else mean
-    _middle(out, small.shape)[:] = small
-    return out
+
+    def mean(image: np.ndarray) -> np.ndarray:
+        colour = image.mean((0, 1), dtype=np.float64)
+        return np.rint(colour) if image.dtype.kind == "u" else colour
+
+    return _square(image, size, aspect, resize, mean)
 
 
 def square_mask(mask: np.ndarray, size: int, aspect: str) -> np.ndarray:
@@ -41,15 +35,21 @@ def square_mask(mask: np.ndarray, size: int, aspect: str) -> np.ndarray:
 
     What is padded is background, 0.
     """
-    height, width = mask.shape[:2]
+    return _square(mask, size, aspect, nearest, lambda mask: 0)
+
+
+def _square(image: np.ndarray, size: int, aspect: str, scaled: Callable[..., Any], fill: Callable[..., Any]) -> Any:
+    """`square` by a function that scales [1, H, W, C], and one that gives the colour around what is padded."""
+    height, width = image.shape[:2]
     if aspect == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        mask = mask[top : top + side, left : left + side]
+        image = image[top : top + side, left : left + side]
     if aspect != "pad" or height == width:
-        return nearest(mask[None], size, size)[0]
-    out = np.zeros((size, size, mask.shape[2]), mask.dtype)
-    small = nearest(mask[None], *_inner(height, width, size))[0]
+        return scaled(image[None], size, size)[0]
+    out = np.empty((size, size, image.shape[2]), image.dtype)
+    out[:] = fill(image)
+    small = scaled(image[None], *_inner(height, width, size))[0]
     _middle(out, small.shape)[:] = small
     return out
 

@@ -65,8 +65,7 @@ def searched(
     history = jax.device_get(program(numbers, seen.runs, seen.table))
     reward = np.where(history.valid, history.fitness, np.nan).astype(np.float64)
     spent = _spent(history.cost.astype(np.float64), history.valid, budget)
-    epochs = getattr(history, "fidelity", None)
-    return Course(places(seen, history.arch), reward, spent, time.perf_counter() - began, epochs)
+    return Course(places(seen, history.arch), reward, spent, time.perf_counter() - began, history.fidelity)
 
 
 def _largest(jaxpr: Any) -> int:
