@@ -129,7 +129,7 @@ def images(files: Sequence[Path | str], root: Path, view: View, *, readers: int 
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: a worker has a share of the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

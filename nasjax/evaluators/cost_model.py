@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nasjax.data.stream import usable_cores
 from nasjax.train.by_parts import unsuited
 from nasjax.train.recipe import Recipe
 from nasjax.types import Built, Masked
@@ -116,11 +117,6 @@ def later_seconds(strategy: str, width: int, count: int, programs_s: float, rest
 def chunk_size(bytes_per_child: int) -> int:
     """Children that fit the memory, at least 1."""
     return max(1, int(usable_bytes() // bytes_per_child))
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: a worker has a share of the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def usable_bytes() -> float:
