@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nasjax.types import PyTree
@@ -48,7 +49,7 @@ def transfer(fresh: PyTree, given: PyTree, head: frozenset[str], same_data: bool
         )
     taken = frozenset(wanted)
     variables = jax.tree.map_with_path(
-        lambda path, leaf: jax.numpy.asarray(there[_name(path)], leaf.dtype) if _name(path) in taken else leaf, fresh
+        lambda path, leaf: jnp.asarray(there[_name(path)], leaf.dtype) if _name(path) in taken else leaf, fresh
     )
     return Transfer(
         variables,

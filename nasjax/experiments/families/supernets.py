@@ -281,15 +281,15 @@ def beginning(problem: Problem, supernet: Supernet) -> Callable[[PyTree], Transf
     assert problem.builder.shared is not None
     other = problem.builder.shared(problem.space, problem.form, signature._replace(outputs=signature.outputs + 1))
     arch = np.asarray(problem.space.sample(jax.random.key(0)))
-    x = jax.tree.map(lambda one: jax.ShapeDtypeStruct((2, *one.shape), one.dtype), signature.inputs)
+    x = jax.tree.map(lambda one: np.zeros((1, *one.shape), one.dtype), signature.inputs)
 
     def shapes(network: Supernet) -> PyTree:
-        return jax.eval_shape(lambda x: network.init(jax.random.key(0), arch, x), x)
+        variables = network.init(jax.random.key(0), arch, x)  # on the host, so no eval_shape
+        leaves = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
+        return {name: leaves.get(name, {}) for name in weights}
 
-    own = {name: shapes(supernet).get(name, {}) for name in weights}
-    head = depending(
-        own, {name: shapes(other.network(affine=config.supernet.affine)).get(name, {}) for name in weights}
-    )
+    own = shapes(supernet)
+    head = depending(own, shapes(other.network(affine=config.supernet.affine)))
     same = known.get("data") == problem.data.sha256
 
     def begin(fresh: PyTree) -> Transfer:
