@@ -106,7 +106,7 @@ class TorchNet(nn.Module):
 def our_program(args: argparse.Namespace, plan: ChoicePlan, trainable: str) -> tuple[Callable[[], Any], float, float]:
     """(what makes images and weights and returns one step, seconds to compile, MiB that XLA allocates)."""
     supernet, space = choice_supernet(plan), plan.space
-    update = one_shot_update(supernet, descent=Descent(rate=RATE), trainable=trainable)  # type: ignore[arg-type]
+    update = one_shot_update(supernet, descent=Descent(learning_rate=RATE), trainable=trainable)  # type: ignore[arg-type]
     sample = jax.jit(uniform(space))
     archs, key = sample(jax.random.key(0)), jax.random.key(0)
 

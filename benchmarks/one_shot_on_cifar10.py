@@ -69,7 +69,7 @@ def configuration(name: str, args: argparse.Namespace) -> Any:
         "space.tail=96",
         f"supernet.epochs={args.epochs}",
         "supernet.batch_size=64",
-        descent + f"rate={args.rate / 6 if name == 'fairnas' else args.rate}",
+        descent + f"learning_rate={args.rate / 6 if name == 'fairnas' else args.rate}",
         descent + "label_smoothing=0",
         f"retrain_recipe.epochs={args.alone_epochs}",
         "retrain_recipe.learning_rate=0.05",

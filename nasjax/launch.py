@@ -32,7 +32,17 @@ from nasjax.store import started
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
 MODES = ("search", "retrain", "inspect", "report", "predict", "export", "table", "runs", "compare")
-_DIRECT = ("truth", "seed", "trials", "max_params", "max_macs", "workers", "runtime", "trial_timeout")  # --set has them
+_DIRECT = (
+    "truth",
+    "seed",
+    "trials",
+    "max_params",
+    "max_macs",
+    "workers",
+    "runtime",
+    "trial_timeout",
+    "init_from",
+)  # as --set
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
 _COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone
 
@@ -76,6 +86,7 @@ def define() -> flags.FlagValues:
         ("workers", "number of worker processes; 0 evaluates in this process"),
     ):
         flags.DEFINE_integer(name, None, help, flag_values=values)
+    text("init_from", "a trained supernet to begin with: its workdir, or FILE.safetensors")
     flags.DEFINE_float("trial_timeout", None, "seconds for a candidate, with --workers", flag_values=values)
     text("runtime", "inline (this process) | process (the default with --workers: on this machine) | ray")
     text("ray_address", "HOST:PORT or auto, with --runtime=ray; default $RAY_ADDRESS, else Ray is started here")
@@ -476,13 +487,23 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "runtime": given.mode != "search",
         "ray_address": given.mode != "search",
         "trial_timeout": given.mode != "search",
+        "init_from": given.mode != "search",
         "log": given.mode not in ("search", "retrain"),
     }
     if given.changed_plugin and not given.plugin:
         raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:
-            by_mode = name in ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout", "log")
+            by_mode = name in (
+                "arch",
+                "trials",
+                "workers",
+                "runtime",
+                "ray_address",
+                "trial_timeout",
+                "init_from",
+                "log",
+            )
             what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
             instead = "leave it out"
             if name == "data_dir" and given.dataset is None and not tabular:

@@ -130,7 +130,7 @@ def built(args: argparse.Namespace, method: str, trainable: str = "all") -> OneS
         f"supernet.batch_size={args.batch}",
         f"supernet.trainable={trainable}",
         "supernet.descent.label_smoothing=0",
-        *([] if method == "bn_nas" else [f"supernet.descent.rate={rate}"]),  # BN-NAS keeps its release's 0.25
+        *([] if method == "bn_nas" else [f"supernet.descent.learning_rate={rate}"]),  # BN-NAS keeps its release's 0.25
         "search.searcher=topk",  # so that a score is one number
     )
     return parts(Problem(config))

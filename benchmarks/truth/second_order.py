@@ -38,7 +38,7 @@ from nasjax.data.dataset import DataConfig
 from nasjax.learners.architecture_gradient import mixed_difference
 from nasjax.learners.bilevel import BilevelState
 from nasjax.learners.darts import darts, softmax_relaxation
-from nasjax.learners.descent import Sgd, cosine, descend, inner
+from nasjax.learners.descent import cosine, descend, inner
 from nasjax.learners.mixed_product import mixed_product
 from nasjax.nets.darts_cell.mixed import darts_search
 from nasjax.problem.data import load
@@ -49,6 +49,7 @@ from nasjax.train.batches import paired
 from nasjax.train.fit import resident
 from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.passes import gradient_pass
+from nasjax.train.sgd import Sgd
 from nasjax.types import Network, PyTree
 
 

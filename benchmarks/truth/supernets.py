@@ -33,11 +33,18 @@ from nasjax.settings import override
 from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.types import Proposal
 
-GENTLE = ("rate=0.025", "final_rate=0.001", "schedule=cosine", "clip=5", "weight_decay=5e-4", "label_smoothing=0")
+GENTLE = (
+    "learning_rate=0.025",
+    "final_rate=0.001",
+    "schedule=cosine",
+    "clip=5",
+    "weight_decay=5e-4",
+    "label_smoothing=0",
+)
 METHODS: dict[str, tuple[str, float, list[str]]] = {  # name -> method, share of the epochs, changes
     "spos": ("spos", 1, []),
     # five gradients are added up in a step
-    "fairnas": ("fairnas", 1 / 5, ["supernet.descent.rate=0.02"]),
+    "fairnas": ("fairnas", 1 / 5, ["supernet.descent.learning_rate=0.02"]),
     "bn_nas": ("bn_nas", 1, ["supernet.early_bird=none"]),
     "spos, rate 0.025": ("spos", 1, [f"supernet.descent.{change}" for change in GENTLE]),
 }
@@ -50,7 +57,7 @@ def configuration(name: str, args: argparse.Namespace, seed: int) -> Any:
         commands.configure(method, "demo", "cifar10", "tabular_cell"),
         *sizes(args, seed, train=args.images, valid=2000),
         f"supernet.epochs={max(1, round(share * args.epochs))}",
-        "supernet.descent.rate=0.1",
+        "supernet.descent.learning_rate=0.1",
         *changes,
         "search.searcher=topk",
         f"search.population={args.cells}",

@@ -46,6 +46,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "plugin": "FILE.py",
         "changed_plugin": "",
         "dtype": "NAME",
+        "init_from": "DIR or FILE",
         "compile_cache": "VALUE",
         "list_settings": "METHOD",
         "version": "",

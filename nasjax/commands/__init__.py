@@ -10,7 +10,7 @@ from nasjax.commands.searching import report, search
 from nasjax.commands.showing import show
 from nasjax.commands.tabling import tabulate
 from nasjax.commands.trackers import tracker
-from nasjax.commands.using import export, predict
+from nasjax.commands.using import export, export_supernet, predict
 from nasjax.commands.watching import watch
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "configure",
     "default_workdir",
     "export",
+    "export_supernet",
     "exported",
     "fit",
     "inspect",

@@ -235,7 +235,7 @@ def _entrant(
 ) -> Entrant:
     """A method's searcher on a problem: its settings of the search, and everything else of the problem's."""
     config = configure(method, places.get("preset"), places.get("dataset"), base.space.name)
-    if config.table is None or not hasattr(config, "recipe"):
+    if config.table is None:
         raise ValueError(f"{method} does not try candidates one by one, so it has no equal cost; leave it out")
     config = override(dataclasses.replace(base, method=method, search=config.search), *own)
     if rules.trials is not None:

@@ -153,7 +153,7 @@ def from_tree(tree: dict[str, Any]) -> Any:
 def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
     """Settings as this version names them: until format 4 a network's form was "eval", or "retrain_dropout".
 
-    Before data.aspect was a setting, images with masks were squashed.
+    Before data.aspect was a setting, images with masks were squashed. Rates of SGD were "rate" in search networks.
     """
     tree = dict(tree)
     if "aspect" not in tree["data"] and catalog.source(tree["data"]["name"]).aspect:
@@ -163,6 +163,10 @@ def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
         tree["form"] = evaluation
     elif tree.get("form") is None and dropout is not None:
         tree["form"] = {"dropout": dropout}
+    for phase, name in (("search", "sgd"), ("search", "adam"), ("supernet", "descent")):
+        settings = dict(tree.get(phase, {}).get(name) or {})
+        if "rate" in settings:
+            tree[phase] = {**tree[phase], name: {"learning_rate": settings.pop("rate"), **settings}}
     return tree
 
 

@@ -17,6 +17,19 @@ def export(path: str | Path) -> list[Path]:
     return write(Path(path))
 
 
+def export_supernet(path: str | Path, out: str | Path) -> Path:
+    """Writes the trained supernet of a workdir to `out`, a .safetensors file, which `--init_from` reads.
+
+    Names are those of its arrays, joined by "/": "params/stem/conv", "batch_stats/tail/norm/mean".
+
+    Raises:
+      ValueError: `path` has none, `out` ends otherwise, or safetensors is not installed.
+    """
+    from nasjax.store import weights
+
+    return weights.write(out, *weights.read(path))
+
+
 def predict(
     path: str | Path,
     source: str | Path,

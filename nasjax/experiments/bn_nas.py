@@ -37,7 +37,7 @@ PUBLISHED = {
 SUPERNET = SupernetConfig(
     epochs=10,
     batch_size=512,
-    descent=Descent(rate=0.25, final_rate=5e-4, weight_decay=4e-5, clip_value=5.0, label_smoothing=0.1),
+    descent=Descent(learning_rate=0.25, final_rate=5e-4, weight_decay=4e-5, clip_value=5.0, label_smoothing=0.1),
     trainable="all_bn",
     affine=True,
     early_bird=0.95,

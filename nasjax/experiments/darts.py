@@ -16,7 +16,7 @@ from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import architecture_gradient, darts
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.learners.stopping import Stopping
 from nasjax.problem.builders.darts_cell import SMALL, EvalConfig
 from nasjax.problem.builders.tabular_cell import TabularForm
@@ -25,6 +25,7 @@ from nasjax.problem.problem import Problem
 from nasjax.train.augment import Augment
 from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe
+from nasjax.train.sgd import Sgd
 from nasjax.types import Experiment, Learner, Network
 
 ORDERS = {
@@ -111,8 +112,8 @@ IMAGENET = Recipe(
 SEARCH = DartsConfig(
     epochs=50,
     batch_size=64,
-    sgd=Sgd(rate=0.025, final_rate=0.001, momentum=0.9, weight_decay=3e-4, clip=5.0),
-    adam=Adam(rate=3e-4, b1=0.5, b2=0.999, weight_decay=1e-3),
+    sgd=Sgd(learning_rate=0.025, final_rate=0.001, momentum=0.9, weight_decay=3e-4, clip=5.0),
+    adam=Adam(learning_rate=3e-4, b1=0.5, b2=0.999, weight_decay=1e-3),
     channels=16,
     layers=8,
     order="second",

@@ -16,7 +16,7 @@ from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import drnas
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.problem.builders.darts_cell import SMALL, EvalConfig
 from nasjax.problem.builders.tabular_cell import TabularForm
 from nasjax.problem.given import LARGE, Given
@@ -25,6 +25,7 @@ from nasjax.spaces.darts_cell.space import DartsCell
 from nasjax.train.augment import Augment
 from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe
+from nasjax.train.sgd import Sgd
 from nasjax.types import Experiment
 
 SPACE = "darts_cell"
@@ -75,8 +76,8 @@ class DrnasConfig(DrnasTraining, SearchConfig):
     channels: int = 36
     layers: int = 20
     epochs: int = 25
-    sgd: Sgd = Sgd(rate=0.1, final_rate=0.0)
-    adam: Adam = Adam(rate=6e-4)
+    sgd: Sgd = Sgd(learning_rate=0.1, final_rate=0.0)
+    adam: Adam = Adam(learning_rate=6e-4)
     partial: tuple[int, ...] = (6, 4)
     operators: tuple[int, ...] = (7, 4)
 
@@ -113,8 +114,8 @@ IMAGENET = Recipe(
 SEARCH = DrnasConfig(
     epochs=25,
     batch_size=64,
-    sgd=Sgd(rate=0.1, final_rate=0.0, momentum=0.9, weight_decay=3e-4),
-    adam=Adam(rate=6e-4, weight_decay=1e-3),
+    sgd=Sgd(learning_rate=0.1, final_rate=0.0, momentum=0.9, weight_decay=3e-4),
+    adam=Adam(learning_rate=6e-4, weight_decay=1e-3),
     channels=36,
     layers=20,
     frozen_epochs=10,

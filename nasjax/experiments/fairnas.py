@@ -39,7 +39,7 @@ PRESETS = {
         SupernetConfig(
             epochs=8,
             batch_size=64,
-            descent=Descent(rate=0.1 / 6, schedule="cosine", label_smoothing=0.0),
+            descent=Descent(learning_rate=0.1 / 6, schedule="cosine", label_smoothing=0.0),
             sampler="strict",
             affine=True,
             dropout=0.0,
@@ -56,7 +56,7 @@ PRESETS = {
         SupernetConfig(
             epochs=150,
             batch_size=256,
-            descent=Descent(rate=0.045, schedule="cosine", weight_decay=4e-5, label_smoothing=0.0),
+            descent=Descent(learning_rate=0.045, schedule="cosine", weight_decay=4e-5, label_smoothing=0.0),
             sampler="strict",
             affine=True,
             dropout=0.2,

@@ -17,12 +17,13 @@ from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import darts, gdas
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.problem.builders.darts_cell import SMALL, EvalConfig
 from nasjax.problem.builders.tabular_cell import TabularForm
 from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
 from nasjax.train.objective import objective
+from nasjax.train.sgd import Sgd
 from nasjax.types import Experiment, Learner, Network
 
 SPACE = "darts_cell"
@@ -68,8 +69,8 @@ class GdasConfig(GdasTraining, SearchConfig):
 SEARCH = GdasConfig(
     epochs=250,
     batch_size=256,
-    sgd=Sgd(rate=0.025, final_rate=0.001, momentum=0.9, weight_decay=5e-4),
-    adam=Adam(rate=3e-4, weight_decay=1e-3),
+    sgd=Sgd(learning_rate=0.025, final_rate=0.001, momentum=0.9, weight_decay=5e-4),
+    adam=Adam(learning_rate=3e-4, weight_decay=1e-3),
     channels=16,
     layers=8,
     tau=(10.0, 0.1),

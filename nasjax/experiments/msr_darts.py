@@ -17,7 +17,6 @@ from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import msr_darts
-from nasjax.learners.descent import Sgd
 from nasjax.learners.mixture import Mixture
 from nasjax.learners.msr_darts import OPERATORS, Score
 from nasjax.learners.search_layout import search_layout
@@ -28,6 +27,7 @@ from nasjax.spaces.darts_cell.derivation import every_edge
 from nasjax.train.augment import Augment
 from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe
+from nasjax.train.sgd import Sgd
 from nasjax.types import Experiment
 
 SPACE = "darts_cell"
@@ -110,7 +110,7 @@ IMAGENET = Recipe(
     label_smoothing=0.1,
 )
 SEARCH = MsrDartsConfig(
-    epochs=50, batch_size=128, sgd=Sgd(rate=0.025, final_rate=0.001, weight_decay=3e-4), channels=16, layers=8
+    epochs=50, batch_size=128, sgd=Sgd(learning_rate=0.025, final_rate=0.001, weight_decay=3e-4), channels=16, layers=8
 )
 PRESETS = {  # a fifth of the images validates
     ("demo", SPACE): Preset(

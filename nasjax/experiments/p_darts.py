@@ -16,7 +16,7 @@ from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import p_darts
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.problem.builders.darts_cell import SMALL, EvalConfig
 from nasjax.problem.given import LARGE, Given
 from nasjax.problem.problem import Problem
@@ -24,6 +24,7 @@ from nasjax.spaces.darts_cell.derivation import every_edge
 from nasjax.train.augment import Augment
 from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe
+from nasjax.train.sgd import Sgd
 from nasjax.types import Experiment, Network
 
 SPACE = "darts_cell"
@@ -66,7 +67,7 @@ class PDartsConfig(SearchConfig):
     epochs: int = 25
     batch_size: int = 96
     sgd: Sgd = Sgd(final_rate=0.0)
-    adam: Adam = Adam(rate=6e-4, clip=5.0)
+    adam: Adam = Adam(learning_rate=6e-4, clip=5.0)
     frozen_epochs: int = 10
     depths: tuple[int, ...] = (5, 11, 17)
     operators: tuple[int, ...] = (8, 5, 3)
@@ -128,8 +129,8 @@ IMAGENET = Recipe(
 SEARCH = PDartsConfig(
     epochs=25,
     batch_size=96,
-    sgd=Sgd(rate=0.025, final_rate=0.0, momentum=0.9, weight_decay=3e-4, clip=5.0),
-    adam=Adam(rate=6e-4, b1=0.5, b2=0.999, weight_decay=1e-3, clip=5.0),
+    sgd=Sgd(learning_rate=0.025, final_rate=0.0, momentum=0.9, weight_decay=3e-4, clip=5.0),
+    adam=Adam(learning_rate=6e-4, b1=0.5, b2=0.999, weight_decay=1e-3, clip=5.0),
     channels=16,
     frozen_epochs=10,
     depths=(5, 11, 17),

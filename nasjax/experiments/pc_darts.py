@@ -16,7 +16,7 @@ from nasjax.experiments.families import gradients as base
 from nasjax.experiments.families.gradients import LearnConfig, Learning, Preset, SearchConfig, TrainingConfig
 from nasjax.experiments.families.gradients_run import experiment
 from nasjax.learners import pc_darts
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.learners.stopping import Stopping
 from nasjax.problem.builders.darts_cell import SMALL, EvalConfig
 from nasjax.problem.builders.tabular_cell import TabularForm
@@ -25,6 +25,7 @@ from nasjax.problem.problem import Problem
 from nasjax.train.augment import Augment
 from nasjax.train.objective import objective
 from nasjax.train.recipe import Recipe
+from nasjax.train.sgd import Sgd
 from nasjax.types import Experiment, Learner, Network
 
 SPACE = "darts_cell"
@@ -68,8 +69,8 @@ class PcDartsTraining(TrainingConfig):
     """
 
     batch_size: int = 256
-    sgd: Sgd = Sgd(rate=0.1, final_rate=0.0)
-    adam: Adam = Adam(rate=6e-4)
+    sgd: Sgd = Sgd(learning_rate=0.1, final_rate=0.0)
+    adam: Adam = Adam(learning_rate=6e-4)
     frozen_epochs: int = 15
     partial: int = 4
     stopping: Stopping = Stopping()
@@ -121,8 +122,8 @@ IMAGENET = Recipe(
 SEARCH = PcDartsConfig(
     epochs=50,
     batch_size=256,
-    sgd=Sgd(rate=0.1, final_rate=0.0, momentum=0.9, weight_decay=3e-4),
-    adam=Adam(rate=6e-4, weight_decay=1e-3),
+    sgd=Sgd(learning_rate=0.1, final_rate=0.0, momentum=0.9, weight_decay=3e-4),
+    adam=Adam(learning_rate=6e-4, weight_decay=1e-3),
     channels=16,
     layers=8,
     frozen_epochs=15,
@@ -132,8 +133,8 @@ SEARCH = PcDartsConfig(
 SEARCH_ON_IMAGENET = PcDartsConfig(
     epochs=50,
     batch_size=1024,
-    sgd=Sgd(rate=0.5, final_rate=0.0, warmup_epochs=5, momentum=0.9, weight_decay=3e-4),
-    adam=Adam(rate=6e-3, weight_decay=1e-3, clip=5.0),
+    sgd=Sgd(learning_rate=0.5, final_rate=0.0, warmup_epochs=5, momentum=0.9, weight_decay=3e-4),
+    adam=Adam(learning_rate=6e-3, weight_decay=1e-3, clip=5.0),
     channels=16,
     layers=8,
     stem="imagenet_wide",

@@ -33,7 +33,7 @@ PUBLISHED = {
 }
 PRESETS = {
     "demo": Preset(
-        SupernetConfig(epochs=20, batch_size=64, descent=Descent(rate=0.1), dropout=0.0),
+        SupernetConfig(epochs=20, batch_size=64, descent=Descent(learning_rate=0.1), dropout=0.0),
         base.SMALL_SEARCH,
         base.DEMO_RECIPE,
         PathConfig(dropout=0.0),
@@ -44,7 +44,7 @@ PRESETS = {
         SupernetConfig(
             epochs=120,
             batch_size=1024,
-            descent=Descent(rate=0.5, schedule="linear", weight_decay=4e-5, label_smoothing=0.1),
+            descent=Descent(learning_rate=0.5, schedule="linear", weight_decay=4e-5, label_smoothing=0.1),
             sampler="uniform",
             dropout=0.1,
         ),

@@ -16,12 +16,13 @@ import numpy as np
 import optax
 
 from nasjax.learners.architecture_gradient import ArchitectureGradient, Problem, first_order
-from nasjax.learners.descent import Adam, Sgd, at_rest, clip, cosine, descend, transformation
+from nasjax.learners.descent import Adam, at_rest, clip, cosine, descend, transformation
 from nasjax.learners.mixed_product import mixed_product
 from nasjax.train.compiling import jit
 from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.train.parallel import replicate
 from nasjax.train.passes import gradient_pass, validation
+from nasjax.train.sgd import Sgd
 from nasjax.types import Key, Learner, Network, PyTree
 
 _SAMPLES = zlib.crc32(b"relaxation")  # folded into a step's key, so that other draws are the same with any relaxation

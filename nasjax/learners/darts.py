@@ -13,10 +13,11 @@ import numpy as np
 
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.spaces.darts_cell.derivation import DARTS_EDGES, Edges, Names, architecture, every_edge, kept_pairs
 from nasjax.spaces.darts_cell.space import OPERATORS
 from nasjax.train.objective import CLASSIFICATION, Objective
+from nasjax.train.sgd import Sgd
 from nasjax.types import Key, Learner, Network, PyTree
 
 SPREAD = 1e-3  # standard deviation of the initial architecture parameters

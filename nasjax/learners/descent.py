@@ -10,40 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from nasjax.train.sgd import Sgd
 from nasjax.types import PyTree
-
-
-@dataclass(frozen=True)
-class Sgd:
-    """SGD with momentum, gradient clipping and a cosine rate that changes once an epoch (docs/methods/darts.md).
-
-    Attributes:
-      rate, final_rate: learning rate of epoch 0, and the one that the cosine would reach after the last epoch.
-      warmup_epochs: epoch e below it uses (e + 1) / warmup_epochs of the cosine's rate.
-      momentum, weight_decay: the decay is added to the clipped gradient of all weights.
-      clip: largest norm of the whole gradient; 0 = not clipped.
-
-    Raises:
-      ValueError: a value out of its range.
-    """
-
-    rate: float = 0.025
-    final_rate: float = 0.001
-    warmup_epochs: int = 0
-    momentum: float = 0.9
-    weight_decay: float = 3e-4
-    clip: float = 5.0
-
-    def __post_init__(self) -> None:
-        if not self.rate >= self.final_rate >= 0 or not self.rate > 0:
-            raise ValueError(f"rates must satisfy rate >= final_rate >= 0, got {self.rate} and {self.final_rate}")
-        if not 0 <= self.momentum < 1 or min(self.weight_decay, self.warmup_epochs, self.clip) < 0:
-            raise ValueError("momentum must be in [0, 1), weight_decay, warmup_epochs and clip not negative")
 
 
 def cosine(sgd: Sgd, epoch: int, epochs: int) -> float:
     """The learning rate of an epoch, on the host."""
-    rate = sgd.final_rate + (sgd.rate - sgd.final_rate) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+    rate = sgd.final_rate + (sgd.learning_rate - sgd.final_rate) * (1 + math.cos(math.pi * epoch / epochs)) / 2
     return rate * min(1.0, (epoch + 1) / sgd.warmup_epochs) if sgd.warmup_epochs else rate
 
 
@@ -78,7 +51,7 @@ class Adam:
     """Adam for architecture parameters; its weight decay is added to the gradient (docs/methods/darts.md).
 
     Attributes:
-      rate: learning rate, constant.
+      learning_rate: constant.
       b1, b2: decay of the moments.
       weight_decay: the decay is part of the gradient, so the moments see it.
       clip: largest norm of the whole gradient; None = not clipped.
@@ -87,15 +60,15 @@ class Adam:
       ValueError: a value out of its range.
     """
 
-    rate: float = 3e-4
+    learning_rate: float = 3e-4
     b1: float = 0.5
     b2: float = 0.999
     weight_decay: float = 1e-3
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.rate > 0 or not 0 <= self.b1 < 1 or not 0 <= self.b2 < 1 or self.weight_decay < 0:
-            raise ValueError("rate must be positive, b1 and b2 in [0, 1), weight_decay not negative")
+        if not self.learning_rate > 0 or not 0 <= self.b1 < 1 or not 0 <= self.b2 < 1 or self.weight_decay < 0:
+            raise ValueError("learning_rate must be positive, b1 and b2 in [0, 1), weight_decay not negative")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be positive, or None for no clipping; got {self.clip}")
 
@@ -105,5 +78,5 @@ def transformation(adam: Adam) -> optax.GradientTransformation:
     return optax.chain(
         optax.stateless(lambda grads, _: grads if adam.clip is None else clip(grads, adam.clip)),
         optax.add_decayed_weights(adam.weight_decay),
-        optax.adam(adam.rate, adam.b1, adam.b2),
+        optax.adam(adam.learning_rate, adam.b1, adam.b2),
     )

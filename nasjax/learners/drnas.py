@@ -16,10 +16,11 @@ import numpy as np
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
 from nasjax.learners.darts import softmax_relaxation
-from nasjax.learners.descent import Adam, Sgd, cosine
+from nasjax.learners.descent import Adam, cosine
 from nasjax.spaces.darts_cell.derivation import DARTS_EDGES, Edges, Names, every_edge
 from nasjax.spaces.darts_cell.space import OPERATORS
 from nasjax.train.objective import CLASSIFICATION, Objective
+from nasjax.train.sgd import Sgd
 from nasjax.types import Key, Learner, Network, PyTree, Stages
 
 DROPPED = -1e4  # alpha of a dropped operator: its concentration is 0, and no training gets it back
@@ -65,7 +66,7 @@ def drnas(
         raise ValueError(f"give every stage a network and operators; got {len(networks)} and {tuple(operators)}")
     if operators[0] != most or list(operators) != sorted(operators, reverse=True) or operators[-1] < 2:
         raise ValueError(f"operators must fall from the space's {most} to at least 2, got {tuple(operators)}")
-    sgd = sgd or Sgd(rate=0.1, final_rate=0.0)
+    sgd = sgd or Sgd(learning_rate=0.1, final_rate=0.0)
 
     listed = {cell: [list(of) for of in names[cell]] for cell in names}
 
@@ -76,7 +77,7 @@ def drnas(
             epochs=epochs,
             frozen_epochs=frozen_epochs,
             sgd=sgd,
-            adam=adam or Adam(rate=6e-4),
+            adam=adam or Adam(learning_rate=6e-4),
             architecture_gradient=architecture_gradient,
             rate=lambda epoch: cosine(sgd, i * epochs + epoch, len(networks) * epochs),
             objective=objective,

@@ -13,10 +13,11 @@ import jax
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import Relaxation, bilevel
 from nasjax.learners.darts import softmax_relaxation
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.spaces.darts_cell.derivation import DARTS_EDGES, Edges
 from nasjax.spaces.darts_cell.space import OPERATORS
 from nasjax.train.objective import CLASSIFICATION, Objective
+from nasjax.train.sgd import Sgd
 from nasjax.types import Key, Learner, Network, PyTree
 
 TAU = (10.0, 0.1)  # temperature in the first and in the last epoch

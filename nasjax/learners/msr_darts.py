@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.learners.descent import Sgd, at_rest, clip, cosine, descend
+from nasjax.learners.descent import at_rest, clip, cosine, descend
 from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, put, start
 from nasjax.ops import stable_rank
 from nasjax.spaces.darts_cell.derivation import architecture, cell_by_cell, every_edge, kept_pairs
@@ -23,6 +23,7 @@ from nasjax.train.compiling import jit
 from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.train.parallel import replicate
 from nasjax.train.passes import gradient_pass, validation
+from nasjax.train.sgd import Sgd
 from nasjax.types import Key, Learner, Network, PyTree
 
 OPERATORS = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")  # what has weights to judge, by default

@@ -13,13 +13,13 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nasjax.learners.descent import Sgd
 from nasjax.learners.descent import clip as clip_norm
 from nasjax.tasks.classification import TASK as CLASSIFICATION
 from nasjax.train import schedules
 from nasjax.train.parallel import mean, total
 from nasjax.train.recipe import Recipe
 from nasjax.train.scoring import finished, summed
+from nasjax.train.sgd import Sgd
 from nasjax.types import Key, PyTree, Task
 
 Trainable = Literal["all", "all_bn", "last_bn"]
@@ -31,7 +31,7 @@ class Descent(Sgd):
     """SGD for a supernet; the defaults are those of SPOS's release (docs/methods/spos.md).
 
     Attributes:
-      rate, final_rate: learning rate of the first step, and the one that a step after the last would have.
+      learning_rate, final_rate: of the first step, and the one that a step after the last would have.
       weight_decay: acts on kernels only.
       schedule: from one rate to the other, step by step: "linear" or "cosine".
       clip_value: largest absolute value of a gradient's element; 0 = not clipped.
@@ -41,7 +41,7 @@ class Descent(Sgd):
       ValueError: a value out of its range.
     """
 
-    rate: float = 0.5
+    learning_rate: float = 0.5
     final_rate: float = 0.0
     weight_decay: float = 4e-5
     clip: float = 0.0
@@ -178,7 +178,7 @@ def one_shot_update(
 
     def rate(step: int, epochs: int, epoch_steps: int) -> float:
         form = schedules.linear if optimiser.schedule == "linear" else schedules.cosine
-        now = float(form(optimiser.rate, step, epochs * epoch_steps, optimiser.final_rate))
+        now = float(form(optimiser.learning_rate, step, epochs * epoch_steps, optimiser.final_rate))
         warm = optimiser.warmup_epochs
         return now * min(1.0, (step // epoch_steps + 1) / warm) if warm else now
 

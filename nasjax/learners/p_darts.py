@@ -15,10 +15,11 @@ import numpy as np
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, bilevel
 from nasjax.learners.darts import probabilities, softmax_relaxation
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.spaces.darts_cell.derivation import Names, architecture, every_edge, kept_pairs
 from nasjax.spaces.darts_cell.space import CELLS
 from nasjax.train.objective import CLASSIFICATION, Objective
+from nasjax.train.sgd import Sgd
 from nasjax.types import Learner, Network, Stages
 
 Facts = Mapping[str, Names]  # 14 lists of operator names for each of "normal" and "reduce"; JSON
@@ -85,7 +86,7 @@ def p_darts(
             epochs=epochs,
             frozen_epochs=frozen_epochs,
             sgd=sgd or Sgd(final_rate=0.0),
-            adam=adam or Adam(rate=6e-4, clip=5.0),
+            adam=adam or Adam(learning_rate=6e-4, clip=5.0),
             architecture_gradient=architecture_gradient,
             drop_rate=(lambda epoch: skip_dropout(rate, epoch, epochs, frozen_epochs)) if rate else None,
             objective=objective,

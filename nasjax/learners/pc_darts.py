@@ -17,10 +17,11 @@ import numpy as np
 from nasjax.learners.architecture_gradient import ArchitectureGradient, first_order
 from nasjax.learners.bilevel import BilevelState, Relaxation, bilevel
 from nasjax.learners.darts import SPREAD, softmax_relaxation
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.spaces.darts_cell.derivation import DARTS_EDGES, Edges, Names, architecture, every_edge, kept_pairs
 from nasjax.spaces.darts_cell.space import EDGES, OPERATORS
 from nasjax.train.objective import CLASSIFICATION, Objective
+from nasjax.train.sgd import Sgd
 from nasjax.types import Key, Learner, Network, PyTree
 
 _BETA = "_edges"  # ends the names of beta in alpha and in the network's choice
@@ -51,8 +52,8 @@ def pc_darts(
         edge_relaxation(operators, edges),
         epochs=epochs,
         frozen_epochs=frozen_epochs,
-        sgd=sgd or Sgd(rate=0.1, final_rate=0.0),
-        adam=adam or Adam(rate=6e-4),
+        sgd=sgd or Sgd(learning_rate=0.1, final_rate=0.0),
+        adam=adam or Adam(learning_rate=6e-4),
         architecture_gradient=architecture_gradient,
         objective=objective,
         devices=devices,

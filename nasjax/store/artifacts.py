@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def save(workdir: Path, tree: dict[str, Any]) -> str:
     Raises:
       RunError: they cannot be written.
     """
-    arrays = dict(sorted(_flat(tree)))
+    arrays = dict(sorted(flat(tree)))
     content = hashlib.sha256()
     for name, array in arrays.items():
         content.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
@@ -46,15 +46,8 @@ def save(workdir: Path, tree: dict[str, Any]) -> str:
 
 def load(workdir: Path, digest: str) -> dict[str, Any]:
     """The nested dicts of arrays with this sha256. Raises FileNotFoundError where they are gone."""
-    tree: dict[str, Any] = {}
     with np.load(workdir / NAME / (digest + _END)) as arrays:
-        for name in arrays.files:
-            *path, last = name.split("/")
-            place = tree
-            for part in path:
-                place = place.setdefault(part, {})
-            place[last] = arrays[name]
-    return tree
+        return nested({name: arrays[name] for name in arrays.files})
 
 
 def delete(workdir: Path, digests: Iterable[str]) -> None:
@@ -71,9 +64,22 @@ def stored(workdir: Path) -> set[str]:
     return {file.stem for file in folder.glob("*" + _END)}
 
 
-def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, np.ndarray]]:
+def flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """("params/stem/conv", array) for every array of nested dicts."""
     for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{path}{name}/")
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{before}{name}/")
         else:
-            yield f"{path}{name}", np.asarray(value)
+            yield f"{before}{name}", np.asarray(value)
+
+
+def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The inverse of `flat`."""
+    tree: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *path, last = name.split("/")
+        place = tree
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = array
+    return tree

@@ -113,6 +113,16 @@ def restore(folder: Path, name: str, like: PyTree) -> PyTree:
     return jax.tree.map(back, like, host)
 
 
+def read(folder: Path, name: str) -> dict[str, Any]:
+    """`folder/name` as nested dicts and lists of numpy arrays, whatever its structure. Raises ValueError likewise."""
+    from orbax.checkpoint import v1 as ocp
+
+    try:
+        return dict(ocp.load(folder.absolute() / name))
+    except Exception as error:
+        raise ValueError(f"the checkpoint {folder / name} is damaged: {' '.join(str(error).split())[:200]}") from error
+
+
 def _write(path: Path, host: PyTree) -> None:
     from orbax.checkpoint import v1 as ocp
 

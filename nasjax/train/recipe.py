@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from nasjax.train.augment import Augment
 from nasjax.train.schedules import TAIL
+from nasjax.train.sgd import Sgd
 
 DTYPES = ("float32", "tf32", "bfloat16")
 Schedule = Literal["drops", "cosine", "exponential", "linear", "linear_tail"]
@@ -15,7 +16,7 @@ Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Sgd):
     """How a network is trained. The defaults are DenseNet's (Zoph & Le 2017, section 4.1): SGD with momentum.
 
     Liu et al. 2019 (DARTS), appendix A.2, train with `Recipe(epochs=600, batch_size=96, learning_rate=0.025,
@@ -61,23 +62,21 @@ class Recipe:
       ValueError: a value out of its range.
     """
 
+    learning_rate: float = 0.1
+    final_rate: float = 0.0
+    weight_decay: float = 1e-4
+    clip: float = 0.0
     epochs: int = 50
     batch_size: int = 64
-    learning_rate: float = 0.1
     optimizer: Optimizer = "sgd"
-    momentum: float = 0.9
     nesterov: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 1e-4
     decay_on: DecayOn = "all"
     drops: tuple[float, ...] = (0.5, 0.75)
     drop_factor: float = 0.1
     schedule: Schedule = "drops"
-    final_rate: float = 0.0
     rate_per_step: bool = False
     rate_decay: float = 0.97
-    warmup_epochs: int = 0
-    clip: float = 0.0
     drop_path: float = 0.0
     auxiliary_weight: float = 0.0
     label_smoothing: float = 0.0
@@ -91,6 +90,7 @@ class Recipe:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.epochs, self.batch_size, self.eval_streams) < 1:
             raise ValueError(
                 "epochs, batch_size and eval_streams must be at least 1, got "
@@ -102,10 +102,10 @@ class Recipe:
             )
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is a decay in [0, 1), got {self.ema}")
-        if not self.learning_rate > 0 or self.weight_decay < 0 or not self.bn_eps > 0:
-            raise ValueError("learning_rate and bn_eps must be positive, weight_decay not negative")
-        if not 0 <= self.momentum < 1 or not 0 <= self.bn_momentum < 1:
-            raise ValueError(f"momentum and bn_momentum must be in [0, 1), got {self.momentum} and {self.bn_momentum}")
+        if not self.bn_eps > 0 or not 0 <= self.bn_momentum < 1:
+            raise ValueError(
+                f"bn_eps must be positive, bn_momentum in [0, 1); got {self.bn_eps} and {self.bn_momentum}"
+            )
         if self.optimizer not in get_args(Optimizer):
             raise ValueError(f"unknown optimizer {self.optimizer!r}; choose {', '.join(get_args(Optimizer))}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -120,10 +120,8 @@ class Recipe:
             raise ValueError(f"unknown decay_on {self.decay_on!r}; choose {', '.join(get_args(DecayOn))}")
         if not 0 < self.rate_decay <= 1 or not 0 <= self.drop_path < 1 or not 0 <= self.label_smoothing < 1:
             raise ValueError("rate_decay must be in (0, 1], drop_path and label_smoothing in [0, 1)")
-        if min(self.final_rate, self.warmup_epochs, self.clip, self.auxiliary_weight, self.refresh_epochs) < 0:
-            raise ValueError(
-                "final_rate, warmup_epochs, clip, auxiliary_weight and refresh_epochs must not be negative"
-            )
+        if min(self.auxiliary_weight, self.refresh_epochs) < 0:
+            raise ValueError("auxiliary_weight and refresh_epochs must not be negative")
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")
 

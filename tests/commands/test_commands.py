@@ -99,6 +99,20 @@ def test_an_older_workdir_keeps_the_settings_of_its_networks_form(method, space,
     assert {name: getattr(found, name) for name in form} == form
 
 
+def test_an_older_workdir_keeps_its_learning_rates(tmp_path):
+    for method, phase, name in (
+        ("darts", "search", "sgd"),
+        ("darts", "search", "adam"),
+        ("bn_nas", "supernet", "descent"),
+    ):
+        record = configuration.record_of(configuration.configure(method), {})
+        settings = record["config"][phase][name]
+        del settings["learning_rate"]
+        settings["rate"] = 0.0875
+        (tmp_path / "config.json").write_text(json.dumps(record))
+        assert getattr(getattr(configuration.config_of(tmp_path), phase), name).learning_rate == 0.0875
+
+
 def test_other_settings_in_the_same_workdir_are_refused(searched):
     code, _, err = here("--method=reinforce", f"--workdir={searched[0]}", *TINY, "--set=recipe.epochs=2")
     assert code == 2

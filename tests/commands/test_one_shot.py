@@ -1,6 +1,7 @@
 """The one-shot methods as a user meets them: three phases, kills in the first two, mistakes, published counts."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import jax
@@ -111,6 +112,34 @@ def test_retrain_the_best_two_and_judge_the_ranking(spos):
     best = sorted(trials, key=lambda row: (-row["fitness"], row["id"]))[:2]
     assert result["arch"] in [row["arch"] for row in best]
     assert model.apply(model.variables, np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)
+
+
+@pytest.mark.slow
+def test_a_supernet_begins_with_the_weights_of_another(spos, tmp_path):
+    """On other data with other classes: all but the head; also out of a file, and a resumed run needs neither."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.integers(0, 256, (80, 8, 8, 1), np.uint8), y=np.arange(80) % 3)
+    source = tmp_path / "source"
+    shutil.copytree(spos[0], source)
+    file = nasjax.export_supernet(source, tmp_path / "net.safetensors")
+    still = [*SPOS, "--trials=0", f"--dataset={tmp_path / 'mine.npz'}", "--set=supernet.epochs=1"]
+    still += ["--set=supernet.descent.learning_rate=1e-12"]
+    old = ocp.load(max(path for path in (source / "supernet/checkpoints").iterdir() if path.name.isdigit()))["state"]
+    for given in (source, file):
+        run = [*still, f"--init_from={given}", f"--workdir={tmp_path / given.name}-run"]
+        code, _, err = here(*run)
+        assert code == 0 and "1 begun anew (params/head/dense)" in err, err
+        folder = tmp_path / f"{given.name}-run" / "supernet"
+        told = json.loads((folder / "init_from.json").read_text())
+        assert told["fresh"] == told["left"] and not any("head" in name for name in told["taken"])
+        new = ocp.load(max(path for path in (folder / "checkpoints").iterdir() if path.name.isdigit()))["state"]
+        body = [{name: array for name, array in state["params"].items() if name != "head"} for state in (old, new)]
+        assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-6), *body))
+    shutil.rmtree(source)
+    code, _, err = here(*still, f"--init_from={source}", f"--workdir={source}-run", "--set=supernet.epochs=1")
+    assert code == 0, err
+    code, _, err = here(*still, f"--init_from={file}", "--set=space.stem=6", f"--workdir={tmp_path / 'other'}")
+    assert code == 2 and "only the head may" in err and not (tmp_path / "other").exists()
 
 
 def test_fairnas_weighs_accuracy_against_cost(tmp_path):

@@ -12,13 +12,13 @@ from tools.toy_search_network import toy_network
 from nasjax.drive import learn as learning
 from nasjax.experiments.families import gradients_run
 from nasjax.learners.darts import darts
-from nasjax.learners.descent import Sgd
 from nasjax.store.checkpoint import RunError
 from nasjax.tasks.classification import TASK
 from nasjax.train.augment import Augment
 from nasjax.train.batches import paired
 from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.passes import validation
+from nasjax.train.sgd import Sgd
 from nasjax.train.step import Data
 from nasjax.types import Learner, Stages
 
@@ -47,7 +47,7 @@ def batches():
 @pytest.fixture(scope="module")
 def stages():
     """Two stages of two epochs; the second one's facts come from the first one's state, and its alpha, 1 larger."""
-    learners = [darts(toy_network(), epochs=2, sgd=Sgd(rate=rate), devices=1) for rate in (0.05, 0.1)]
+    learners = [darts(toy_network(), epochs=2, sgd=Sgd(learning_rate=rate), devices=1) for rate in (0.05, 0.1)]
 
     def facts(i, previous, state):
         if i == 2:

@@ -23,7 +23,7 @@ from nasjax.evaluators.child import child
 from nasjax.evaluators.supernet import path_accuracy
 from nasjax.learners import darts, drnas, gdas, msr_darts, p_darts, pc_darts
 from nasjax.learners.architecture_gradient import second_order_difference, second_order_exact
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.learners.one_shot import one_shot
 from nasjax.learners.one_shot_update import Descent
 from nasjax.learners.stopping import Stopping, stopped
@@ -36,6 +36,7 @@ from nasjax.train.fit import resident
 from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.photometric import prepared
 from nasjax.train.recipe import Recipe
+from nasjax.train.sgd import Sgd
 from nasjax.types import Proposal, Watch
 
 BATCH = toy_batch(0)
@@ -220,10 +221,10 @@ def of_record(function, name, kind):
     return lambda **changes: function(**{name: dataclasses.replace(kind, **changes)})
 
 
-SGD = {"rate": 0.1, "final_rate": 0.01, "warmup_epochs": 2, "momentum": 0.5, "weight_decay": 0.1, "clip": 1.0}
-ADAM = {"rate": 0.1, "b1": 0.6, "b2": 0.9, "weight_decay": 0.1, "clip": 1.0}
+SGD = {"learning_rate": 0.1, "final_rate": 0.01, "warmup_epochs": 2, "momentum": 0.5, "weight_decay": 0.1, "clip": 1.0}
+ADAM = {"learning_rate": 0.1, "b1": 0.6, "b2": 0.9, "weight_decay": 0.1, "clip": 1.0}
 TWICE = CLASSIFICATION._replace(loss=lambda outputs, labels: 2 * CLASSIFICATION.loss(outputs, labels))
-GRADIENTS = {"epochs": 2, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.1), "objective": TWICE}
+GRADIENTS = {"epochs": 2, "sgd": Sgd(learning_rate=0.1), "adam": Adam(learning_rate=0.1), "objective": TWICE}
 # What a setting needs beside it to have an effect.
 NEEDS = {
     ("msr_darts", "own_rank"): {"weigh_by_rank": True},
@@ -264,7 +265,7 @@ CASES = {
         msr_darts.msr_darts,
         {
             "epochs": 2,
-            "sgd": Sgd(rate=0.1),
+            "sgd": Sgd(learning_rate=0.1),
             "iterations": 2,
             "weigh_by_rank": True,
             "own_rank": True,
@@ -278,7 +279,7 @@ CASES = {
         {
             "epochs": 3,
             "epoch_steps": 3,
-            "descent": Descent(rate=0.1),
+            "descent": Descent(learning_rate=0.1),
             "trainable": "last_bn",
             "fresh_batches": True,
             "accumulate": 2,

@@ -65,7 +65,7 @@ def batch(seed, size=24, classes=3):
 def learner(**settings):
     sampler = samplers.uniform(SPACE)
     return one_shot(
-        plain(classes=3), sampler, epochs=2, epoch_steps=20, descent=Descent(rate=0.1), devices=1, **settings
+        plain(classes=3), sampler, epochs=2, epoch_steps=20, descent=Descent(learning_rate=0.1), devices=1, **settings
     )
 
 

@@ -15,12 +15,13 @@ from nasjax.learners.architecture_gradient import (
     second_order_difference,
     second_order_exact,
 )
-from nasjax.learners.descent import Sgd, cosine, descend
+from nasjax.learners.descent import cosine, descend
 from nasjax.learners.mixed_product import mixed_product
 from nasjax.learners.p_darts import skip_dropout
 from nasjax.ops.pool import max_pool
 from nasjax.train.objective import CLASSIFICATION
 from nasjax.train.passes import Pass, gradient_pass
+from nasjax.train.sgd import Sgd
 
 PLAIN = Sgd(momentum=0.0, weight_decay=0.0)
 
@@ -127,7 +128,7 @@ def test_first_order_is_second_order_with_xi_zero(method):
 def test_learning_rates():
     rate = partial(cosine, Sgd(), epochs=50)
     np.testing.assert_allclose([rate(0), rate(25), rate(49)], [0.025, 0.013, 0.0010237], atol=5e-8)
-    warm = partial(cosine, Sgd(rate=0.5, final_rate=0.0, warmup_epochs=5), epochs=50)
+    warm = partial(cosine, Sgd(learning_rate=0.5, final_rate=0.0, warmup_epochs=5), epochs=50)
     np.testing.assert_allclose([warm(0), warm(4)], [0.1, 0.25 * (1 + np.cos(np.pi * 4 / 50))])
 
 

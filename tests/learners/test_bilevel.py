@@ -9,15 +9,16 @@ from tools.toy_search_network import toy_batch, toy_network
 from nasjax.learners.architecture_gradient import first_order, second_order_exact
 from nasjax.learners.bilevel import bilevel
 from nasjax.learners.darts import softmax_relaxation
-from nasjax.learners.descent import Adam, Sgd, clip, transformation
+from nasjax.learners.descent import Adam, clip, transformation
 from nasjax.train.losses import cross_entropy
 from nasjax.train.objective import Objective
+from nasjax.train.sgd import Sgd
 from nasjax.types import Metric, Network
 
 BATCH = toy_batch(0)
 NETWORK = toy_network()
 RELAXATION = softmax_relaxation(8)
-SGD, ADAM = Sgd(rate=0.1, weight_decay=0.01, clip=0.2), Adam(rate=0.01, weight_decay=0.1)
+SGD, ADAM = Sgd(learning_rate=0.1, weight_decay=0.01, clip=0.2), Adam(learning_rate=0.01, weight_decay=0.1)
 
 
 def close(a, b, **kwargs):
@@ -147,7 +148,7 @@ def test_clip():
 
 def test_alpha_gradients_are_clipped_before_the_decay():
     params, grads = jnp.array([1.0, 0.0]), jnp.array([0.0, 40.0])
-    optimiser = transformation(Adam(rate=1.0, b1=0.0, b2=0.0, weight_decay=0.5, clip=2.0))
+    optimiser = transformation(Adam(learning_rate=1.0, b1=0.0, b2=0.0, weight_decay=0.5, clip=2.0))
     _, (*_, adam) = optimiser.update(grads, optimiser.init(params), params)
     np.testing.assert_allclose(adam[0].mu, [0.5, 2.0], rtol=1e-6)
 
@@ -157,7 +158,7 @@ def test_alpha_gradients_are_clipped_before_the_decay():
     [
         (lambda: bilevel(NETWORK, RELAXATION, epochs=2, frozen_epochs=3), "frozen_epochs 0..epochs"),
         (lambda: bilevel(NETWORK, RELAXATION, devices=99), "use 1 to"),
-        (lambda: Sgd(rate=0.1, final_rate=0.2), "rate >= final_rate"),
+        (lambda: Sgd(learning_rate=0.1, final_rate=0.2), "at least final_rate"),
         (lambda: Sgd(momentum=1.0), "momentum must be"),
         (lambda: Adam(clip=0.0), "None for no clipping"),
         (lambda: Adam(b1=1.0), "b1 and b2"),
@@ -181,7 +182,7 @@ def test_second_order_looks_ahead_by_sgd_s_next_step(clip):
         seen.append((problem.look_ahead(slopes), gradient))
         return at, gradient
 
-    sgd = Sgd(rate=0.1, final_rate=0.01, momentum=0.9, weight_decay=0.3, clip=clip)
+    sgd = Sgd(learning_rate=0.1, final_rate=0.01, momentum=0.9, weight_decay=0.3, clip=clip)
     with jax.enable_x64(True):
         batch = toy_batch(0, dtype=np.float64)
         learner = bilevel(NETWORK, RELAXATION, epochs=3, sgd=sgd, adam=ADAM, architecture_gradient=exact, devices=1)

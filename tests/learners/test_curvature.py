@@ -117,7 +117,12 @@ def test_a_search_stops_with_the_cell_that_the_rule_takes(tmp_path):
     rule = [f"--set=search.stopping.{name}" for name in ("rule=skips", "skips=1", "measure=true", "lanczos_steps=2")]
     # A large rate of the architecture, so that some edge soon skips.
     code, out, err = here(
-        "--method=darts", *tiny, *rule, "--set=search.adam.rate=0.5", "--set=search.epochs=30", f"--workdir={path}"
+        "--method=darts",
+        *tiny,
+        *rule,
+        "--set=search.adam.learning_rate=0.5",
+        "--set=search.epochs=30",
+        f"--workdir={path}",
     )
     assert code == 0, err
     (row,) = rows(path)
@@ -142,7 +147,7 @@ def test_a_rising_eigenvalue_takes_an_earlier_cell(tmp_path):
     rule = ("rule=eigenvalue", "factor=1e-9", "start=1", "delta=1", "window=1", "lanczos_steps=2")
     changes = [
         *(f"--set=search.stopping.{name}" for name in rule),
-        "--set=search.adam.rate=5",
+        "--set=search.adam.learning_rate=5",
         "--set=search.epochs=9",
         "--seed=3",
     ]

@@ -10,9 +10,10 @@ from tools.toy_search_network import toy_batch, toy_network
 
 from nasjax.learners import drnas
 from nasjax.learners.architecture_gradient import first_order
-from nasjax.learners.descent import Sgd, cosine
+from nasjax.learners.descent import cosine
 from nasjax.spaces.darts_cell.derivation import every_edge
 from nasjax.spaces.darts_cell.space import CELLS, OPERATORS
+from nasjax.train.sgd import Sgd
 
 EDGES = {"cell": ((0, 1), (0, 2))}
 ALPHA = jnp.array([[0.5, -0.5, 0.0, 1.0], [-2.0, 0.3, 0.1, -0.1]])
@@ -84,7 +85,7 @@ def test_what_grew_is_copies():
 
 @pytest.mark.slow
 def test_the_second_stage_goes_on_with_fewer_operators_and_more_channels():
-    batch, names, sgd, rates = toy_batch(0), every_edge(OPERATORS[:5]), Sgd(rate=0.1, final_rate=0.0), []
+    batch, names, sgd, rates = toy_batch(0), every_edge(OPERATORS[:5]), Sgd(learning_rate=0.1, final_rate=0.0), []
 
     def seen(problem):
         rates.append(float(problem.rate))

@@ -7,8 +7,9 @@ import pytest
 from tools.toy_search_network import toy_batch, toy_network
 
 from nasjax.learners.bilevel import bilevel
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.learners.gdas import gdas, gumbel_relaxation
+from nasjax.train.sgd import Sgd
 
 EDGES = {"cell": ((0, 1), (0, 2), (1, 2))}
 ALPHA = {"cell": jnp.asarray(np.random.default_rng(0).standard_normal((3, 4)), jnp.float32)}
@@ -67,8 +68,8 @@ def test_the_learner_has_the_published_settings():
     """As `bilevel` with the relaxation and the code's optimisers, written out."""
     batch, network = toy_batch(0), toy_network()
     relaxation = gumbel_relaxation(8, epochs=250, tau=(10.0, 0.1))
-    sgd = Sgd(rate=0.025, final_rate=0.001, momentum=0.9, weight_decay=5e-4, clip=5.0)
-    adam = Adam(rate=3e-4, b1=0.5, b2=0.999, weight_decay=1e-3)
+    sgd = Sgd(learning_rate=0.025, final_rate=0.001, momentum=0.9, weight_decay=5e-4, clip=5.0)
+    adam = Adam(learning_rate=3e-4, b1=0.5, b2=0.999, weight_decay=1e-3)
     one, other = gdas(network, devices=1), bilevel(network, relaxation, epochs=250, sgd=sgd, adam=adam, devices=1)
     ends = []
     for learner in (one, other):

@@ -7,7 +7,6 @@ import pytest
 from tools.toy_search_network import toy_batch, toy_conv_network, toy_layout
 
 from nasjax.experiments.msr_darts import operators_of
-from nasjax.learners.descent import Sgd
 from nasjax.learners.msr_darts import OPERATORS, LastKernels, Layout, Score, derive, mean_ranks, msr_darts, stable_ranks
 from nasjax.learners.normalised import Convs, get, iterate, normalise, put, start
 from nasjax.learners.search_layout import search_layout
@@ -16,6 +15,7 @@ from nasjax.ops.depthwise import depthwise_conv2d
 from nasjax.spaces.darts_cell.derivation import discrete_choice, every_edge
 from nasjax.spaces.darts_cell.plan import SearchPlan
 from nasjax.spaces.darts_cell.space import CELLS, EDGES, DartsCell
+from nasjax.train.sgd import Sgd
 
 BATCH = toy_batch(0)
 LAYOUT = toy_layout()

@@ -19,7 +19,7 @@ from nasjax.nets.supernet import Supernet
 PLAN = tiny()
 SUPERNET = choice_supernet(PLAN)
 BATCH = {"train": images(3, 6)}
-DESCENT = Descent(rate=0.5, weight_decay=0.1, label_smoothing=0.1)
+DESCENT = Descent(learning_rate=0.5, weight_decay=0.1, label_smoothing=0.1)
 LATIN = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1]], np.int32)  # strictly fair: every operator of every layer once
 
 
@@ -119,7 +119,7 @@ def test_a_step_is_sgd_by_its_definition(start, update, gradient):
 @pytest.mark.slow
 def test_strict_fairness_adds_up_three_gradients(start, gradient):
     """Every operator gets one contribution, its own; stem and tail the sum of all three. Statistics: all passes."""
-    update = one_shot_update(SUPERNET, descent=Descent(rate=0.5, momentum=0.0, weight_decay=0.0))
+    update = one_shot_update(SUPERNET, descent=Descent(learning_rate=0.5, momentum=0.0, weight_decay=0.0))
     momentum = update.momentum(start["params"])
     params, kept, stats, _ = quick(update.run)(
         start["params"], momentum, start["batch_stats"], LATIN, jax.random.key(0), 0.5, BATCH
@@ -352,9 +352,9 @@ def test_rates_of_the_papers():
     """Linear to 0 as SPOS, to 5e-4 as BN-NAS, cosine as FairNAS; warm-up by whole epochs."""
     rates = [one_shot_update(toy(), descent=Descent()).rate(t, 2, 5) for t in range(10)]
     np.testing.assert_allclose(rates, 0.5 * (1 - np.arange(10) / 10), rtol=1e-6)
-    rate = one_shot_update(toy(), descent=Descent(rate=0.25, final_rate=5e-4)).rate
+    rate = one_shot_update(toy(), descent=Descent(learning_rate=0.25, final_rate=5e-4)).rate
     np.testing.assert_allclose([rate(0, 2, 5), rate(5, 2, 5)], [0.25, (0.25 + 5e-4) / 2], rtol=1e-6)
-    rate = one_shot_update(toy(), descent=Descent(rate=0.045, schedule="cosine", warmup_epochs=4)).rate
+    rate = one_shot_update(toy(), descent=Descent(learning_rate=0.045, schedule="cosine", warmup_epochs=4)).rate
     expected = [0.045 / 4, 0.045 / 2 * (1 + np.cos(np.pi / 8)) / 2, 0.045 * (1 + np.cos(np.pi * 7 / 8)) / 2]
     np.testing.assert_allclose([rate(0, 8, 3), rate(3, 8, 3), rate(21, 8, 3)], expected, rtol=1e-5)
 
@@ -366,7 +366,7 @@ def test_wrong_use():
         one_shot(SUPERNET, samplers.uniform(PLAN.space), epochs=1, epoch_steps=1, trainable="all_bn", affine=False)
     with pytest.raises(ValueError, match="at least 1"):
         one_shot(SUPERNET, samplers.uniform(PLAN.space), epochs=0, epoch_steps=1)
-    for wrong in ({"rate": 0.0}, {"final_rate": 1.0}, {"momentum": 1.0}, {"clip": -1.0}, {"schedule": "step"}):
+    for wrong in ({"learning_rate": 0.0}, {"final_rate": 1.0}, {"momentum": 1.0}, {"clip": -1.0}, {"schedule": "step"}):
         with pytest.raises(ValueError):
             Descent(**wrong)
 
@@ -378,7 +378,10 @@ LEARNERS = {
         {"descent": Descent(clip_value=0.01), "trainable": "all_bn", "early_bird": EarlyBird()},
     ),
     # FairNAS's paths, and a metric that is no mean over devices either
-    "macro_f1": (samplers.strict_fairness, {"task": MACRO_F1, "descent": Descent(rate=0.1, schedule="cosine")}),
+    "macro_f1": (
+        samplers.strict_fairness,
+        {"task": MACRO_F1, "descent": Descent(learning_rate=0.1, schedule="cosine")},
+    ),
 }
 
 

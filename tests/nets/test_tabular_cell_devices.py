@@ -23,7 +23,7 @@ EDGES = {"operators": len(SPACE.ops), "edges": {"cell": PLAN.pairs}}
 
 
 def supernet(devices):
-    network, descent = tabular_supernet(PLAN, dropout=0.2), Descent(rate=0.1)
+    network, descent = tabular_supernet(PLAN, dropout=0.2), Descent(learning_rate=0.1)
     return one_shot(network, samplers.uniform(SPACE), epochs=2, epoch_steps=2, devices=devices, descent=descent)
 
 

@@ -9,16 +9,17 @@ from tools.toy_search_network import toy_conv_network, toy_layout, toy_network, 
 from nasjax.learners.architecture_gradient import first_order, second_order_difference, second_order_exact
 from nasjax.learners.bilevel import bilevel
 from nasjax.learners.darts import darts, softmax_relaxation
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.learners.drnas import drnas
 from nasjax.learners.gdas import gdas
 from nasjax.learners.msr_darts import msr_darts
 from nasjax.learners.p_darts import p_darts
 from nasjax.learners.pc_darts import pc_darts
 from nasjax.spaces.darts_cell.derivation import every_edge
+from nasjax.train.sgd import Sgd
 
 EPOCHS = 3
-QUICK = {"epochs": EPOCHS, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.01)}
+QUICK = {"epochs": EPOCHS, "sgd": Sgd(learning_rate=0.1), "adam": Adam(learning_rate=0.01)}
 
 
 def one_level(method, devices):

@@ -17,7 +17,7 @@ from nasjax.experiments.families.settings import Config, dataset_facts
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners.bilevel import Relaxation
 from nasjax.learners.curvature import hessian_product, largest_eigenvalue
-from nasjax.learners.descent import Adam, Sgd
+from nasjax.learners.descent import Adam
 from nasjax.learners.mixture import Mixture, Names, Stem
 from nasjax.learners.stopping import Stopping
 from nasjax.problem.given import LARGE, Given
@@ -28,6 +28,7 @@ from nasjax.train.fit import resident
 from nasjax.train.objective import objective
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe, require_batch
+from nasjax.train.sgd import Sgd
 from nasjax.types import Learner, Network, PyTree, Stages
 
 

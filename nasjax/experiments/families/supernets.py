@@ -27,12 +27,14 @@ from nasjax.problem.problem import Problem
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
 from nasjax.settings import ALONE, RESUMABLE
+from nasjax.store.weights import read as read_weights
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe, require_batch
 from nasjax.train.streaming import streamed
+from nasjax.train.transfer import Transfer, depending, transfer
 from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages
 
 
@@ -118,6 +120,8 @@ class OneShotConfig(Config):
       augment: of the supernet's training.
       trials: paths that the search evaluates; 0 = train the supernet only.
       max_params, max_macs: paths beyond are never proposed.
+      init_from: the workdir of a one-shot search, or a .safetensors file, with whose weights the supernet begins; its
+        head begins anew where it was trained on other data. "" = all of it.
     """
 
     form: Any = field(default=None, metadata=ALONE)
@@ -126,6 +130,7 @@ class OneShotConfig(Config):
     trials: int = field(default=1050, metadata=RESUMABLE)
     max_params: int | None = None
     max_macs: int | None = None
+    init_from: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,6 +205,8 @@ def parts(problem: Problem) -> OneShot:
             f"networks of --space={space.name} have no batch norms for --method={config.method} to train or score; "
             "choose another space, or set supernet.trainable=all, supernet.early_bird=none and search.score=accuracy"
         )
+    if config.init_from and not problem.begun:
+        beginning(problem, supernet)
     batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
     sampler = sampler_of(config, shared)
 
@@ -261,6 +268,35 @@ def shared_of(problem: Problem) -> Shared:
     assert problem.builder.shared is not None
     shared: Shared = problem.builder.shared(problem.space, problem.form, problem.signature)
     return shared
+
+
+def beginning(problem: Problem, supernet: Supernet) -> Callable[[PyTree], Transfer]:
+    """Variables of the supernet -> the same with the weights of `init_from`.
+
+    Raises:
+      ValueError: they cannot be read, or are of another network.
+    """
+    config, signature = problem.config, problem.signature
+    weights, known = read_weights(config.init_from)
+    assert problem.builder.shared is not None
+    other = problem.builder.shared(problem.space, problem.form, signature._replace(outputs=signature.outputs + 1))
+    arch = np.asarray(problem.space.sample(jax.random.key(0)))
+    x = jax.tree.map(lambda one: np.zeros((1, *one.shape), one.dtype), signature.inputs)
+
+    def shapes(network: Supernet) -> PyTree:
+        variables = network.init(jax.random.key(0), arch, x)  # on the host, so no eval_shape
+        leaves = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
+        return {name: leaves.get(name, {}) for name in weights}
+
+    own = shapes(supernet)
+    head = depending(own, shapes(other.network(affine=config.supernet.affine)))
+    same = known.get("data") == problem.data.sha256
+
+    def begin(fresh: PyTree) -> Transfer:
+        return transfer(fresh, weights, head, same)
+
+    begin(own)  # what does not fit is told before the search is begun
+    return begin
 
 
 def describer(space: Any, shared: Shared) -> Callable[[np.ndarray], dict[str, Any]]:

@@ -24,7 +24,7 @@ from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.settings import closing, nothing_left, refusal
-from nasjax.experiments.families.supernets import OneShot, describe, parts
+from nasjax.experiments.families.supernets import OneShot, beginning, describe, parts
 from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
@@ -34,7 +34,7 @@ from nasjax.train import activity
 from nasjax.train.augment import require_suited
 from nasjax.train.fit import resident
 from nasjax.train.recipe import identity
-from nasjax.types import Budget, Experiment, Metric, Outcome, Proposal, PyTree, Watch
+from nasjax.types import Budget, Experiment, Key, Learner, Metric, Outcome, Proposal, PyTree, Stages, Watch
 
 __all__ = ["describe", "make", "run", "standalone", "supernet"]
 
@@ -94,11 +94,14 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
     done, config = len(checkpoint.read_lines(folder / "metrics.jsonl")), experiment.config
     whole = "for the supernet; its search is measured once it begins" if config.trials else "in all"
     epochs = Epochs(watch, (config.supernet.epochs,), done, whole=whole)
+    stages = experiment.stages
+    if config.init_from and not done and not checkpoint.numbered(folder / "checkpoints"):
+        stages = _begun(experiment, folder, watch)
     activity.doing("supernet", "compiling the first step")
     with far(epochs.words):
         end = learn(
             streams(config.seed).supernet,
-            experiment.stages,
+            stages,
             experiment.batches,
             workdir=folder,
             metrics=("train_loss", f"train_{experiment.problem.task.metric.name}"),
@@ -108,6 +111,29 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
             record_line=watch.record,
         )
     return end.state
+
+
+def _begun(experiment: OneShot, folder: Path, watch: Watch) -> Stages:
+    """The stages of the training, begun with other weights; what was taken is told, and kept in init_from.json."""
+    source = experiment.config.init_from
+    begin = beginning(experiment.problem, experiment.supernet)
+
+    def learner(stage: int, facts: Any) -> Learner:
+        plain = experiment.stages.learner(stage, facts)
+
+        def init(key: Key, batch: PyTree) -> PyTree:
+            state = plain.init(key, batch)
+            found = begin({"params": state.params, "batch_stats": state.batch_stats})
+            told = {"from": source, "taken": found.taken, "fresh": found.fresh, "left": found.left}
+            with checkpoint.writing(folder):
+                checkpoint.write_json(folder / "init_from.json", told)
+            anew = f"{len(found.fresh)} begun anew ({', '.join(found.fresh)})" if found.fresh else "none begun anew"
+            watch.say(f"{source}: {len(found.taken)} arrays taken, {anew}, {len(found.left)} left; see {folder}")
+            return state._replace(**found.variables)
+
+        return plain._replace(init=init)
+
+    return experiment.stages._replace(learner=learner)
 
 
 def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> None:
