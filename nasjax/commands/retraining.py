@@ -272,9 +272,12 @@ def _ranked(path: Path, count: int, metric: Metric) -> str:
 def _comparable(row: dict[str, Any] | None, metric: Metric, problem: Problem) -> dict[str, Any] | None:
     """A published result in this metric; None where it is in another, or the data are a user's own and not its.
 
-    Of classifiers it is an error.
+    Of classifiers it is an error. Data that the catalog has no name for are taken for a published setting's folder.
     """
-    if row is None or (problem.source.folder and problem.config.data.name != row["dataset"]):
+    if row is None:
+        return None
+    named, own = row["dataset"] in catalog.DATA, problem.source.folder and problem.config.data.name != row["dataset"]
+    if own and (named or problem.config.preset == "demo"):
         return None
     known = f"test_{metric.name}" in row or ("test_error" in row and metric.name == "accuracy")
     return row if known else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,14 +34,15 @@ def table_row(config: Any, result: dict[str, Any], metric: Metric, unlike: str) 
     else:
         of = "" if row["params"] is None else f" with {row['params'] / 1e6:.2f}".rstrip("0").rstrip(".") + "M"
         beside = f"published {_figures(row, metric, loss)}{of} ({row['model']}: {row['source']})"
-    reasons = [unlike] if unlike else []
+    reasons = [re.sub("[:,] not comparable$", "", unlike)] if unlike else []
     if different := changed(config):
         more = len(different) - _MOST
         rest = [f"{more} more"] if more > 0 else []
-        reasons.append(f"reduced or changed settings (published): {', '.join([*different[:_MOST], *rest])}")
-    if reasons:
-        return f"{ours}; {beside}; not comparable: {'; '.join(reasons)}."
-    return f"{ours}; {beside}; one seed of the published settings, see docs/deviations.md for what is ours in them."
+        reasons.append(f"settings and, in brackets, the preset's: {', '.join([*different[:_MOST], *rest])}")
+    if not reasons:
+        reasons = ["one seed of the preset's settings, of which docs/deviations.md tells what is ours"]
+    less = unlike or any(name.split("=")[0].rsplit(".", 1)[-1] in _FIRST for name in different)
+    return f"{ours}; {beside}; {'not comparable' if less else 'differs'}: {'; '.join(reasons)}."
 
 
 def _figures(row: dict[str, Any], metric: Metric, loss: bool) -> str:
@@ -50,7 +52,8 @@ def _figures(row: dict[str, Any], metric: Metric, loss: bool) -> str:
     """
     name = f"test_{metric.name}"
     value = row[name] if name in row else 1 - row["test_error"]
-    five = row.get("test_top5_accuracy", 1 - row["test_top5_error"] if "test_top5_error" in row else None)
+    five, error = row.get("test_top5_accuracy"), row.get("test_top5_error")
+    five = five if error is None else 1 - error
     found = [f"test {metric.name} {metric.shown(value)}"]
     if five is not None:
         found.append(f"{metric.shown(five)} among the best five")

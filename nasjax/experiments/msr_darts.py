@@ -62,6 +62,7 @@ PUBLISHED = {
                 "model": "MSR-DARTS, 14 cells of 48 channels, as its later abstract has them",
                 "params": 5_600_000,
                 "test_error": 0.239,
+                "test_top5_error": None,
                 "source": "arXiv:2009.09209, abstract",
             }
         },
