@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from nasjax import commands
-from nasjax.commands.retraining import _told
+from nasjax.commands.retraining import _comparable, _told
 from nasjax.commands.table_row import changed, table_row
+from nasjax.problem.problem import Problem
 from nasjax.settings import override
 from nasjax.types import Metric
 
@@ -81,3 +82,10 @@ def test_only_published_settings_end_in_a_row(tmp_path):
         lines[preset] = list(_told(config, tmp_path, result(config), ACCURACY))
     assert lines["paper"][-1].startswith("Row: ") and not any(line.startswith("Row: ") for line in lines["demo"])
     assert sum(line.startswith("Published on cifar10") for line in (*lines["demo"], *lines["paper"])) == 1
+
+
+def test_the_articles_figures_stand_beside_its_preset_and_not_beside_a_demo_of_own_images():
+    for preset, there in (("article", True), ("demo", False)):
+        config = commands.configure("evolution", preset, "nuclei_folder")
+        found = _comparable(commands.published(config), Metric("iou"), Problem(config))
+        assert (found is not None) == there
