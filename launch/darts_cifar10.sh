@@ -13,6 +13,7 @@
 # week.
 # Reduce: --set search.epochs=20 --set retrain_recipe.epochs=50 --dtype=bfloat16, and of darts --set search.order=first
 # One run is one seed; the paper's DARTS is the best of four (--seed=1 and so on) by a short training.
+# The last line is the row of the table: ours, the published one, and why they differ.
 # Usage: launch/darts_cifar10.sh METHOD DATA_DIR WORKDIR [more flags of the search]
 set -euo pipefail
 method=${1:?method}

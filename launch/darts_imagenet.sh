@@ -12,6 +12,7 @@
 # Searches on ImageNet itself (pc_darts: 24.2 %, 8 V100 for 11.5 h; msr_darts: 24.1 %, 2.6 GPU-days) have their settings
 # with --mode=search (docs/methods/pc_darts.md, msr_darts.md); their search networks have 144M and 406M multiply-adds.
 # Reduce: --set retrain_recipe.epochs=30 --dtype=bfloat16
+# The last line is the row of the table: ours, the published one, and why they differ.
 # Usage: launch/darts_imagenet.sh METHOD DATA_DIR WORKDIR ARCH [more flags]; ARCH as --arch: a name, or
 # CIFAR_WORKDIR/best.json
 set -euo pipefail

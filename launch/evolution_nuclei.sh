@@ -11,6 +11,7 @@
 # 528 to 533 graphs of 0.06M parameters an hour at 48x48 (benchmarks/results/graphs.md); this size was not run here.
 # Reduce: --trials=500 --set recipe.epochs=10 --set retrain_recipe.epochs=20 --set space.min_params=20000
 # Many machines: --runtime=ray --ray_address=auto --workers=32 (docs/ray.md)
+# The last line is the row of the table: ours, the published one, and why they differ.
 # Usage: launch/evolution_nuclei.sh DATA_DIR WORKDIR [more flags of the search]
 set -euo pipefail
 data=${1:?folder with images/ and masks/}

@@ -9,6 +9,7 @@
 # 6e17; the six passes of fairnas' steps 2.7e18. At a sustained 100 TFLOP/s an hour, two hours and eight.
 # DATA_DIR has train/ and val/ with a folder per class. Nobody has run it at size; with --mode=inspect it counts.
 # Reduce: --set supernet.epochs=10 --trials=200 --set retrain_recipe.epochs=30 --dtype=bfloat16
+# The last line is the row of the table: ours, the published one, and why they differ.
 # Usage: launch/one_shot_imagenet.sh METHOD DATA_DIR WORKDIR [more flags of the search]
 set -euo pipefail
 method=${1:?method}

@@ -8,6 +8,7 @@
 # TFLOP/s. Not run here. The command says its own estimate before the first child.
 # Reduce: --trials=200 --set recipe.epochs=5 --dtype=bfloat16
 # Many machines: --runtime=ray --ray_address=auto --workers=32 (docs/ray.md). The control experiment: --method=random
+# The last line is the row of the table: ours, the published one, and why they differ.
 # Usage: launch/reinforce_cifar10.sh DATA_DIR WORKDIR [more flags of the search]
 set -euo pipefail
 data=${1:?folder with cifar-10-batches-py}

@@ -13,6 +13,7 @@ from nasjax.commands.arrays import Arrays, with_arrays
 from nasjax.commands.configuration import defaults_of, environment, published, record_of
 from nasjax.commands.foresight import few_steps, require_retraining, require_settings
 from nasjax.commands.searching import Record, report, watching
+from nasjax.commands.table_row import table_row
 from nasjax.problem.problem import Problem
 from nasjax.problem.saved import described
 from nasjax.report.ranking import kendall_tau
@@ -236,7 +237,8 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
         f"Test {metric.name} {value} on {result['test_samples']} samples of {result['dataset']['name']}, "
         f"{result['params']:,} parameters."
     )
-    if row := result["published"]:
+    row = result["published"]
+    if row and config.preset == "demo":
         size = "" if row["params"] is None else f" with {row['params'] / 1e6:.1f}M parameters"
         yield (
             f"Published on {row['dataset']}, {row['model']}: {_figure(row, metric)}{size} "
@@ -251,6 +253,8 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
     if not in_program:
         yield f"Of files: {plugin.command(path, config.plugin, 'predict')} --input=FILE_OR_FOLDER"
     yield f"In Python: nasjax.load({str(path)!r}{argument})"
+    if config.preset != "demo":
+        yield table_row(config, result, metric, _unlike(config, result, row).lstrip("; ") if row else "")
 
 
 def _ranked(path: Path, count: int, metric: Metric) -> str:
@@ -268,9 +272,12 @@ def _ranked(path: Path, count: int, metric: Metric) -> str:
 def _comparable(row: dict[str, Any] | None, metric: Metric, problem: Problem) -> dict[str, Any] | None:
     """A published result in this metric; None where it is in another, or the data are a user's own and not its.
 
-    Of classifiers it is an error.
+    Of classifiers it is an error. Data that the catalog has no name for are taken for a published setting's folder.
     """
-    if row is None or (problem.source.folder and problem.config.data.name != row["dataset"]):
+    if row is None:
+        return None
+    named, own = row["dataset"] in catalog.DATA, problem.source.folder and problem.config.data.name != row["dataset"]
+    if own and (named or problem.config.preset == "demo"):
         return None
     known = f"test_{metric.name}" in row or ("test_error" in row and metric.name == "accuracy")
     return row if known else None

@@ -30,7 +30,12 @@ PUBLISHED = {
         "model": "FairNAS-A",
         "params": 4_600_000,
         "test_error": 0.247,
+        "test_top5_error": 0.076,
         "source": "the authors' repository",
+        "baselines": {
+            "FAIRNAS_B": {"model": "FairNAS-B", "params": 4_500_000, "test_error": 0.249, "test_top5_error": 0.077},
+            "FAIRNAS_C": {"model": "FairNAS-C", "params": 4_400_000, "test_error": 0.253, "test_top5_error": 0.079},
+        },
     }
 }
 PRESETS = {

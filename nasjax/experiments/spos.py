@@ -29,6 +29,15 @@ PUBLISHED = {
         "params": 3_345_088,
         "test_error": 0.257,
         "source": "Guo et al. 2020; accuracy unverified",
+        "baselines": {
+            "SPOS_RELEASED": {
+                "model": "SPOS, the released path",
+                "params": 3_558_464,
+                "test_error": 0.256,
+                "test_top5_error": 0.080,
+                "source": "megvii-model/SinglePathOneShot, README",
+            }
+        },
     }
 }
 PRESETS = {

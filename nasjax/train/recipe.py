@@ -11,7 +11,7 @@ from nasjax.train.sgd import Sgd
 
 DTYPES = ("float32", "tf32", "bfloat16")
 Schedule = Literal["drops", "cosine", "exponential", "linear", "linear_tail"]
-DecayOn = Literal["all", "kernels", "kernels_and_biases"]
+DecayOn = Literal["all", "kernels", "kernels_and_biases", "convolutions"]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 
 
@@ -31,8 +31,9 @@ class Recipe(Sgd):
       momentum, nesterov: of SGD; RMSprop has the momentum too.
       betas: decays of Adam's two averages; the second is RMSprop's.
       weight_decay: times the weights, added to the gradient (AdamW: to the direction).
-      decay_on: the parameters that decay: "all", "kernels", which leaves out scales, shifts and biases, or
-        "kernels_and_biases", which leaves out the scales and shifts of batch norms only.
+      decay_on: the parameters that decay: "all", "kernels", which leaves out scales, shifts and biases,
+        "kernels_and_biases", which leaves out the scales and shifts of batch norms only, or "convolutions", the kernels
+        of four dimensions.
       schedule: of the learning rate: "drops" (see the next line), or once an epoch "cosine" or "linear" towards
         final_rate, or "exponential", times rate_decay each epoch, or "linear_tail", see `schedules.linear_tail`.
       drops, drop_factor: parts of the training (0..1) after which the rate is multiplied by the factor.

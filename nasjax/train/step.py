@@ -395,8 +395,11 @@ def _decay(recipe: Recipe, params: PyTree) -> optax.GradientTransformation:
     if recipe.decay_on == "all":
         return optax.add_decayed_weights(recipe.weight_decay)
     leaves = jax.tree.leaves_with_path(params)
-    without = _UNDECAYED[recipe.decay_on]
-    decayed = np.concatenate([np.full(leaf.size, path[-1].key not in without) for path, leaf in leaves])
+    if recipe.decay_on == "convolutions":
+        flags = [leaf.ndim == 4 for _, leaf in leaves]
+    else:
+        flags = [path[-1].key not in _UNDECAYED[recipe.decay_on] for path, _ in leaves]
+    decayed = np.concatenate([np.full(leaf.size, flag) for flag, (_, leaf) in zip(flags, leaves, strict=True)])
     return optax.stateless(lambda grads, weights: grads + recipe.weight_decay * jnp.where(decayed, weights, 0))
 
 

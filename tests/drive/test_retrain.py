@@ -163,7 +163,7 @@ def test_dropout_reaches_the_path(path_config):
     ("method", "dropout", "changes"),
     [
         ("spos", 0.1, {"refresh_epochs": 1}),
-        ("bn_nas", 0.2, {"clip": 5.0, "decay_on": "kernels_and_biases"}),
+        ("bn_nas", 0.2, {"clip": 5.0, "decay_on": "convolutions"}),
         (
             "fairnas",  # ours, after its supernet's
             0.2,

@@ -151,6 +151,15 @@ def test_a_network_of_cells_of_their_own():
         DartsPlan(genotype(own), **CIFAR20)
 
 
+def test_the_counts_that_eight_cells_of_their_own_can_have():
+    """Those of the article's 1.65M (Machida et al. 2021, section 4.1) are not published; its four operators span it."""
+    found = []
+    for operator in OPERATORS[4:]:
+        own = {"space": "darts_cell", "cells": [[[operator, source] for source in (0, 1) * 4]] * 8}
+        found.append(DartsPlan(genotype(own), **CIFAR8).params)
+    assert sorted(found) == [1_201_366, 1_293_526, 1_907_542, 2_091_862] and found[2] < 1_650_000 < found[0]
+
+
 def test_operators_at_36_channels():
     found = {}
     for name in OPERATORS:

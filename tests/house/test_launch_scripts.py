@@ -33,8 +33,8 @@ STAND_INS = {
 }
 
 
-def commands_of(script, *args, folder):
-    """What a script runs by `python`: a list of words each."""
+def commands_of(script, *args, folder, **variables):
+    """What a script runs by `python`, with some variables of the environment: a list of words each."""
     record, stand_ins = folder / "record", folder / "bin"
     stand_ins.mkdir(exist_ok=True)
     record.write_text("")
@@ -42,7 +42,7 @@ def commands_of(script, *args, folder):
         (stand_ins / name).write_text(f"#!/bin/bash\n{text.format(record=shlex.quote(str(record)))}\n")
         (stand_ins / name).chmod(0o755)
     env = {**os.environ, "PATH": f"{stand_ins}{os.pathsep}{os.environ['PATH']}", "PYTHON": str(stand_ins / "python")}
-    env |= {"SLURM_JOB_NODELIST": "one,two", "SLURM_NNODES": "2"}
+    env |= {"SLURM_JOB_NODELIST": "one,two", "SLURM_NNODES": "2", **variables}
     subprocess.run([FOLDER / f"{script}.sh", *args], cwd=folder, env=env, check=True, capture_output=True, timeout=60)
     runs = [text.split("\0")[:-1] for text in record.read_text().split("\n\0")[:-1]]
     assert runs and all(run[:2] == ["-m", "nasjax.launch"] for run in runs)

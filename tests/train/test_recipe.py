@@ -164,13 +164,15 @@ def test_decay_can_leave_out_what_is_no_kernel(data):
 def test_scales_and_shifts_decay_only_where_all_does():
     """What decay adds to a gradient of 0, in the order of the tree's leaves."""
     params, added = {name: jnp.ones(1) for name in ("beta", "bias", "gamma", "w")}, {}
-    for decay_on in ("all", "kernels", "kernels_and_biases"):
+    params["x"] = jnp.ones((1, 1, 1, 1))
+    for decay_on in ("all", "kernels", "kernels_and_biases", "convolutions"):
         decay = step._decay(dataclasses.replace(PLAIN, weight_decay=0.3, decay_on=decay_on), params)
-        added[decay_on] = (decay.update(jnp.zeros(4), decay.init(jnp.ones(4)), jnp.ones(4))[0] > 0).tolist()
+        added[decay_on] = (decay.update(jnp.zeros(5), decay.init(jnp.ones(5)), jnp.ones(5))[0] > 0).tolist()
     assert added == {
-        "all": [True] * 4,
-        "kernels": [False, False, False, True],
-        "kernels_and_biases": [False, True, False, True],
+        "all": [True] * 5,
+        "kernels": [False, False, False, True, True],
+        "kernels_and_biases": [False, True, False, True, True],
+        "convolutions": [False, False, False, False, True],
     }
 
 
@@ -277,7 +279,7 @@ def test_cutout_comes_last_and_depends_on_the_key_and_the_image_s_number():
         ({"clip": -1.0}, "must not be negative"),
         ({"warmup_epochs": -1}, "must not be negative"),
         ({"refresh_epochs": -1}, "must not be negative"),
-        ({"decay_on": "weights"}, "choose all, kernels, kernels_and_biases"),
+        ({"decay_on": "weights"}, "choose all, kernels, kernels_and_biases, convolutions"),
     ],
 )
 def test_a_recipe_refuses(change, message):

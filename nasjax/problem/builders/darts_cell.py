@@ -26,6 +26,8 @@ _DARTS_CELLS = {
     "PC_DARTS_cifar": ("s3 1 sk 0 s3 0 d3 1 s5 0 s3 1 ap 0 d3 1", "s5 1 mp 0 s5 1 s5 2 s3 0 s3 3 s3 1 s3 2"),
     "PC_DARTS_image": ("sk 1 s3 0 s3 0 sk 1 s3 1 s3 3 s3 1 d5 4", "s3 0 sk 1 d5 2 mp 1 s3 2 s3 1 s5 0 s3 3"),
     "MSRDARTS": ("s3 1 s3 0 s3 2 d5 1 d3 3 d3 0 s5 1 d5 2", "s3 0 d3 1 d3 1 s5 0 s3 0 d3 1 s3 0 s5 1"),
+    "DrNAS_cifar10": ("s3 0 s5 1 s3 1 s3 2 sk 0 s3 1 s3 2 d5 3", "mp 0 s5 1 d5 2 s5 1 s5 1 d5 3 sk 4 s5 1"),
+    "DrNAS_imagenet": ("s3 1 s3 0 s3 0 s3 1 s3 0 d3 3 sk 0 s3 1", "mp 0 s3 1 s3 0 sk 2 s3 0 s3 2 s3 3 s3 1"),
 }
 _OPERATORS = {
     "mp": "max_pool_3x3",

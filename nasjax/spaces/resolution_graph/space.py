@@ -1,8 +1,8 @@
 """Space `resolution_graph`: graphs over resolutions; wiring, operators and optional hyper-parameters are searched.
 
 The idea comes from a blog post on asynchronous evolution of segmentation graphs: networks of MobileNetV2 and residual
-blocks between the resolutions of a U-Net, whose wiring grows by small mutations. It gives neither probabilities nor
-limits of the graph; they are ours, and settings.
+blocks between the resolutions of a U-Net, whose wiring grows by small mutations. Its are the operators and the range
+of parameters; it gives neither probabilities nor other limits of the graph: these are ours, and settings.
 
 Sampling and mutation use rejection, so both run in numpy on the host, behind `jax.pure_callback`.
 """
