@@ -21,7 +21,7 @@ from typing import NamedTuple
 from nasjax.catalog import METHODS
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "days": 86400}
-ESTIMATE = re.compile(r"^(first .*?): .*; about ([\d.]+) (s|min|h|days) (in all|for the supernet)")
+ESTIMATE = re.compile(r"^((?:first|second) .*?): .*; about ([\d.]+) (s|min|h|days) (in all|for the supernet)")
 LIMIT = 1.5  # of the ratio
 
 

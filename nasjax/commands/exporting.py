@@ -66,11 +66,10 @@ def _zeros(x: Any) -> str:
 
 def _window(facts: dict[str, Any], until: str | None) -> str:
     """Which versions of JAX read the network."""
-    by = f"model.jax was written by jax {facts['jax']}, which always reads it"
+    by = f"model.jax is always read by jax {facts['jax']}, which wrote it, and by newer versions that were built"
     if until is None:
-        return f"{by}; newer ones do if they were built up to six months after its jaxlib, on a day not known here."
-    day = f"{until}{' or later' * facts['or_later']}"
-    return f"{by}; newer ones do if they were built until {day}, six months after it."
+        return f"{by} up to six months after its jaxlib, on a day not known here."
+    return f"{by} until {until}{' or later' * facts['or_later']} (JAX promises six months)."
 
 
 def _warning(facts: dict[str, Any], until: str | None, today: datetime.date) -> str | None:

@@ -159,7 +159,7 @@ def test_export_writes_the_facts_beside_the_artifact(tmp_path, monkeypatch):
         assert f" {path.stat().st_size:,} bytes " in listed[str(path)]
     assert lines[-3] == "Outputs are those of cat, dog, in this order."
     assert "on cpu, cuda, tpu, pixels 0..255 as they are in the training data" in lines[-2]
-    assert f"Written by jax {jax.__version__}" in lines[-1]
+    assert f"read by jax {jax.__version__}, which wrote it" in lines[-1]
     assert printed(program(lines)) == str(np.asarray(apply(variables, x[:1] * 0))) + "\n"
 
 
@@ -219,8 +219,8 @@ def test_a_warning_when_an_exported_network_is_readable_until_soon(day, changes,
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "built until 2026-12-17, six months after it"),
-        ({"or_later": True}, "built until 2026-12-17 or later, six"),
+        ({}, "built until 2026-12-17 (JAX"),
+        ({"or_later": True}, "built until 2026-12-17 or later (JAX"),
         ({"read_by_versions_built_until": None}, "six months after its jaxlib"),
     ],
 )
