@@ -2,6 +2,8 @@
 
     python benchmarks/estimates.py                       # every method, search and retraining: an hour on two cores
     python benchmarks/estimates.py --methods bn_nas spos --modes search
+    python benchmarks/estimates.py --methods random evolution --modes retrain --trials 2
+    python benchmarks/estimates.py --methods drnas --modes retrain --arch DARTS_V2
 
 Prints a row per estimate: what it is of, when it was said, the truth, their ratio, and the longest silence of the run.
 An estimate "for the supernet" is of the first phase alone, which has ended with its last line.
@@ -21,7 +23,7 @@ from typing import NamedTuple
 from nasjax.catalog import METHODS
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "days": 86400}
-ESTIMATE = re.compile(r"^(first .*?): .*; about ([\d.]+) (s|min|h|days) (in all|for the supernet)")
+ESTIMATE = re.compile(r"^((?:first|second) .*?): .*; about ([\d.]+) (s|min|h|days) (in all|for the supernet)")
 LIMIT = 1.5  # of the ratio
 
 
@@ -77,16 +79,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--modes", nargs="+", choices=("search", "retrain"), default=("search", "retrain"))
+    parser.add_argument("--trials", type=int, help="of the search before a retraining, in place of the demo's")
+    parser.add_argument("--arch", help="retrain this architecture, in place of a search")
     given = parser.parse_args()
+    more = {"search": [f"--trials={given.trials}"] if given.trials else [], "retrain": []}
+    if given.arch:
+        more["retrain"] = [f"--arch={given.arch}"]
     print("| demo | estimate | said after (s) | estimate (s) | truth (s) | ratio | longest silence (s) |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     off = 0
     for method in given.methods:
         with tempfile.TemporaryDirectory() as folder:
             for mode in ("search", "retrain"):
-                if mode == "retrain" and mode not in given.modes:
+                if (mode == "retrain" and mode not in given.modes) or (mode == "search" and given.arch):
                     continue
-                lines = ran([f"--mode={mode}", f"--method={method}", f"--workdir={folder}/run"])
+                lines = ran([f"--mode={mode}", f"--method={method}", f"--workdir={folder}/run", *more[mode]])
                 for row in estimates(lines) if mode in given.modes else ():
                     off += not 1 / LIMIT <= row.ratio <= LIMIT
                     numbers = f"{row.said_s:.0f} | {row.estimate_s:.0f} | {row.truth_s:.0f} | {row.ratio:.2f}"

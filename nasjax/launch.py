@@ -182,11 +182,12 @@ def _help(given: flags.FlagValues) -> str:
 
 
 def _parsed(given: flags.FlagValues, argv: list[str]) -> list[str]:
-    """Reads the flags, whose names may be written with dashes, and returns the other words.
+    """Reads the flags, whose names may be written with dashes, --seeds also as --seed, and returns the other words.
 
     Raises flags.Error, which for a flag that is none says what was meant.
     """
     words = [re.sub(r"^--\w[\w-]*", lambda found: "--" + found[0][2:].replace("-", "_"), word) for word in argv]
+    words = [re.sub(r"^--seed=(?=\d+(,|\.\.))", "--seeds=", word) for word in words]
     try:
         return list(given(words))
     except flags.UnrecognizedFlagError as error:
@@ -196,9 +197,12 @@ def _parsed(given: flags.FlagValues, argv: list[str]) -> list[str]:
         meant = settings_help.meant(error.flagname, error.flagvalue.partition("=")[2], list(given), asked)
         raise flags.Error(f"Unknown command line flag {error.flagname!r}; {meant}") from error
     except flags.IllegalFlagValueError as error:
-        if "flag --seed=" in str(error):
-            raise flags.Error(f"{error}; several: --seeds=0,1,2 or --seeds=0..4") from error
-        raise
+        found = re.match(r"flag --(\w+)=(.*?): ", str(error))
+        wanted = {"int": "needs a whole number", "float": "needs a number", "bool": "takes no value"}
+        if found is None or (kind := given[found[1]].flag_type()) not in wanted:
+            raise
+        several_of = "; several seeds are --seeds=0,1,2 or --seeds=0..4" * (found[1] == "seed")
+        raise flags.Error(f"--{found[1]} {wanted[kind]}, got {found[2]!r}{several_of}") from error
 
 
 def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int:

@@ -188,7 +188,8 @@ def _parse(text: str, kind: Any, whole: str) -> Any:
     try:
         value = kind(text)
     except ValueError:
-        raise ValueError(f"--set {whole}={text}: needs a value of type {kind.__name__}") from None
+        wanted = {int: "a whole number", float: "a number"}.get(kind, f"a value of type {kind.__name__}")
+        raise ValueError(f"--set {whole}={text}: needs {wanted}") from None
     if kind is float and not math.isfinite(value):
         raise ValueError(f"--set {whole}={text}: needs a finite number")
     return value

@@ -66,18 +66,18 @@ def _zeros(x: Any) -> str:
 
 def _window(facts: dict[str, Any], until: str | None) -> str:
     """Which versions of JAX read the network."""
-    by = f"Written by jax {facts['jax']}, which always reads it"
+    by = f"model.jax is always read by jax {facts['jax']}, which wrote it, and by newer versions that were built"
     if until is None:
-        return f"{by}; newer ones that were built up to six months after its jaxlib, on a day that is not known here."
-    return f"{by}; newer ones that were built until {until}{' or later' * facts['or_later']} (JAX promises six months)."
+        return f"{by} up to six months after its jaxlib, on a day not known here."
+    return f"{by} until {until}{' or later' * facts['or_later']} (JAX promises six months)."
 
 
 def _warning(facts: dict[str, Any], until: str | None, today: datetime.date) -> str | None:
-    """That the window ends soon, or has; None where it does not, or is not known to."""
+    """What to do where the window ends soon, or has ended; None where it does not, or is not known to."""
     if until is None or facts["or_later"] or (left := (datetime.date.fromisoformat(until) - today).days) > NEAR:
         return None
-    when = f"ends in {left} days" if left >= 0 else "has ended"
+    days = f"{left} day{'s' * (left != 1)} from now" if left >= 0 else "before today"
     return (
-        f"model.jax is readable until {until} by new versions of JAX (written by jax {facts['jax']}), which {when}: "
-        f"export again with a newer jax, or keep jax {facts['jax']} for it"
+        f"versions of JAX that are built after {until}, {days}, refuse model.jax; where it is used install "
+        f"jax=={facts['jax']}, or upgrade jax here and give this command again"
     )

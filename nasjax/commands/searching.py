@@ -15,6 +15,7 @@ from nasjax.commands.configuration import compared, defaults_of, environment, fr
 from nasjax.commands.foresight import few_steps, require_retraining
 from nasjax.drive.heartbeat import heartbeat
 from nasjax.problem.problem import Problem
+from nasjax.report.strategies import in_words
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json, resumable
@@ -204,7 +205,7 @@ def _reported(path: Path) -> Iterator[None]:
 
 def _opening(config: Any, path: Path, record: dict[str, Any]) -> str:
     """What runs, and what it needs. How long it takes is told once the first candidate or epoch was measured."""
-    line = f"{config.method} on {record['dataset']['name']}, strategy {record['strategy']}, in {path}"
+    line = f"{config.method} on {record['dataset']['name']}, in {path}: {in_words(record['strategy'])}"
     estimates = record.get("estimates", {})
     needs = []
     if memory := estimates.get("bytes", {}).get(record["strategy"]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import statistics
 import time
 from collections.abc import Callable
 
@@ -53,11 +54,15 @@ class Pace:
     """The time left of a run of `total` like things, of which `done` were there before.
 
     The first one counts without what is needed once. As soon as there are more, the newer half of them counts. Workers
-    end theirs in bursts, so with workers it takes two of each.
+    end theirs in bursts, so with workers it takes two of each. Where only a part of them, `anew`, begins anew and the
+    others go on from what an earlier one left, the two kinds count by themselves, each as often as it comes.
     """
 
-    def __init__(self, total: int | None, done: int = 0, *, later: Later = compiled_once, workers: int = 1) -> None:
-        self._total, self._later, self._workers = total, later, workers
+    def __init__(
+        self, total: int | None, done: int = 0, *, later: Later = compiled_once, workers: int = 1, anew: float = 1.0
+    ) -> None:
+        self._total, self._later, self._workers, self._anew = total, later, workers, anew
+        self._took: tuple[list[float], list[float]] = ([], [])  # seconds of what began anew, and of what went on
         self._done, self._moments = [done], [time.monotonic()]  # how many were done at which moment
         self._each: float | None = None  # seconds per thing of the whole run, by the first
 
@@ -89,8 +94,18 @@ class Pace:
             self._done.append(done)
             self._moments.append(time.monotonic())
 
+    def took(self, seconds: float, *, goes_on: bool) -> None:
+        """What one of them took, and of which kind it is; told before `reached`."""
+        self._took[goes_on].append(seconds)
+
     def each(self) -> float | None:
         """Seconds per thing from now on; None = nothing was measured."""
+        if self._anew < 1:
+            anew, further = self._took[0][1:], self._took[1]  # not the first one, which paid what is needed once
+            if not anew or not further:
+                return self._each
+            means = [statistics.fmean(seconds[len(seconds) // 2 :]) for seconds in (anew, further)]
+            return (self._anew * means[0] + (1 - self._anew) * means[1]) / self._workers
         new = self.done - self._done[0]
         if len(self._done) < 3 or new < 2 * self._workers:
             return self._each

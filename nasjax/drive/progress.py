@@ -21,7 +21,15 @@ _WORTH_S = 5.0  # a shorter run is over before its estimate is read
 
 @contextmanager
 def progress(
-    budget: Budget, metric: Metric, watch: Watch, *, done: int = 0, later: Later = compiled_once, workers: int = 0
+    budget: Budget,
+    metric: Metric,
+    watch: Watch,
+    *,
+    done: int = 0,
+    later: Later = compiled_once,
+    workers: int = 0,
+    anew: float = 1.0,
+    second: bool = False,
 ) -> Iterator[Callable[[Summary], None]]:
     """A function to call after every result; it shows trials, the best so far and the time left.
 
@@ -32,8 +40,12 @@ def progress(
       done: trials of an interrupted run that goes on.
       later: what the first candidate tells of those that follow.
       workers: that evaluate candidates; 0 = this process does.
+      anew: the part of the candidates that are new; the others go on with the training of an earlier one.
+      second: the second new candidate tells of those that follow, where the first one's own programs take longer than
+        any later one's, as they are the process's first ones too.
     """
-    trials = _Trials(budget, metric, watch, Pace(budget.trials, done, later=later, workers=max(1, workers)), workers)
+    pace = Pace(budget.trials, done, later=later, workers=max(1, workers), anew=anew)
+    trials = _Trials(budget, metric, watch, pace, workers, second)
     with _bar(budget.trials, done) if watch.bar else nullcontext() as bar:
 
         def told(summary: Summary) -> None:
@@ -62,24 +74,31 @@ def _bar(total: int | None, done: int) -> Any:
 class _Trials:
     """How far a search is."""
 
-    def __init__(self, budget: Budget, metric: Metric, watch: Watch, pace: Pace, workers: int) -> None:
+    def __init__(
+        self, budget: Budget, metric: Metric, watch: Watch, pace: Pace, workers: int, second: bool = False
+    ) -> None:
         self._budget, self._metric, self._watch, self._pace, self._workers = budget, metric, watch, pace, workers
+        self._second, self._any = second, False  # whether any candidate was measured
         self._told: Summary | None = None
         self._compiled = activity.compiled_s()
 
     def trained(self, what: activity.Trained) -> None:
         """Candidates whose results are not told yet, as others of their group are not there."""
+        self._pace.took(what.seconds / what.number, goes_on=what.goes_on)
         self._pace.reached(self._pace.done + what.number)
-        self._first(*what)
+        if not what.goes_on:
+            self._first(*what[:4])
 
     def told(self, summary: Summary) -> str:
         """The state after a result, in words."""
         self._told = summary
         self._pace.reached(summary.trials)
-        if not self._workers:
+        if not self._workers and not self._second:
             count, compiled_s = max(1, summary.trials - summary.resumed), activity.compiled_s() - self._compiled
             self._first(count, time.monotonic() - self._pace.began, compiled_s)
-        elif summary.last is not None and summary.last["status"] == "ok":
+        elif self._workers and summary.last is not None and summary.last["status"] == "ok":
+            goes_on = summary.last.get("fidelity") is not None and summary.last["parent"] >= 0
+            self._pace.took(summary.last["cost_s"], goes_on=goes_on)
             self._first(1, summary.last["cost_s"], None)
         found = summary.best
         best = f"best {self._metric.text(scalar_fitness(found))}{trained(found)}" if found else "no success yet"
@@ -96,11 +115,15 @@ class _Trials:
     def _first(self, count: int, seconds: float, compiled_s: float | None, programs_s: float | None = None) -> None:
         if self._pace.measured:
             return
-        self._pace.first(count, seconds, compiled_s, programs_s)
-        left, began = self._left(), self._watch.began
-        whole = None if left is None else left + time.monotonic() - (self._pace.began if began is None else began)
+        waits, self._any = self._second and not self._any, True
+        whole = None
+        if not waits:
+            self._pace.first(count, seconds, compiled_s, programs_s)
+            left, began = self._left(), self._watch.began
+            whole = None if left is None else left + time.monotonic() - (self._pace.began if began is None else began)
         if max(seconds, whole or 0.0) >= _WORTH_S:
-            what = "first candidate" if count == 1 else f"first {count} candidates"
+            which = "second" if self._second and not waits else "first"
+            what = f"{which} candidate" if count == 1 else f"{which} {count} candidates"
             self._watch.say(first_line(what, seconds, compiled_s, whole))
 
     def _left(self) -> float | None:

@@ -78,7 +78,7 @@ def train_child(
     except Exception as error:  # a child that cannot be trained is a result, not the end of the search
         return ChildResult(time.monotonic() - began, error=one_line(error))
     finally:
-        watch.trained(1)
+        watch.trained(1, goes_on=child.leg is not None and child.leg.left is not None)
 
 
 def _initialise(key: Key, network: Network, child: Child, signature: Signature) -> tuple[PyTree, float]:

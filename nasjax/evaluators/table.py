@@ -127,14 +127,21 @@ def load_table(
             lacking = {f"table.{what}": own for what, own in wanted.items() if _run_of(own)[0] not in columns}
             if isinstance(space, TableSpace) and name in lacking.values():  # all that is to be written, at once
                 write = " ".join(f"--set {what}=COLUMN" for what in lacking)
+                write += " (seconds, or ones)" if "table.cost" in lacking else ""
+                if percent is None and not keep and "table.fitness" in lacking:
+                    write += f" and, where the fitness's name says neither percent nor fraction, {_unit(setting)}"
+                elif percent is None and not keep and _is_percent(fitness) is None:
+                    write += f" and {_unit(setting)}"
                 told = " and no column ".join(map(repr, dict.fromkeys(lacking.values())))
-                raise ValueError(f"{path}: no column {told}; it has {_names(columns)}; write {write}")
-            raise ValueError(f"{path}: no column {name!r}; it has {_names(columns)}")
+                raise ValueError(f"{path}: no column {told}; {_results(columns)}; write {write}")
+            raise ValueError(f"{path}: no column {name!r}; {_results(columns)}")
         values = columns[name]
         if run is not None and values.ndim == 2 and run < values.shape[1]:
             values = values[:, run]
         if values.shape != rows.shape or values.dtype.kind not in "fiu":
-            raise ValueError(f"{path}: column {name!r} must hold {len(rows)} numbers, got {values.dtype}{values.shape}")
+            form, several = f"{values.dtype}{values.shape}", values.ndim == 2 and len(values) == len(rows)
+            one = f"; write {name}[0] for the first of its runs" if several else ""
+            raise ValueError(f"{path}: column {name!r} must hold {len(rows)} numbers, got {form}{one}")
         out = np.full(space.size(), fill, np.float32)
         out[rows] = values
         return out
@@ -144,10 +151,7 @@ def load_table(
         values = np.where(np.isfinite(values), values, np.float32(np.nan))
         is_percent = percent if percent is not None or keep else _is_percent(name)
         if is_percent is None and not keep:
-            raise ValueError(
-                f"{path}: whether column {name!r} holds percents is not known; write --set {setting}=true (93.5 is "
-                f"93.5 %) or --set {setting}=false (0.935 is 93.5 %)"
-            )
+            raise ValueError(f"{path}: whether column {name!r} holds percents is not known; write {_unit(setting)}")
         return values / np.float32(100) if is_percent else values
 
     def seconds(name: str, scale: float) -> np.ndarray:
@@ -169,7 +173,7 @@ def load_table(
             raise ValueError(f"{path}: table.fidelities: more epochs must not cost less; got {', '.join(fidelities)}")
     spent = seconds(cost, cost_scale)
     if sealed and _run_of(result)[0] not in columns:
-        raise ValueError(f"{path}: no column {result!r}; it has {_names(columns)}")
+        raise ValueError(f"{path}: no column {result!r}; {_results(columns)}")
     reported = np.full(space.size(), np.nan, np.float32) if sealed else accuracy(result)
     return Table(sign * accuracy(fitness), spent, reported, known > 0, rungs)
 
@@ -211,15 +215,9 @@ def load_columns(path: str | os.PathLike[str], space: TabularCell | TableSpace |
       ValueError: as `load_table`.
     """
     columns = file.read(path)
-    archs = "ops" if "ops" in columns else "arch"
-    if archs not in columns:
+    if "ops" not in columns and "arch" not in columns:
         raise ValueError(f"{path}: neither a column 'ops' nor 'arch' (plain table); it has {_names(columns)}")
-    count = len(columns[archs])
-    found = {
-        name: values
-        for name, values in columns.items()
-        if name != archs and values.ndim in (1, 2) and len(values) == count and values.dtype.kind in "fiu"
-    }
+    found = _numbers(columns)
     if space is None:
         return found
     rows = _rows(path, space, columns)
@@ -348,6 +346,30 @@ def _ops(space: TabularCell | TableSpace, row: int) -> list[str]:
     """The names of a row's operations."""
     numbers = np.unravel_index(row, [len(site.choices) for site in space.sites])
     return [site.choices[int(op)] for site, op in zip(space.sites, numbers, strict=True)]
+
+
+def _numbers(columns: file.Columns) -> dict[str, np.ndarray]:
+    """The columns with a number, or several, for each architecture."""
+    archs = "ops" if "ops" in columns else "arch"
+    count = len(columns[archs])
+    return {
+        name: values
+        for name, values in columns.items()
+        if name != archs and values.ndim in (1, 2) and len(values) == count and values.dtype.kind in "fiu"
+    }
+
+
+def _results(columns: file.Columns) -> str:
+    """The names that a setting may take, in words."""
+    runs = {name: values.shape[1] if values.ndim == 2 else 0 for name, values in sorted(_numbers(columns).items())}
+    names = [f"{name}[0]{f' to {name}[{k - 1}]' * (k > 1)}" if k else name for name, k in runs.items()]
+    return f"its columns of numbers are {', '.join(names)}" if names else "it has no column of numbers"
+
+
+def _unit(setting: str) -> str:
+    """What to write where the unit of an accuracy is not known, in words."""
+    write = f"--set {setting}=true (93.5 is 93.5 %) or --set {setting}=false (0.935 is 93.5 %)"
+    return write if setting != "table.percent" else f"{write}, or --set table.metric=NAME where it is no accuracy"
 
 
 def _names(columns: file.Columns) -> str:

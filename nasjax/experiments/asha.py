@@ -63,8 +63,8 @@ def configure(given: Given) -> CandidateConfig:
 
 
 def describe(problem: Problem) -> dict[str, Any]:
-    """What --mode=inspect shows without --arch: its samplers are described as methods of their own."""
-    return {"describes": "no controller", "params": 0, "macs": 0}
+    """What --mode=inspect shows without --arch."""
+    return base.described(problem)
 
 
 def _rungs(problem: Problem) -> tuple[int, ...]:

@@ -46,8 +46,8 @@ def configure(given: Given) -> CandidateConfig:
 
 
 def describe(problem: Problem) -> dict[str, Any]:
-    """What --mode=inspect shows without --arch: evolution has no network of its own."""
-    return {"describes": "no controller", "params": 0, "macs": 0}
+    """What --mode=inspect shows without --arch."""
+    return base.described(problem)
 
 
 def make(problem: Problem) -> Experiment:

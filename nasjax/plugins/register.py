@@ -301,6 +301,6 @@ def _method(name: str, make: Callable[..., Any], settings: Any) -> Any:
         return candidates_run.experiment(problem, found)
 
     def describe(problem: Problem) -> dict[str, Any]:
-        return {"describes": f"searcher {name}", "params": 0, "macs": 0}
+        return candidates.described(problem)
 
     return types.SimpleNamespace(SPACE="conv_chain", configure=configure, make=experiment, describe=describe)

@@ -15,13 +15,15 @@ from nasjax.report.metric import words
 from nasjax.report.retrained import retrained
 from nasjax.report.runs import Run, Trial, mapping, number, wall
 from nasjax.report.searching import sentence
+from nasjax.report.strategies import in_words
 
 _EXTREMES = 5  # graphs drawn of either end
 
 
 def meta(run: Run) -> str:
     """State, seed, preset and the time of the last result."""
-    told = [f"{key} {run.config[key]}" for key in ("seed", "preset", "strategy") if run.config.get(key) is not None]
+    told = [f"{key} {run.config[key]}" for key in ("seed", "preset") if run.config.get(key) is not None]
+    told += [in_words(str(run.config["strategy"]))] if run.config.get("strategy") is not None else []
     told.append(f"last result {datetime.fromtimestamp(run.written).astimezone():%Y-%m-%d %H:%M}")
     return f'<span class="state {run.state}">{run.state}</span> {escape(" · ".join(told))}'
 

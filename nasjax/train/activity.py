@@ -29,6 +29,7 @@ class Trained(NamedTuple):
     seconds: float
     compiled_s: float  # part of the seconds in which they waited for the compiler
     programs_s: float  # part of that for the programs of their networks, and not for what all candidates share
+    goes_on: bool = False  # whether it was the further training of a candidate whose program was there
 
 
 @dataclass
@@ -105,10 +106,11 @@ class Stopwatch:
     def __init__(self) -> None:
         self._began, self._compiled, self._programs = time.monotonic(), compiled_s(), _compiled.programs
 
-    def trained(self, number: int) -> float:
+    def trained(self, number: int, *, goes_on: bool = False) -> float:
         """Tells listeners that so many candidates were trained or scored since; returns the seconds."""
         seconds = time.monotonic() - self._began
-        what = Trained(number, seconds, compiled_s() - self._compiled, _compiled.programs - self._programs)
+        compiled, programs = compiled_s() - self._compiled, _compiled.programs - self._programs
+        what = Trained(number, seconds, compiled, programs, goes_on)
         for listener in _place.listeners:
             listener(what)
         return seconds

@@ -16,7 +16,7 @@ SPEC.loader.exec_module(estimates)
 def test_estimates_are_put_beside_the_end_of_what_they_are_of():
     supernet = "for the supernet; its search is measured once it begins"
     lines = [
-        *((0.0, ""), (3.0, "spos on digits, strategy one supernet")),
+        *((0.0, ""), (3.0, "spos on digits, in runs/a: one supernet on 1 device")),
         *(
             (20.0, "supernet epoch 1/2: training loss 2.3, 17 s"),
             (20.1, first_line("first epoch", 17, 9, 50, supernet)),

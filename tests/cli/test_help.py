@@ -82,12 +82,21 @@ def test_settings_are_listed_with_their_values_and_flags():
         (["--wokdir=x"], "did you mean --workdir?"),
         (["--zzzz=x"], "--help has the flags"),
         (["--method=random", "--dataset=minst"], "FILE.npz with x [N, H, W] or [N, H, W, C] and y [N]"),
-        (["--method=random", "--seed=0,1"], "--seeds=0,1,2 or --seeds=0..4"),
+        (["--method=random", "--seed=0-4"], "--seed needs a whole number, got '0-4'; several seeds are --seeds=0,1"),
+        (["--macs=many"], "error: --macs needs a number, got 'many'"),
+        (["--watch=7"], "error: --watch takes no value, got '7'"),
     ],
 )
 def test_a_wrong_flag_is_told_what_to_write(flags, message):
     code, _, err = here(*flags)
     assert code == 2 and message in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("several", ["0..4", "0,1,2"])
+def test_several_seeds_may_be_given_as_seed(several):
+    given = launch.define()
+    launch._parsed(given, ["nasjax", f"--seed={several}"])
+    assert given.seeds == several and given.seed is None
 
 
 def test_the_bare_command_says_where_the_help_is(monkeypatch, capsys):

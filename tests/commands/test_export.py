@@ -159,7 +159,7 @@ def test_export_writes_the_facts_beside_the_artifact(tmp_path, monkeypatch):
         assert f" {path.stat().st_size:,} bytes " in listed[str(path)]
     assert lines[-3] == "Outputs are those of cat, dog, in this order."
     assert "on cpu, cuda, tpu, pixels 0..255 as they are in the training data" in lines[-2]
-    assert f"Written by jax {jax.__version__}" in lines[-1]
+    assert f"read by jax {jax.__version__}, which wrote it" in lines[-1]
     assert printed(program(lines)) == str(np.asarray(apply(variables, x[:1] * 0))) + "\n"
 
 
@@ -203,9 +203,9 @@ FACTS = {"jax": "0.10.2", "read_by_versions_built_until": "2026-12-17", "or_late
     [
         ((2026, 7, 1), {}, None),
         ((2026, 10, 17), {}, None),
-        ((2026, 10, 18), {}, "readable until 2026-12-17 by new versions of JAX .* which ends in 60 days"),
-        ((2026, 12, 17), {}, "ends in 0 days: export again with a newer jax, or keep jax 0.10.2"),
-        ((2027, 1, 1), {}, "has ended"),
+        ((2026, 10, 18), {}, "built after 2026-12-17, 60 days from now, refuse .* install jax==0.10.2, or upgrade"),
+        ((2026, 12, 17), {}, "2026-12-17, 0 days from now, refuse"),
+        ((2027, 1, 1), {}, "before today, refuse"),
         ((2027, 1, 1), {"or_later": True}, None),
         ((2027, 1, 1), {"read_by_versions_built_until": None}, None),
     ],

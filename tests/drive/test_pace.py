@@ -95,6 +95,18 @@ def test_things_made_together_share_their_seconds(clock):
     assert found.left() == pytest.approx(24 * 2.0)
 
 
+def test_what_begins_anew_and_what_goes_on_count_by_themselves(clock):
+    """However they have come so far: after a promotion the time left is not that of promotions alone."""
+    found = Pace(30, anew=0.5)
+    for done, (seconds, goes_on) in enumerate([(20, False), (8, False), (1, True), (1, True)], 1):
+        found.took(seconds, goes_on=goes_on)
+        after(clock, found, seconds, done)
+        if done == 2:
+            found.first(1, 8.0, 6.0)
+            assert found.each() == pytest.approx(2.0)  # by `later`, as nothing has gone on yet
+    assert found.left() == pytest.approx(26 * (8 + 1) / 2)
+
+
 def test_the_first_line():
     assert pace.first_line("first candidate", 12.3, 9.3, None) == "first candidate: 12 s, of which 9.3 s compiling"
     assert pace.first_line("first", 12.3, None, 180.0) == "first: 12 s, compiling included; about 3.0 min in all"

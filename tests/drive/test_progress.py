@@ -20,10 +20,10 @@ def clock(monkeypatch):
     return now
 
 
-def trained(*what):
+def trained(*what, **more):
     """As a `Stopwatch` tells it."""
     for listener in activity._place.listeners:
-        listener(activity.Trained(*what, what[-1]))
+        listener(activity.Trained(*what, what[-1], **more))
 
 
 def summary(trials, workers=1, **more):
@@ -45,6 +45,22 @@ def test_the_first_candidate_is_told_before_its_group_has_ended(clock):
     assert said[1:] == ["trial 8/32: best 50.00%, about 96 s left"]
     trained(1, 4.0, 0.0)
     assert len(said) == 2  # it listens no longer
+
+
+def test_where_programs_are_compiled_one_at_a_time_the_second_one_tells(clock):
+    """The first is the process's first, too; and what goes on with a training compiles nothing."""
+    said = []
+    with progress.progress(
+        Budget(trials=12), Metric("accuracy"), Watch(say=said.append), anew=0.5, second=True
+    ) as told:
+        for n, (seconds, compiled, goes_on) in enumerate([(16, 13, False), (1, 0, True), (8, 6, False)], 1):
+            clock.s += seconds
+            trained(1, seconds, compiled, goes_on=goes_on)
+            told(summary(n))
+    first, second = (line for line in said if "candidate" in line)
+    assert first == "first candidate: 16 s, of which 13 s compiling"
+    assert second == "second candidate: 8.0 s, of which 6.0 s compiling; about 66 s in all"  # 25 s, and 9 times 4.5 s
+    assert said[-1] == "trial 3/12: best 50.00%, about 40 s left" and said[1] == "trial 1/12: best 50.00%"
 
 
 def test_a_resumed_search_counts_from_where_it_was(clock):

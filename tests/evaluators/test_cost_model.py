@@ -47,7 +47,9 @@ def test_without_a_cost_the_backend_decides(problem, backend, expected):
     assert choose_strategy(builts, None, Recipe(), 640, backend)[0] == "exact"
     record = {"dataset": {"name": "digits"}, "strategy": chosen, "estimates": estimates}
     lines = searching._opening(commands.configure("random"), Path("runs/a"), record).splitlines()
-    assert lines[0] == f"random on digits, strategy {expected}, in runs/a" and len(lines) == 1 + (chosen == "exact")
+    how = {"exact": "one by one, each by a program of its own", "vmap": "side by side in one program"}[expected]
+    assert lines[0] == f"random on digits, in runs/a: candidates train {how} (strategy {expected})"
+    assert len(lines) == 1 + (chosen == "exact")
 
 
 def test_few_children_share_the_compiling_of_their_program_among_themselves():

@@ -176,8 +176,8 @@ def test_evaluator_vmaps_and_ignores_order(save):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (benchmark(**{FITNESS: None}), f"no column '{FITNESS}'; it has {RESULT}, {COST}, op_names, ops"),
-        (plain(cost=None), "no column 'cost'; it has arch, fitness"),
+        (benchmark(**{FITNESS: None}), f"no column '{FITNESS}'; its columns of numbers are {RESULT}, {COST}"),
+        (plain(cost=None), "no column 'cost'; its columns of numbers are fitness"),
         (plain(arch=None), "neither a column 'ops' nor 'arch' (plain table); it has cost, fitness"),
         (benchmark(ops=ROWS[:, :2]), "column 'ops': needs the shape (N, 3), got int32(27, 2)"),
         (benchmark(**{COST: np.ones((27, 3))}), f"column '{COST}' must hold 27 numbers, got float64(27, 3)"),
@@ -249,15 +249,17 @@ def test_a_part_of_any_lattice_is_looked_up_and_the_rest_rejected(save):
     np.testing.assert_array_equal(evaluation.status, [Status.OK, Status.OK, Status.FAILED, Status.REJECTED])
     np.testing.assert_allclose(evaluation.fitness, [0.1, 0.2, np.nan, np.nan], rtol=1e-6)
     np.testing.assert_array_equal(evaluation.cost, [0, 1, 2, 0])
-    with pytest.raises(ValueError, match=r"no column 'acc'; it has cost, .*; write --set table\.fitness=COLUMN"):
+    with pytest.raises(ValueError, match=r"no column 'acc'; .* are cost, .*; write --set table\.fitness=COLUMN"):
         load_table(path, space, fitness="acc")
     lacking = save({"ops": ops, "op_names": names, "acc": np.ones(3), "hours": np.ones(3)})
     for given, told in (
-        ({}, r"no column 'fitness' and no column 'cost'; .*--set table\.fitness=COLUMN --set table\.cost=COLUMN$"),
-        ({"fitness": "acc"}, r"no column 'cost'; it has acc, .*; write --set table\.cost=COLUMN$"),
+        ({}, r"'fitness' and no column 'cost'; .*--set table\.fitness=COLUMN --set table\.cost=COLUMN \(.*ones\)$"),
+        ({"fitness": "acc"}, r"no column 'cost'; .* are acc, hours; write --set table\.cost=COLUMN \(.*ones\)$"),
+        ({"percent": None}, r"or ones\) and, where .* nor fraction, --set table\.percent=true \(93.*metric=NAME"),
+        ({"percent": None, "metric": "loss"}, r"--set table\.cost=COLUMN \(seconds, or ones\)$"),
     ):
         with pytest.raises(ValueError, match=told):
-            load_table(lacking, space, percent=False, **given)
+            load_table(lacking, space, **{"percent": False, **given})
     save({"ops": ops[:2], "op_names": names, "fitness": np.ones(2), "cost": np.ones(2)})
     with pytest.raises(ValueError, match="has other sites or architectures than --space=from_table was made of"):
         load_table(path, space, percent=False)

@@ -24,7 +24,8 @@ def test_making_and_inspecting_a_method_reads_nothing(method, unread, monkeypatc
     config = commands.configure(method)
     assert catalog.method(method).make(Problem(config)).config is config
     monkeypatch.setattr(np, "load", None)
-    assert commands.inspect(config)["params"] >= 0
+    found = commands.inspect(config)
+    assert (found["params"] is None) == (found["macs"] is None) == found["describes"].startswith("the space; a network")
 
 
 def test_an_architecture_is_built_once(unread):

@@ -12,6 +12,7 @@ from nasjax.evaluators.child import STRATEGIES
 from nasjax.evaluators.scores.named import require_known
 from nasjax.experiments.families.settings import Config
 from nasjax.problem.given import Given
+from nasjax.problem.problem import Problem
 from nasjax.runtime.ray import RayConfig
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
 from nasjax.settings import RESUMABLE
@@ -134,6 +135,12 @@ def scheduled(space: Any, search: Any) -> DepthSchedule:
     largest = max(space.sites[column].choices) if column is not None else 1
     first = min(search.depth_first or largest, largest)
     return depth_schedule(first=first, step=search.depth_step, every=search.depth_every, maximum=largest)
+
+
+def described(problem: Problem) -> dict[str, Any]:
+    """What --mode=inspect shows without --arch of a method that trains candidates and nothing beside them."""
+    more = "" if problem.looked_up else "; a network of it is counted with --arch=NAME, JSON or FILE"
+    return {"describes": f"the space{more}", "params": None, "macs": None}
 
 
 def preset(

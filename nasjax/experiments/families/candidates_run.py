@@ -120,7 +120,9 @@ def experiment(
             if so_far is not None and so_far.weights is not None:
                 _show_best(problem, path, so_far)
 
-        with afterwards(shown), progress(budget, metric, watch, done=done, later=later, workers=workers) as show:
+        alone = runtime is None and strategy == "exact" and width == 1  # no other one's program is compiled meanwhile
+        pace: dict[str, Any] = {"later": later, "workers": workers, "anew": compiles, "second": alone}
+        with afterwards(shown), progress(budget, metric, watch, done=done, **pace) as show:
             so_far = search(
                 streams(config.seed).search,
                 searcher,
