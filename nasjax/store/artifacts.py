@@ -23,31 +23,40 @@ def save(workdir: Path, tree: dict[str, Any]) -> str:
     Raises:
       RunError: they cannot be written.
     """
-    arrays = dict(sorted(_flat(tree)))
+    arrays = flat(tree)
     content = hashlib.sha256()
     for name, array in arrays.items():
         content.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         content.update(np.ascontiguousarray(array).tobytes())
     digest = content.hexdigest()
-    folder = workdir / NAME
     with checkpoint.writing(workdir):
-        folder.mkdir(exist_ok=True)
-        handle, temporary = tempfile.mkstemp(".tmp", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, folder / (digest + _END))
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write(workdir / NAME / (digest + _END), arrays)
     return digest
 
 
 def load(workdir: Path, digest: str) -> dict[str, Any]:
     """The nested dicts of arrays with this sha256. Raises FileNotFoundError where they are gone."""
+    return read(workdir / NAME / (digest + _END))
+
+
+def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an .npz in the place of `path`, atomically. Raises OSError."""
+    path.parent.mkdir(exist_ok=True)
+    handle, temporary = tempfile.mkstemp(".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The nested dicts of arrays of an .npz whose names are paths. Raises FileNotFoundError where it is gone."""
     tree: dict[str, Any] = {}
-    with np.load(workdir / NAME / (digest + _END)) as arrays:
+    with np.load(path) as arrays:
         for name in arrays.files:
             *path, last = name.split("/")
             place = tree
@@ -71,9 +80,14 @@ def stored(workdir: Path) -> set[str]:
     return {file.stem for file in folder.glob("*" + _END)}
 
 
-def _flat(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, np.ndarray]]:
+def flat(tree: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Nested dicts of arrays as one dict, sorted, whose names are their paths."""
+    return dict(sorted(_paths(tree)))
+
+
+def _paths(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, np.ndarray]]:
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{path}{name}/")
+            yield from _paths(value, f"{path}{name}/")
         else:
             yield f"{path}{name}", np.asarray(value)

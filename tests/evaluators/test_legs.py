@@ -8,6 +8,7 @@ import pytest
 from tools.networks import children
 
 from nasjax.data.dataset import DataConfig
+from nasjax.drive.work import shelf
 from nasjax.evaluators import child
 from nasjax.evaluators.children import ChildResult, Curves
 from nasjax.problem.builders import tabular_cell
@@ -17,6 +18,7 @@ from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.spaces.tabular_cell.space import TabularCell
 from nasjax.store import artifacts
 from nasjax.tasks.classification import TASK
+from nasjax.train import fit, underway
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.types import Built, Proposal, Status
@@ -100,3 +102,57 @@ def test_a_training_in_two_legs_is_the_training_at_once(made, tmp_path):
     assert "training" not in end[8]  # nothing goes on from a whole training
     other, _ = evaluator.evaluate(KEY, one(8, arch, 3))
     assert other.info["train_loss"] != whole.info["train_loss"]
+
+
+class KilledError(BaseException):
+    """Ends a training as a kill does."""
+
+
+def killed_after(shelf, saves):
+    """The shelf of a process that dies after so many times of saving."""
+    left = [saves]
+
+    def save(name, tree):
+        shelf.save(name, tree)
+        left[0] -= 1
+        if not left[0]:
+            raise KilledError
+
+    return shelf._replace(save=save)
+
+
+def of_chains_by(strategy, **settings):
+    space = ConvChain(2, 2, filter_heights=(1, 3), filter_widths=(3,), filter_counts=(2, 4))
+    return children(space, DATASET, strategy, recipe=RECIPE, **settings), np.asarray(space.sample(jax.random.key(1)))
+
+
+WAYS = {
+    "exact": of_chains,
+    "path": of_cells,
+    "parts": lambda: of_chains_by("parts", parts=True, keep_weights=True),
+    "vmap": lambda: of_chains_by("vmap", chunk=1),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", WAYS)
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(strategy, tmp_path, monkeypatch):
+    """Two children of a task: the first has ended when it is killed, the second is in its second epoch."""
+    monkeypatch.setattr(fit, "DISPATCH_S", 0.0)  # a step at a time
+    evaluator, arch = WAYS[strategy]()
+    none = np.full(2, -1, np.int32)
+    proposal = Proposal(np.int32([3, 4]), np.stack([arch, arch]), none)
+    whole, at_once = evaluator.evaluate(KEY, proposal)
+    kept = shelf(tmp_path, 0.0)
+    with pytest.raises(KilledError), underway.keeping(killed_after(kept, 8 + 1 + 5)):  # the first's result among them
+        evaluator.evaluate(KEY, proposal)
+    assert sorted(file.name.split("-")[0] for file in (tmp_path / "unfinished").iterdir()) == ["3", "4"]
+    saved = []
+    with underway.keeping(kept._replace(save=lambda name, tree: saved.append(name))):
+        again, end = evaluator.evaluate(KEY, proposal)
+    assert len(saved) == 8 - 5  # only the last four of the nine steps were done, and none of the first child's
+    np.testing.assert_array_equal(again.fitness, whole.fitness)
+    for name in ("valid_curve", "train_loss"):
+        np.testing.assert_array_equal(again.info[name], whole.info[name])
+    for a, b in zip(jax.tree.leaves(end), jax.tree.leaves(at_once), strict=True):
+        np.testing.assert_array_equal(a, b)

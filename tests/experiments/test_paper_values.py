@@ -39,7 +39,7 @@ ASIDE = (
     "cost_s",
     "width",
 )
-ASIDE += ("strategy", "inherit", "max_params", "data", "runtime", "ray")
+ASIDE += ("strategy", "inherit", "max_params", "data", "runtime", "ray", "save_every")
 
 
 def flat(case):
