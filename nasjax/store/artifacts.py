@@ -58,9 +58,9 @@ def read(path: Path) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     with np.load(path) as arrays:
         for name in arrays.files:
-            *path, last = name.split("/")
+            *outer, last = name.split("/")
             place = tree
-            for part in path:
+            for part in outer:
                 place = place.setdefault(part, {})
             place[last] = arrays[name]
     return tree

@@ -5,12 +5,14 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from tools.killing import KilledError, killed_after
 from tools.networks import children
 
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.work import shelf
 from nasjax.evaluators import child
 from nasjax.evaluators.children import ChildResult, Curves
+from nasjax.evaluators.legs import Leg
 from nasjax.problem.builders import tabular_cell
 from nasjax.problem.data import load
 from nasjax.problem.problem import builds
@@ -53,10 +55,10 @@ def test_a_child_is_given_its_epochs_and_what_its_parent_left(monkeypatch):
     seen = []
     evaluator = stopping(monkeypatch, seen, continued=True)
     evaluation, kept = evaluator.evaluate(KEY, one(7, ARCH, 3))
-    assert seen[0].leg == (3, None) and evaluation.fitness == np.float32(0.3)
+    assert seen[0].leg == Leg(3) and evaluation.fitness == np.float32(0.3)
     assert np.isnan(evaluation.info["valid_curve"][0, 3]) and evaluation.info["train_loss"] == np.float32(0.3)
     evaluator.evaluate(KEY, one(9, ARCH, 4, parent=7), kept)
-    assert seen[1].leg == (4, {"of": 7})
+    assert seen[1].leg == Leg(4, {"of": 7})
 
 
 def test_what_cannot_go_on_says_so(monkeypatch):
@@ -104,42 +106,18 @@ def test_a_training_in_two_legs_is_the_training_at_once(made, tmp_path):
     assert other.info["train_loss"] != whole.info["train_loss"]
 
 
-class KilledError(BaseException):
-    """Ends a training as a kill does."""
-
-
-def killed_after(shelf, saves):
-    """The shelf of a process that dies after so many times of saving."""
-    left = [saves]
-
-    def save(name, tree):
-        shelf.save(name, tree)
-        left[0] -= 1
-        if not left[0]:
-            raise KilledError
-
-    return shelf._replace(save=save)
-
-
-def of_chains_by(strategy, **settings):
-    space = ConvChain(2, 2, filter_heights=(1, 3), filter_widths=(3,), filter_counts=(2, 4))
-    return children(space, DATASET, strategy, recipe=RECIPE, **settings), np.asarray(space.sample(jax.random.key(1)))
-
-
-WAYS = {
-    "exact": of_chains,
-    "path": of_cells,
-    "parts": lambda: of_chains_by("parts", parts=True, keep_weights=True),
-    "vmap": lambda: of_chains_by("vmap", chunk=1),
-}
+def one_by_one():
+    """By the masked program of all chains."""
+    space = ConvChain(1, 1, filter_heights=(1, 3), filter_widths=(3,), filter_counts=(2,))
+    return children(space, DATASET, "vmap", recipe=RECIPE, chunk=1), np.asarray(space.sample(jax.random.key(1)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", WAYS)
-def test_a_training_that_was_killed_goes_on_to_the_same_bits(strategy, tmp_path, monkeypatch):
+@pytest.mark.parametrize("made", [of_chains, of_cells, one_by_one])
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(made, tmp_path, monkeypatch):
     """Two children of a task: the first has ended when it is killed, the second is in its second epoch."""
     monkeypatch.setattr(fit, "DISPATCH_S", 0.0)  # a step at a time
-    evaluator, arch = WAYS[strategy]()
+    evaluator, arch = made()
     none = np.full(2, -1, np.int32)
     proposal = Proposal(np.int32([3, 4]), np.stack([arch, arch]), none)
     whole, at_once = evaluator.evaluate(KEY, proposal)
