@@ -161,7 +161,8 @@ def trained(name: str, arch: str, args: argparse.Namespace, window: int, *settin
     data = f"data.window={window}", f"data.train_limit={limit}"
     config = configuration("reinforce_rnn", args, *SMALL, *data, *settings)
     result = commands.retrain(config, args.workdir / name.replace(" ", "_"), arch).result
-    row = {key: result[key] for key in ("params", "macs", "valid_perplexity", "test_perplexity", "seconds")}
+    metric = result["metric"]["name"]
+    row = {key: result[key] for key in ("params", "macs", f"valid_{metric}", f"test_{metric}", "seconds")}
     print(json.dumps({"trained": name, **row}), flush=True)
     return row
 
@@ -208,8 +209,7 @@ def main() -> None:
         case "final":
             result = compared(args, "word", 10_000, 20)
         case "characters":
-            rows = compared(args, "character", 50, 100, "data.level=char")
-            result = {name: {**row, "test_bits": math.log2(row["test_perplexity"])} for name, row in rows.items()}
+            result = compared(args, "character", 50, 100, "data.level=char")
     settings = {key: value for key, value in vars(args).items() if key not in ("data_dir", "workdir")}
     print(json.dumps({"benchmark": "cells_on_ptb", **settings, "result": result, "jax": jax.__version__}))
 

@@ -51,6 +51,7 @@ TASKS = {
     "regression": "one value per image",
     "segmentation": "a mask per image",
     "language": "the next word of a text",
+    "characters": "the next character of a text",
 }
 DATA = {
     "digits": "1,797 handwritten digits of 8x8 pixels, embedded",

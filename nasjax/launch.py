@@ -56,7 +56,7 @@ def define() -> flags.FlagValues:
 
     text("method", "what searches, see below")
     flags.DEFINE_string("mode", MODES[0], f"{' | '.join(MODES)}; default search", flag_values=values)
-    text("preset", "demo (the default, minutes on two cores) | paper (published) | paper_v2 | paper_v3 | article")
+    text("preset", "demo (the default, minutes on two cores) | paper | paper_v2 | paper_v3 | article | characters")
     text("space", "where it searches, see below; each method has a default")
     text("table", "results of architectures (.npz), to be looked up instead of training")
     text("truth", "true results of all architectures (.npz), to compare a search's estimates with")
@@ -320,6 +320,8 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
         _tell(first, found.lines)
     elif given.mode == "retrain":
         arch = commands.asked_arch(given.arch, workdir)
+        if config.retrain.grid and getattr(config, "workers", 0):
+            jax_settings.leave_memory()
         with _logged(given, config, workdir, first) as options:
             trained = commands.retrain(config, workdir, arch, progress=first, **options)
         _tell(first, trained.lines)
@@ -480,6 +482,7 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     config = override(config, *given.set)
     problem = Problem(config)
     tabular = problem.looked_up
+    alone = given.mode != "search" and not (given.mode == "retrain" and config.retrain.grid)
     idle = {
         "data_dir": tabular or not problem.source.folder,
         "max_params": tabular,
@@ -487,9 +490,9 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "dataset": tabular,
         "arch": given.mode in ("search", "export", "predict"),
         "trials": given.mode in ("retrain", "export", "predict"),
-        "workers": given.mode != "search",
-        "runtime": given.mode != "search",
-        "ray_address": given.mode != "search",
+        "workers": alone,
+        "runtime": alone,
+        "ray_address": alone,
         "trial_timeout": given.mode != "search",
         "init_from": given.mode != "search",
         "log": given.mode not in ("search", "retrain"),

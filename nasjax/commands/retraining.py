@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 from nasjax import catalog
+from nasjax.commands import workers
 from nasjax.commands.arrays import Arrays, with_arrays
 from nasjax.commands.configuration import defaults_of, environment, published, record_of
 from nasjax.commands.foresight import few_steps, require_retraining, require_settings
@@ -21,7 +22,7 @@ from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.settings import as_json, resumable
 from nasjax.store import checkpoint, plugin, started, workdir
-from nasjax.types import Built, Metric, Watch, html_table
+from nasjax.types import Built, Metric, Runtime, Watch, afterwards, html_table
 
 
 class Retrained(NamedTuple):
@@ -119,9 +120,6 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
         if unusual := jax_settings.unusual():
             facts["jax"] = unusual
 
-        def formed(tree: dict[str, Any], changes: dict[str, Any]) -> Built:
-            return problem.formed(changes).built(tree)
-
         job = Job(
             builts=builts,
             data=data,
@@ -132,7 +130,8 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
             settings=config.retrain,
             seed=config.seed,
             facts=facts,
-            formed=formed,
+            formed=_former(problem),
+            runtime=lambda: _workers(problem, path, watch.say),
         )
         if done := finished(job, path):
             watch.say(f"already trained and tested with these settings (in {done[0]})")
@@ -153,6 +152,39 @@ def _retrain(config: Any, path: Path, arch: str | None, watch: Watch, changed_pl
     test, valid = (result[f"{part}_{metric.name}"] for part in ("test", "valid"))
     lines = _told(config, path, result, metric)
     return Retrained(metric, test, valid, result["params"], result["arch"], result, tuple(lines))
+
+
+def _former(problem: Problem) -> Callable[[dict[str, Any], dict[str, Any]], Built]:
+    def formed(tree: dict[str, Any], changes: dict[str, Any]) -> Built:
+        return problem.formed(changes).built(tree)
+
+    return formed
+
+
+@contextmanager
+def _workers(problem: Problem, path: Path, say: Callable[[str], None]) -> Iterator[Runtime | None]:
+    """The workers of config.workers for the points of a grid; None where this process tries them."""
+    import jax
+
+    if not getattr(problem.config, "workers", 0) or jax.distributed.is_initialized():
+        yield None
+        return
+    runtime, _ = workers.start(points_of, problem, path, say)
+    with afterwards(runtime.close):
+        yield runtime
+
+
+def points_of(
+    tree: dict[str, Any], path: str, sources: list[str], cache: str, begun: str = ""
+) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    """In a worker: the facts of the data, and point of a grid -> its metric. Arguments as of `workers.start`."""
+    from nasjax.drive.grid import trial
+    from nasjax.drive.retrain import SAVE_S
+
+    here = workers.arrived(tree, sources, cache, begun)
+    problem = here.problem
+    facts = {"dataset": {"name": problem.data.name, "sha256": problem.data.sha256}}
+    return facts, here.publishing(trial(problem.data, problem.task, _former(problem), SAVE_S))
 
 
 def _samples(config: Any, path: Path) -> dict[str, Any]:

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from nasjax import catalog
+from nasjax.commands import workers
 from nasjax.commands.arrays import Arrays, with_arrays
-from nasjax.commands.configuration import compared, defaults_of, environment, from_tree, record_of
+from nasjax.commands.configuration import compared, defaults_of, environment, record_of
 from nasjax.commands.foresight import few_steps, require_retraining
 from nasjax.drive.heartbeat import heartbeat
 from nasjax.problem.problem import Problem
 from nasjax.report.strategies import in_words
 from nasjax.runtime import hosts, jax_settings
 from nasjax.runtime.host_memory import keep_freed_memory
-from nasjax.settings import as_json, resumable
 from nasjax.settings import names as names_of
+from nasjax.settings import resumable
 from nasjax.store import plugin, started, workdir
 from nasjax.types import Experiment, Outcome, Runtime, Watch, afterwards
 
@@ -104,21 +105,7 @@ def _workers(
         yield None, facts
         return
 
-    if not config.plugin and catalog.names_own(config):
-        raise ValueError("worker processes do not know what was registered in a program; put it in a file (--plugin)")
-    sources = [str(file.absolute()) for file in plugin.files_of(config.plugin)]
-    cache = jax.config.jax_compilation_cache_dir or ""  # type: ignore[attr-defined]
-    arguments = (as_json(config), str(path.absolute()), sources, cache, problem.begun)
-    logs = path / workdir.WORKERS
-    if config.runtime == "ray":
-        from nasjax.runtime.ray import ray
-
-        same = {"agree": ("dataset", "strategy", "chunk"), "settings": config.ray, "say": say}
-        runtime, facts = ray(work_of, arguments, workers=config.workers, logs=logs, **same)
-    else:
-        from nasjax.runtime.process import process
-
-        runtime, facts = process(work_of, arguments, workers=config.workers, logs=logs)
+    runtime, facts = workers.start(work_of, problem, path, say)
     with afterwards(runtime.close):
         for line in facts.pop("told"):
             say(line)
@@ -138,30 +125,17 @@ def work_of(
       begun: as of `Problem`.
     """
     from nasjax.drive.work import worker
-    from nasjax.runtime.compile_cache import own_cache
 
-    keep_freed_memory()
-    publish = own_cache(Path(cache)) if cache else lambda: None
-    if sources and plugin.use(*sources) != tree["plugin"]:  # edited since, or another one on this machine
-        raise ValueError(
-            f"{' or '.join(sources)} is not the file that the driver has run; give all machines the same, and start "
-            "again"
-        )
-    config = from_tree(tree)
-    told: list[str] = []
-    problem = Problem(config, told.append, begun)
+    here = workers.arrived(tree, sources, cache, begun)
+    problem = here.problem
+    config = problem.config
     experiment = catalog.method(config.method).make(problem)
     assert experiment.evaluator is not None
     facts = {**experiment.facts(), **environment()}
     require_retraining(problem, experiment.before_retrain is not None)
-    facts["told"] = [*told, *few_steps(problem, *_SEARCHED)]  # by the driver, of the first worker
-    work = worker(experiment.evaluator(), Path(path), experiment.describe(), experiment.refuse)
-
-    def published(task: Any) -> Any:
-        with afterwards(publish):
-            return work(task)
-
-    return facts, published
+    facts["told"] = [*here.told, *few_steps(problem, *_SEARCHED)]  # by the driver, of the first worker
+    evaluator, describe = experiment.evaluator(), experiment.describe()
+    return facts, here.publishing(worker(evaluator, Path(path), describe, experiment.refuse, config.save_every))
 
 
 @contextmanager

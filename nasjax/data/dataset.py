@@ -242,7 +242,7 @@ def _refuse_idle(config: DataConfig, images: bool, source: Source, by_name: Data
         idle += ["fit", "crop_part", "stream", "readers", "skip_corrupt"]
     elif config.resize is None and known_form(config, by_name) is None:
         idle += ["fit", "crop_part"]
-    if by_name.task_of is None:
+    if by_name.task_of is None or not images:
         idle.append("target")
     if not by_name.aspect:
         idle.append("aspect")

@@ -6,6 +6,6 @@ It differs between versions of Python, so no published number rests on it; confi
 from __future__ import annotations
 
 from nasjax.data.sources import DataSource
-from nasjax.data.text import text_source
+from nasjax.data.text import task_of, text_source
 
-SOURCE = DataSource(text_source, "language", shape=(35,))
+SOURCE = DataSource(text_source, "language", shape=(35,), task_of=task_of)

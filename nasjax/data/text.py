@@ -228,9 +228,15 @@ def _reader(config: DataConfig) -> Callable[[str], str]:
             if len(files) != 1:
                 found = ", ".join(file.name for file in files) or "none"
                 raise FileNotFoundError(f"{folder} must have one {part} text such as {part}.txt; found {found}")
-        return read_text(files[0])
+        text = read_text(files[0])
+        return _trimmed(text) if (config.name, config.level) == ("ptb", "char") else text
 
     return read
+
+
+def _trimmed(text: str) -> str:
+    """Without the spaces around every line, which separate words and are none of the corpus's 5,017,482 characters."""
+    return _NEWLINE.join(line.strip(" ") for line in text.split(_NEWLINE))
 
 
 def read_text(file: Path) -> str:
@@ -263,6 +269,11 @@ def _pydoc(level: str) -> dict[str, str]:
     lines = [line for line in paragraphs if line]
     share = {"train": range(16), "valid": range(16, 18), "test": range(18, 20)}
     return {part: "\n".join(line for n, line in enumerate(lines) if n % 20 in own) for part, own in share.items()}
+
+
+def task_of(config: DataConfig) -> str:
+    """The task of a text: its metric is the perplexity of words, or bits per character."""
+    return "characters" if config.level == "char" else "language"
 
 
 def text_source(config: DataConfig) -> Source:

@@ -19,7 +19,7 @@ import numpy as np
 from nasjax.drive.account import Account, Group
 from nasjax.drive.rows import Candidate, plain, rank
 from nasjax.drive.work import Answer, Describe, Work
-from nasjax.store import artifacts, checkpoint, ledger
+from nasjax.store import artifacts, checkpoint, ledger, unfinished
 from nasjax.store.ledger import Event
 from nasjax.train.compiling import jit
 from nasjax.types import Failure, Key, Proposal, PyTree, Searcher
@@ -95,6 +95,8 @@ class Recorded:
             checkpoint.replace_lines(self._workdir / "metrics.jsonl", lines)
             if self._best is not None:
                 checkpoint.write_json(self._workdir / "best.json", self._best)
+        trials = {int(group.ids[n]) for group in self.account.groups.values() for n in group.open}
+        unfinished.keep(self._workdir, trials)
         if self.account.weights:  # nothing runs yet, so weights that no trial may inherit were left by a killed run
             self.account.weights = self._inheritable()
             kept = set(self.account.weights.values())
@@ -164,7 +166,7 @@ class Recorded:
         ids[positions] = group.ids[positions]
         known = self.account.weights
         weights = {parent: known[parent] for parent in group.parents[positions].tolist() if parent in known}
-        return Work(self._key_work, ids, group.archs, group.parents, weights, group.fidelities)
+        return Work(self._key_work, ids, group.archs, group.parents, weights, group.fidelities, group.lost_s)
 
     def happened(self, event: str, **facts: Any) -> list[dict[str, Any]]:
         """Writes an event to the ledger and applies it; returns the new lines of metrics.jsonl."""
@@ -199,6 +201,7 @@ class Recorded:
             checkpoint.append_lines(self._workdir / "metrics.jsonl", lines)
             if self._best is not before:
                 checkpoint.write_json(self._workdir / "best.json", self._best)
+        unfinished.delete(self._workdir, [row["id"] for row in rows])
         if self.account.weights:
             dead, self.account.weights = set(self.account.weights.values()), self._inheritable()
             artifacts.delete(self._workdir, dead - set(self.account.weights.values()))

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,13 +20,14 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
+from nasjax.drive import grid
 from nasjax.drive.epochs import Epochs
 from nasjax.drive.heartbeat import far
 from nasjax.drive.pace import Pace, left_words
 from nasjax.drive.pictures import take
 from nasjax.drive.streams import streams
 from nasjax.settings import as_json
-from nasjax.store import checkpoint
+from nasjax.store import checkpoint, unfinished
 from nasjax.store.checkpoint import RunError
 from nasjax.train import activity
 from nasjax.train.augment import require_suited
@@ -35,9 +35,9 @@ from nasjax.train.fit import fit, in_parts, measured, resident, sample_of, train
 from nasjax.train.recipe import Recipe, identity, require_batch
 from nasjax.train.scoring import with_further, with_loss
 from nasjax.train.step import Data, example
-from nasjax.types import Built, Key, PyTree, Task, Watch
+from nasjax.types import Built, Key, PyTree, Runtime, Task, Watch
 
-_SAVE_S = 60.0  # seconds between checkpoints of a training
+SAVE_S = 60.0  # seconds between checkpoints of a training
 
 
 # Dimensions of the grid, each with the setting it tries: of the recipe, or else of the network's form.
@@ -117,6 +117,8 @@ class Job(NamedTuple):
     facts: dict[str, Any]  # JSON that tells one job from another, beside recipe, settings, seed and architectures
     # (arch, settings of its network's form) -> it with these settings; ValueError for one that the form lacks
     formed: Callable[[dict[str, Any], dict[str, Any]], Built] | None = None
+    # workers that try the points of a grid, for as long as there are any; None = this process does
+    runtime: Callable[[], AbstractContextManager[Runtime | None]] = nullcontext
 
 
 class Winner(NamedTuple):
@@ -168,7 +170,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
         if built.learning_rate is not None and job.settings.use_token:
             recipe = dataclasses.replace(recipe, learning_rate=built.learning_rate)
         if job.settings.grid:
-            recipe, form = _grid(keys.grid, job, recipe, built, resident(job.data), own, clock, watch)
+            recipe, form = _grid(keys.grid, job, recipe, built, own, clock, watch)
             built = _formed(job, built, form)
         more = len(job.builts) - n
         variables, history = _train(keys.retrain, built, recipe, arrays, task, own, clock, watch, more)
@@ -258,7 +260,7 @@ def _train(
         watch.say(f"{what}, validation {metric.name} {metric.shown(float(state.valid_metric[at]))}{left}")
         place.estimate()
         clock()
-        if time.monotonic() - saved > _SAVE_S or epoch == recipe.epochs + recipe.refresh_epochs:
+        if time.monotonic() - saved > SAVE_S or epoch == recipe.epochs + recipe.refresh_epochs:
             checkpoint.save(epochs, f"{epoch:06d}", state)
             saved = time.monotonic()
 
@@ -290,7 +292,6 @@ def _grid(
     job: Job,
     recipe: Recipe,
     built: Built,
-    data: Data,
     folder: Path,
     clock: Callable[[], float],
     watch: Watch,
@@ -304,32 +305,31 @@ def _grid(
     done = {json.dumps(row["setting"]): row[valid] for row in checkpoint.read_lines(file)}
     checkpoint.truncate_lines(file, len(done))
     axes = {setting: values for name, setting in AXES if (values := getattr(job.settings, name))}
-    total, of_recipe = math.prod(len(values) for values in axes.values()), vars(recipe)
-    best, chosen = -math.inf, (recipe, dict[str, Any]())
-    pace = Pace(total, len(done), later=lambda count, compiled_s, rest_s: count * (compiled_s + rest_s))
-    for n, values in enumerate(itertools.product(*axes.values()), 1):
-        changes: dict[str, Any] = dict(zip(axes, values, strict=True))
-        if "drops" in changes:  # a value is the first drop; later ones keep their share of what follows it
-            end = (1 - changes["drops"]) / (1 - recipe.drops[0])
-            changes["drops"] = tuple(1 - end * (1 - drop) for drop in recipe.drops)
-        name = json.dumps(json.loads(json.dumps(changes)))
-        form: dict[str, Any] = {setting: changes.pop(setting) for setting in list(changes) if setting not in of_recipe}
-        tried = dataclasses.replace(recipe, **changes)
-        if name not in done:
-            network = _formed(job, built, form).network(bn_eps=tried.bn_eps, dtype=recipe.dtype)
-            short = dataclasses.replace(tried, epochs=job.settings.grid_epochs)
-            began = time.monotonic()
-            activity.doing(f"grid {n} of {total}")
-            _, history = fit(key, network, data, short, job.task)
-            done[name] = history[valid][-1] if all(np.isfinite(curve[-1]) for curve in history.values()) else None
-            checkpoint.append_lines(file, [{"setting": json.loads(name), valid: done[name]}])
+    all_of = grid.points(axes, key, built, recipe, job.settings.grid_epochs, folder)
+    total, todo = len(all_of), [point for point in all_of if point.name not in done]
+    unfinished.keep(folder, [point.number for point in todo])
+    with job.runtime() if todo else nullcontext() as runtime:
+        workers = 1 if runtime is None else runtime.workers
+
+        def later(count: int, compiled_s: float, rest_s: float) -> float:
+            return count * (compiled_s + rest_s)
+
+        pace = Pace(total, len(done), later=later, workers=workers)
+
+        work = None
+        if todo and runtime is None:
+            work = grid.trial(job.data, job.task, lambda arch, form: _formed(job, built, form), SAVE_S)
+        for point, value, seconds in grid.tried(todo, work, runtime):
+            done[point.name] = value
+            checkpoint.append_lines(file, [{"setting": point.setting, valid: value}])
             clock()
             pace.reached(len(done))
-            pace.first(1, time.monotonic() - began, None)
-            shown, left = metric.shown(done[name]), left_words(pace.left())
-            watch.say(f"grid {n}/{total}: validation {metric.name} {shown} with {name}{left}")
-        if done[name] is not None and metric.sign * done[name] > best:
-            best, chosen = metric.sign * done[name], (tried, form)
-    if best == -math.inf:
+            if not pace.measured:
+                pace.first(1, seconds, None)
+            shown, left = metric.shown(value), left_words(pace.left())
+            watch.say(f"grid {point.number}/{total}: validation {metric.name} {shown} with {point.name}{left}")
+    known = [point for point in all_of if done[point.name] is not None]
+    if not known:
         raise RunError("every setting of the grid gave NaN; set smaller --set retrain.grid_learning_rates=...")
-    return chosen
+    best = max(known, key=lambda point: metric.sign * done[point.name])  # the first of equal ones
+    return best.recipe, best.form

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.store import artifacts
+from nasjax.store import artifacts, unfinished
+from nasjax.train import underway
 from nasjax.types import Evaluation, Evaluator, Proposal, Status
 
 Describe = Callable[[np.ndarray], dict[str, Any]]
@@ -26,6 +27,7 @@ class Work(NamedTuple):
     parents: np.ndarray  # i32[N]
     weights: Mapping[int, str]  # parent -> sha256 of its artifact, of those that have any
     fidelities: np.ndarray | None = None  # i32[N], epochs to which each is trained in all; None = all the recipe's
+    lost_s: float = 0.0  # seconds of earlier attempts at it that the driver has seen and counts
 
 
 class Answer(NamedTuple):
@@ -37,8 +39,21 @@ class Answer(NamedTuple):
     stopped: Mapping[int, tuple[Status, str]] = {}  # position -> why it was not trained
 
 
+def shelf(folder: Path, every_s: float, counted_s: float = 0.0) -> underway.Shelf:
+    """A folder's files as the place where trainings are kept while they are under way; numbers as of `Shelf`."""
+
+    def save(name: str, tree: underway.Tree) -> None:
+        unfinished.save(folder, name, tree)
+
+    return underway.Shelf(lambda name: unfinished.load(folder, name), save, every_s, counted_s)
+
+
 def worker(
-    evaluator: Evaluator, workdir: Path, describe: Describe | None = None, refuse: Refuse = lambda row: None
+    evaluator: Evaluator,
+    workdir: Path,
+    describe: Describe | None = None,
+    refuse: Refuse = lambda row: None,
+    save_every: float = 60.0,
 ) -> Callable[[Work], Answer]:
     """The function that a runtime runs; artifacts pass through the folder `workdir`.
 
@@ -48,6 +63,7 @@ def worker(
       describe: Arch -> what the network's row says of it (params, macs, ...); a ValueError fails the candidate. It may
         hang in a user's code, so it runs here, where a runtime can end it, and not in the driver.
       refuse: the same row -> why not to train it (a limit), or None.
+      save_every: seconds of training after which its state is saved, so that a later attempt at the work goes on.
     """
 
     def work(task: Work) -> Answer:
@@ -71,7 +87,8 @@ def worker(
         given = (ids, task.archs, task.parents, task.fidelities)
         proposal = Proposal(*(None if x is None else jnp.asarray(x) for x in given))  # type: ignore[arg-type]
         inherited = {trial: artifacts.load(workdir, digest) for trial, digest in task.weights.items()}
-        (fitness, cost, status, info), kept = evaluator.evaluate(key, proposal, inherited or None)
+        with underway.keeping(shelf(workdir, save_every, task.lost_s / int((task.ids >= 0).sum()))):
+            (fitness, cost, status, info), kept = evaluator.evaluate(key, proposal, inherited or None)
         info = {name: values if name == "error" else np.asarray(values) for name, values in info.items()}
         weights = {trial: artifacts.save(workdir, tree) for trial, tree in (kept or {}).items()}
         evaluation = Evaluation(np.asarray(fitness), np.asarray(cost), np.asarray(status), info)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
+
 from nasjax.evaluators import legs
 from nasjax.evaluators.children import Child, ChildResult, Train, train_child
 from nasjax.evaluators.legs import Leg
-from nasjax.train import activity
 from nasjax.train.by_parts import by_parts
+from nasjax.train.fit import advance
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import Data
 from nasjax.types import Key, Network, PyTree, Signature, Task
@@ -31,13 +33,7 @@ def parted(
         train = by_parts(network, recipe, len(data.train_y), task)
         state = legs.begun(train.start(variables), leg)
         end = legs.end_step(leg, recipe, train.epoch_steps, train.steps)
-        for begin in range(int(state.step), end, train.epoch_steps):
-            state = train.run(key, state, None, rate, data, begin, begin + train.epoch_steps)
-            nan = state.nan_epoch > 0  # waits for the epoch's end
-            activity.at(f"step {begin + train.epoch_steps} of {train.steps}")
-            if nan:
-                break
-        return state, train.variables
+        return advance(train.run, key, state, None, jnp.float32(rate), data, int(state.step), end), train.variables
 
     def train(key: Key, children: Sequence[Child], width: int) -> list[ChildResult]:
         options = {"keep_weights": keep_weights, "continued": continued}

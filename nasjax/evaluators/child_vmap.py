@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 
@@ -10,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.evaluators.children import Child, ChildResult, Curves, Train
-from nasjax.train import activity
+from nasjax.evaluators import legs
+from nasjax.evaluators.children import Child, ChildResult, Curves, Train, ended_before, kept_form
+from nasjax.evaluators.legs import Leg
+from nasjax.train import activity, underway
 from nasjax.train.compiling import compile_lowered
 from nasjax.train.fit import Run, advance
 from nasjax.train.recipe import Recipe
@@ -78,8 +81,19 @@ def vmapped(
         archs = jnp.asarray(np.stack([child.arch for child in rows]), jnp.int32)
         rates = jnp.asarray([child.built.learning_rate or recipe.learning_rate for child in rows], jnp.float32)
         keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)))(jnp.asarray([c.id for c in rows]))
-        state = start(keys[:, 0], archs)
-        state = advance(run, keys[:, 1], state, archs, rates, data, 0, train.steps)
+        name = underway.name(key, [child.id for child in rows], [child.arch for child in rows])
+        kept, began = underway.kept(name), time.monotonic()
+        kept = None if kept is None or "result" in kept else kept  # a chunk of one is kept as its child is
+        before = 0.0 if kept is None else float(kept["seconds"])
+        state = legs.begun(start(keys[:, 0], archs), Leg(recipe.epochs, underway=kept))
+        begin = int(np.asarray(state.step)[0])
+
+        def form(state: TrainState) -> underway.Tree:
+            seconds = before + (time.monotonic() - began) / len(children)
+            return {**legs.left_behind(state, children[0].id), "seconds": np.float64(seconds)}
+
+        with underway.training(name, form):
+            state = advance(run, keys[:, 1], state, archs, rates, data, begin, train.steps)
         curves = jax.tree.map(np.asarray, Curves(state.train_loss, state.valid_metric, state.nan_epoch))
         variables = jax.tree.map(np.asarray, jax.vmap(train.variables)(state)) if keep_weights else None
 
@@ -89,11 +103,16 @@ def vmapped(
                 mine = mine[0], masked.pack(child.arch, mine[1], largest)
             return ChildResult(seconds, *mine)
 
-        seconds = watch.trained(len(children)) / len(children)
-        return [outcome(i, child) for i, child in enumerate(children)]
+        seconds = watch.trained(len(children)) / len(children) + underway.uncounted(before)
+        results = [outcome(i, child) for i, child in enumerate(children)]
+        for child, result in zip(children, results, strict=True):
+            own = underway.name(key, [child.id], [child.arch])
+            underway.ended(own, functools.partial(kept_form, result))
+        return results
 
     def train(key: Key, children: Sequence[Child], width: int) -> list[ChildResult]:
-        outcomes: list[ChildResult] = []
+        known = (ended_before(key, child) for child in children)
+        outcomes = [one for one in itertools.takewhile(lambda one: one is not None, known) if one is not None]
         size = -(-width // -(-width // (chunk or width)))  # chunks of equal size
         while len(outcomes) < len(children):
             part = children[len(outcomes) : len(outcomes) + size]

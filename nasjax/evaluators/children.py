@@ -11,7 +11,7 @@ import numpy as np
 
 from nasjax.evaluators import legs
 from nasjax.evaluators.legs import Leg
-from nasjax.train import activity
+from nasjax.train import activity, underway
 from nasjax.train.recipe import Recipe
 from nasjax.train.step import example
 from nasjax.types import Built, Key, Network, PyTree, Signature, one_line
@@ -61,6 +61,14 @@ def train_child(
 
     A training that goes on uses the id of the child that began it. `continued`: leave what a later leg needs.
     """
+    name = underway.name(key, [child.id], [child.arch])
+    kept = underway.kept(name)
+    before, leg = 0.0, child.leg
+    if kept is not None and "result" in kept:
+        return _outcome(kept["result"])
+    if kept is not None:
+        before = float(kept["seconds"])
+        leg = (leg or Leg(recipe.epochs))._replace(underway=kept)
     began, watch = time.monotonic(), activity.Stopwatch()
     activity.doing(f"trial {child.id}")
     try:
@@ -69,16 +77,50 @@ def train_child(
         network = network_of(child.built, recipe)
         variables, inherited = _initialise(key_init, network, child, signature)
         rate = child.built.learning_rate or recipe.learning_rate
-        state, variables_of = fit(key_train, network, variables, rate, child.leg)
+
+        def form(state: PyTree) -> underway.Tree:
+            return {**legs.left_behind(state, stream), "seconds": np.float64(before + time.monotonic() - began)}
+
+        with underway.training(name, form):
+            state, variables_of = fit(key_train, network, variables, rate, leg)
         curves = Curves(state.train_loss, state.valid_metric, state.nan_epoch)
-        curves, kept = jax.tree.map(np.asarray, jax.device_get((curves, variables_of(state) if keep_weights else None)))
+        curves, trained = jax.device_get((curves, variables_of(state) if keep_weights else None))
+        curves, trained = jax.tree.map(np.asarray, (curves, trained))
         ends = child.leg is None or child.leg.epochs >= recipe.epochs
         left = legs.left_behind(state, stream) if continued and not ends else None
-        return ChildResult(time.monotonic() - began, curves, kept, inherited=inherited, left=left)
+        seconds = underway.uncounted(before) + time.monotonic() - began
+        result = ChildResult(seconds, curves, trained, inherited=inherited, left=left)
+        underway.ended(name, lambda: kept_form(result))
+        return result
     except Exception as error:  # a child that cannot be trained is a result, not the end of the search
         return ChildResult(time.monotonic() - began, error=one_line(error))
     finally:
         watch.trained(1, goes_on=child.leg is not None and child.leg.left is not None)
+
+
+def kept_form(result: ChildResult) -> underway.Tree:
+    """The result of a child that was trained, for `underway`."""
+    assert result.curves is not None
+    parts = {"curves": result.curves._asdict(), "variables": result.variables, "left": result.left}
+    numbers = {"seconds": np.float64(result.seconds), "inherited": np.float64(result.inherited)}
+    return {"result": {**numbers, **{name: part for name, part in parts.items() if part is not None}}}
+
+
+def _outcome(tree: underway.Tree) -> ChildResult:
+    """The inverse of `kept_form`."""
+    return ChildResult(
+        underway.uncounted(float(tree["seconds"])),
+        Curves(**tree["curves"]),
+        tree.get("variables"),
+        inherited=float(tree["inherited"]),
+        left=tree.get("left"),
+    )
+
+
+def ended_before(key: Key, child: Child) -> ChildResult | None:
+    """The result of a child whose training an earlier attempt has ended."""
+    kept = underway.kept(underway.name(key, [child.id], [child.arch]))
+    return None if kept is None or "result" not in kept else _outcome(kept["result"])
 
 
 def _initialise(key: Key, network: Network, child: Child, signature: Signature) -> tuple[PyTree, float]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
+from nasjax.train import underway
 from nasjax.train.recipe import Recipe
 from nasjax.types import PyTree
 
@@ -21,6 +21,7 @@ class Leg(NamedTuple):
 
     epochs: int  # it ends after so many in all
     left: dict[str, Any] | None = None  # `left_behind` by the leg before; None = it begins the training
+    underway: dict[str, Any] | None = None  # by this one, where it was interrupted
 
 
 def origin(leg: Leg | None, trial: int) -> int:
@@ -34,20 +35,14 @@ def begun(fresh: PyTree, leg: Leg | None) -> PyTree:
     Raises:
       ValueError: the state that was left is of another network or recipe.
     """
-    if leg is None or leg.left is None:
+    if leg is None:
         return fresh
-    leaves, tree = jax.tree.flatten(fresh)
-    left = leg.left["state"]
-    kept = [np.asarray(left[str(n)]) for n in range(len(left))]
-    kept = [x.view(leaf.dtype) if x.dtype.kind == "V" else x for x, leaf in zip(kept, leaves, strict=False)]
-    if [(x.shape, x.dtype) for x in kept] != [(np.shape(leaf), leaf.dtype) for leaf in leaves]:
-        raise ValueError("the training that is to go on is of another network or recipe")
-    # No buffer twice and none of the host's: a step consumes the state.
-    on_device = [
-        jax.device_put(x, may_alias=False) if isinstance(leaf, jax.Array) else x
-        for x, leaf in zip(kept, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, on_device)
+    if leg.underway is not None:
+        try:
+            return underway.restored(fresh, leg.underway)
+        except ValueError:  # a plugin's file was changed: this one begins again
+            pass
+    return fresh if leg.left is None else underway.restored(fresh, leg.left)
 
 
 def end_step(leg: Leg | None, recipe: Recipe, epoch_steps: int, steps: int) -> int:
@@ -57,5 +52,4 @@ def end_step(leg: Leg | None, recipe: Recipe, epoch_steps: int, steps: int) -> i
 
 def left_behind(state: PyTree, trial: int) -> dict[str, Any]:
     """What a later leg needs of a training state, as nested dicts of arrays; `trial` is the one that began it."""
-    leaves = jax.device_get(jax.tree.leaves(state))
-    return {"origin": np.int32(trial), "state": {str(n): np.asarray(leaf) for n, leaf in enumerate(leaves)}}
+    return {"origin": np.int32(trial), **underway.stored(state)}

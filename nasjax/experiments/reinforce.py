@@ -26,9 +26,11 @@ from nasjax.problem.problem import Problem
 from nasjax.searchers.independent_policy import independent_policy
 from nasjax.searchers.lstm_policy import lstm_policy
 from nasjax.searchers.reinforce import cube, inverse_square_perplexity, metrics, reinforce
+from nasjax.searchers.replicated import replicated
 from nasjax.types import Experiment, Searcher, Space, arch_size
 
 SPACE = "conv_chain"
+BITS = "bits_per_character"  # the metric of characters: the logarithm of their perplexity
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class ReinforceConfig:
       learning_rate: of the controller's Adam.
       samples_per_update: architectures whose rewards make one gradient, the paper's m.
       accumulate: gradients that make one step; the paper's recurrent cells: 10 with m = 1.
+      replicas: controllers with common parameters, the paper's K (100, of recurrent cells 400): each samples m
+        architectures by the parameters that it fetched last and waits for no other, so gradients are late; None = one
+        controller, which samples by the newest parameters.
       baseline_decay: of the moving average of rewards; ours, the paper does not state it.
       entropy_weight: of an entropy bonus.
       reward: what a fitness is worth: accuracy^3, c / perplexity^2, or the fitness; "auto": by the metric.
@@ -51,6 +56,7 @@ class ReinforceConfig:
     learning_rate: float = 6e-4
     samples_per_update: int = 8
     accumulate: int = 1
+    replicas: int | None = None
     baseline_decay: float = 0.95
     entropy_weight: float = 0.0
     reward: Literal["auto", "cube", "perplexity", "fitness"] = "auto"
@@ -64,6 +70,8 @@ class ReinforceConfig:
                 "learning_rate must be positive, samples_per_update and accumulate at least 1, entropy_weight not "
                 "negative"
             )
+        if self.replicas is not None and self.replicas < 1:
+            raise ValueError(f"replicas must be at least 1, or none for one controller; got {self.replicas}")
 
 
 def configure(given: Given) -> CandidateConfig:
@@ -116,26 +124,30 @@ def reward_of(problem: Problem) -> Callable[[jax.Array], jax.Array]:
     """The paper's reward for the metric of the problem: cubed accuracy, c / perplexity^2, else the fitness."""
     kind, metric = problem.config.search.reward, problem.metric
     if kind == "auto":
-        kind = "cube" if metric.unit == "fraction" else "perplexity" if metric.name == "perplexity" else "fitness"
+        of_text = metric.name in ("perplexity", BITS)
+        kind = "cube" if metric.unit == "fraction" else "perplexity" if of_text else "fitness"
     plain = _plain if metric.sign < 0 else _at_least_0
-    return {"cube": cube, "perplexity": inverse_square_perplexity(), "fitness": plain}[kind]
+    of_words = inverse_square_perplexity()
+    perplexity = (lambda fitness: of_words(jnp.exp2(-fitness))) if metric.name == BITS else of_words
+    return {"cube": cube, "perplexity": perplexity, "fitness": plain}[kind]
 
 
 def searcher(problem: Problem) -> Searcher:
     """The controller that the settings of a problem describe."""
     config, search = problem.config, problem.config.search
     _emittable(config.space)
-    return reinforce(
-        config.space,
-        policy=search.policy,
-        learning_rate=search.learning_rate,
-        samples_per_update=search.samples_per_update,
-        accumulate=search.accumulate,
-        baseline_decay=search.baseline_decay,
-        entropy_weight=search.entropy_weight,
-        reward=reward_of(problem),
-        depth_schedule=base.scheduled(config.space, search),
-    )
+    shared = {
+        "policy": search.policy,
+        "learning_rate": search.learning_rate,
+        "accumulate": search.accumulate,
+        "baseline_decay": search.baseline_decay,
+        "entropy_weight": search.entropy_weight,
+        "reward": reward_of(problem),
+        "depth_schedule": base.scheduled(config.space, search),
+    }
+    if search.replicas is None:
+        return reinforce(config.space, samples_per_update=search.samples_per_update, **shared)
+    return replicated(config.space, replicas=search.replicas, children=search.samples_per_update, **shared)
 
 
 def make(problem: Problem) -> Experiment:

@@ -86,6 +86,11 @@ def stay_off_accelerators() -> None:
     jax.config.update("jax_platforms", "cpu")
 
 
+def leave_memory() -> None:
+    """Takes of an accelerator what is needed and no more, beside workers; this process must not have used JAX yet."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 def _plain(name: str) -> Any:
     """A setting as JSON has it: of an enumeration its value, of a device its platform."""
     import jax

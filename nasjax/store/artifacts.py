@@ -23,30 +23,39 @@ def save(workdir: Path, tree: dict[str, Any]) -> str:
     Raises:
       RunError: they cannot be written.
     """
-    arrays = dict(sorted(flat(tree)))
+    arrays = flat(tree)
     content = hashlib.sha256()
     for name, array in arrays.items():
         content.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         content.update(np.ascontiguousarray(array).tobytes())
     digest = content.hexdigest()
-    folder = workdir / NAME
     with checkpoint.writing(workdir):
-        folder.mkdir(exist_ok=True)
-        handle, temporary = tempfile.mkstemp(".tmp", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, folder / (digest + _END))
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write(workdir / NAME / (digest + _END), arrays)
     return digest
 
 
 def load(workdir: Path, digest: str) -> dict[str, Any]:
     """The nested dicts of arrays with this sha256. Raises FileNotFoundError where they are gone."""
-    with np.load(workdir / NAME / (digest + _END)) as arrays:
+    return read(workdir / NAME / (digest + _END))
+
+
+def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an .npz in the place of `path`, atomically. Raises OSError."""
+    path.parent.mkdir(exist_ok=True)
+    handle, temporary = tempfile.mkstemp(".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The nested dicts of arrays of an .npz whose names are paths. Raises FileNotFoundError where it is gone."""
+    with np.load(path) as arrays:
         return nested({name: arrays[name] for name in arrays.files})
 
 
@@ -64,13 +73,17 @@ def stored(workdir: Path) -> set[str]:
     return {file.stem for file in folder.glob("*" + _END)}
 
 
-def flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """("params/stem/conv", array) for every array of nested dicts."""
+def flat(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Nested dicts of arrays as one dict, sorted, whose names are their paths, "params/stem/conv"."""
+    return dict(sorted(_paths(tree)))
+
+
+def _paths(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, np.ndarray]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{before}{name}/")
+            yield from _paths(value, f"{path}{name}/")
         else:
-            yield f"{before}{name}", np.asarray(value)
+            yield f"{path}{name}", np.asarray(value)
 
 
 def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

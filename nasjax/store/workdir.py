@@ -174,7 +174,7 @@ def _compare(path: Path, old: dict[str, Any], new: dict[str, Any], may_change: t
             f"{path} was begun with {'another plugin than the one given' if own else 'no plugin'}; give "
             f"{own or 'none'}, or --changed_plugin to resume with the new one"
         )
-    kept += [{name: record.get(name) for name in ("dataset", "strategy", "chunk")} for record in (old, new)]
+    kept += [{name: record.get(name) for name in ("dataset", "metric", "strategy", "chunk")} for record in (old, new)]
     if changed := differences(kept[0], kept[1]) + differences(kept[2], kept[3]):
         raise ValueError(
             f"{path} holds a run with other settings ({'; '.join(changed)}); "

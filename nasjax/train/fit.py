@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.train import activity
+from nasjax.train import activity, underway
 from nasjax.train.by_parts import PartsTrainer, by_parts, unsuited
 from nasjax.train.compiling import compile_lowered, jit
 from nasjax.train.parallel import data_parallel, device_count, replicate
@@ -163,6 +164,8 @@ def advance(run: Run, key: Key, state: Any, choice: Any, rate: jax.Array, data: 
         activity.at(f"step {stop} of {end}")
         if np.all(np.asarray(state.nan_epoch) > 0):
             break
+        if stop < end:
+            underway.reached(state)
         per_step = (time.monotonic() - began) / (stop - begin)
         piece = max(1, min(int(DISPATCH_S / per_step), 8 * piece))
         begin = stop
@@ -198,6 +201,7 @@ def fit(
     state: Any = None,
     devices: int | None = 1,
     on_epoch: Callable[[int, Any], None] = lambda epoch, state: None,
+    kept_as: str = "",
 ) -> tuple[PyTree, dict[str, list[float]]]:
     """Trains one network epoch by epoch, as the population trainer trains a child.
 
@@ -212,6 +216,7 @@ def fit(
       devices: local devices to divide each batch among; None = all. A network that carries state uses one.
       on_epoch: called with the number of epochs done (above recipe.epochs in a refresh) and the state. The state is
         consumed by the next epoch, so copy (or save) what is to be kept.
+      kept_as: a name of this training in `train.underway`, from which it goes on where it was interrupted; "" = none.
 
     Returns:
       The trained variables and {"train_loss": [...], "valid_<metric>": [...]}, one number per epoch done. A training
@@ -227,6 +232,8 @@ def fit(
     train = training(network, recipe, data, task, variables, devices)
     if state is None:
         state = train.start(variables)
+        if kept_as and (left := underway.kept(kept_as)) is not None:
+            state = underway.restored(state, left)
     if state.train_loss.shape != (recipe.epochs,):
         raise ValueError(
             f"the state is of a training of {state.train_loss.size} epochs, the recipe has {recipe.epochs}"
@@ -236,13 +243,16 @@ def fit(
         state = replicate(state, devices)
         with activity.compiling("compiling the step"):
             run = stepwise(train, recipe, state, choice, data, task, devices)
-    for epoch in range(int(state.step) // train.epoch_steps, train.steps // train.epoch_steps):
-        begin = epoch * train.epoch_steps
-        rate = jnp.float32(recipe.learning_rate)
-        state = advance(run, key_train, state, choice, rate, data, begin, begin + train.epoch_steps)
-        if state.nan_epoch > 0:
-            break
-        on_epoch(epoch + 1, state)
+    rate, begun = jnp.float32(recipe.learning_rate), int(state.step)
+    with underway.training(kept_as, underway.stored) if kept_as else nullcontext():
+        for epoch in range(begun // train.epoch_steps, train.steps // train.epoch_steps):
+            begin, end = epoch * train.epoch_steps, (epoch + 1) * train.epoch_steps
+            state = advance(run, key_train, state, choice, rate, data, max(begun, begin), end)
+            if state.nan_epoch > 0:
+                break
+            on_epoch(epoch + 1, state)
+            if end < train.steps:
+                underway.reached(state)
     done = int(state.nan_epoch) or recipe.epochs
     curves = {"train_loss": state.train_loss, valid_name(task): state.valid_metric}
     return train.variables(state), {name: np.asarray(curve, float)[:done].tolist() for name, curve in curves.items()}

@@ -104,6 +104,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "regression": regression,
     "segmentation": segmentation,
     "language": language,
+    "characters": lambda: language()._replace(best="0.0000"),
 }
 
 

@@ -205,4 +205,13 @@ def test_the_penn_treebank():
     assert (len(text.train.x), len(text.valid.x)) == (929_588, 73_759)
     assert len(load_test_text(config, text.vocabulary)[0].x) == 82_429
     assert text.unknown == {"train": 0, "valid": 0}
-    assert len(load_text(dataclasses.replace(config, level="char")).vocabulary) == 50
+    letters = load_text(dataclasses.replace(config, level="char"))
+    assert len(letters.vocabulary) == 50
+    assert (len(letters.train.x), len(letters.valid.x)) == (5_017_481, 393_041)  # the corpus's 5,017k and 393k
+
+
+def test_characters_of_the_penn_treebank_have_no_spaces_around_lines(tmp_path):
+    for part in ("train", "valid"):
+        write(tmp_path, f"ptb.{part}.txt", " no it \n was n't \n")
+    text = load_text(DataConfig("ptb", str(tmp_path), window=1, level="char"))
+    assert text.vocabulary.decode(text.train.x.ravel()) == "no it\nwas n't"

@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+from contextlib import nullcontext
 
 import pytest
 from tools.ghosts import ghosts
 from tools.toy_jobs import DATA, built, split
 
+from nasjax.drive import grid
 from nasjax.drive import retrain as retraining
 from nasjax.drive.retrain import Job, RetrainConfig, retrain
 from nasjax.store import checkpoint
+from nasjax.store.checkpoint import RunError
 from nasjax.tasks.classification import TASK
 from nasjax.train.recipe import Recipe
-from nasjax.types import Watch
+from nasjax.types import Failure, Runtime, Status, Watch
 
 RECIPE = Recipe(epochs=2, batch_size=4, drops=(0.5, 0.75))
 NONE = dict.fromkeys(("grid_learning_rates", "grid_weight_decays", "grid_bn_eps", "grid_decays"), ())
@@ -40,7 +43,8 @@ def result(tmp_path, monkeypatch):
         )
         return variables, {"train_loss": [0.1], "valid_accuracy": [value]}
 
-    monkeypatch.setattr(retraining, "fit", fit)
+    for module in (retraining, grid):
+        monkeypatch.setattr(module, "fit", fit)
     monkeypatch.setattr(checkpoint, "save", lambda *given, **settings: None)
 
     def run(job):
@@ -62,6 +66,52 @@ def test_the_grid_moves_all_drops_and_changes_the_network(result):
     found = result(job(grid=True, grid_decays=(0.4,), grid_dropouts=(0.1, 0.2)))
     assert found["recipe"]["drops"] == pytest.approx([0.4, 0.7])  # each keeps its part of what follows the first
     assert found["form"] == {"dropout": 0.2} and found["winner"].built.plan == ("toy", 0.2)
+
+
+def workers(of, *mishaps, number=2):
+    """A runtime that ends what it was given last first, and its first tasks by mishaps; and its tasks, in order."""
+    given, seen, left = [], [], list(mishaps)
+    work = grid.trial(of.data, of.task, of.formed, 60.0)
+
+    def submit(point):
+        assert len(given) < number
+        given.append((len(seen), point))
+        seen.append(point)
+        return len(seen) - 1
+
+    def wait(seconds=None):
+        ticket, point = given.pop()
+        return [(ticket, left.pop(0) if left else work(point))]
+
+    return Runtime(submit, wait, None, None, None, number, None), seen
+
+
+def test_workers_try_the_points_of_a_grid_and_the_result_is_the_same(result, tmp_path):
+    own = job(grid=True, grid_learning_rates=(0.2, 0.3, 0.1), grid_dropouts=(0.2, 0.1))
+    runtime, seen = workers(own, Failure(Status.LOST, "its worker died"))
+    shared = result(own._replace(runtime=lambda: nullcontext(runtime)))
+    (file,) = tmp_path.rglob("grid.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(seen) == 7 and sorted(map(json.dumps, (row["setting"] for row in rows))) == sorted(
+        {point.name for point in seen}
+    )
+    assert [row["setting"] for row in rows] != [point.setting for point in seen[:6]]  # as they came
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:4]))
+    runtime, seen = workers(own)
+    again = result(own._replace(runtime=lambda: nullcontext(runtime)))
+    assert len(seen) == 2  # those that were not there
+    file.unlink()
+    for other in (result(own), again):
+        assert other["recipe"] == shared["recipe"] and other["form"] == shared["form"] == {"dropout": 0.2}
+
+
+@pytest.mark.parametrize("failure", [Failure(Status.FAILED, "no memory"), Failure(Status.LOST, "no memory")])
+def test_a_point_that_fails_in_a_worker_ends_the_retraining(result, failure):
+    own = job(grid=True, grid_learning_rates=(0.2,))
+    runtime, seen = workers(own, failure, failure, failure)
+    with pytest.raises(RunError, match="of the grid failed: no memory"):
+        result(own._replace(runtime=lambda: nullcontext(runtime)))
+    assert len(seen) == (1 if failure.status == Status.FAILED else 3)
 
 
 @pytest.mark.parametrize(("sign", "rate"), [(1, 0.3), (-1, 0.1)])

@@ -20,6 +20,7 @@ CASES = (  # method[:dataset][@space][/preset]
     *(f"{method}:imagenet" for method in FAMILY),
     *(f"reinforce/{preset}" for preset in ("paper_v2", "paper_v3")),
     "evolution/article",
+    "reinforce_rnn/characters",
     *(f"{method}@tabular_cell" for method in ("random", "darts", "gdas", "drnas", "pc_darts", "spos")),
     "random@darts_cell",
     *(f"{method}:cifar10" for method in ("spos", "fairnas", "bn_nas")),
@@ -39,7 +40,7 @@ ASIDE = (
     "cost_s",
     "width",
 )
-ASIDE += ("strategy", "inherit", "max_params", "data", "runtime", "ray")
+ASIDE += ("strategy", "inherit", "max_params", "data", "runtime", "ray", "save_every")
 
 
 def flat(case):

@@ -91,6 +91,7 @@ WITH = {
     "random: search.depth_*": (("search.depth_first=2",), None),
     "reinforce: search.depth_first": ((), "1"),
     "reinforce: search.reward": ((), "fitness"),
+    "*: search.replicas": (("search.replicas=3",), "2"),
     "topk*: search.[mc]*s": ((), "3"),
     "msr_darts: space.cells": (("form.layers=3",), "3"),
     "msr_darts: search.own_rank": (("search.weigh_by_rank=true",), "true"),

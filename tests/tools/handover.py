@@ -184,7 +184,7 @@ def refusals(handover, name, refuse):
         handover.saw(name, {"why": refuse({"params": params, "macs": macs, "score_rank": rank})})
 
 
-def worker(handover, real, evaluator, workdir, describe=None, refuse=lambda row: None):
+def worker(handover, real, evaluator, workdir, describe=None, refuse=lambda row: None, save_every=60.0):
     refusals(handover, "worker refuses", refuse)
 
 

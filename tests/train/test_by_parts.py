@@ -7,14 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tools.killing import KilledError, killed_after
 
 from nasjax.data.dataset import Dataset, Split
+from nasjax.drive.work import shelf
 from nasjax.evaluators.child import child
 from nasjax.nets.resolution_graph.inherit import inherit
 from nasjax.problem.builders.resolution_graph import BUILDER, SMALL
 from nasjax.spaces.resolution_graph.form import to_tree
 from nasjax.spaces.resolution_graph.space import ResolutionGraph
 from nasjax.tasks import segmentation
+from nasjax.train import fit, underway
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 from nasjax.types import Proposal, Signature
@@ -94,6 +97,22 @@ def test_part_by_part_a_training_in_two_legs_is_the_training_at_once(family):
     whole, at_once = leg(2, 2)
     assert second.info["error"] == [""] and second.fitness == whole.fitness
     for a, b in zip(jax.tree.leaves(end[5]), jax.tree.leaves(at_once[2]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_part_by_part_a_training_that_was_killed_goes_on(family, tmp_path, monkeypatch):
+    """In the middle of its second epoch."""
+    monkeypatch.setattr(fit, "DISPATCH_S", 0.0)  # a step at a time, of six
+    whole, at_once = evaluate(family[1][:1], parts=True)
+    kept, saved = shelf(tmp_path, 0.0), []
+    with pytest.raises(KilledError), underway.keeping(killed_after(kept, 4)):
+        evaluate(family[1][:1], parts=True)
+    with underway.keeping(kept._replace(save=lambda name, tree: saved.append(name))):
+        again, end = evaluate(family[1][:1], parts=True)
+    assert len(saved) == 1
+    np.testing.assert_array_equal(again.info["valid_curve"], whole.info["valid_curve"])
+    for a, b in zip(jax.tree.leaves(end), jax.tree.leaves(at_once), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -65,6 +65,7 @@ class CandidateConfig(Config):
         process does.
       ray: settings of the runtime "ray".
       trial_timeout: seconds after which a worker is stopped and its candidates have failed.
+      save_every: seconds of training after which a candidate's state is saved, so that a killed run loses no more.
       last_epochs: fitness = the best validation metric of the last epochs.
       trials, wall_s, cost_s: the budget; the first limit reached counts.
       max_params, max_macs: candidates beyond are refused before training.
@@ -83,6 +84,7 @@ class CandidateConfig(Config):
     workers: int = field(default=0, metadata=RESUMABLE)
     ray: RayConfig = field(default=RayConfig(), metadata=RESUMABLE)
     trial_timeout: float | None = field(default=None, metadata=RESUMABLE)
+    save_every: float = field(default=60.0, metadata=RESUMABLE)
     last_epochs: int = 5
     trials: int | None = field(default=32, metadata=RESUMABLE)
     wall_s: float | None = field(default=None, metadata=RESUMABLE)
@@ -100,6 +102,8 @@ class CandidateConfig(Config):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        if self.save_every < 0:
+            raise ValueError(f"save_every is a number of seconds, 0 or more, got {self.save_every}")
         if self.strategy not in STRATEGIES:
             raise ValueError(f"unknown strategy {self.strategy!r}; choose {', '.join(STRATEGIES)}")
         if self.last_epochs < 1:

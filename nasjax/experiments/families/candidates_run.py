@@ -126,7 +126,7 @@ def experiment(
             so_far = search(
                 streams(config.seed).search,
                 searcher,
-                runtime or inline(worker(found().evaluator, path, describe, refuse)),
+                runtime or inline(worker(found().evaluator, path, describe, refuse, config.save_every)),
                 workdir=path,
                 budget=budget,
                 describe=with_truth(config, named),

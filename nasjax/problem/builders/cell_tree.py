@@ -79,11 +79,23 @@ MEDIUM = dataclasses.replace(
 )
 # Zoph & Le 2017, Table 2: parameters and test perplexity of the found cell, base 8, over 10,000 words.
 _SEPARATE, _SHARED = (32_000_000, 67.9), ((25_000_000, 64.0), (54_000_000, 62.4))
+# Table 3: parameters and test bits per character.
+_CHARACTERS = (6_570_000, 1.228), (16_280_000, 1.214)
 
 
 def _published(config: Any) -> dict[str, Any] | None:
-    """The result of the found cell, by the embeddings and the size of our network; None for other tokens."""
+    """The result of the found cell, by the tokens and our network's size and embeddings; None for other tokens."""
     data, form = config.data, config.form
+    if data.level == "char" and data.max_words is None and data.min_count in (None, 1):
+        params, bits = _CHARACTERS[form.hidden > 650]  # half way from some 500 units, which give the smaller, to 800
+        return {
+            "dataset": "ptb",
+            "model": "found cell, base 8",
+            "params": params,
+            "test_bits_per_character": bits,
+            "train": 5_017_481 // data.window,  # windows
+            "source": "Zoph & Le 2017, Table 3",
+        }
     if data.level != "word" or data.max_words is not None or data.min_count not in (None, 1):
         return None
     params, perplexity = _SHARED[form.hidden > 946] if form.tied else _SEPARATE  # half way from 740 to 1,152 units
