@@ -167,7 +167,7 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
     def trained(what: activity.Trained) -> None:
         pace.reached(pace.done + 1)
         if not pace.measured:
-            pace.first(*what)
+            pace.first(what.number, what.seconds, what.compiled_s, what.programs_s)
             whole = time.monotonic() - pace.began + (pace.left() or 0.0)
             watch.say(first_line("first path alone", what.seconds, what.compiled_s, whole, "for all of them"))
 
