@@ -32,6 +32,7 @@ def darts(
     operators: int = len(OPERATORS),
     edges: Edges = DARTS_EDGES,
     objective: Objective = CLASSIFICATION,
+    accumulate: int = 1,
     devices: int | None = None,
 ) -> Learner:
     """The learner of DARTS, CIFAR-10 settings. See `bilevel` for the arguments.
@@ -56,6 +57,7 @@ def darts(
         adam=adam,
         architecture_gradient=architecture_gradient,
         objective=objective,
+        accumulate=accumulate,
         devices=devices,
     )
 

@@ -37,6 +37,7 @@ def pc_darts(
     operators: int = len(OPERATORS),
     edges: Edges = DARTS_EDGES,
     objective: Objective = CLASSIFICATION,
+    accumulate: int = 1,
     devices: int | None = None,
 ) -> Learner:
     """The learner of PC-DARTS, CIFAR-10 settings (batch 256). See `bilevel` for the arguments.
@@ -55,6 +56,7 @@ def pc_darts(
         adam=adam or Adam(rate=6e-4),
         architecture_gradient=architecture_gradient,
         objective=objective,
+        accumulate=accumulate,
         devices=devices,
     )
 

@@ -223,7 +223,7 @@ def of_record(function, name, kind):
 SGD = {"rate": 0.1, "final_rate": 0.01, "warmup_epochs": 2, "momentum": 0.5, "weight_decay": 0.1, "clip": 1.0}
 ADAM = {"rate": 0.1, "b1": 0.6, "b2": 0.9, "weight_decay": 0.1, "clip": 1.0}
 TWICE = CLASSIFICATION._replace(loss=lambda outputs, labels: 2 * CLASSIFICATION.loss(outputs, labels))
-GRADIENTS = {"epochs": 2, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.1), "objective": TWICE}
+GRADIENTS = {"epochs": 2, "sgd": Sgd(rate=0.1), "adam": Adam(rate=0.1), "objective": TWICE, "accumulate": 2}
 # What a setting needs beside it to have an effect.
 NEEDS = {
     ("msr_darts", "own_rank"): {"weigh_by_rank": True},
@@ -270,6 +270,7 @@ CASES = {
             "own_rank": True,
             "score": msr_darts.Score(operator=True),
             "objective": TWICE,
+            "accumulate": 2,
         },
     ),
     "one_shot": (
