@@ -34,7 +34,9 @@ SUPERNET = (
     *("search.crossovers=3", "search.calibration_batches=1", "search.calibration_batch_size=64", "trials=12"),
 )
 CELLS = ("search.channels=4", "search.epochs=2", "search.batch_size=32", "search.accumulate=2")
-EVALUATED = ("form.channels=8", "form.layers=5", "form.auxiliary=false")  # whose maps would be 7x7 of 224 pixels
+EVALUATED = (  # without the auxiliary head, whose maps would be 7x7 of 224 pixels
+    *("form.channels=8", "form.layers=5", "form.auxiliary=false", "retrain_recipe.auxiliary_weight=0"),
+)
 SETTINGS = {
     "spos": (
         *SUPERNET,
