@@ -146,7 +146,7 @@ def compared(folder: Path, methods: list[str], train: int) -> None:
             expected, found = left(whole), left(other)
             same = [name for name in expected if expected[name] == found.get(name)]
             told = f"all {len(expected)}" if len(same) == len(expected) else f"not {sorted({*expected} - {*same})}"
-            result = json.loads((whole / "retrain/result.json").read_text())
+            result = json.loads((whole / "result.json").read_text())
             memory, reader = max(run.memory for run in runs), max(run.readers for run in runs)
             cells = (
                 method,

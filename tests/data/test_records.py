@@ -33,7 +33,7 @@ def prepared(tmp_path_factory):
 
     class Imagenet2012(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("5.1.0")
-        pkg_dir_path = epath.Path(folder)
+        pkg_dir_path, url_infos = epath.Path(folder), {}
 
         def _info(self):
             image, label = tfds.features.Image(encoding_format="jpeg"), tfds.features.ClassLabel(num_classes=1000)
