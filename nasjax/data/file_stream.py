@@ -49,31 +49,42 @@ def streamed(
 
     Raises ValueError where a setting has no effect, or a set that does not fit has no side.
     """
-    wanted = reading.stream == "true"
-    if reading.stream == "auto" and (all_of := files()):
-        height, width = (side, side) if side is not None else _size(Path(all_of[0]))
-        size = len(all_of) * height * width * 3
-        told = f"{len(all_of):,} images of {height}x{width} are {size / 2**30:.1f} GiB"
-        wanted = size > FITS
-        if wanted and side is None:
-            raise ValueError(
-                f"{told}: write --set data.resize=N, the side that all shall have, and they stay in their files; or "
-                "--set data.stream=false to read them at once"
-            )
-        if wanted:
-            notes.append(
-                f"{told}: they stay in their files and are read at every step; --set data.stream=false reads them at "
-                "once"
-            )
-    if not wanted:
-        if reading.skip or reading.readers is not None:
-            name = "skip_corrupt" if reading.skip else "readers"
-            raise ValueError(f"data.{name} has no effect on images that are read at once; write --set data.stream=true")
+    all_of = files() if reading.stream == "auto" else ()
+    form = (side, side) if side is not None else _size(Path(all_of[0])) if all_of else (0, 0)
+    if not stays(len(all_of), form, side is not None, reading, notes):
         return None
     if side is None:
         raise ValueError("data.stream=true needs --set data.resize=N, the side that all images shall have (224, say)")
     view = View(side, side, 3, reading.fit, reading.part)
     return functools.cache(lambda: images(files(), root, view, readers=reading.readers, skip=reading.skip))
+
+
+def stays(count: int, form: tuple[int, int], sized: bool, reading: Reading, notes: list[str]) -> bool:
+    """Whether images stay where they are.
+
+    Args:
+      count: of them, for `auto`.
+      form: their height and width.
+      sized: whether all are brought to it.
+      reading, notes: as of `streamed`, as are errors.
+    """
+    size = count * form[0] * form[1] * 3 if reading.stream == "auto" else 0
+    told = f"{count:,} images of {form[0]}x{form[1]} are {size / 2**30:.1f} GiB"
+    if size > FITS and not sized:
+        raise ValueError(
+            f"{told}: write --set data.resize=N, the side that all shall have, and they stay in their files; or "
+            "--set data.stream=false to read them at once"
+        )
+    if size > FITS:
+        notes.append(
+            f"{told}: they stay in their files and are read at every step; --set data.stream=false reads them at once"
+        )
+    if reading.stream == "true" or size > FITS:
+        return True
+    if reading.skip or reading.readers is not None:
+        name = "skip_corrupt" if reading.skip else "readers"
+        raise ValueError(f"data.{name} has no effect on images that are read at once; write --set data.stream=true")
+    return False
 
 
 def _size(file: Path) -> tuple[int, int]:

@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from nasjax.data.records import Record
+
+File = Path | Record  # what holds an image
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 # Image formats that are not read: an error names them, so that no file of a folder is silently left out.
 _FOREIGN = (
@@ -37,7 +40,7 @@ def image_files(folder: Path) -> list[Path]:
     return [path for path in files if path.suffix.lower() in SUFFIXES]
 
 
-def read_image(path: Path, channels: int) -> np.ndarray:
+def read_image(path: File, channels: int) -> np.ndarray:
     """An image file, upright, as uint8[H, W, channels], gray (1) or RGB (3).
 
     Raises ValueError for what is refused; see the top of this file.
@@ -120,14 +123,19 @@ def foreground(levels: Mapping[int, Path], where: Path) -> int:
 
 
 @contextmanager
-def opened(path: Path, instead_of_alpha: str) -> Iterator[Any]:
+def opened(path: File, instead_of_alpha: str) -> Iterator[Any]:
     """An image file whose head was read and is not refused; of its pixels none. Errors in the block name the file."""
     from PIL import Image
 
+    source: Any = path
     try:
-        with path.open("rb") as file:
-            head = file.read(25)
-        with Image.open(path, formats=_FORMATS) as image:
+        if isinstance(path, Path):
+            with path.open("rb") as file:
+                head = file.read(25)
+        else:
+            source = path.open()
+            head = source.getvalue()[:25]
+        with Image.open(source, formats=_FORMATS) as image:
             if problem := _refusal(image, head):
                 raise ValueError(problem)
             if image.format == "BMP" and "BGRX" in (image.tile[0].args or ()):  # Pillow drops the fourth byte
@@ -136,7 +144,8 @@ def opened(path: Path, instead_of_alpha: str) -> Iterator[Any]:
                     raise ValueError(f"it has transparent pixels; {instead_of_alpha}")
             yield image
     except Exception as error:  # Pillow has no single error for a damaged file
-        raise ValueError(f"{path} cannot be read as an image: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()).replace(repr(source), "it")
+        raise ValueError(f"{path} cannot be read as an image: {reason}") from error
 
 
 def picture_of(image: Any, instead_of_alpha: str) -> Any:
@@ -149,7 +158,7 @@ def picture_of(image: Any, instead_of_alpha: str) -> Any:
     return picture
 
 
-def _picture(path: Path, instead_of_alpha: str) -> Any:
+def _picture(path: File, instead_of_alpha: str) -> Any:
     """The one picture of a file, upright, in one of `_MODES` and opaque."""
     with opened(path, instead_of_alpha) as image:
         return picture_of(image, instead_of_alpha)

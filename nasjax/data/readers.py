@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nasjax.data.records import Record
 from nasjax.data.view import Cut, View, form_of_view, read_view
 
 AHEAD = 2  # requests that each process works on or has finished beforehand
@@ -42,22 +43,24 @@ class Names(NamedTuple):
 
     text: np.ndarray  # u8[...], their paths, one after the other
     ends: np.ndarray  # i64[N]
+    store: str = ""  # the folder of a prepared set, where they are places of its records and no paths
 
-    def path(self, number: int) -> Path:
+    def file(self, number: int) -> Path | Record:
         begin = int(self.ends[number - 1]) if number else 0
-        return Path(os.fsdecode(self.text[begin : int(self.ends[number])].tobytes()))
+        name = os.fsdecode(self.text[begin : int(self.ends[number])].tobytes())
+        return Record(self.store, name) if self.store else Path(name)
 
     def __len__(self) -> int:
         return len(self.ends)
 
 
-def names(paths: Iterable[Path | str]) -> Names:
-    """The list of these files."""
+def names(paths: Iterable[Path | str], store: str = "") -> Names:
+    """The list of these files, or of these records of a store."""
     text, ends = bytearray(), []
     for path in paths:
         text += os.fsencode(path)
         ends.append(len(text))
-    return Names(np.frombuffer(bytes(text), np.uint8), np.array(ends, np.int64))
+    return Names(np.frombuffer(bytes(text), np.uint8), np.array(ends, np.int64), store)
 
 
 def read(files: Names, view: View, request: Request, out: np.ndarray, skip: bool) -> list[tuple[int, str]]:
@@ -71,7 +74,7 @@ def read(files: Names, view: View, request: Request, out: np.ndarray, skip: bool
         seed = (request.seeds[0], request.seeds[1] + position)
         for other in range(len(files) if skip else 1):
             try:
-                out[position] = read_view(files.path((number + other) % len(files)), view, request.cut, seed)
+                out[position] = read_view(files.file((number + other) % len(files)), view, request.cut, seed)
                 break
             except (ValueError, OSError) as error:
                 if not other:
@@ -180,8 +183,8 @@ class Readers:
                 there.close()
                 self._processes.append(_Process(process, here, mmap.mmap(memory, size)))
                 os.close(memory)
-                facts = (len(self.files.text), len(self.files), tuple(self.view), most, size, self.skip)
-                here.send(facts)
+                listed = (len(self.files.text), len(self.files), self.files.store)
+                here.send((*listed, tuple(self.view), most, size, self.skip))
         finally:
             os.close(shared)
             os.close(ends)
@@ -247,9 +250,9 @@ def work() -> None:
     connection, memory, text, ends = (int(word) for word in sys.argv[1:5])
     pipe = Connection(connection)
     try:
-        length, count, view, most, size, skip = pipe.recv()
+        length, count, store, view, most, size, skip = pipe.recv()
         found = np.frombuffer(mmap.mmap(text, length + 1), np.uint8)[:length]
-        files = Names(found, np.frombuffer(mmap.mmap(ends, 8 * count + 1), np.int64, count))
+        files = Names(found, np.frombuffer(mmap.mmap(ends, 8 * count + 1), np.int64, count), store)
         form = View(*view)
         room = np.frombuffer(mmap.mmap(memory, size), np.uint8).reshape(AHEAD, most, *form_of_view(form))
         while True:

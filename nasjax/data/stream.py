@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nasjax.data.readers import Readers, Request, names
+from nasjax.data.records import builder
 from nasjax.data.view import Cut, View, form_of_view
 
 FITS = 4 * 2**30  # bytes of pixels; a larger set is read from its files at every step
@@ -126,6 +127,23 @@ def images(files: Sequence[Path | str], root: Path, view: View, *, readers: int 
         digest.update(f"{file.removeprefix(begins)}\0{size}\0".encode(errors="surrogateescape"))
     count = max(1, usable_cores() - 1) if readers is None else readers
     return Images(Readers(names(files), view, count, skip), np.arange(len(files)), digest.hexdigest())
+
+
+def images_of_records(
+    folder: str, parts: Sequence[tuple[str, int]], view: View, *, readers: int | None, skip: bool
+) -> Images:
+    """The images of a set that TFDS has prepared.
+
+    Args:
+      folder: of the set, for `data.records`.
+      parts: (name, examples), one after the other.
+      view, readers, skip: as of `images`.
+    """
+    places = (f"{part}/{number}" for part, count in parts for number in range(count))
+    count = max(1, usable_cores() - 1) if readers is None else readers
+    told = [tuple(view), *parts, builder(folder).info.full_name]
+    digest = hashlib.sha256(repr(told).encode()).hexdigest()
+    return Images(Readers(names(places, folder), view, count, skip), np.arange(sum(of for _, of in parts)), digest)
 
 
 def usable_cores() -> int:

@@ -7,13 +7,12 @@ decoded: the DCT gives the smaller picture for less than the larger one.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from nasjax.data.area import resize
-from nasjax.data.image_file import opened, picture_of, read_image
+from nasjax.data.image_file import File, opened, picture_of, read_image
 
 Fit = Literal["squash", "crop"]
 _ALPHA = "fill what is transparent with a colour"
@@ -42,7 +41,7 @@ class View(NamedTuple):
     part: float = 0.875  # 224 of 256
 
 
-def read_view(path: Path, view: View, cut: Cut | None = None, seed: tuple[int, int] = (0, 0)) -> np.ndarray:
+def read_view(path: File, view: View, cut: Cut | None = None, seed: tuple[int, int] = (0, 0)) -> np.ndarray:
     """An image file as a sample, u8[height, width, channels].
 
     Args:

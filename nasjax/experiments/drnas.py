@@ -106,6 +106,7 @@ RECIPE = Recipe(
     auxiliary_weight=0.4,
     augment=Augment(cutout=16),
 )
+# Images as in the release's train_imagenet.py: RandomResizedCrop(224), mirrored, ColorJitter(0.4, 0.4, 0.4, 0.2).
 IMAGENET = Recipe(
     epochs=250,
     batch_size=768,
@@ -117,6 +118,7 @@ IMAGENET = Recipe(
     clip=5.0,
     auxiliary_weight=0.4,
     label_smoothing=0.1,
+    augment=Augment(crop="resized", jitter=(0.4, 0.4, 0.4, 0.2)),
 )
 SEARCH = DrnasConfig(
     epochs=25,
@@ -192,6 +194,7 @@ def parts(problem: Problem) -> Learning:
         names=found.names,
         edges=found.edges,
         objective=objective(problem.task),
+        accumulate=search.accumulate,
     )
     return Learning(
         problem=problem,

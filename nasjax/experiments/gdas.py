@@ -122,6 +122,7 @@ def parts(problem: Problem) -> Learning:
             operators=found.operators,
             edges=found.edges,
             objective=objective(problem.task),
+            accumulate=search.accumulate,
         )
 
     relaxation = gdas.gumbel_relaxation(found.operators, found.edges, epochs=search.epochs, tau=search.tau)

@@ -107,6 +107,7 @@ RECIPE = Recipe(
     augment=Augment(cutout=16),
 )
 # The article's 300 epochs and cosine; the release's 10 epochs of warm-up among them; the rest as in DARTS.
+# Images as in its train_imagenet_horovod.py: RandomResizedCrop(224), mirrored, ColorJitter(0.4, 0.4, 0.4, 0.2).
 IMAGENET = Recipe(
     epochs=300,
     batch_size=128,
@@ -118,6 +119,7 @@ IMAGENET = Recipe(
     clip=5.0,
     auxiliary_weight=0.4,
     label_smoothing=0.1,
+    augment=Augment(crop="resized", jitter=(0.4, 0.4, 0.4, 0.2)),
 )
 SEARCH = MsrDartsConfig(
     epochs=50, batch_size=128, sgd=Sgd(learning_rate=0.025, final_rate=0.001, weight_decay=3e-4), channels=16, layers=8
@@ -194,6 +196,7 @@ def parts(problem: Problem) -> Learning:
             own_rank=search.own_rank,
             score=search.score,
             objective=objective(problem.task),
+            accumulate=search.accumulate,
         )
 
     return Learning(

@@ -115,6 +115,7 @@ RECIPE = Recipe(
     augment=Augment(cutout=16),
 )
 # PC-DARTS's mobile setting, as in the paper (unverified); the release's rate falls otherwise (docs/deviations.md).
+# Images as in its train_imagenet.py: RandomResizedCrop(224), mirrored, ColorJitter(0.4, 0.4, 0.4, 0.2).
 IMAGENET = Recipe(
     epochs=250,
     batch_size=1024,
@@ -126,6 +127,7 @@ IMAGENET = Recipe(
     clip=5.0,
     auxiliary_weight=0.4,
     label_smoothing=0.1,
+    augment=Augment(crop="resized", jitter=(0.4, 0.4, 0.4, 0.2)),
 )
 SEARCH = PDartsConfig(
     epochs=25,
@@ -181,7 +183,7 @@ def parts(problem: Problem) -> Learning:
 
     return Learning(
         problem=problem,
-        stages=stages(search, network, first.names, objective=objective(problem.task)),
+        stages=stages(search, network, first.names, objective=objective(problem.task), accumulate=search.accumulate),
         batches=data.batches,
         networks=lambda stage, facts: network(search.depths[stage], p_darts.edge_operators(facts)),
         weights=p_darts.probabilities,

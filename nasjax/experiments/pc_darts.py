@@ -109,6 +109,7 @@ RECIPE = Recipe(
     augment=Augment(cutout=16),
 )
 # Section 4.3, the mobile setting: the rate falls in a line with a flatter end, after five epochs of warm-up.
+# Images as in the release's train_imagenet.py: RandomResizedCrop(224), mirrored, ColorJitter(0.4, 0.4, 0.4, 0.2).
 IMAGENET = Recipe(
     epochs=250,
     batch_size=1024,
@@ -120,6 +121,7 @@ IMAGENET = Recipe(
     clip=5.0,
     auxiliary_weight=0.4,
     label_smoothing=0.1,
+    augment=Augment(crop="resized", jitter=(0.4, 0.4, 0.4, 0.2)),
 )
 SEARCH = PcDartsConfig(
     epochs=50,
@@ -132,6 +134,7 @@ SEARCH = PcDartsConfig(
     partial=4,
 )
 # Section 4.3 and the authors' code: a tenth of the images for the weights, a fortieth for the architecture.
+# Images of both as in its train_search_imagenet.py: RandomResizedCrop(224) and mirrored, without jitter.
 SEARCH_ON_IMAGENET = PcDartsConfig(
     epochs=50,
     batch_size=1024,
@@ -158,6 +161,7 @@ PRESETS = {
         train_part=0.1,
         part="all",
         own_augment=True,
+        augment=Augment(crop="resized"),
     ),
     ("demo", "tabular_cell"): Preset(
         PcDartsTraining(epochs=8, batch_size=32, frozen_epochs=2, sgd=Sgd(final_rate=0.0)),
@@ -198,6 +202,7 @@ def parts(problem: Problem) -> Learning:
             operators=found.operators,
             edges=found.edges,
             objective=objective(problem.task),
+            accumulate=search.accumulate,
         )
 
     weights, scores = (partial(of, edges=found.edges) for of in (pc_darts.probabilities, pc_darts.scores))

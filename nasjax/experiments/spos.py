@@ -16,6 +16,7 @@ from nasjax.learners.one_shot_update import Descent
 from nasjax.problem.builders.choice_chain import PathConfig
 from nasjax.problem.given import LARGE, Given
 from nasjax.spaces.choice_chain.space import variant
+from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 
 make = supernets_run.make
@@ -74,6 +75,8 @@ PRESETS = {
         trials=1050,
         dataset="imagenet",
         max_macs=330_000_000,
+        # RandomResizedCrop(224), ColorJitter(0.4, 0.4, 0.4), mirrored: its train.py, and copies of its supernet.s code.
+        augment=Augment(crop="resized", jitter=(0.4, 0.4, 0.4, 0.0)),
     ),
 }
 

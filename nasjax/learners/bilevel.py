@@ -18,6 +18,7 @@ import optax
 from nasjax.learners.architecture_gradient import ArchitectureGradient, Problem, first_order
 from nasjax.learners.descent import Adam, at_rest, clip, cosine, descend, transformation
 from nasjax.learners.mixed_product import mixed_product
+from nasjax.train.accumulate import passes_in_parts, product_in_parts
 from nasjax.train.compiling import jit
 from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.train.parallel import replicate
@@ -65,6 +66,7 @@ def bilevel(
     rate: Callable[[int], float] | None = None,
     drop_rate: Callable[[int], float] | None = None,
     objective: Objective = CLASSIFICATION,
+    accumulate: int = 1,
     devices: int | None = None,
 ) -> Learner:
     """A learner that alternates: it updates alpha on a validation batch, then w on a training batch.
@@ -85,6 +87,7 @@ def bilevel(
       rate: epoch -> learning rate of w; None = the cosine of `sgd`.
       drop_rate: epoch -> the network's `drop_rate` in both passes; None = no dropout.
       objective: loss of w and alpha, and the metric; `train.objective.objective(task)` makes that of a task.
+      accumulate: parts in which a batch of either side goes through the network, in every pass; see `train.accumulate`.
       devices: local devices to divide each batch among; None = all.
 
     Returns:
@@ -98,7 +101,8 @@ def bilevel(
         raise ValueError(f"epochs must be >= 1 and frozen_epochs 0..epochs, got {epochs} and {frozen_epochs}")
     sgd, adam = sgd or Sgd(), adam or Adam()
     optimiser = transformation(adam)
-    gradients, mixed = gradient_pass(network, objective, devices), mixed_product(network, objective, devices)
+    gradients = passes_in_parts(gradient_pass(network, objective, devices), accumulate)
+    mixed = product_in_parts(mixed_product(network, objective, devices), accumulate)
     validate = validation(network, objective, devices)
     choice_of = jit(relaxation.choice)
 

@@ -33,6 +33,7 @@ def darts(
     operators: int = len(OPERATORS),
     edges: Edges = DARTS_EDGES,
     objective: Objective = CLASSIFICATION,
+    accumulate: int = 1,
     devices: int | None = None,
 ) -> Learner:
     """The learner of DARTS, CIFAR-10 settings. See `bilevel` for the arguments.
@@ -57,6 +58,7 @@ def darts(
         adam=adam,
         architecture_gradient=architecture_gradient,
         objective=objective,
+        accumulate=accumulate,
         devices=devices,
     )
 

@@ -38,6 +38,7 @@ def drnas(
     names: Mapping[str, Names] | None = None,
     edges: Edges = DARTS_EDGES,
     objective: Objective = CLASSIFICATION,
+    accumulate: int = 1,
     devices: int | None = None,
 ) -> Stages:
     """The stages of DrNAS, CIFAR-10 settings. Weights, alpha and both optimisers' states go on from stage to stage.
@@ -81,6 +82,7 @@ def drnas(
             architecture_gradient=architecture_gradient,
             rate=lambda epoch: cosine(sgd, i * epochs + epoch, len(networks) * epochs),
             objective=objective,
+            accumulate=accumulate,
             devices=devices,
         )
 

@@ -34,6 +34,7 @@ def gdas(
     operators: int = len(OPERATORS),
     edges: Edges = DARTS_EDGES,
     objective: Objective = CLASSIFICATION,
+    accumulate: int = 1,
     devices: int | None = None,
 ) -> Learner:
     """The learner of GDAS, settings of the authors' code for cells on CIFAR-10. See `bilevel` for the arguments.
@@ -55,6 +56,7 @@ def gdas(
         adam=adam,
         architecture_gradient=architecture_gradient,
         objective=objective,
+        accumulate=accumulate,
         devices=devices,
     )
 

@@ -19,6 +19,7 @@ from nasjax.learners.normalised import Convs, Kernels, get, iterate, normalise, 
 from nasjax.ops import stable_rank
 from nasjax.spaces.darts_cell.derivation import architecture, cell_by_cell, every_edge, kept_pairs
 from nasjax.spaces.darts_cell.space import CELLS, EDGES
+from nasjax.train.accumulate import passes_in_parts
 from nasjax.train.compiling import jit
 from nasjax.train.objective import CLASSIFICATION, Objective
 from nasjax.train.parallel import replicate
@@ -94,6 +95,7 @@ def msr_darts(
     own_rank: bool = False,
     score: Score | None = None,
     objective: Objective = CLASSIFICATION,
+    accumulate: int = 1,
     devices: int | None = None,
 ) -> Learner:
     """The learner of MSR-DARTS, CIFAR-10 settings (batch 128, training to validation images 4:1).
@@ -104,7 +106,7 @@ def msr_darts(
     Args:
       network: `nets.darts_cell.mixed(operators=layout.operators)`.
       layout: where the convolutions are in the network's parameters.
-      epochs, sgd, objective, devices: as in `bilevel`.
+      epochs, sgd, objective, accumulate, devices: as in `bilevel`.
       iterations: steps of power iteration per training pass.
       weigh_by_rank: False sums the operators (the article); True weighs them by softmax(-stable rank), computed at the
         start of each epoch; ours: of the mean over the cells of a type, as in the genotype.
@@ -120,7 +122,8 @@ def msr_darts(
         raise ValueError(f"epochs and iterations must be >= 1, got {epochs} and {iterations}")
     sgd = sgd or Sgd()
     convs, score = layout.convs, score or Score()
-    gradients, validate = gradient_pass(network, objective, devices), validation(network, objective, devices)
+    gradients = passes_in_parts(gradient_pass(network, objective, devices), accumulate)
+    validate = validation(network, objective, devices)
 
     @jit
     def prepare(key: Key, params: PyTree, kept: Kernels) -> tuple[PyTree, Kernels, Callable[..., Any]]:

@@ -38,6 +38,7 @@ def p_darts(
     architecture_gradient: ArchitectureGradient = first_order,
     names: Mapping[str, Names] | None = None,
     objective: Objective = CLASSIFICATION,
+    accumulate: int = 1,
     devices: int | None = None,
 ) -> Stages:
     """The stages of P-DARTS, CIFAR settings (batch 96, width 16). Weights and alpha start anew at each stage.
@@ -90,6 +91,7 @@ def p_darts(
             architecture_gradient=architecture_gradient,
             drop_rate=(lambda epoch: skip_dropout(rate, epoch, epochs, frozen_epochs)) if rate else None,
             objective=objective,
+            accumulate=accumulate,
             devices=devices,
         )
 

@@ -38,6 +38,7 @@ def pc_darts(
     operators: int = len(OPERATORS),
     edges: Edges = DARTS_EDGES,
     objective: Objective = CLASSIFICATION,
+    accumulate: int = 1,
     devices: int | None = None,
 ) -> Learner:
     """The learner of PC-DARTS, CIFAR-10 settings (batch 256). See `bilevel` for the arguments.
@@ -56,6 +57,7 @@ def pc_darts(
         adam=adam or Adam(learning_rate=6e-4),
         architecture_gradient=architecture_gradient,
         objective=objective,
+        accumulate=accumulate,
         devices=devices,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from nasjax import catalog
 from nasjax.data.image_side import side_of
@@ -67,6 +67,11 @@ class Given(NamedTuple):
         found = side_of(name, source, self.data_dir, self.resize)
         side = self.side if self.side is not None and self.resize is None else found
         return Data(name, source, augmentation(source), side is not None and side >= LARGE_SIDE)
+
+    def fit(self, data: Data) -> Literal["crop"] | None:
+        """`DataConfig.fit`: large files that get one side are judged by their middle, as ImageNet's methods are."""
+        by_files = data.source.files and data.source.shape is None and self.resize is not None
+        return "crop" if self.published and data.large and by_files else None
 
     def _own(self) -> str:
         """The space's data set, or the first that its networks are for. Raises ValueError where there is none."""

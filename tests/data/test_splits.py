@@ -208,8 +208,6 @@ def test_wrong_config_says_what_to_write(hundred):
         ValueError, match=r"choose from digits, cifar10, imagenet, .*nuclei_folder; or your own: FILE.npz"
     ):
         load(DataConfig("faces"))
-    with pytest.raises(ValueError, match="imagenet is read from your folder: give --data_dir=FOLDER"):
-        load(DataConfig("imagenet"))
     for field in ("valid_size", "train_limit", "valid_limit", "resize"):
         with pytest.raises(ValueError, match=f"{field} must be at least 1, got 0"):
             DataConfig(**{field: 0})

@@ -53,6 +53,19 @@ def test_a_random_cut_is_the_part_of_the_file_resized(jpeg):
     np.testing.assert_array_equal(read_view(path, VIEW, cut, seed), np.asarray(part))
 
 
+def test_cuts_and_middles_are_those_of_torchvision(jpeg):
+    """On the same boxes; its resizing of pictures is Pillow's, so the cut agrees to the bit, the middle to rounding."""
+    functional = pytest.importorskip("torchvision.transforms.functional")
+    for height, width in ((60, 70), (61, 47)):
+        image = Image.open(path := jpeg(height, width)).convert("RGB")
+        for n in range(4):
+            left, top, right, bottom = random_box(height, width, Cut(), (7, n))
+            expected = functional.resized_crop(image, top, left, bottom - top, right - left, [32, 32])
+            np.testing.assert_array_equal(read_view(path, VIEW, Cut(), (7, n)), np.asarray(expected))
+        middle = functional.center_crop(functional.resize(image, round(32 / VIEW.part)), [32, 32])
+        assert np.abs(read_view(path, VIEW) - np.asarray(middle).astype(int)).max() <= 1
+
+
 def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(jpeg):
     path, cut = jpeg(800, 900), Cut((0.5, 1.0))
     part = Image.open(path).convert("RGB").crop(random_box(800, 900, cut, (1, 2)))

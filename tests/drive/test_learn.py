@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tools.full_disk import full_disk
 from tools.toy_search_network import toy_network
 
 from nasjax.drive import learn as learning
@@ -125,6 +126,15 @@ def test_resumed_equals_uninterrupted(whole, stages, batches, tmp_path, stop, mo
     assert lines(path) == lines(whole[0])
     for a, b in zip(jax.tree.leaves(end.state), jax.tree.leaves(whole[1].state), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("write", [2, 4, 7])
+def test_a_search_goes_on_once_a_full_disk_has_room(whole, stages, batches, tmp_path, write, monkeypatch):
+    monkeypatch.setattr(learning, "SAVE_S", 0.0)
+    with full_disk(write), pytest.raises(RunError, match="No space left on device"):
+        search(tmp_path / "full", stages, batches)
+    search(tmp_path / "full", stages, batches)
+    assert lines(tmp_path / "full") == lines(whole[0])
 
 
 def test_no_key_comes_twice_and_means_are_of_their_epoch(tmp_path, batches):

@@ -8,6 +8,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from tools.full_disk import full_disk
 from tools.networks import built as build
 
 from nasjax import commands
@@ -66,7 +67,7 @@ def weights(path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
+def test_a_training_that_is_interrupted_and_then_finds_the_disk_full_ends_with_the_same_weights(tmp_path, monkeypatch):
     whole = retrain(config(), [TREE], tmp_path / "whole")
     monkeypatch.setattr(retraining, "_SAVE_S", 0.0)
     save = checkpoint.save
@@ -80,6 +81,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         retrain(config(), [TREE], tmp_path / "parts")
     monkeypatch.setattr(checkpoint, "save", save)
+    with full_disk(2), pytest.raises(RunError, match="No space left on device"):
+        retrain(config(), [TREE], tmp_path / "parts")
     (file,) = tmp_path.glob("parts/retrain/*/seconds.json")
     spent = json.loads(file.read_text())
     parts = retrain(config(), [TREE], tmp_path / "parts")

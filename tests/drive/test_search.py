@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tools.full_disk import full_disk
 
 from nasjax.drive import search as drive
 from nasjax.drive.work import worker
@@ -91,6 +92,15 @@ def test_resume_equals_uninterrupted(tmp_path, torn):
     assert (tmp_path / "parts/trials.jsonl").read_bytes() == (tmp_path / "whole/trials.jsonl").read_bytes()
     for a, b in zip(jax.tree.leaves(parts.state), jax.tree.leaves(whole.state), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("write", [3, 6])
+def test_a_search_goes_on_once_a_full_disk_has_room(tmp_path, write):
+    with full_disk(write), pytest.raises(RunError, match="No space left on device"):
+        run(tmp_path / "full")
+    run(tmp_path / "full")
+    run(tmp_path / "whole")
+    assert (tmp_path / "full/trials.jsonl").read_bytes() == (tmp_path / "whole/trials.jsonl").read_bytes()
 
 
 @pytest.mark.slow

@@ -154,3 +154,15 @@ def test_the_articles_protocol():
         commands.configure("evolution", "paper_v2")
     with pytest.raises(ValueError, match="unknown preset 'article'"):
         commands.configure("evolution", "article", None, "conv_chain")
+
+
+def test_files_of_large_images_are_judged_by_their_middle_and_cut_at_random():
+    """As in the releases, whatever the data set; not in a demo, nor on small images."""
+    for method, jitter in (("spos", 0.0), ("darts", 0.2)):
+        config = commands.configure(method, "paper", "image_folder", resize=224)
+        assert (config.data.fit, config.retrain_recipe.augment.crop) == ("crop", "resized")
+        assert config.retrain_recipe.augment.jitter == (0.4, 0.4, 0.4, jitter)
+        for preset, side in (("demo", 224), ("paper", 32)):
+            other = commands.configure(method, preset, "image_folder", resize=side)
+            assert other.data.fit is None and other.retrain_recipe.augment.crop != "resized"
+    assert commands.configure("spos", "paper", "imagenet").data.fit is None  # it is so by itself

@@ -224,7 +224,13 @@ def of_record(function, name, kind):
 SGD = {"learning_rate": 0.1, "final_rate": 0.01, "warmup_epochs": 2, "momentum": 0.5, "weight_decay": 0.1, "clip": 1.0}
 ADAM = {"learning_rate": 0.1, "b1": 0.6, "b2": 0.9, "weight_decay": 0.1, "clip": 1.0}
 TWICE = CLASSIFICATION._replace(loss=lambda outputs, labels: 2 * CLASSIFICATION.loss(outputs, labels))
-GRADIENTS = {"epochs": 2, "sgd": Sgd(learning_rate=0.1), "adam": Adam(learning_rate=0.1), "objective": TWICE}
+GRADIENTS = {
+    "epochs": 2,
+    "sgd": Sgd(learning_rate=0.1),
+    "adam": Adam(learning_rate=0.1),
+    "objective": TWICE,
+    "accumulate": 2,
+}
 # What a setting needs beside it to have an effect.
 NEEDS = {
     ("msr_darts", "own_rank"): {"weigh_by_rank": True},
@@ -271,6 +277,7 @@ CASES = {
             "own_rank": True,
             "score": msr_darts.Score(operator=True),
             "objective": TWICE,
+            "accumulate": 2,
         },
     ),
     "one_shot": (

@@ -121,6 +121,7 @@ WITH = {
     "spos: supernet.fresh_batches": (("supernet.batch_size=4",), "true"),
     "*: supernet.fresh_batches": (("supernet.batch_size=6",), "true"),
     "*: supernet.accumulate": ((), "2"),
+    "*: search.accumulate": ((), "2"),
     "*: supernet.last_norms": ((), "both"),
     "spos: supernet.sampler": (("supernet.bins=30000,90000",), "macs_bins"),
     "*: supernet.sampler": (("supernet.bins=90000,990000",), "macs_bins"),

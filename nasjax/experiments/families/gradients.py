@@ -38,12 +38,15 @@ class TrainingConfig:
 
     Attributes:
       epochs, batch_size: of the search (P-DARTS: of each stage); the batch of each of the two sides.
+      accumulate: parts in which a batch of either side goes through the network, for a published batch on a device that
+        holds a part of it; batch norm has the statistics of a part.
       sgd, adam: of weights and architecture parameters (MSR-DARTS has none of these).
       dtype: of the large multiplications.
     """
 
     epochs: int = 50
     batch_size: int = 64
+    accumulate: int = 1
     sgd: Sgd = Sgd()
     adam: Adam = Adam()
     dtype: str = "float32"
@@ -51,6 +54,10 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate is a number of equal parts of batch_size={self.batch_size}, got {self.accumulate}"
+            )
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")
 
@@ -147,8 +154,16 @@ def data_of(problem: Problem, *, each_cell: bool = False) -> SearchData:
     require_batch(config.search.batch_size, min(len(data.train.y), len(data.valid.y)), "search.batch_size")
     problem.built(problem.example())  # rather than after the search
     with_truth(config, config.space.encode)
-    devices = device_count()
-    batches = paired(resident(data), task, batch_size=config.search.batch_size, cfg=config.augment, devices=devices)
+    devices, parts, size = device_count(), config.search.accumulate, config.search.batch_size
+    if parts > 1 and size % (parts * devices):
+        raise ValueError(
+            f"search.accumulate={parts} does not divide the {size / devices:g} samples that a device has of "
+            f"search.batch_size={size}"
+        )
+    batches = paired(resident(data), task, batch_size=size, cfg=config.augment, devices=devices)
+    if parts > 1:  # a validation's batch needs no more memory than a part of training's
+        whole = batches.valid
+        batches = batches._replace(valid=lambda most=None: whole(most or size // parts))
     facts = {**dataset_facts(data, task), "strategy": f"one supernet on {devices} device(s)"}
     return SearchData(batches, problem, facts)
 
@@ -238,6 +253,7 @@ class Preset(NamedTuple):
       train_part: share of the training images on which the search trains weights; None = all others.
       part: the samples of the retraining, "train" or "all".
       own_augment: the recipe's augmentation counts as it is.
+      augment: of the search; None = what suits the data set, cut by padding.
       space: a variant of the space; None = its default.
     """
 
@@ -248,6 +264,7 @@ class Preset(NamedTuple):
     train_part: float | None = None
     part: Literal["train", "all"] = "train"
     own_augment: bool = False
+    augment: Augment | None = None
     space: Any = None
 
 
@@ -295,8 +312,8 @@ def preset(method: str, given: Given, presets: Presets) -> LearnConfig:
         preset=given.preset,
         search=chosen.search,
         space=given.builder.default if chosen.space is None else chosen.space,
-        data=DataConfig(name=data.name, valid_size=valid_size),
-        augment=augment,
+        data=DataConfig(name=data.name, valid_size=valid_size, fit=given.fit(data)),
+        augment=chosen.augment or augment,
         train_part=1.0 if chosen.train_part is None else chosen.train_part / (1 - chosen.valid_part),
         form=chosen.form,
         retrain_recipe=recipe,

@@ -386,6 +386,8 @@ class Preset(NamedTuple):
       trials: paths that the search evaluates.
       dataset: that a published setting is for; None = the space's own.
       max_macs: the method's limit of multiply-adds on that data set.
+      augment: of large images, of the supernet's training and the path's; None = what suits the data set, cut by
+        padding, as on small ones.
     """
 
     supernet: SupernetConfig
@@ -395,6 +397,7 @@ class Preset(NamedTuple):
     trials: int
     dataset: str | None = None
     max_macs: int | None = None
+    augment: Augment | None = None
 
 
 # How a demo trains the path that it found, without dropout; ours.
@@ -430,6 +433,8 @@ def preset(
     own, published = given.space == home, given.published
     data = given.data(chosen.dataset if own else None)
     augment = dataclasses.replace(data.augment, crop="pad")
+    if own and data.large:
+        augment = chosen.augment or augment
     space, form = builder.small if builder.small and not published else (builder.default, builder.form)
     recipe = given.last_recipe(None if published and not own else chosen.recipe, data.augment)
     return OneShotConfig(
@@ -437,7 +442,7 @@ def preset(
         preset=given.preset,
         space=variant(LARGE if data.large else data.name) if own else space,
         form=chosen.form if own else form,
-        data=DataConfig(name=data.name),
+        data=DataConfig(name=data.name, fit=given.fit(data)),
         augment=augment,
         supernet=chosen.supernet,
         search=chosen.search,
