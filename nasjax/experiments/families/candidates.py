@@ -10,7 +10,7 @@ from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.child import STRATEGIES
 from nasjax.evaluators.scores.named import require_known
-from nasjax.experiments.families.settings import Config
+from nasjax.experiments.families.settings import Config, require_latency
 from nasjax.problem.given import Given
 from nasjax.runtime.ray import RayConfig
 from nasjax.searchers.policy import DepthSchedule, depth_column, depth_schedule
@@ -66,7 +66,8 @@ class CandidateConfig(Config):
       trial_timeout: seconds after which a worker is stopped and its candidates have failed.
       last_epochs: fitness = the best validation metric of the last epochs.
       trials, wall_s, cost_s: the budget; the first limit reached counts.
-      max_params, max_macs: candidates beyond are refused before training.
+      latency: a file of --mode=latency, by which milliseconds of candidates are predicted; "" = none.
+      max_params, max_macs, max_latency_ms: candidates beyond are refused before training.
       candidate_scores: training-free scores that are computed of every candidate before its training and recorded:
         naswot, synflow, logsynflow, jacob_cov, grad_norm, snip, zico.
       refuse_worst: candidates whose scores beat less than this part of random architectures of like size are refused
@@ -88,6 +89,8 @@ class CandidateConfig(Config):
     cost_s: float | None = field(default=None, metadata=RESUMABLE)
     max_params: int | None = None
     max_macs: int | None = None
+    latency: str = ""
+    max_latency_ms: float | None = None
     candidate_scores: tuple[str, ...] = ()
     refuse_worst: float = 0.0
 
@@ -99,6 +102,9 @@ class CandidateConfig(Config):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        require_latency(self)
+        if self.table.path and self.latency:
+            raise ValueError("with a table no network is built, so --latency has no effect; leave it out")
         if self.strategy not in STRATEGIES:
             raise ValueError(f"unknown strategy {self.strategy!r}; choose {', '.join(STRATEGIES)}")
         if self.last_epochs < 1:
