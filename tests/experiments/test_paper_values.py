@@ -39,7 +39,7 @@ ASIDE = (
     "cost_s",
     "width",
 )
-ASIDE += ("strategy", "inherit", "max_params", "data", "runtime", "ray")
+ASIDE += ("strategy", "inherit", "max_params", "latency", "max_latency_ms", "data", "runtime", "ray")
 
 
 def flat(case):
