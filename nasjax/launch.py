@@ -31,18 +31,11 @@ from nasjax.store import started
 
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
-MODES = ("search", "retrain", "inspect", "report", "predict", "export", "table", "runs", "compare")
-_DIRECT = (
-    "truth",
-    "seed",
-    "trials",
-    "max_params",
-    "max_macs",
-    "workers",
-    "runtime",
-    "trial_timeout",
-    "init_from",
-)  # as --set
+MODES = ("search", "retrain", "inspect", "report", "predict", "export", "latency", "table", "runs", "compare")
+# Settings that are flags of the same names.
+_DIRECT = ("truth", "seed", "trials", "max_params", "max_macs", "latency", "max_latency_ms", "workers", "runtime")
+_DIRECT += ("trial_timeout", "init_from")
+_TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency alone
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
 _COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone
 
@@ -87,6 +80,16 @@ def define() -> flags.FlagValues:
     ):
         flags.DEFINE_integer(name, None, help, flag_values=values)
     text("init_from", "a trained supernet to begin with: its workdir, or FILE.safetensors")
+    text("latency", "FILE.json of --mode=latency, by which milliseconds of candidates are predicted")
+    flags.DEFINE_float("max_latency_ms", None, "refuse candidates that take longer, with --latency", flag_values=values)
+    text("target", "--mode=latency: where networks will run, xla (the default) or onnx, for ONNX Runtime")
+    text("clock", "--mode=latency: wall (the default) or cpu, where other programs share the core")
+    for name, help in (
+        ("batch", "samples of a call, default 1"),
+        ("networks", "that are timed and the predictor is fitted to, default 50"),
+        ("unseen", "further ones that it is tested on, default 10"),
+    ):
+        flags.DEFINE_integer(name, None, f"--mode=latency: {help}", flag_values=values)
     flags.DEFINE_float("trial_timeout", None, "seconds for a candidate, with --workers", flag_values=values)
     text("runtime", "inline (this process) | process (the default with --workers: on this machine) | ray")
     text("ray_address", "HOST:PORT or auto, with --runtime=ray; default $RAY_ADDRESS, else Ray is started here")
@@ -96,6 +99,7 @@ def define() -> flags.FlagValues:
     text("dtype", "float32 | tf32 | bfloat16")
     text("arch", "an architecture for inspect and retrain: NAME, JSON, FILE, or best: the one that the workdir found")
     text("input", "a file or folder for --mode=predict")
+    text("format", "what --mode=export writes: jax (the default) or onnx, which needs the extra onnx")
     own = "FILE.py with your own space, data set, searcher or task; it is run; repeatable"
     flags.DEFINE_multi_string("plugin", [], own, flag_values=values)
     text("log", "record in tensorboard | wandb | mlflow | trackio, perhaps with :TARGET, a folder, project or address")
@@ -229,8 +233,9 @@ def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int
         out = None if given.out is None else Path(given.out)
         print(commands.watch(workdirs, out, say=_say) if given.watch else commands.report(workdirs, out))
         return 0
-    for name in ("out", "watch"):
-        if getattr(given, name) and (name, given.mode) != ("out", "table"):
+    for name in ("out", "watch", *_TIMING):
+        of_mode = name != "watch" and given.mode == "latency"
+        if getattr(given, name) not in (None, False) and not of_mode and (name, given.mode) != ("out", "table"):
             raise ValueError(f"--{name} has no effect with --mode={given.mode}; leave it out")
     if len(workdirs) > 1 and given.mode != "table":
         raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report and table take several")
@@ -238,6 +243,8 @@ def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int
         several.require(given)
     if (given.mode == "predict") != (given.input is not None):
         raise ValueError("--input=FILE|FOLDER belongs to --mode=predict, which needs it")
+    if given.format is not None and given.mode != "export":
+        raise ValueError(f"--format has no effect with --mode={given.mode}; leave it out")
     if given.verbose and given.mode != "search":
         raise ValueError(f"--verbose has no effect with --mode={given.mode}; leave it out")
     xla_flags.check()
@@ -325,14 +332,32 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
         with _logged(given, config, workdir, first) as options:
             trained = commands.retrain(config, workdir, arch, progress=first, **options)
         _tell(first, trained.lines)
+    elif given.mode == "latency":
+        _tell(True, tuple(_latencies(given, config, workdir)))
     elif given.mode == "predict":
         print("\n".join(map(str, commands.predict(workdir, given.input, same_units=config.data.same_units))))
     else:
-        lines, warning = commands.exported(commands.export(workdir))
+        lines, warning = commands.exported(commands.export(workdir, given.format or "jax"))
         _tell(True, tuple(lines))
         if warning is not None:
             print(f"warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _latencies(given: flags.FlagValues, config: Any, workdir: Path) -> list[str]:
+    """Networks of the space are timed, or a single one."""
+    from nasjax import commands
+
+    settings = {name: value for name in ("target", "batch", "clock") if (value := getattr(given, name)) is not None}
+    if given.arch is not None:
+        arch = commands.asked_arch(given.arch, workdir)
+        if given.out is not None or (given.networks, given.unseen) != (None, None):
+            raise ValueError("--arch times one network; leave --out, --networks and --unseen out")
+        return commands.time_one(config, arch or "", **settings)
+    if given.out is None:
+        raise ValueError("--mode=latency needs --out=FILE.json for what it measures, or --arch=ARCH for one network")
+    counts = {name: getattr(given, name) for name in ("networks", "unseen") if getattr(given, name) is not None}
+    return commands.measure_latency(config, given.out, **settings, **counts, seed=config.seed, say=_say)
 
 
 def _several(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[str], interrupts: list[int]) -> int:
@@ -489,7 +514,9 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "max_macs": tabular,
         "dataset": tabular,
         "arch": given.mode in ("search", "export", "predict"),
-        "trials": given.mode in ("retrain", "export", "predict"),
+        "trials": given.mode in ("retrain", "export", "predict", "latency"),
+        "latency": tabular,
+        "max_latency_ms": tabular,
         "workers": alone,
         "runtime": alone,
         "ray_address": alone,

@@ -20,6 +20,8 @@ from nasjax.problem.saved import answered, network_of, space_and_form, updated, 
 from nasjax.store import checkpoint, plugin
 from nasjax.types import Metric, PyTree, carries_state, html_table
 
+FORMATS = ("jax", "onnx")  # of an exported network
+
 
 class Model(NamedTuple):
     """A trained network.
@@ -255,34 +257,44 @@ def _meaning(model: Model) -> dict[str, Any]:
     return {"names": list(model.names), "units": units, "trained_on": list(model.range) if model.range else None}
 
 
-def export(path: str | Path) -> list[Path]:
+def export(path: str | Path, format: str = "jax") -> list[Path]:
     """Writes the retrained network of a workdir for use without this library.
 
     Args:
       path: a workdir with a retrained network.
+      format: "jax" or "onnx"; the latter needs the extra `onnx`.
 
     Returns:
-      `export/weights.npz` (arrays named by their path, "params/layer0/kernel"), `export/arch.json`,
+      For "jax" `export/weights.npz` (arrays named by their path, "params/layer0/kernel"), `export/arch.json`,
       `export/model.jax`, a `jax.export` artifact for CPUs, GPUs and TPUs: deserialise it and call it on x [B, ...], any
       B (a network that carries state: on (x, state)); and `export/model.json`: its inputs and outputs, and which
-      versions of JAX read it (`ops.portable.facts`).
+      versions of JAX read it (`ops.portable.facts`). For "onnx" `export/model.onnx`, which takes and gives the same and
+      holds what model.json says as metadata.
+
+    Raises:
+      ValueError: an unknown format, or a network that ONNX cannot hold as it computes.
     """
     from nasjax.ops import portable
 
+    if format not in FORMATS:
+        raise ValueError(f"unknown --format={format}; choose {' or '.join(FORMATS)}")
     path = Path(path)
     model = load(path)
     out = path / "export"
     out.mkdir(exist_ok=True)
-    leaves = jax.tree_util.tree_flatten_with_path(model.variables)[0]
-    named = {"/".join(str(part.key) for part in where): np.asarray(leaf) for where, leaf in leaves}
-    np.savez(out / "weights.npz", **named)  # type: ignore[arg-type]
-    checkpoint.write_json(out / "arch.json", model.arch)
 
     def of_batch(size: Any) -> Any:
         x = jax.ShapeDtypeStruct((size, *model.shape), jnp.dtype(model.dtype))
         state = jax.tree.map(lambda two, three: _sized(two, three, size), model.carry(2), model.carry(3))
         return (x, state) if jax.tree.leaves(state) else x
 
+    if format == "onnx":
+        (out / "model.onnx").write_bytes(_as_onnx(model, of_batch))
+        return [out / "model.onnx"]
+    leaves = jax.tree_util.tree_flatten_with_path(model.variables)[0]
+    named = {"/".join(str(part.key) for part in where): np.asarray(leaf) for where, leaf in leaves}
+    np.savez(out / "weights.npz", **named)  # type: ignore[arg-type]
+    checkpoint.write_json(out / "arch.json", model.arch)
     try:
         exported = portable.batched(model.apply, model.variables, of_batch)
     except Exception as error:
@@ -295,3 +307,37 @@ def export(path: str | Path) -> list[Path]:
     (out / "model.jax").write_bytes(exported.serialize())
     checkpoint.write_json(out / "model.json", portable.facts(exported) | _meaning(model))
     return [out / name for name in ("weights.npz", "arch.json", "model.jax", "model.json")]
+
+
+def _as_onnx(model: Model, of_batch: Callable[[Any], Any]) -> bytes:
+    """The network as an ONNX model that gives, on samples drawn at random, what it gives itself.
+
+    Raises ValueError where it does not.
+    """
+    from nasjax.ops import onnx_graph
+
+    outputs = ["outputs", *(f"state_{i}" for i in range(len(jax.tree.leaves(model.carry(1)))))]
+    found = onnx_graph.graph(model.apply, model.variables, of_batch, outputs)
+    apply, inputs = jax.jit(model.apply), [_drawn(model, size) for size in (1, 3)]
+    off = onnx_graph.difference(found, lambda x: apply(model.variables, x), inputs)
+    if off > onnx_graph.CLOSE:
+        raise ValueError(
+            f"ONNX Runtime gives other outputs than the network, by {off:.1e} of the largest one, so no model.onnx was "
+            "written; write --format=jax"
+        )
+    meaning = {**_meaning(model), "task": model.task, "arch": model.arch, "difference": off}
+    return onnx_graph.described(found, meaning)
+
+
+def _drawn(model: Model, size: int) -> Any:
+    """A batch of random inputs, of the kind and range of those trained on."""
+    generator, shape = np.random.default_rng(size), (size, *model.shape)
+    low, high = model.range or (0.0, 1.0)
+    if len(model.shape) < 3 and np.dtype(model.dtype).kind in "iu":
+        x = generator.integers(0, len(model.names), shape).astype(model.dtype)
+    elif np.dtype(model.dtype).kind in "iu":
+        x = generator.integers(int(low), int(high) + 1, shape).astype(model.dtype)
+    else:
+        x = generator.uniform(low, high, shape).astype(model.dtype)
+    state = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape).astype(leaf.dtype), model.carry(size))
+    return (x, state) if jax.tree.leaves(state) else x

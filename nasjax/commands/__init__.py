@@ -5,6 +5,7 @@ from nasjax.commands.configuration import config_of, configure, default_workdir,
 from nasjax.commands.exporting import exported
 from nasjax.commands.fitting import Fitted, fit
 from nasjax.commands.inspection import asked_arch, inspect
+from nasjax.commands.latencies import measure_latency, time_one
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
 from nasjax.commands.showing import show
@@ -27,6 +28,7 @@ __all__ = [
     "exported",
     "fit",
     "inspect",
+    "measure_latency",
     "predict",
     "published",
     "report",
@@ -34,6 +36,7 @@ __all__ = [
     "search",
     "show",
     "tabulate",
+    "time_one",
     "tracker",
     "watch",
     "with_table",

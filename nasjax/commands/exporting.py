@@ -14,34 +14,75 @@ _MEANINGS = {
     "arch.json": "the architecture",
     "model.jax": "the network with its weights, for jax.export",
     "model.json": "what it takes and gives, and who reads it",
+    "model.onnx": "the network with its weights, for ONNX Runtime",
 }
 
 
 def exported(files: list[Path], today: datetime.date | None = None) -> tuple[list[str], str | None]:
     """What to tell of the files that `export` wrote, and the warning that goes with them, if any.
 
-    The lines from "import" to "print" are a program; it needs jax, NumPy and flatbuffers. `today` is the day of the
-    warning, None = that of the clock.
+    The lines from "import" to "print" are a program; it needs jax, NumPy and flatbuffers, or onnxruntime and NumPy.
+    `today` is the day of the warning, None = that of the clock.
     """
     import jax
     from jax import export
 
     named = {file.name: file for file in files}
+    if "model.onnx" in named:
+        return _of_onnx(named["model.onnx"]), None
     network = export.deserialize(bytearray(named["model.jax"].read_bytes()))
     facts = json.loads(named["model.json"].read_text())
     (x,), _ = jax.tree.unflatten(network.in_tree, network.in_avals)
-    sizes = {file: f"{file.stat().st_size:,} bytes" for file in files}
-    widths = [max(map(len, map(str, column))) for column in (sizes, sizes.values())]
-    lines = ["Written:"]
-    lines += [f"  {file!s:<{widths[0]}}  {size:>{widths[1]}}  {_MEANINGS[file.name]}" for file, size in sizes.items()]
+    lines = _written(files)
     lines += ["In a program that has jax and flatbuffers, without nasjax:", *_program(named["model.jax"], x)]
-    names = facts["names"]
-    if 1 < len(names) <= _NAMED:
-        lines.append(f"Outputs are those of {', '.join(names)}, in this order.")
+    lines += _named(facts["names"])
     units = "" if facts["units"] == "tokens" else f", {facts['units'].partition(';')[0]}"
     lines.append(f"Any number of samples at a time, on {', '.join(facts['platforms'])}{units}.")
     until = facts["read_by_versions_built_until"]
     return [*lines, _window(facts, until)], _warning(facts, until, today or datetime.date.today())
+
+
+def _of_onnx(file: Path) -> list[str]:
+    """What to tell of an ONNX model."""
+    import onnxruntime
+
+    network = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    facts = network.get_modelmeta().custom_metadata_map
+    zeros = ", ".join(f"{x.name!r}: {_zeros_of(x)}" for x in network.get_inputs())
+    units = "" if facts["units"] == "tokens" else f", {facts['units'].partition(';')[0]}"
+    return [
+        *_written([file]),
+        "In a program that has onnxruntime and NumPy, without nasjax:",
+        "import numpy, onnxruntime",
+        f"network = onnxruntime.InferenceSession({str(file)!r})",
+        f"print(network.run(None, {{{zeros}}})[0])",
+        *_named(json.loads(facts["names"])),
+        f"Any number of samples at a time{units}.",
+        f"Opset {facts['opset']}. On random samples ONNX Runtime {onnxruntime.__version__} gives the outputs of the "
+        f"network to {float(facts['difference']):.1e} of the largest one.",
+    ]
+
+
+def _zeros_of(x: Any) -> str:
+    """An expression for zeros for an input of an ONNX Runtime session, with a batch of one."""
+    kind, shape = (
+        x.type.removeprefix("tensor(").removesuffix(")"),
+        tuple(n if isinstance(n, int) else 1 for n in x.shape),
+    )
+    return f"numpy.zeros({shape}, {('float32' if kind == 'float' else kind)!r})"
+
+
+def _written(files: list[Path]) -> list[str]:
+    """The files, their sizes and meanings."""
+    sizes = {file: f"{file.stat().st_size:,} bytes" for file in files}
+    widths = [max(map(len, map(str, column))) for column in (sizes, sizes.values())]
+    found = [f"  {file!s:<{widths[0]}}  {size:>{widths[1]}}  {_MEANINGS[file.name]}" for file, size in sizes.items()]
+    return ["Written:", *found]
+
+
+def _named(names: list[str]) -> list[str]:
+    """Which outputs there are, where they are few."""
+    return [f"Outputs are those of {', '.join(names)}, in this order."] if 1 < len(names) <= _NAMED else []
 
 
 def _program(file: Path, x: Any) -> list[str]:

@@ -9,12 +9,12 @@ from nasjax.commands.searching import watching
 from nasjax.runtime import jax_settings
 
 
-def export(path: str | Path) -> list[Path]:
-    """Writes weights (.npz), architecture (.json) and a `jax.export` artifact of the retrained network in `path`."""
+def export(path: str | Path, format: str = "jax") -> list[Path]:
+    """Writes the retrained network in `path` for other programs; `format` and the files as of `nasjax.model.export`."""
     from nasjax.model import export as write
 
     jax_settings.check()
-    return write(Path(path))
+    return write(Path(path), format)
 
 
 def export_supernet(path: str | Path, out: str | Path) -> Path:

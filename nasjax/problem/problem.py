@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import types
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +16,11 @@ from nasjax import catalog
 from nasjax.data.dataset import Dataset, known_form, standardised
 from nasjax.data.file_stream import fit_of
 from nasjax.data.sources import DataSource, Split
+from nasjax.latency import record
+from nasjax.latency.fastest import fastest
 from nasjax.problem.arch_text import read_arch
 from nasjax.problem.data import load, load_test
+from nasjax.settings import as_json
 from nasjax.types import Builder, Built, Metric, Signature, Task
 
 _KEPT = 16  # networks that were built last: a trial's is asked for by what describes it and by what trains it
@@ -160,6 +164,50 @@ class Problem:
         """A network of the space: one that was built before, or that of `example`. Errors as `build`."""
         return next(iter(self._built.values()), None) or self.built(self.example())
 
+    @property
+    def networks(self) -> dict[str, Any]:
+        """What decides the networks beside their architectures, as JSON."""
+        shapes = [list(leaf.shape) for leaf in jax.tree.leaves(self.signature.inputs)]
+        own = {"shape": shapes, "outputs": self.signature.outputs}
+        return {"space": as_json(self.space), "form": as_json(self.form), **own}
+
+    @functools.cached_property
+    def latency(self) -> record.Latency | None:
+        """What predicts milliseconds, where the settings name a file of it.
+
+        Raises FileNotFoundError, or ValueError where the file is of other networks or none meets `max_latency_ms`.
+        """
+        if not getattr(self.config, "latency", ""):
+            return None
+        found = record.read(self.config.latency)
+        found.require(self.networks, self.config.latency)
+        if (limit := self.config.max_latency_ms) is not None:
+            arch, least = self._fastest(found)
+            if least > limit:
+                raise ValueError(
+                    f"max_latency_ms={limit:g}, but the fastest network takes {least:.4g} ms ({found.where}): "
+                    f"{json.dumps(self.space.encode(arch))}; allow more"
+                )
+        return found
+
+    def _fastest(self, latency: record.Latency) -> tuple[np.ndarray, float]:
+        """The network with the least predicted time, from the fastest that was measured on."""
+        rows = latency.facts["measured"]
+        start = self.space.decode(min(rows, key=lambda row: row["ms"])["arch"])
+
+        def ms(arch: np.ndarray) -> float | None:
+            try:
+                built = self.build(arch)
+            except ValueError:
+                return None
+            return float(latency.predictor(arch, built.params, built.macs))
+
+        return fastest(self.space, start, ms)
+
+    def predicted(self, arch: np.ndarray, params: int, macs: int) -> dict[str, float]:
+        """{"latency_ms": ...} of an Arch with such counts; {} where the settings name no file of latencies."""
+        return {} if self.latency is None else {"latency_ms": float(self.latency.predictor(arch, params, macs))}
+
     def named(self, arch: np.ndarray) -> dict[str, Any]:
         """What is known of an Arch without its network: its JSON form and identity."""
         return {
@@ -174,7 +222,8 @@ class Problem:
         if self.looked_up:
             return self.named(arch)
         built = self.build(arch)
-        return {"arch": built.arch, "hash": self.space.identity(arch), **counts(built)}
+        known = {"arch": built.arch, "hash": self.space.identity(arch), **counts(built)}
+        return known | self.predicted(arch, built.params, built.macs)
 
 
 def builds(builder: Builder, space: Any, form: Any, signature: Signature) -> Callable[[np.ndarray], Built]:

@@ -40,7 +40,7 @@ ASIDE = (
     "cost_s",
     "width",
 )
-ASIDE += ("strategy", "inherit", "max_params", "data", "runtime", "ray", "save_every")
+ASIDE += ("strategy", "inherit", "max_params", "latency", "max_latency_ms", "data", "runtime", "ray", "save_every")
 
 
 def flat(case):

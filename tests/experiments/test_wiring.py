@@ -76,6 +76,9 @@ WITH = {
     "*: trial_timeout": (("workers=1",), "9"),
     "*: max_params": ((), "50000"),
     "*: max_macs": ((), "500000"),
+    "*: latency": ((), "b.json"),
+    "*: max_latency_ms": (("latency=b.json",), "7"),
+    "*: search.objectives": (("search.searcher=nsga2",), "params"),
     "*: truth": ((), "b.npz"),
     "*: truth_percent": (("truth=b.npz",), "true"),
     "*: candidate_scores": ((), "naswot"),
@@ -259,6 +262,9 @@ SEVERAL = {
     "random: data.split_seed=5": "data.dataset.load.config data.dataset.load_test.config",
     "random: max_params=9": "refused.why",
     "random: max_macs=9": "refused.why",
+    "random: latency=b.json max_latency_ms=7": "refused.why",
+    "spos: latency=b.json max_latency_ms=7": "searchers.topk.topk_evolution.feasible refused.why",
+    "fairnas: latency=b.json search.objectives=macs,latency": "evaluators.supernet.with_costs.costs",
     "evolution: inherit=false": "evaluators.child.child.inherit evaluators.child.child.keep_weights",
     "msr_darts: search.score.operator=true": (
         "learners.msr_darts.derive.score learners.msr_darts.stable_ranks.score learners.msr_darts.msr_darts.score"

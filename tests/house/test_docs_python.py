@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tools.calls import wrong_calls
-from tools.commands import forget_own
+from tools.commands import TINY, forget_own, here
 from tools.other_libraries import ClassLabel, Columns, Pairs
 from tools.pages import PAGES
 from tools.programs import COVERED, PROGRAMS, run, runs
@@ -32,6 +32,7 @@ from nasjax.data.dataset import DataConfig, resize
 from nasjax.data.image_file import read_image
 from nasjax.evaluators.table import COST, COST_SCALE, FITNESS, RESULT
 from nasjax.nets.darts_cell import released as darts_released
+from nasjax.ops import onnx_graph
 from nasjax.runtime import replicas as replicas_module
 from nasjax.searchers.distributed import distributed_reinforce
 from nasjax.settings import override
@@ -150,6 +151,52 @@ def test_an_exported_network(tmp_path, monkeypatch, capsys):
     names = run("docs/export.md", [0, 1])
     assert capsys.readouterr().out == "[[1.]]\ncat\n"
     np.testing.assert_array_equal(names["pixels"], resize(read_image(Path("picture.jpg"), 1)[None], 8, 8)[0])
+
+
+@runs("docs/export.md", 2)
+@pytest.mark.slow
+def test_a_network_of_ones_own_images_as_onnx_classifies_pngs(tmp_path, monkeypatch, capsys):
+    """From a user's .npz to the page's script, which says of PNGs what `predict` says of the arrays."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    monkeypatch.chdir(tmp_path)
+    y = np.random.default_rng(0).integers(0, 3, 60)
+    x = (
+        np.random.default_rng(1).integers(0, 90, (60, 6, 7, 3)).astype(np.uint8)
+        + (80 * y).astype(np.uint8)[:, None, None, None]
+    )
+    np.savez("mine.npz", x=x, y=y, class_names=["cat", "dog", "fox"])
+    run_of = "--workdir=runs/mine"
+    assert here("--method=random", "--trials=1", "--dataset=mine.npz", run_of, *TINY)[0] == 0
+    assert here("--mode=retrain", run_of, "--set=retrain_recipe.epochs=3", "--set=retrain_recipe.batch_size=10")[0] == 0
+    code, out, err = here("--mode=export", "--format=onnx", run_of)
+    assert code == 0, err
+    assert (
+        "Outputs are those of cat, dog, fox, in this order." in out
+        and "Opset 21. On random samples ONNX Runtime" in out
+    )
+    printed = out[out.index("import numpy, onnxruntime") : out.index("Outputs are")]
+    exec(printed, {})
+    assert "array" not in capsys.readouterr().out
+    Path("pictures").mkdir()
+    for n in range(12):
+        Image.fromarray(x[n]).save(f"pictures/{n:02}.png")
+    run("docs/export.md", [2], replaced={"runs/reinforce-conv_chain-digits-s0": "runs/mine"})
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    model = nasjax.load("runs/mine")
+    assert said == [[f"{n:02}.png", name] for n, name in enumerate(model.predict(x[:12]))]
+    assert len({name for _, name in said}) > 1, "the pictures do not count"
+    monkeypatch.setattr(onnx_graph, "CLOSE", -1.0)
+    Path("runs/mine/export/model.onnx").unlink()
+    code, _, err = here("--mode=export", "--format=onnx", run_of)
+    assert code == 2 and "ONNX Runtime gives other outputs than the network" in err
+    assert not Path("runs/mine/export/model.onnx").exists()
+
+
+def test_a_missing_library_of_onnx_is_told_with_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs jax2onnx and onnx and onnxruntime; pip install 'nasjax\[onnx\]'"):
+        onnx_graph.graph(lambda variables, x: x, {}, lambda size: None, ["y"])
 
 
 @runs("docs/scores.md", 0)

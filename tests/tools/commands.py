@@ -93,7 +93,9 @@ def idle(monkeypatch):
     monkeypatch.setattr(commands, "report", lambda workdirs, out=None: out or workdirs[0] / "report.html")
     monkeypatch.setattr(commands, "tabulate", lambda workdirs, out: [])
     monkeypatch.setattr(commands, "predict", lambda workdir, source, *, same_units: [])
-    monkeypatch.setattr(commands, "export", lambda workdir: [])
+    monkeypatch.setattr(commands, "export", lambda workdir, *options: [])
+    monkeypatch.setattr(commands, "measure_latency", lambda config, out, **options: [])
+    monkeypatch.setattr(commands, "time_one", lambda config, arch, **options: [])
     monkeypatch.setattr(commands, "exported", lambda files: ([], None))
     monkeypatch.setattr(hosts, "join", lambda coordinator, processes, process: process in (None, 0))
     return configs

@@ -29,6 +29,7 @@ from nasjax.drive.learn import Progress
 from nasjax.drive.recorded import Summary
 from nasjax.evaluators.table import Table
 from nasjax.experiments.families import true_results
+from nasjax.latency.predictor import Predictor
 from nasjax.learners.one_shot import OneShotState
 from nasjax.problem.problem import Problem
 from nasjax.settings import as_json
@@ -36,7 +37,7 @@ from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.types import Evaluation, Evaluator, Network, Status, Watch
 
 CALLERS = ("nasjax.experiments", "nasjax.commands", "nasjax.problem")
-ROOMS = ("data", "learners", "searchers", "evaluators", "nets", "drive", "train", "runtime", "problem")
+ROOMS = ("data", "learners", "searchers", "evaluators", "nets", "drive", "train", "runtime", "problem", "latency")
 AHEAD = "nasjax.drive.foresight."  # who only asks whether a training could begin has not received its settings
 METHODS_OWN = ("search", "supernet", "table")  # fields of a config whose values are the experiments' own records
 ROW = {"id": 0, "parent": -1, "fitness": 0.5, "params": 9, "macs": 9, "cost_s": 1.0, "status": "ok", "error": None}
@@ -180,8 +181,9 @@ def search(handover, real, key, searcher, runtime, *, workdir, describe, refuse=
 
 
 def refusals(handover, name, refuse):
-    for params, macs, rank in ((10**9, 0, 1.0), (0, 10**9, 1.0), (0, 0, 0.3)):
-        handover.saw(name, {"why": refuse({"params": params, "macs": macs, "score_rank": rank})})
+    for params, macs, ms, rank in ((10**9, 0, 0.0, 1.0), (0, 10**9, 0.0, 1.0), (0, 0, 9.0, 1.0), (0, 0, 0.0, 0.3)):
+        row = {"params": params, "macs": macs, "latency_ms": ms, "score_rank": rank}
+        handover.saw(name, {"why": refuse(row)})
 
 
 def worker(handover, real, evaluator, workdir, describe=None, refuse=lambda row: None, save_every=60.0):
@@ -234,6 +236,12 @@ def _data(real, name, source):
     return jax.tree.map(lambda leaf: leaf[:8], data)
 
 
+def known_latency(handover, real, file):
+    fastest = {"ms": 0.5, "arch": tree_of(handover.config.space)}
+    own = {"facts": {"measured": [fastest]}, "where": "here", "sha256": "", "require": lambda networks, file: None}
+    return types.SimpleNamespace(predictor=Predictor(1.0, np.zeros((1, 2)), 0.0, 0.0), **own)
+
+
 def known_table(handover, real, path, space, **names):
     assert space.size() < 10**5, "a table holds every architecture"
     rows = np.arange(space.size(), dtype=np.float32) / space.size()
@@ -264,6 +272,8 @@ STAND_INS = {
     "nasjax.data.dataset.load": known_data,
     "nasjax.data.dataset.load_test": known_data,
     "nasjax.evaluators.table.load_table": known_table,
+    "nasjax.latency.record.read": known_latency,
+    "nasjax.latency.fastest.fastest": lambda handover, real, space, start, ms: (start, 0.5),
     "nasjax.runtime.process.process": no_workers,
     "nasjax.runtime.ray.ray": no_workers,
 }
@@ -273,6 +283,7 @@ ARRIVED = (
     *("drive.", "data.dataset.", "runtime.", "train.passes.", "learners.stopping.", "learners.curvature."),
     *("learners.p_darts.derive", "learners.msr_darts.derive", "learners.msr_darts.stable_ranks"),
     *("evaluators.path_training.", "evaluators.scores.", "evaluators.table.load_table", "searchers.additive."),
+    "latency.record.read",
 )
 UNRECORDED = {"progress", "far", "doing", "at", "compiling", "compiled_s", "listening"}  # they show
 # What tells nothing of the numbers: who is told, where, and all settings as config.json has them.
@@ -379,8 +390,9 @@ def _wrapped(real, name):
             given = signature.bind(*arguments, **settings).arguments
             handover.saw(name.removeprefix("nasjax."), {**parameters, **given})
             if "refuse" in given:  # limits, as a function of settings that say nothing of themselves
-                for params, macs in ((10**9, 0), (0, 10**9)):
-                    handover.saw("refused", {"why": given["refuse"]({"params": params, "macs": macs})})
+                for params, macs, ms in ((10**9, 0, 0.0), (0, 10**9, 0.0), (0, 0, 9.0)):
+                    row = {"params": params, "macs": macs, "latency_ms": ms}
+                    handover.saw("refused", {"why": given["refuse"](row)})
         return (functools.partial(stand_in, handover, real) if stand_in else real)(*arguments, **settings)
 
     return call

@@ -10,7 +10,7 @@ from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.child import STRATEGIES
 from nasjax.evaluators.scores.named import require_known
-from nasjax.experiments.families.settings import Config
+from nasjax.experiments.families.settings import Config, require_latency
 from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
 from nasjax.runtime.ray import RayConfig
@@ -68,7 +68,8 @@ class CandidateConfig(Config):
       save_every: seconds of training after which a candidate's state is saved, so that a killed run loses no more.
       last_epochs: fitness = the best validation metric of the last epochs.
       trials, wall_s, cost_s: the budget; the first limit reached counts.
-      max_params, max_macs: candidates beyond are refused before training.
+      latency: a file of --mode=latency, by which milliseconds of candidates are predicted; "" = none.
+      max_params, max_macs, max_latency_ms: candidates beyond are refused before training.
       candidate_scores: training-free scores that are computed of every candidate before its training and recorded:
         naswot, synflow, logsynflow, jacob_cov, grad_norm, snip, zico.
       refuse_worst: candidates whose scores beat less than this part of random architectures of like size are refused
@@ -91,6 +92,8 @@ class CandidateConfig(Config):
     cost_s: float | None = field(default=None, metadata=RESUMABLE)
     max_params: int | None = None
     max_macs: int | None = None
+    latency: str = ""
+    max_latency_ms: float | None = None
     candidate_scores: tuple[str, ...] = ()
     refuse_worst: float = 0.0
 
@@ -104,6 +107,9 @@ class CandidateConfig(Config):
                 raise ValueError(f"{name} must be positive, got {value}")
         if self.save_every < 0:
             raise ValueError(f"save_every is a number of seconds, 0 or more, got {self.save_every}")
+        require_latency(self)
+        if self.table.path and self.latency:
+            raise ValueError("with a table no network is built, so --latency has no effect; leave it out")
         if self.strategy not in STRATEGIES:
             raise ValueError(f"unknown strategy {self.strategy!r}; choose {', '.join(STRATEGIES)}")
         if self.last_epochs < 1:

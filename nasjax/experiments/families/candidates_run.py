@@ -24,7 +24,7 @@ from nasjax.evaluators.cost_model import choose_strategy, chunk_size, later_seco
 from nasjax.evaluators.table import check_accuracies, load_table, require_cost, table
 from nasjax.experiments.families import scored
 from nasjax.experiments.families.candidates import CandidateConfig
-from nasjax.experiments.families.settings import closing, dataset_facts, nothing_left, refusal
+from nasjax.experiments.families.settings import closing, dataset_facts, latency_facts, nothing_left, refusal
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.problem.meaning import of_networks
 from nasjax.problem.problem import Problem
@@ -223,6 +223,7 @@ def judged(problem: Problem, kept: int | None = None, continued: bool = False) -
     if (config.inherit or continued) and kept is not None:
         estimates["disk"] = _disk(config, builts, kept, _STATE_BYTES if continued else _WEIGHT_BYTES)
     facts = {**dataset_facts(data, task), "strategy": chosen, "chunk": chunk, "estimates": estimates}
+    facts |= latency_facts(problem)
     if catalog.is_own("space", space.name):
         settings = {"bn_eps": config.recipe.bn_eps, "dtype": config.recipe.dtype}
         facts["networks"] = of_networks(builts, problem.signature, **settings)

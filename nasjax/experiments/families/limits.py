@@ -1,4 +1,4 @@
-"""The limits --max_params and --max_macs as a part of where a method draws, so that it spends no trial beyond them."""
+"""The limits --max_params, --max_macs, --max_latency_ms as a part of where a method draws: no trial is beyond them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.experiments.families.candidates_run import longest
+from nasjax.experiments.families.settings import LIMITS
 from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import within
 from nasjax.searchers.limits import Limited
@@ -40,18 +41,26 @@ def require_reachable(problem: Problem, space: Space) -> None:
     if _excess(problem, arch) > 1:
         limits, built = _limits(problem.config), problem.build(arch)
         told = " and ".join(f"{name}={limit}" for name, limit in limits.items())
-        nearest = " and ".join(f"{name.removeprefix('max_')} {_count(built, name)}" for name in limits)
+        nearest = " and ".join(
+            f"{name.removeprefix('max_')} {_cost(problem, arch, built, name):g}"
+            if name == "max_latency_ms"
+            else f"{name.removeprefix('max_')} {_cost(problem, arch, built, name)}"
+            for name in limits
+        )
         raise ValueError(
             f"no architecture of --space={problem.space.name} was found within {told}: the nearest has {nearest}; give "
             "a larger limit"
         )
 
 
-def _limits(config: Any) -> dict[str, int]:
-    return {name: limit for name in ("max_params", "max_macs") if (limit := getattr(config, name)) is not None}
+def _limits(config: Any) -> dict[str, float]:
+    return {name: limit for name in LIMITS if (limit := getattr(config, name)) is not None}
 
 
-def _count(built: Any, name: str) -> int:
+def _cost(problem: Problem, arch: np.ndarray, built: Any, name: str) -> float:
+    """What an Arch takes of the limit `name`."""
+    if name == "max_latency_ms":
+        return problem.predicted(arch, built.params, built.macs)["latency_ms"]
     return int(getattr(built, name.removeprefix("max_")))
 
 
@@ -61,4 +70,4 @@ def _excess(problem: Problem, arch: np.ndarray) -> float:
         built = within(longest(problem.config), functools.partial(problem.build, arch))
     except (ValueError, TimeoutError):  # a worker finds out the same, and the trial fails
         return 0.0
-    return max(_count(built, name) / limit for name, limit in _limits(problem.config).items())
+    return max(_cost(problem, arch, built, name) / limit for name, limit in _limits(problem.config).items())

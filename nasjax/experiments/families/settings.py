@@ -20,6 +20,8 @@ from nasjax.store import checkpoint, plugin
 from nasjax.train.recipe import Recipe
 from nasjax.types import Metric, Outcome, Task
 
+LIMITS = ("max_params", "max_macs", "max_latency_ms")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -59,6 +61,20 @@ class Config:
             raise ValueError("truth_percent has no effect without --truth=FILE; leave it out")
 
 
+def require_latency(config: Any) -> None:
+    """Raises ValueError where the settings of a limited search name no file of latencies, or no positive limit."""
+    if config.max_latency_ms is not None and not config.latency:
+        raise ValueError("max_latency_ms needs --latency=FILE.json; --mode=latency --out=FILE.json makes one")
+    if config.max_latency_ms is not None and config.max_latency_ms <= 0:
+        raise ValueError(f"max_latency_ms must be positive, got {config.max_latency_ms}")
+
+
+def latency_facts(problem: Problem) -> dict[str, Any]:
+    """What config.json says of the file of latencies, where the settings name one."""
+    found = problem.latency
+    return {} if found is None else {"latency": {"where": found.where, "sha256": found.sha256}}
+
+
 def dataset_facts(data: Dataset, task: Task) -> dict[str, Any]:
     """What config.json says of the data and of what is measured on them."""
     facts = {
@@ -75,12 +91,13 @@ def dataset_facts(data: Dataset, task: Task) -> dict[str, Any]:
 
 
 def refusal(config: Any) -> Callable[[dict[str, Any]], str | None]:
-    """The hard limits --max_params and --max_macs as a function of a trial's row."""
+    """The hard limits --max_params, --max_macs and --max_latency_ms as a function of a trial's row."""
 
     def refuse(row: dict[str, Any]) -> str | None:
-        for name, limit in (("params", config.max_params), ("macs", config.max_macs)):
-            if limit is not None and row[name] is not None and row[name] > limit:
-                return f"{name} {row[name]} over the limit {limit}"
+        for name in ("params", "macs", "latency_ms"):
+            limit, value = getattr(config, f"max_{name}"), row.get(name)
+            if limit is not None and value is not None and value > limit:
+                return f"{name} {value} over the limit {limit}"
         return None
 
     return refuse
@@ -95,7 +112,7 @@ def nothing_left(config: Any, most: int | None = None) -> Callable[[list[dict[st
             return f"all {size:,} architectures of --space={config.space.name} were tried"
         if most is not None and len(rows) >= most:
             return f"the searcher keeps {most:,} trials at most; for more resume it with a larger --trials=N"
-        limits = [f"{name}={limit}" for name in ("max_params", "max_macs") if (limit := getattr(config, name, None))]
+        limits = [f"{name}={limit}" for name in LIMITS if (limit := getattr(config, name, None))]
         of = f" of {size:,}" if size is not None else ""
         within = f" within {' and '.join(limits)}" if limits else ""
         return f"the searcher finds no further architecture{within} ({tried:,}{of} tried)"
@@ -141,6 +158,8 @@ def closing(problem: Problem, path: Path, summary: Summary, metric: Metric, trai
     config, best = problem.config, summary.best
     assert best is not None
     size = f", {best['params']:,} parameters" if best["params"] is not None else ""
+    if problem.latency is not None and "latency_ms" in best:
+        size += f", {best['latency_ms']:.4g} ms predicted ({problem.latency.where})"
     lines = [
         f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
         *_end(config, path, summary),

@@ -15,8 +15,11 @@ from nasjax import catalog
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
-from nasjax.experiments.families.settings import Config, dataset_facts
+from nasjax.experiments.families.path_costs import COSTS, OBJECTIVES, Cost, cost_of, objectives, within
+from nasjax.experiments.families.beginning import beginning
+from nasjax.experiments.families.settings import Config, dataset_facts, latency_facts, require_latency
 from nasjax.experiments.families.true_results import with_truth
+from nasjax.latency.record import Latency
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
 from nasjax.learners.one_shot_update import Descent, Trainable
@@ -27,14 +30,12 @@ from nasjax.problem.problem import Problem
 from nasjax.searchers.nsga2 import nsga2
 from nasjax.searchers.topk import topk_evolution
 from nasjax.settings import ALONE, RESUMABLE
-from nasjax.store.weights import read as read_weights
 from nasjax.train.augment import Augment, require_suited
 from nasjax.train.batches import Batches, training
 from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe, require_batch
 from nasjax.train.streaming import streamed
-from nasjax.train.transfer import Transfer, depending, transfer
 from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages
 
 
@@ -92,7 +93,8 @@ class EvolutionConfig:
 
     Attributes:
       score: "accuracy" (inherited weights, statistics re-calibrated per path) or "indicator" (scales of batch norms).
-      searcher: "topk" (Guo et al. 2020, section 3.4) or "nsga2" on (score, -macs, -params).
+      searcher: "topk" (Guo et al. 2020, section 3.4) or "nsga2" on the score and `objectives`.
+      objectives: of "nsga2", beside the score: macs, params, latency (predicted milliseconds), the less the better.
       prefer_params: of "nsga2": "fewer" parameters, or "more", the objective +params.
       population, top_k, mutants, crossovers, mutation_rate: of the evolution.
       calibration_batches, calibration_batch_size, average: of the re-calibration, see `evaluators.supernet`.
@@ -100,6 +102,7 @@ class EvolutionConfig:
 
     score: Literal["accuracy", "indicator"] = "accuracy"
     searcher: Literal["topk", "nsga2"] = "topk"
+    objectives: tuple[str, ...] = OBJECTIVES
     population: int = 50
     top_k: int = 10
     mutants: int = 25
@@ -110,6 +113,10 @@ class EvolutionConfig:
     calibration_batch_size: int = 128
     average: Literal["cumulative", "ema"] = "cumulative"
 
+    def __post_init__(self) -> None:
+        if not self.objectives or len(set(self.objectives)) < len(self.objectives) or set(self.objectives) - COSTS:
+            raise ValueError(f"objectives are distinct ones of {', '.join(sorted(COSTS))}; got {self.objectives}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OneShotConfig(Config):
@@ -119,7 +126,8 @@ class OneShotConfig(Config):
       form: of the paths' own networks, see `Config`. A resumed search may alter settings that the supernet lacks.
       augment: of the supernet's training.
       trials: paths that the search evaluates; 0 = train the supernet only.
-      max_params, max_macs: paths beyond are never proposed.
+      latency: a file of --mode=latency, by which milliseconds of paths are predicted; "" = none.
+      max_params, max_macs, max_latency_ms: paths beyond are never proposed.
       init_from: the workdir of a one-shot search, or a .safetensors file, with whose weights the supernet begins; its
         head begins anew where it was trained on other data. "" = all of it.
     """
@@ -130,10 +138,19 @@ class OneShotConfig(Config):
     trials: int = field(default=1050, metadata=RESUMABLE)
     max_params: int | None = None
     max_macs: int | None = None
+    latency: str = ""
+    max_latency_ms: float | None = None
     init_from: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_latency(self)
+        if "latency" in self.search.objectives and not self.latency:
+            raise ValueError("search.objectives has latency: add --latency=FILE.json, which --mode=latency writes")
+        if self.search.objectives != OBJECTIVES and self.search.searcher != "nsga2":
+            raise ValueError(f"search.objectives has no effect with search.searcher={self.search.searcher}")
+        if self.search.prefer_params != "fewer" and "params" not in self.search.objectives:
+            raise ValueError("search.prefer_params has no effect without params in search.objectives")
         if self.trials < 0:
             raise ValueError(f"trials must not be negative, got {self.trials}; 0 trains the supernet only")
         if self.supernet.trainable != "all" and not self.supernet.affine:
@@ -226,7 +243,8 @@ def parts(problem: Problem) -> OneShot:
         )
 
     # Here, so that what does not fit is told before any training.
-    costs = [shared.counter(what) for what in ("macs", "params")] if config.search.searcher == "nsga2" else []
+    names = config.search.objectives if config.search.searcher == "nsga2" else ()
+    costs = objectives(names, shared, problem.latency, more_params=config.search.prefer_params == "more")
     accuracy = None
     if config.search.score == "accuracy":
         accuracy = path_accuracy(
@@ -246,20 +264,19 @@ def parts(problem: Problem) -> OneShot:
             variables = {"params": state.params, "batch_stats": state.batch_stats}
             judged = inherited_accuracy(accuracy, variables, **together)
         if costs:
-            macs, params = costs
-            more = config.search.prefer_params == "more"
-            judged = with_costs(judged, macs, (lambda archs: -params(archs)) if more else params)
+            judged = with_costs(judged, *costs)
         return judged
 
     metric = task.metric if accuracy else Metric("batch norm score", "plain")
     strategy = f"one supernet on {devices} device(s)"
-    facts = {**dataset_facts(data, task), "metric": metric._asdict(), "strategy": strategy}
+    facts = {**dataset_facts(data, task), "metric": metric._asdict(), "strategy": strategy, **latency_facts(problem)}
     if catalog.is_own("space", space.name):
         some = [np.asarray(space.sample(key)) for key in jax.random.split(jax.random.key(0), 4)]
         builts = [problem.build(arch) for arch in some]
         facts["networks"] = of_networks(builts, problem.signature, bn_eps=1e-5, dtype="float32")
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
-    searcher, describe = searcher_of(config, shared), with_truth(config, describer(space, shared))
+    searcher = searcher_of(config, shared, problem.latency)
+    describe = with_truth(config, describer(space, shared, problem.predicted))
     return OneShot(problem, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts)
 
 
@@ -270,41 +287,15 @@ def shared_of(problem: Problem) -> Shared:
     return shared
 
 
-def beginning(problem: Problem, supernet: Supernet) -> Callable[[PyTree], Transfer]:
-    """Variables of the supernet -> the same with the weights of `init_from`.
-
-    Raises:
-      ValueError: they cannot be read, or are of another network.
-    """
-    config, signature = problem.config, problem.signature
-    weights, known = read_weights(config.init_from)
-    assert problem.builder.shared is not None
-    other = problem.builder.shared(problem.space, problem.form, signature._replace(outputs=signature.outputs + 1))
-    arch = np.asarray(problem.space.sample(jax.random.key(0)))
-    x = jax.tree.map(lambda one: np.zeros((1, *one.shape), one.dtype), signature.inputs)
-
-    def shapes(network: Supernet) -> PyTree:
-        variables = network.init(jax.random.key(0), arch, x)  # on the host, so no eval_shape
-        leaves = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
-        return {name: leaves.get(name, {}) for name in weights}
-
-    own = shapes(supernet)
-    head = depending(own, shapes(other.network(affine=config.supernet.affine)))
-    same = known.get("data") == problem.data.sha256
-
-    def begin(fresh: PyTree) -> Transfer:
-        return transfer(fresh, weights, head, same)
-
-    begin(own)  # what does not fit is told before the search is begun
-    return begin
-
-
-def describer(space: Any, shared: Shared) -> Callable[[np.ndarray], dict[str, Any]]:
-    """Arch -> its JSON form, parameters and multiply-adds of the network that is retrained."""
+def describer(
+    space: Any, shared: Shared, predicted: Callable[..., dict[str, float]] = lambda arch, params, macs: {}
+) -> Callable[[np.ndarray], dict[str, Any]]:
+    """Arch -> its JSON form, parameters and multiply-adds of the network that is retrained, and what is `predicted`."""
 
     def describe(arch: np.ndarray) -> dict[str, Any]:
         params, macs = shared.counts(arch)
-        return {"arch": space.encode(arch), "hash": space.identity(arch), "params": params, "macs": macs}
+        known = {"arch": space.encode(arch), "hash": space.identity(arch), "params": params, "macs": macs}
+        return known | predicted(arch, params, macs)
 
     return describe
 
@@ -326,9 +317,9 @@ def sampler_of(config: OneShotConfig, shared: Shared) -> samplers.Sampler:
             return samplers.strict_fairness(config.space)
 
 
-def searcher_of(config: OneShotConfig, shared: Shared) -> Searcher:
-    """The evolution over paths, within --max_macs and --max_params."""
-    search, limits = config.search, []
+def searcher_of(config: OneShotConfig, shared: Shared, latency: Latency | None = None) -> Searcher:
+    """The evolution over paths, within --max_macs, --max_params and --max_latency_ms."""
+    search, limits = config.search, list[tuple[float, Cost]]()
     for name, limit, least in zip(
         ("params", "macs"), (config.max_params, config.max_macs), shared.smallest or (0, 0), strict=True
     ):
@@ -339,15 +330,14 @@ def searcher_of(config: OneShotConfig, shared: Shared) -> Searcher:
         if limit is not None:
             limits.append((min(limit, 2**31 - 1), shared.counter(name)))  # counts have 32 bits, so no path is beyond
 
-    def feasible(arch: Any) -> Any:
-        inside = [count(arch) <= limit for limit, count in limits]
-        return inside[0] if len(inside) == 1 else inside[0] & inside[1]
-
-    bound = feasible if limits else None
+    if config.max_latency_ms is not None:
+        limits.append((config.max_latency_ms, cost_of("latency", shared, latency)))
+    bound = within(limits)
     capacity = max(config.trials, search.population, 10_000)  # not the budget itself, which a resumed run may change
     if search.searcher == "nsga2":
         return nsga2(
             config.space,
+            objectives=1 + len(search.objectives),
             population=search.population,
             mutation_rate=search.mutation_rate,
             feasible=bound,

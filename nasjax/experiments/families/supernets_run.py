@@ -24,7 +24,8 @@ from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.settings import closing, nothing_left, refusal
-from nasjax.experiments.families.supernets import OneShot, beginning, describe, parts
+from nasjax.experiments.families.beginning import beginning
+from nasjax.experiments.families.supernets import OneShot, describe, parts
 from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import inline
 from nasjax.searchers.additive import best_path
@@ -208,8 +209,8 @@ def _history(experiment: OneShot) -> Callable[[int, Any, PyTree], dict[str, Any]
 def _optimum(experiment: OneShot, state: PyTree, path: Path) -> None:
     """Writes optimum.json: the best path of all under the limit of multiply-adds, by exact search."""
     space, shared, config = experiment.config.space, experiment.shared, experiment.config
-    if shared.macs is None or config.max_params is not None:
-        return  # the score says nothing of channels; two limits at once are no longer this knapsack
+    if shared.macs is None or (config.max_params, config.max_latency_ms) != (None, None):
+        return  # the score says nothing of channels; other or more limits are no longer this knapsack
     m = len(space.operators)
     scores = np.asarray(state.scores, float).copy()
     allowed = np.array([[o < len(site.choices) for o in range(m + 1)] for site in space.sites])

@@ -1,0 +1,116 @@
+"""Networks of a space, drawn at random and timed one after the other; some are kept aside to test the predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from nasjax.latency.predictor import Counts, fit
+from nasjax.latency.programs import program
+from nasjax.latency.timing import Clock, timed
+from nasjax.train.compiling import jit
+from nasjax.types import Built, Signature, Space
+
+_TRIES = 50  # draws per wanted network
+
+
+def drawn(space: Space, build: Callable[[np.ndarray], Built], count: int, seed: int) -> list[np.ndarray]:
+    """Different architectures that have networks. Raises ValueError where there are fewer than four."""
+    sample, found = jit(space.sample), dict[str, np.ndarray]()
+    for n in range(_TRIES * count):
+        arch = np.asarray(sample(jax.random.fold_in(jax.random.key(seed), n)))
+        name = space.identity(arch)
+        if name in found:
+            continue
+        try:
+            build(arch)
+        except ValueError:  # too small an image, say
+            continue
+        found[name] = arch
+        if len(found) == count:
+            break
+    if len(found) < 4:
+        raise ValueError(f"--space={space.name} has {len(found)} networks for these data; 4 are needed to fit")
+    return list(found.values())
+
+
+def measured(
+    space: Space,
+    build: Callable[[np.ndarray], Built],
+    signature: Signature,
+    *,
+    runtime: str,
+    batch: int = 1,
+    clock: Clock = "wall",
+    count: int = 50,
+    unseen: int = 10,
+    seconds: float = 1.0,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Times networks and fits a predictor; JSON for the file that `record.read` reads.
+
+    Args:
+      space, build, signature: where networks are drawn, and how they are built for which inputs.
+      runtime, batch: of `programs.program`.
+      clock, seconds: of `timing.timed`.
+      count: networks that the predictor is fitted to.
+      unseen: further ones that it is tested on.
+      seed: of the draws.
+      say: hears a line per network.
+
+    Raises:
+      ValueError: too few networks, or a network that the runtime does not take.
+    """
+    archs = drawn(space, build, count + unseen, seed)
+    count = min(count, len(archs) - 1)
+    rows = []
+    for n, arch in enumerate(archs):
+        built = build(arch)
+        made = program(built, signature, runtime, batch)
+        found = timed(made.call, clock=clock, seconds=seconds)
+        row = {"arch": built.arch, "params": built.params, "macs": built.macs, **found._asdict()}
+        rows.append({**row, "weight_bytes": 4 * built.params, "temporary_bytes": made.temporary_bytes})
+        say(f"{n + 1} of {len(archs)}: {found.ms:.3f} ms (80 % within {found.low_ms:.3f} to {found.high_ms:.3f})")
+        if n % 10 == 9:
+            jax.clear_caches()  # no program comes again
+
+    def counts(arch: np.ndarray) -> Counts | None:
+        try:
+            neighbour = build(arch)
+        except ValueError:
+            return None
+        return neighbour.params, neighbour.macs
+
+    ms = np.array([row["ms"] for row in rows])
+    both = np.array([(row["params"], row["macs"]) for row in rows], float)
+    fitted = fit(np.stack(archs[:count]), both[:count], ms[:count], space.sites, counts)
+    predictor = fitted.predictor
+    predicted = predictor(np.stack(archs), both[:, 0], both[:, 1])
+    return {
+        "predictor": {**predictor._asdict(), "choices": predictor.choices.tolist()},
+        "measured": rows[:count],
+        "error": float(np.abs(fitted.errors).mean()),
+        "unseen": [{**row, "predicted_ms": float(p)} for row, p in zip(rows[count:], predicted[count:], strict=True)],
+        **_agreement("unseen_", predicted[count:], ms[count:], both[count:, 1]),
+    }
+
+
+def _agreement(prefix: str, predicted: np.ndarray, ms: np.ndarray, macs: np.ndarray) -> dict[str, float]:
+    """How well predictions agree with measurements, and how well multiply-adds order them; {} for fewer than 3."""
+    if len(ms) < 3:
+        return {}
+    return {
+        f"{prefix}error": float(np.abs(predicted / ms - 1).mean()),
+        f"{prefix}spearman": _spearman(predicted, ms),
+        f"{prefix}spearman_of_macs": _spearman(macs, ms),
+    }
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(a, b).statistic)
