@@ -72,6 +72,7 @@ _WHERE = {
     "nasjax.data.adapters": ("from_huggingface", "from_torchvision"),
     "nasjax.commands": (
         *("config_of", "configure", "search", "retrain", "fit", "predict", "export", "show", "tabulate", "tracker"),
+        "export_points",
     ),
     "nasjax.commands.comparing": ("compare",),
     "nasjax.model": ("adopt", "load"),

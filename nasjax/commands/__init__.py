@@ -5,6 +5,7 @@ from nasjax.commands.configuration import config_of, configure, default_workdir,
 from nasjax.commands.exporting import exported
 from nasjax.commands.fitting import Fitted, fit
 from nasjax.commands.inspection import asked_arch, inspect
+from nasjax.commands.points import Point, export_points
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
 from nasjax.commands.showing import show
@@ -16,6 +17,7 @@ from nasjax.commands.watching import watch
 __all__ = [
     "Compared",
     "Fitted",
+    "Point",
     "Retrained",
     "asked_arch",
     "compare",
@@ -23,6 +25,7 @@ __all__ = [
     "configure",
     "default_workdir",
     "export",
+    "export_points",
     "exported",
     "fit",
     "inspect",

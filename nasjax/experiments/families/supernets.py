@@ -16,6 +16,7 @@ from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.experiments.families.settings import Config, dataset_facts
+from nasjax.experiments.families.supernet_options import network_options, weighed
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.learners import samplers
 from nasjax.learners.one_shot import EarlyBird, one_shot
@@ -43,8 +44,14 @@ class SupernetConfig:
     Attributes:
       epochs, batch_size: of the training.
       descent: its optimiser.
-      sampler: "uniform", "macs_bins" (SPOS's released trainer) or "strict" (FairNAS).
+      sampler: "uniform", "macs_bins" (SPOS's released trainer), "strict" (FairNAS) or "sandwich" (BigNAS: the largest
+        path, the smallest and random ones).
       bins: edges of the bins of multiply-adds, for "macs_bins".
+      random_paths: of the sandwich, beside the largest and the smallest.
+      distill: of the sandwich: only the largest path learns from the targets, the others from its outputs.
+      regularise: of the sandwich: dropout and decay act on "all" paths, or on the "largest" only.
+      entangled: the operators of a layer are parts of the largest (a kernel's centre, the first channels), where the
+        space leaves the choice; else each has its own weights.
       trainable: "all", "all_bn" or "last_bn".
       affine: whether batch norms of the supernet scale and shift; it has no effect where there are none.
       fresh_batches: strict fairness only: divide a batch among the paths.
@@ -60,8 +67,12 @@ class SupernetConfig:
     epochs: int = 120
     batch_size: int = 1024
     descent: Descent = Descent()
-    sampler: Literal["uniform", "macs_bins", "strict"] = "uniform"
+    sampler: Literal["uniform", "macs_bins", "strict", "sandwich"] = "uniform"
     bins: tuple[int, ...] = tuple(range(290_000_000, 360_000_001, 10_000_000))
+    random_paths: int = 2
+    distill: bool = False
+    regularise: Literal["all", "largest"] = "all"
+    entangled: bool = False
     trainable: Trainable = "all"
     affine: bool = False
     fresh_batches: bool = False
@@ -80,6 +91,10 @@ class SupernetConfig:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if (self.distill or self.regularise != "all") and self.sampler != "sandwich":
+            raise ValueError("distill and regularise=largest need the largest path in every step: set sampler=sandwich")
+        if self.fresh_batches and self.sampler == "sandwich":
+            raise ValueError("fresh_batches divides a batch among strictly fair paths; leave it out with a sandwich")
         if self.early_bird is not None and not (self.affine and -1 <= self.early_bird <= 1):
             raise ValueError("early_bird is Kendall's tau of the scales of batch norms: -1..1, and affine=true")
 
@@ -91,7 +106,7 @@ class EvolutionConfig:
     Attributes:
       score: "accuracy" (inherited weights, statistics re-calibrated per path) or "indicator" (scales of batch norms).
       searcher: "topk" (Guo et al. 2020, section 3.4) or "nsga2" on (score, -macs, -params).
-      prefer_params: of "nsga2": "fewer" parameters, or "more", the objective +params.
+      prefer_params: of "nsga2": "fewer" parameters, or "more", the objective +params; "any": no third objective.
       population, top_k, mutants, crossovers, mutation_rate: of the evolution.
       calibration_batches, calibration_batch_size, average: of the re-calibration, see `evaluators.supernet`.
     """
@@ -103,7 +118,7 @@ class EvolutionConfig:
     mutants: int = 25
     crossovers: int = 25
     mutation_rate: float = 0.1
-    prefer_params: Literal["fewer", "more"] = "fewer"
+    prefer_params: Literal["fewer", "more", "any"] = "fewer"
     calibration_batches: int = 200
     calibration_batch_size: int = 128
     average: Literal["cumulative", "ema"] = "cumulative"
@@ -188,16 +203,13 @@ def parts(problem: Problem) -> OneShot:
             f"{settings.batch_size / divided:g} samples that a device has of supernet.batch_size={settings.batch_size}"
         )
     arrays = resident(data)
-    if settings.last_norms != "main" and not shared.two_norms:
-        raise ValueError(
-            "supernet.last_norms=both is for shuffle blocks, which end in two batch norms at stride 2; leave it main"
-        )
-    more = {} if settings.last_norms == "main" else {"last_norms": settings.last_norms}
+    more = network_options(settings, shared, space.name)
     supernet = shared.network(affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype, **more)
     scales = settings.trainable, settings.early_bird, config.search.score
     if supernet.scores is None and scales != ("all", None, "accuracy"):
+        what = "share batch norms among operators" if settings.entangled else "have no batch norms"
         raise ValueError(
-            f"networks of --space={space.name} have no batch norms for --method={config.method} to train or score; "
+            f"networks of --space={space.name} {what} for --method={config.method} to train or score; "
             "choose another space, or set supernet.trainable=all, supernet.early_bird=none and search.score=accuracy"
         )
     batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
@@ -214,12 +226,14 @@ def parts(problem: Problem) -> OneShot:
             trainable=settings.trainable,
             fresh_batches=settings.fresh_batches,
             accumulate=settings.accumulate,
+            distill=settings.distill,
+            regularised="first" if settings.regularise == "largest" else "all",
             early_bird=None if settings.early_bird is None else EarlyBird(settings.early_bird),
             affine=settings.affine,
         )
 
     # Here, so that what does not fit is told before any training.
-    costs = [shared.counter(what) for what in ("macs", "params")] if config.search.searcher == "nsga2" else []
+    costs = [shared.counter(what) for what in weighed(config.search)]
     accuracy = None
     if config.search.score == "accuracy":
         accuracy = path_accuracy(
@@ -238,11 +252,10 @@ def parts(problem: Problem) -> OneShot:
             together = {"chunk": config.search.population} if streamed(arrays) else {}  # a file is read once for all
             variables = {"params": state.params, "batch_stats": state.batch_stats}
             judged = inherited_accuracy(accuracy, variables, **together)
-        if costs:
+        if config.search.prefer_params == "more":
             macs, params = costs
-            more = config.search.prefer_params == "more"
-            judged = with_costs(judged, macs, (lambda archs: -params(archs)) if more else params)
-        return judged
+            return with_costs(judged, macs, lambda archs: -params(archs))
+        return with_costs(judged, *costs) if costs else judged
 
     metric = task.metric if accuracy else Metric("batch norm score", "plain")
     strategy = f"one supernet on {devices} device(s)"
@@ -288,6 +301,13 @@ def sampler_of(config: OneShotConfig, shared: Shared) -> samplers.Sampler:
             return samplers.macs_bins(config.space, shared.counter("macs"), config.supernet.bins)
         case "strict":
             return samplers.strict_fairness(config.space)
+        case "sandwich":
+            if shared.ends is None:
+                raise ValueError(
+                    f"the largest and the smallest path of --space={config.space.name} are not known to "
+                    "supernet.sampler=sandwich; choose another space, or set supernet.sampler=uniform"
+                )
+            return samplers.sandwich(config.space, shared.ends, config.supernet.random_paths)
 
 
 def searcher_of(config: OneShotConfig, shared: Shared) -> Searcher:
@@ -312,6 +332,7 @@ def searcher_of(config: OneShotConfig, shared: Shared) -> Searcher:
     if search.searcher == "nsga2":
         return nsga2(
             config.space,
+            objectives=1 + len(weighed(search)),
             population=search.population,
             mutation_rate=search.mutation_rate,
             feasible=bound,
@@ -332,9 +353,10 @@ def searcher_of(config: OneShotConfig, shared: Shared) -> Searcher:
 def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says of the supernet; a path's multiply-adds lie between the two given."""
     shared = shared_of(problem)
+    more = {"entangled": True} if problem.config.supernet.entangled else {}
     return {
         "describes": "supernet",
-        "params": shared.params(problem.config.supernet.affine),
+        "params": shared.params(problem.config.supernet.affine, **more),
         "macs": shared.largest_macs,
         "macs_of_smallest_path": shared.smallest[1] if shared.smallest else None,
     }
@@ -372,8 +394,9 @@ def preset(
 ) -> OneShotConfig:
     """The settings of a method over any space that has a supernet.
 
-    In another space than its own a method's form, data set and limit do not count, and a published setting retrains by
-    the space's own recipe, as a demo does where plain image classifiers' would not do (`Given.last_recipe`).
+    In another space than its own a method's form, entanglement, data set and limit do not count, and a published
+    setting retrains by the space's own recipe, as a demo does where plain image classifiers' would not do
+    (`Given.last_recipe`).
 
     Args:
       method: its name.
@@ -403,7 +426,7 @@ def preset(
         form=chosen.form if own else form,
         data=DataConfig(name=data.name),
         augment=augment,
-        supernet=chosen.supernet,
+        supernet=chosen.supernet if own else dataclasses.replace(chosen.supernet, entangled=False),
         search=chosen.search,
         retrain_recipe=dataclasses.replace(recipe, augment=augment),
         retrain=RetrainConfig(part="all" if published else "train"),
