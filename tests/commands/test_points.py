@@ -8,10 +8,16 @@ from PIL import Image
 from tools.commands import here
 
 import nasjax
-from nasjax.data.dataset import DataConfig, load_test
+from nasjax.data.dataset import DataConfig
+from nasjax.problem.data import load_test
 
 SMALL = ["data.train_limit=48", "data.valid_limit=32", "supernet.epochs=2", "supernet.batch_size=16"]
-SMALL += ["search.population=4", "search.calibration_batches=2", "search.calibration_batch_size=16"]
+SMALL += [
+    "retrain_recipe.batch_size=48",
+    "search.population=4",
+    "search.calibration_batches=2",
+    "search.calibration_batch_size=16",
+]
 CHAIN = ["space.stem=4", "space.channels=8", "space.depths=2", "space.strides=2", "space.tail=8", "space.first=0"]
 CHAIN += ["space.operators=mbconv_k3_e3,mbconv_k5_e3"]
 BIGNAS = ["--method=bignas", "--trials=6", *(f"--set={setting}" for setting in (*SMALL, *CHAIN))]
@@ -33,7 +39,7 @@ def test_the_front_is_exported_loaded_and_applied_without_a_training(searched, t
     assert code == 0, err
     points = sorted(int(folder.name) for folder in (searched / "points").iterdir())
     assert len(out.splitlines()) == len(points) >= 1
-    test = load_test(DataConfig(), None)
+    test = load_test(DataConfig())
     for number in points:
         front = [other["fitness"] for other in rows.values()]
         assert not any(a > rows[number]["fitness"][0] and b >= rows[number]["fitness"][1] for a, b in front)
@@ -57,7 +63,7 @@ def test_the_front_is_exported_loaded_and_applied_without_a_training(searched, t
     [
         (["--mode=export", "--point=99"], "has no trial 99; give the number of one, of the front "),
         (["--mode=predict", "--point=all", "--input=."], "give the number of one trial"),
-        (["--mode=predict", "--point=98", "--input=."], "holds no network of trial 98; run python -m nasjax.launch"),
+        (["--mode=predict", "--point=98", "--input=."], "holds no network of trial 98; run "),
         (["--mode=retrain", "--point=1"], "--point has no effect with --mode=retrain"),
     ],
 )

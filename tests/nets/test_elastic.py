@@ -13,22 +13,20 @@ from nasjax.nets.vit_chain.supernet import vit_supernet
 from nasjax.spaces.vit_chain.plan import VitPlan
 from nasjax.spaces.vit_chain.space import VitChain
 
-ELASTIC = tiny(
-    operators=("mbconv_k3_e3", "mbconv_k5_e6", "mbconv_k7_e3"), choose_identity=True, channel_factors=(0.5, 1.0)
-)
-PLAIN = tiny(operators=("mbconv_k3_e3", "mbconv_k5_e6"), choose_identity=True)
+ELASTIC = tiny(operators=("mbconv_k3_e3", "mbconv_k5_e6"), choose_identity=True, channel_factors=(0.5, 1.0))
+PLAIN = tiny(depths=(2,), operators=("mbconv_k3_e3", "mbconv_k7_e3"), choose_identity=True)
 WIDE = tiny_shuffle(depths=(2,), operators=("shuffle_k5", "shuffle_xception"), channel_factors=(0.5, 1.5))
 VIT = VitPlan(VitChain((1, 2), (4, 6), (1, 2), (1.0, 2.0), patch=2, head_width=3, distance=1), (6, 6, 2), 3)
 CASES = {  # supernet, a path's own network, paths
     "entangled": (
         choice_supernet(ELASTIC, entangled=True),
         lambda arch: choice_chain(ELASTIC, arch),
-        [(0, 1, 2, 0, 1, 0), (1, 3, 0, 1, -1, 1)],
+        [(0, 1, 0, 0, 1, 0), (1, 2, 0, 1, -1, 1)],
     ),
     "without scales": (
         choice_supernet(PLAIN, affine=False),
         lambda arch: choice_chain(PLAIN, arch),
-        [(0, 1, 2)],
+        [(0, 1)],
     ),
     "channels": (choice_supernet(WIDE), lambda arch: choice_chain(WIDE, arch), [(0, 1, 0, 1)]),
     "transformers": (
@@ -60,7 +58,7 @@ def test_a_network_that_is_cut_out_computes_what_the_supernet_computes(case):
 @pytest.mark.slow
 def test_a_path_of_an_entangled_supernet_moves_its_own_part_alone():
     """A kernel's centre and the first channels: gradients, statistics, and what `select` takes."""
-    supernet, arch = choice_supernet(ELASTIC, entangled=True), np.array([0, 1, 3, 0, 1, -1], np.int32)
+    supernet, arch = choice_supernet(ELASTIC, entangled=True), np.array([0, 1, 2, 0, 1, -1], np.int32)
     x, _ = images(0, 4)
     variables = shaken(supernet.init(jax.random.key(1), None, x))
 
@@ -75,8 +73,8 @@ def test_a_path_of_an_entangled_supernet_moves_its_own_part_alone():
     gradient, stats = jax.tree.map(np.asarray, slope(variables["params"]))
     (first, second) = groups(ELASTIC)  # stride 2; then two layers, of which the second is skipped
     moved = np.abs(gradient[first]["main1"]["depthwise"][0]) > 0
-    inside = np.zeros((7, 7, 24), bool)
-    inside[2:5, 2:5, :6] = True  # 3x3 of 7x7, half of 4 * 3 of the 4 * 6 channels
+    inside = np.zeros((5, 5, 24), bool)
+    inside[1:4, 1:4, :6] = True  # 3x3 of 5x5, half of 4 * 3 of the 4 * 6 channels
     assert not moved[~inside].any() and moved[inside].mean() > 0.5
     changed = stats[first]["main1"]["mean"][0] != variables["batch_stats"][first]["main1"]["mean"][0]
     np.testing.assert_array_equal(changed, np.arange(24) < 6)
@@ -84,11 +82,11 @@ def test_a_path_of_an_entangled_supernet_moves_its_own_part_alone():
     new = jax.tree.map(lambda leaf: leaf + 1, variables["params"])
     taken = jax.tree.map(np.asarray, supernet.select(jnp.array([arch]), new, variables["params"]))
     of = taken[first]["main1"]["depthwise"][0] != variables["params"][first]["main1"]["depthwise"][0]
-    whole = np.zeros((7, 7, 24), bool)
-    whole[2:5, 2:5, :12] = True  # channel search: an operator counts as a whole
+    whole = np.zeros((5, 5, 24), bool)
+    whole[1:4, 1:4, :12] = True  # channel search: an operator counts as a whole
     np.testing.assert_array_equal(of, whole)
     five = taken[second]["main1"]["depthwise"] != variables["params"][second]["main1"]["depthwise"]
-    assert five[0, 1:6, 1:6].all() and five[0].sum() == 25 * 36 and not five[1].any()
+    assert five[0].all() and not five[1].any()
 
 
 def test_an_entangled_supernet_has_the_parameters_of_its_plan():
