@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The schedules of SPOS, FairNAS and BN-NAS (METHOD: spos, fairnas, bn_nas) on CIFAR-10, over small chains of ours: 8
+# The schedules of SPOS, FairNAS, BN-NAS and BigNAS (METHOD: spos, fairnas, bn_nas, bignas) on CIFAR-10, over small chains of ours: 8
 # layers, at most 54M multiply-adds. The papers have no such experiment, so there is no published number to meet.
 # Afterwards 20 random paths are trained alone: Kendall's tau between their accuracies and the search's scores, the
 # direct evidence that a supernet ranks paths.

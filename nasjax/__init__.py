@@ -71,8 +71,10 @@ _WHERE = {
     "nasjax.data.dataset": ("DataConfig", "Dataset"),
     "nasjax.data.adapters": ("from_huggingface", "from_torchvision"),
     "nasjax.commands": (
-        *("config_of", "configure", "search", "retrain", "fit", "predict", "export", "export_supernet", "show"),
-        *("tabulate", "tracker"),
+        *("config_of", "configure", "search", "retrain", "fit", "predict", "show", "tabulate", "tracker"),
+        *("export", "export_points", "export_supernet"),
+    ),
+        *("show", "tabulate", "tracker"),
     ),
     "nasjax.commands.comparing": ("compare",),
     "nasjax.model": ("adopt", "load"),

@@ -35,6 +35,7 @@ METHODS = {
     "spos": "a supernet of single paths, then evolution",
     "fairnas": "a strictly fair supernet, then NSGA-II",
     "bn_nas": "only batch norms trained; their scales rank the paths",
+    "bignas": "an elastic supernet whose networks need no retraining, and its front",
 }
 SPACES = {
     "conv_chain": "sizes, filters and skips of a chain of convolutions",

@@ -33,8 +33,19 @@ _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--datase
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
 MODES = ("search", "retrain", "inspect", "report", "predict", "export", "latency", "table", "runs", "compare")
 # Settings that are flags of the same names.
-_DIRECT = ("truth", "seed", "trials", "max_params", "max_macs", "latency", "max_latency_ms", "workers", "runtime")
+_DIRECT: tuple[str, ...] = (
+    "truth",
+    "seed",
+    "trials",
+    "max_params",
+    "max_macs",
+    "latency",
+    "max_latency_ms",
+    "workers",
+    "runtime",
+)
 _DIRECT += ("trial_timeout", "init_from")
+_OF_MODES = ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout", "init_from", "log", "point")
 _TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency alone
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
 _COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone
@@ -100,6 +111,7 @@ def define() -> flags.FlagValues:
     text("arch", "an architecture for inspect and retrain: NAME, JSON, FILE, or best: the one that the workdir found")
     text("input", "a file or folder for --mode=predict")
     text("format", "what --mode=export writes: jax (the default) or onnx, which needs the extra onnx")
+    text("point", "a trial with the weights of the search, by its number, for export and predict; export: or all")
     own = "FILE.py with your own space, data set, searcher or task; it is run; repeatable"
     flags.DEFINE_multi_string("plugin", [], own, flag_values=values)
     text("log", "record in tensorboard | wandb | mlflow | trackio, perhaps with :TARGET, a folder, project or address")
@@ -335,7 +347,12 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
     elif given.mode == "latency":
         _tell(True, tuple(_latencies(given, config, workdir)))
     elif given.mode == "predict":
-        print("\n".join(map(str, commands.predict(workdir, given.input, same_units=config.data.same_units))))
+        point = _number_of(given.point)
+        written = commands.predict(workdir, given.input, point=point, same_units=config.data.same_units)
+        print("\n".join(map(str, written)))
+    elif given.point is not None:
+        for one in commands.export_points(workdir, given.point, given.format or "jax"):
+            print(one.line)
     else:
         lines, warning = commands.exported(commands.export(workdir, given.format or "jax"))
         _tell(True, tuple(lines))
@@ -523,27 +540,25 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "trial_timeout": given.mode != "search",
         "init_from": given.mode != "search",
         "log": given.mode not in ("search", "retrain"),
+        "point": given.mode not in ("export", "predict"),
     }
     if given.changed_plugin and not given.plugin:
         raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
     for name, unused in idle.items():
         if unused and getattr(given, name) is not None:
-            by_mode = name in (
-                "arch",
-                "trials",
-                "workers",
-                "runtime",
-                "ray_address",
-                "trial_timeout",
-                "init_from",
-                "log",
-            )
+            by_mode = name in _OF_MODES
             what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
             instead = "leave it out"
             if name == "data_dir" and given.dataset is None and not tabular:
                 instead = "say what the folder holds: --dataset=image_folder, if a folder per class"
             raise ValueError(f"--{name} has no effect with {what}; {instead}")
     return config
+
+
+def _number_of(point: str | None) -> int | None:
+    if point is not None and not point.isdecimal():
+        raise ValueError(f"--point={point}: give the number of one trial; all is for --mode=export")
+    return None if point is None else int(point)
 
 
 def _left_behind() -> bool:

@@ -17,7 +17,7 @@ from nasjax import catalog
 from nasjax.data.units import names as names_of
 from nasjax.data.units import other_form, other_units
 from nasjax.problem.saved import answered, network_of, space_and_form, updated, whitening
-from nasjax.store import checkpoint, plugin
+from nasjax.store import checkpoint, plugin, workdir
 from nasjax.types import Metric, PyTree, carries_state, html_table
 
 FORMATS = ("jax", "onnx")  # of an exported network
@@ -152,11 +152,12 @@ def adopt(
     save(path, variables, description)
 
 
-def load(path: str | Path, *, run_plugin: bool = False) -> Model:
-    """The network that `--mode=retrain` left in a workdir.
+def load(path: str | Path, *, point: int | None = None, run_plugin: bool = False) -> Model:
+    """The network that `--mode=retrain` left in a workdir, or with `point` one that `--mode=export --point` did.
 
     Args:
       path: the workdir.
+      point: the number of the trial whose network, with the weights of the search, is wanted.
       run_plugin: run the workdir's plugin.py (and plugin_2.py ...) where the network needs it; look at it first.
 
     Raises:
@@ -167,9 +168,12 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
       >>> model.apply(model.variables, images).argmax(-1)
     """
     path = Path(path)
-    file = path / "model" / "model.json"
+    folder = path if point is None else workdir.point(path, point)
+    file = folder / "model" / "model.json"
     if not file.is_file():
-        raise ValueError(f"{path} holds no trained network; run {plugin.command(path, '', 'retrain')} first")
+        what, mode = ("trained network", "retrain") if point is None else (f"network of trial {point}", "export")
+        flag = "" if point is None else f" --point={point}"
+        raise ValueError(f"{path} holds no {what}; run {plugin.command(path, '', mode)}{flag} first")
     try:
         tree = updated(json.loads(file.read_text()))
         wanted = tree["plugin"]
@@ -195,7 +199,7 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
     shape, names = tuple(tree["shape"]), tuple(tree["names"])
     seen = tuple(tree["range"]) if tree.get("range") else None
     scale = tree.get("scale")
-    variables = checkpoint.restore(path / "model", "weights", template)
+    variables = checkpoint.restore(folder / "model", "weights", template)
 
     def apply(variables: PyTree, x: Any) -> Any:
         x, *state = x if stateful else (x,)
@@ -208,7 +212,7 @@ def load(path: str | Path, *, run_plugin: bool = False) -> Model:
         "channels": tree.get("channels", "last"),
         "range": seen,
         "aspect": tree.get("aspect", ""),
-        "metric": _tested(path, task.metric),
+        "metric": _tested(folder, task.metric),
         "answers": task.answers,
         "crop_part": tree.get("crop_part"),
     }
@@ -257,12 +261,13 @@ def _meaning(model: Model) -> dict[str, Any]:
     return {"names": list(model.names), "units": units, "trained_on": list(model.range) if model.range else None}
 
 
-def export(path: str | Path, format: str = "jax") -> list[Path]:
+def export(path: str | Path, format: str = "jax", *, point: int | None = None) -> list[Path]:
     """Writes the retrained network of a workdir for use without this library.
 
     Args:
       path: a workdir with a retrained network.
       format: "jax" or "onnx"; the latter needs the extra `onnx`.
+      point: as of `load`; the files are then in points/NUMBER/export.
 
     Returns:
       For "jax" `export/weights.npz` (arrays named by their path, "params/layer0/kernel"), `export/arch.json`,
@@ -279,8 +284,8 @@ def export(path: str | Path, format: str = "jax") -> list[Path]:
     if format not in FORMATS:
         raise ValueError(f"unknown --format={format}; choose {' or '.join(FORMATS)}")
     path = Path(path)
-    model = load(path)
-    out = path / "export"
+    model = load(path, point=point)
+    out = (path if point is None else workdir.point(path, point)) / "export"
     out.mkdir(exist_ok=True)
 
     def of_batch(size: Any) -> Any:

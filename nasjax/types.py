@@ -202,6 +202,7 @@ class Task(NamedTuple):
       their names; None = nothing but the outputs
     contiguous: samples are windows of one long sequence and keep their order; a batch is that many streams side by side
     further(outputs, targets) -> {name: f32[B]}, of which a test tells the means beside the metric; None = none
+    imitate(outputs, teachers) -> f32[], to minimise: how far outputs are from a larger network's; None = not known
     like: the task whose networks serve this one as well, and whose form its samples and targets have; "" = none
     """
 
@@ -219,6 +220,7 @@ class Task(NamedTuple):
     sample: Callable[[Any], str] | None = None
     answers: Callable[..., np.ndarray] | None = None
     further: Callable[..., dict[str, jax.Array]] | None = None
+    imitate: Callable[..., jax.Array] | None = None
     like: str = ""
 
 
@@ -408,6 +410,8 @@ class Experiment(NamedTuple):
     describe() -> (Arch -> what a worker finds of its network before training), where there are networks
     refuse(of that) -> why not to train it, or None
     before_retrain(path, watch)      what the method does with a finished search before its best is retrained
+    inherited(path, rows, watch) -> for each of these rows of trials.jsonl the variables of its own network with what
+      the search has trained, and its metric on the test part; where networks need no training of their own
     searcher      what proposes its candidates, where nothing but that decides what is tried
     """
 
@@ -418,6 +422,7 @@ class Experiment(NamedTuple):
     describe: Callable[[], Callable[[np.ndarray], dict[str, Any]] | None] = lambda: None
     refuse: Callable[[dict[str, Any]], str | None] = lambda row: None
     before_retrain: Callable[[Path, Watch], None] | None = None
+    inherited: Callable[[Path, Sequence[dict[str, Any]], Watch], Iterator[tuple[PyTree, float]]] | None = None
     searcher: Searcher | None = None
 
 

@@ -17,8 +17,8 @@ The gate comes first: random paths are trained alone with every seed, and the sp
 least five times a path's between seeds (standard deviations). Then the scores of every supernet beside these
 accuracies: Kendall's tau, its standard error from drawing the paths again, Spearman's rho, and the accuracy of the best
 path by score. FairNAS makes a pass for every operator in an update, so it is compared at equal updates and at equal
-passes. Bars are the sum of kernel sizes, parameters, and supernets as they start. Supernets are scored on other images
-than paths trained alone.
+passes; BigNAS makes four, and is compared at equal passes with both lengths of SPOS. Bars are the sum of kernel sizes,
+parameters, and supernets as they start. Supernets are scored on other images than paths trained alone.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from nasjax.train.fit import resident
 from nasjax.train.recipe import Recipe
 from nasjax.types import Proposal
 
+METHODS = ("spos", "fairnas", "bn_nas", "bignas")
 VALID, TEST = 1000, 2000  # images that supernets are scored on, and paths trained alone
 PLAIN = Augment(crop="none", flip=False)
 
@@ -92,7 +93,8 @@ def supernets(args: argparse.Namespace) -> list[tuple[str, str, str, int]]:
     """What a row is called, its method, what it trains, and its updates."""
     steps, m = args.steps, len(args.operators)
     tenth, share = max(1, round(steps / 10)), max(1, round(steps / m))
-    return [
+    quarter = max(1, round(steps / 4))
+    rows = [
         (f"SPOS, {steps} updates", "spos", "all", steps),
         (f"FairNAS, {steps} updates (equal updates)", "fairnas", "all", steps),
         (f"FairNAS, {share} updates (equal passes)", "fairnas", "all", share),
@@ -103,7 +105,10 @@ def supernets(args: argparse.Namespace) -> list[tuple[str, str, str, int]]:
             for updates in (steps, tenth)
         ),
         (f"BN-NAS's indicator, all weights trained, {steps} updates", "bn_nas", "all", steps),
+        (f"BigNAS, {quarter} updates (passes of {steps} of SPOS)", "bignas", "all", quarter),
+        (f"BigNAS, {quarter * m} updates (passes of {steps * m} of SPOS)", "bignas", "all", quarter * m),
     ]
+    return [row for row in rows if row[1] in args.methods]
 
 
 def built(args: argparse.Namespace, method: str, trainable: str = "all") -> OneShot:
@@ -113,7 +118,7 @@ def built(args: argparse.Namespace, method: str, trainable: str = "all") -> OneS
         x, y = planted(args.images + VALID, args.layers, args.noise, 0)
         x_test, y_test = planted(TEST, args.layers, args.noise, 1)
         np.savez(file, x=x, y=y, x_test=x_test, y_test=y_test)
-    rate = args.rate / (len(args.operators) if method == "fairnas" else 1)  # as many gradients are added up in a step
+    rate = args.rate / {"fairnas": len(args.operators), "bignas": 4}.get(method, 1)  # so many gradients are added up
     config = override(
         commands.configure(method, "demo", str(file.absolute())),
         f"data.valid_size={VALID}",
@@ -126,12 +131,14 @@ def built(args: argparse.Namespace, method: str, trainable: str = "all") -> OneS
         f"space.channels={args.channels}",
         f"space.depths={args.layers}",
         "space.strides=1",
+        "space.choose_identity=false",
         "space.tail=32",
         f"supernet.batch_size={args.batch}",
         f"supernet.trainable={trainable}",
         "supernet.descent.label_smoothing=0",
         *([] if method == "bn_nas" else [f"supernet.descent.learning_rate={rate}"]),  # BN-NAS keeps its release's 0.25
         "search.searcher=topk",  # so that a score is one number
+        "search.objectives=macs,params",
     )
     return parts(Problem(config))
 
@@ -147,6 +154,8 @@ def scored(experiment: OneShot, archs: np.ndarray, updates: int, seed: int) -> l
         epoch_steps=max(1, updates),
         descent=settings.descent,
         trainable=settings.trainable,
+        distill=settings.distill,
+        regularised="first" if settings.regularise == "largest" else "all",
         affine=settings.affine,
     )
     order = batches.shuffle(key_data, 0)
@@ -235,6 +244,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.2, help="FairNAS, which adds up gradients, has its share of it")
     parser.add_argument("--alone_epochs", type=int, default=6, help="of a path alone")
     parser.add_argument("--steps", type=int, default=1000, help="of a supernet")
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS, help="whose rows are made")
     parser.add_argument("--gate", action="store_true", help="stop after the gate")
     args = parser.parse_args()
     args.workdir.mkdir(parents=True, exist_ok=True)
@@ -243,7 +253,7 @@ def main() -> None:
     experiment = built(args, "fairnas")
     archs = np.random.default_rng(0).permutation(experiment.config.space.enumerate())[: args.paths]
     settings = {key: value for key, value in vars(args).items() if key not in ("workdir", "gate")}
-    trained = {key: value for key, value in settings.items() if key not in ("seeds", "paths", "steps")}
+    trained = {key: value for key, value in settings.items() if key not in ("seeds", "paths", "steps", "methods")}
     file = args.workdir / f"{hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:8]}.jsonl"
 
     accuracy, rows = alone(experiment, args, archs), []

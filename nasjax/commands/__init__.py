@@ -6,6 +6,7 @@ from nasjax.commands.exporting import exported
 from nasjax.commands.fitting import Fitted, fit
 from nasjax.commands.inspection import asked_arch, inspect
 from nasjax.commands.latencies import measure_latency, time_one
+from nasjax.commands.points import Point, export_points
 from nasjax.commands.retraining import Retrained, retrain
 from nasjax.commands.searching import report, search
 from nasjax.commands.showing import show
@@ -17,6 +18,7 @@ from nasjax.commands.watching import watch
 __all__ = [
     "Compared",
     "Fitted",
+    "Point",
     "Retrained",
     "asked_arch",
     "compare",
@@ -24,6 +26,7 @@ __all__ = [
     "configure",
     "default_workdir",
     "export",
+    "export_points",
     "export_supernet",
     "exported",
     "fit",

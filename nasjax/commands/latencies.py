@@ -80,7 +80,7 @@ def time_one(
     problem = Problem(config)
     tree = problem.read(arch)
     built, latency = problem.built(tree), problem.latency
-    of_file = {"runtime": "xla", "batch": 1, "clock": "wall"} if latency is None else latency.facts
+    of_file: dict[str, Any] = {"runtime": "xla", "batch": 1, "clock": "wall"} if latency is None else latency.facts
     target, batch, clock = target or of_file["runtime"], batch or of_file["batch"], clock or of_file["clock"]
     assert clock is not None and batch is not None and target is not None
     found = timed(program(built, problem.signature, target, batch).call, clock=clock, seconds=3.0)

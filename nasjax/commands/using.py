@@ -7,6 +7,7 @@ from pathlib import Path
 from nasjax import catalog
 from nasjax.commands.searching import watching
 from nasjax.runtime import jax_settings
+from nasjax.store import workdir
 
 
 def export(path: str | Path, format: str = "jax") -> list[Path]:
@@ -35,6 +36,7 @@ def predict(
     source: str | Path,
     out: str | Path | None = None,
     *,
+    point: int | None = None,
     same_units: bool = False,
     progress: bool = True,
 ) -> list[Path]:
@@ -43,7 +45,8 @@ def predict(
     Args:
       path: the workdir.
       source: what to read; the task says which files it takes.
-      out: where the predictions go; None = `path`/predict.
+      out: where the predictions go; None = `path`/predict, of a point `path`/points/NUMBER/predict.
+      point: as of `nasjax.load`.
       same_units: arrays are in the units of the training data, even if their range suggests otherwise.
       progress: say what is done to the inputs, on stderr.
 
@@ -54,9 +57,10 @@ def predict(
 
     jax_settings.check()
     with watching(progress, None, "reading the network") as watch:
-        model = load(path)._replace(told=watch.say)
+        model = load(path, point=point)._replace(told=watch.say)
         if same_units:
             model = model._replace(range=None)
-        out = Path(path) / "predict" if out is None else Path(out)
+        home = Path(path) if point is None else workdir.point(Path(path), point)
+        out = home / "predict" if out is None else Path(out)
         out.mkdir(parents=True, exist_ok=True)
         return catalog.task(model.task).predict(model, Path(source), out)

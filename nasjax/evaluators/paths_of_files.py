@@ -17,14 +17,14 @@ from nasjax.train.streaming import pieces
 from nasjax.types import PyTree, Task
 
 
-def accuracy_of_files(
+def statistics_of_files(
     supernet: Any, data: Data, task: Task, *, batches: int, batch_size: int, momentum: Callable[[int], float]
-) -> Callable[[PyTree, jax.Array], jax.Array]:
-    """accuracy(variables, archs i32[P, S]) -> f32[P] as `supernet.path_accuracy` has it, whose arguments are checked.
+) -> Callable[[PyTree, jax.Array], PyTree]:
+    """(variables, archs i32[P, S]) -> every path's own running statistics [P, ...], {} where there are none.
 
     Args:
-      supernet, data, task: as there.
-      batches, batch_size: of the calibration; a validation is read in pieces of as many.
+      supernet, data, task: as of `supernet.path_accuracy`, which has checked the arguments.
+      batches, batch_size: of the calibration.
       momentum: number of a batch -> batch norm's momentum.
     """
 
@@ -39,6 +39,34 @@ def accuracy_of_files(
 
         return jax.lax.map(one, (stats, archs))
 
+    def calibration() -> Iterator[np.ndarray]:
+        return (np.arange(i * batch_size, (i + 1) * batch_size) for i in range(batches))
+
+    def statistics(variables: PyTree, archs: jax.Array) -> PyTree:
+        stats = variables.get("batch_stats") or {}
+        if stats:
+
+            def fresh(path: Any, leaf: jax.Array) -> jax.Array:
+                return jnp.full((len(archs), *leaf.shape), float(path[-1].key == "var"), leaf.dtype)
+
+            stats = jax.tree_util.tree_map_with_path(fresh, stats)
+            for i, x in enumerate(data.train_x.sequence(calibration(), most=batch_size)):
+                activity.at(f"statistics, batch {i + 1} of {batches}")
+                stats = calibrated(variables, stats, archs, jnp.asarray(np.array(x)), np.float32(momentum(i)))
+        return stats
+
+    return statistics
+
+
+def accuracy_of_files(
+    supernet: Any, data: Data, task: Task, *, batches: int, batch_size: int, momentum: Callable[[int], float]
+) -> Callable[[PyTree, jax.Array], jax.Array]:
+    """accuracy(variables, archs i32[P, S]) -> f32[P] as `supernet.path_accuracy` has it; arguments as above.
+
+    A validation is read in pieces of `batch_size`.
+    """
+    statistics = statistics_of_files(supernet, data, task, batches=batches, batch_size=batch_size, momentum=momentum)
+
     @jit
     def sums(
         variables: PyTree, stats: PyTree, archs: jax.Array, x: jax.Array, y: jax.Array, counted: jax.Array
@@ -52,20 +80,8 @@ def accuracy_of_files(
 
         return jax.lax.map(one, (stats, archs))
 
-    def calibration() -> Iterator[np.ndarray]:
-        return (np.arange(i * batch_size, (i + 1) * batch_size) for i in range(batches))
-
     def accuracy(variables: PyTree, archs: jax.Array) -> jax.Array:
-        stats = variables.get("batch_stats") or {}
-        if stats:
-
-            def fresh(path: Any, leaf: jax.Array) -> jax.Array:
-                return jnp.full((len(archs), *leaf.shape), float(path[-1].key == "var"), leaf.dtype)
-
-            stats = jax.tree_util.tree_map_with_path(fresh, stats)
-            for i, x in enumerate(data.train_x.sequence(calibration(), most=batch_size)):
-                activity.at(f"statistics, batch {i + 1} of {batches}")
-                stats = calibrated(variables, stats, archs, jnp.asarray(np.array(x)), np.float32(momentum(i)))
+        stats = statistics(variables, archs)
         total: PyTree = None
         count = len(data.valid_y)
         for i, (x, y, counted) in enumerate(pieces(data.valid_x, data.valid_y, min(batch_size, count))):

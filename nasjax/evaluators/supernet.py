@@ -13,13 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.evaluators.paths_of_files import accuracy_of_files
+from nasjax.evaluators.paths_of_files import accuracy_of_files, statistics_of_files
 from nasjax.train import activity
 from nasjax.train.compiling import jit
 from nasjax.train.scoring import finished, nothing, summed
 from nasjax.train.step import Data
 from nasjax.train.streaming import streamed
 from nasjax.types import Array, Evaluation, Evaluator, Key, Proposal, PyTree, Status, Task
+
+Average = Literal["cumulative", "ema"]
 
 
 class Layered(Protocol):
@@ -39,7 +41,7 @@ def path_accuracy(
     *,
     calibration_batches: int = 200,
     batch_size: int = 128,
-    average: Literal["cumulative", "ema"] = "cumulative",
+    average: Average = "cumulative",
     over: Literal["map", "vmap"] = "map",
 ) -> Callable[[PyTree, jax.Array], jax.Array]:
     """accuracy(variables, archs i32[P, S]) -> f32[P]: validation accuracy with inherited weights, compiled once.
@@ -63,50 +65,14 @@ def path_accuracy(
     Raises:
       ValueError: "ema" with fewer than 100 batches, an unknown option, or numbers below 1.
     """
-    if average not in ("cumulative", "ema") or over not in ("map", "vmap"):
-        raise ValueError(f"average is cumulative or ema and over map or vmap, got {average!r} and {over!r}")
-    if calibration_batches < 1 or batch_size < 1:
-        raise ValueError("calibration_batches and batch_size must be at least 1")
-    batch_size = min(batch_size, len(data.train_y))
-    calibration_batches = min(calibration_batches, len(data.train_y) // batch_size)
-    if average == "ema" and calibration_batches < 100:
-        raise ValueError(
-            f"average=ema needs 100 calibration batches or more, there are {calibration_batches}; use cumulative"
-        )
-
+    if over not in ("map", "vmap"):
+        raise ValueError(f"over is map or vmap, got {over!r}")
+    batches, batch_size, momentum = _schedule(data, calibration_batches, batch_size, average)
     if streamed(data):
         if over == "vmap":
             raise ValueError("over=vmap is for images in memory; leave it out")
-        return accuracy_of_files(
-            supernet,
-            data,
-            task,
-            batches=calibration_batches,
-            batch_size=batch_size,
-            momentum=lambda i: i / (i + 1.0) if average == "cumulative" else 0.9,
-        )
-
-    def recalibrated(variables: PyTree, arch: jax.Array, data: Data) -> PyTree:
-        if not variables.get("batch_stats"):
-            return variables
-        start = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: jnp.full_like(leaf, float(path[-1].key == "var")), variables["batch_stats"]
-        )
-
-        def body(i: jax.Array, stats: PyTree) -> PyTree:
-            first = i * batch_size
-            x = jax.lax.dynamic_slice_in_dim(data.train_x, first, batch_size)
-            momentum = i / (i + 1.0) if average == "cumulative" else 0.9
-            _, after = supernet.apply(
-                {**variables, "batch_stats": stats},
-                arch,
-                task.inputs(x, data.mean, data.std),
-                train=True,
-                bn_momentum=momentum,
-            )
-            return after["batch_stats"]
-
-        return {**variables, "batch_stats": jax.lax.fori_loop(0, calibration_batches, body, start)}
+        return accuracy_of_files(supernet, data, task, batches=batches, batch_size=batch_size, momentum=momentum)
+    recalibrated = _recalibration(supernet, task, batches, batch_size, momentum)
 
     def accuracy(variables: PyTree, arch: jax.Array, data: Data) -> jax.Array:
         own = recalibrated(variables, arch, data)
@@ -132,6 +98,74 @@ def path_accuracy(
         return jax.lax.map(lambda arch: accuracy(variables, arch, data), archs)
 
     return lambda variables, archs: paths(variables, archs, data)
+
+
+def path_statistics(
+    supernet: Any,
+    data: Data,
+    task: Task,
+    *,
+    calibration_batches: int = 200,
+    batch_size: int = 128,
+    average: Average = "cumulative",
+) -> Callable[[PyTree, jax.Array], PyTree]:
+    """(variables, arch i32[S]) -> the variables with the running statistics that `path_accuracy` judges the path by.
+
+    Arguments and errors as there; compiled once.
+    """
+    batches, batch_size, momentum = _schedule(data, calibration_batches, batch_size, average)
+    if streamed(data):
+        of_files = statistics_of_files(supernet, data, task, batches=batches, batch_size=batch_size, momentum=momentum)
+
+        def one(variables: PyTree, arch: jax.Array) -> PyTree:
+            return {**variables, "batch_stats": jax.tree.map(lambda leaf: leaf[0], of_files(variables, arch[None]))}
+
+        return one
+    program = jit(_recalibration(supernet, task, batches, batch_size, momentum))
+    return lambda variables, arch: program(variables, arch, data)
+
+
+def _schedule(
+    data: Data, calibration_batches: int, batch_size: int, average: str
+) -> tuple[int, int, Callable[[Any], Any]]:
+    """Batches of a calibration, their size, and number of a batch -> batch norm's momentum; errors of path_accuracy."""
+    if average not in ("cumulative", "ema"):
+        raise ValueError(f"average is cumulative or ema, got {average!r}")
+    if calibration_batches < 1 or batch_size < 1:
+        raise ValueError("calibration_batches and batch_size must be at least 1")
+    batch_size = min(batch_size, len(data.train_y))
+    batches = min(calibration_batches, len(data.train_y) // batch_size)
+    if average == "ema" and batches < 100:
+        raise ValueError(f"average=ema needs 100 calibration batches or more, there are {batches}; use cumulative")
+    return batches, batch_size, lambda i: i / (i + 1.0) if average == "cumulative" else 0.9
+
+
+def _recalibration(
+    supernet: Any, task: Task, batches: int, batch_size: int, momentum: Callable[[Any], Any]
+) -> Callable[[PyTree, jax.Array, Data], PyTree]:
+    """(variables, arch, data) -> the variables with a path's own statistics; traceable."""
+
+    def recalibrated(variables: PyTree, arch: jax.Array, data: Data) -> PyTree:
+        if not variables.get("batch_stats"):
+            return variables
+        start = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: jnp.full_like(leaf, float(path[-1].key == "var")), variables["batch_stats"]
+        )
+
+        def body(i: jax.Array, stats: PyTree) -> PyTree:
+            x = jax.lax.dynamic_slice_in_dim(data.train_x, i * batch_size, batch_size)
+            _, after = supernet.apply(
+                {**variables, "batch_stats": stats},
+                arch,
+                task.inputs(x, data.mean, data.std),
+                train=True,
+                bn_momentum=momentum(i),
+            )
+            return after["batch_stats"]
+
+        return {**variables, "batch_stats": jax.lax.fori_loop(0, batches, body, start)}
+
+    return recalibrated
 
 
 def inherited_accuracy(

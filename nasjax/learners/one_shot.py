@@ -1,8 +1,9 @@
 """The learner of weight-sharing supernets: the weights of a few sampled paths move, and nothing else does.
 
 Guo et al. 2020, "Single Path One-Shot Neural Architecture Search with Uniform Sampling" (SPOS, arXiv:1904.00420),
-section 3. A method fills three slots: which paths a step trains (`samplers`), which of their parameters (`trainable`),
-and when to stop. FairNAS and BN-NAS differ from SPOS in nothing else.
+section 3. A method fills slots: which paths a step trains (`samplers`), which of their parameters (`trainable`), what
+they learn from (labels, or the first path's outputs), which are regularised, and when to stop. FairNAS, BN-NAS and
+BigNAS differ from SPOS in nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from nasjax.learners.one_shot_update import Descent, Trainable, one_shot_update
+from nasjax.learners.one_shot_update import Descent, Regularised, Trainable, one_shot_update
 from nasjax.tasks.classification import TASK as CLASSIFICATION
 from nasjax.train.compiling import jit
 from nasjax.train.parallel import data_parallel, replicate
@@ -51,6 +52,8 @@ def one_shot(
     trainable: Trainable = "all",
     fresh_batches: bool = False,
     accumulate: int = 1,
+    distill: bool = False,
+    regularised: Regularised = "all",
     early_bird: EarlyBird | None = None,
     affine: bool = True,
     devices: int | None = None,
@@ -74,6 +77,9 @@ def one_shot(
       fresh_batches: divide a batch among the P paths; else each path sees all of it.
       accumulate: parts in which a batch goes through a path, one after the other; their gradients are averaged. Batch
         norm then uses the statistics of a part.
+      distill: the first path learns from the targets, the others from its outputs alone, as they are in that step and
+        without a gradient through them (BigNAS: in-place distillation, the first path being the largest).
+      regularised: "all" paths, or the "first" only: the others have no dropout, and decay reaches what the first uses.
       early_bird: when to stop before `epochs`.
       affine: whether batch norms have scales, hence scores. A supernet without batch norms has neither.
       devices: local devices to divide each batch among; None = all.
@@ -98,6 +104,8 @@ def one_shot(
         trainable=trainable,
         fresh_batches=fresh_batches,
         accumulate=accumulate,
+        distill=distill,
+        regularised=regularised,
     )
     compiled = data_parallel(update.run, devices)
     sample = jit(sampler)

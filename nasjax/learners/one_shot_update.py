@@ -1,7 +1,8 @@
 """One update of a supernet's weights: the gradients of a few paths, added up, move what those paths use.
 
 Guo et al. 2020 (SPOS, arXiv:1904.00420) and its code (docs/methods/spos.md); Chu et al. 2021 (FairNAS,
-arXiv:1907.01845), algorithm 1; Chen et al. 2021 (BN-NAS, arXiv:2108.07375), section 3, and its code.
+arXiv:1907.01845), algorithm 1; Chen et al. 2021 (BN-NAS, arXiv:2108.07375), section 3, and its code; Yu et al. 2020
+(BigNAS, arXiv:2003.11142), section 3.1.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from nasjax.train.sgd import Sgd
 from nasjax.types import Key, PyTree, Task
 
 Trainable = Literal["all", "all_bn", "last_bn"]
+Regularised = Literal["all", "first"]
 KERNELS = ("conv", "pointwise", "depthwise", "dense")  # the arrays that weight decay acts on
 
 
@@ -80,12 +82,19 @@ def one_shot_update(
     trainable: Trainable = "all",
     fresh_batches: bool = False,
     accumulate: int = 1,
+    distill: bool = False,
+    regularised: Regularised = "all",
 ) -> Update:
     """The update of `one_shot`; the arguments are explained there.
 
     Raises:
-      ValueError: an unknown `trainable`, or one that the supernet has no batch norms for.
+      ValueError: an unknown `trainable`, one that the supernet has no batch norms for, or a distillation that the task
+        does not know or that has other images than its teacher.
     """
+    if distill and task.imitate is None:
+        raise ValueError(f"the task {task.name} does not say how outputs are imitated; set distill=false")
+    if distill and fresh_batches:
+        raise ValueError("fresh_batches shows each path other images than the first, whose outputs it is to learn")
     if trainable not in ("all", "all_bn", "last_bn"):
         raise ValueError(f"unknown trainable {trainable!r}; choose all, all_bn or last_bn")
     if trainable != "all" and supernet.last_norm is None:
@@ -113,35 +122,56 @@ def one_shot_update(
         moving = tuple(leaf for leaf, t in zip(leaves, which, strict=True) if t)
         frozen = [leaf for leaf, t in zip(leaves, which, strict=True) if not t]
 
-        def loss_of(moving: Any, stats: PyTree, arch: jax.Array, key: Key, x: jax.Array, y: jax.Array) -> Any:
+        def loss_of(
+            moving: Any, stats: PyTree, arch: jax.Array, key: Any, x: jax.Array, y: jax.Array, taught: PyTree
+        ) -> Any:
             variables = {"params": whole(moving, frozen), "batch_stats": stats}
             outputs, after = supernet.apply(variables, arch, x, key=key, train=True)
-            return task.loss(outputs, y, recipe), (summed(task, outputs, y), after.get("batch_stats", {}))
+            if taught is None:
+                loss = task.loss(outputs, y, recipe)
+            else:
+                assert task.imitate is not None  # told above
+                loss = task.imitate(outputs, taught)
+            return loss, (summed(task, outputs, y), after.get("batch_stats", {}), outputs if distill else None)
 
-        def one(carry: Any, xs: Any) -> Any:
+        def one(carry: Any, xs: Any, taught: PyTree = None) -> Any:
             added, stats = carry
             arch, key, piece = xs
             x, y = batch["train"] if piece is None else piece
             if accumulate == 1:
-                (loss, (sums, stats)), grads = slope(moving, stats, arch, key, x, y)
+                (loss, (sums, stats, outputs)), grads = slope(moving, stats, arch, key, x, y, taught)
             else:
-                (loss, (sums, stats)), grads = in_parts(stats, arch, key, x, y)
-            return (jax.tree.map(jnp.add, added, grads), stats), (loss, sums)
+                (loss, (sums, stats, outputs)), grads = in_parts(stats, arch, key, x, y, taught)
+            return (jax.tree.map(jnp.add, added, grads), stats), (loss, sums, outputs)
 
         slope = jax.value_and_grad(loss_of, has_aux=True)
 
-        def in_parts(stats: PyTree, arch: jax.Array, key: Key, x: jax.Array, y: jax.Array) -> Any:
+        def in_parts(stats: PyTree, arch: jax.Array, key: Any, x: jax.Array, y: jax.Array, taught: PyTree) -> Any:
             """The same of a batch that goes through the path in parts, one after the other."""
 
             def part(carry: Any, xs: Any) -> Any:
                 grads, stats = carry
-                (loss, (sums, stats)), own = slope(moving, stats, arch, *xs)
-                return (jax.tree.map(lambda a, b: a + b / accumulate, grads, own), stats), (loss, sums)
+                (loss, (sums, stats, outputs)), own = slope(moving, stats, arch, *xs)
+                return (jax.tree.map(lambda a, b: a + b / accumulate, grads, own), stats), (loss, sums, outputs)
 
-            parts = jax.tree.map(lambda z: z.reshape(accumulate, -1, *z.shape[1:]), (x, y))
+            parts = jax.tree.map(lambda z: z.reshape(accumulate, -1, *z.shape[1:]), (x, y, taught))
+            keys = None if key is None else jax.random.split(key, accumulate)
             begin = (jax.tree.map(jnp.zeros_like, moving), stats)
-            (grads, stats), (losses, sums) = jax.lax.scan(part, begin, (jax.random.split(key, accumulate), *parts))
-            return (losses.mean(), (jax.tree.map(lambda one: one.sum(0), sums), stats)), grads
+            (grads, stats), (losses, sums, outputs) = jax.lax.scan(part, begin, (keys, *parts))
+            outputs = jax.tree.map(lambda z: z.reshape(-1, *z.shape[2:]), outputs)
+            return (losses.mean(), (jax.tree.map(lambda one: one.sum(0), sums), stats, outputs)), grads
+
+        def first_and_others(zero: Any, xs: Any) -> Any:
+            """All paths; the first has no teacher, and may be the only one with dropout (which has a key)."""
+            begin, (loss, sums, outputs) = one(zero, jax.tree.map(lambda z: z[0], xs))
+            taught = jax.lax.stop_gradient(outputs)  # None without distillation
+            archs, keys, pieces = jax.tree.map(lambda z: z[1:], xs)
+            keys = None if regularised == "first" else keys
+            end, (losses, more, _) = jax.lax.scan(
+                lambda carry, xs: one(carry, xs, taught), begin, (archs, keys, pieces)
+            )
+            whole = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), (loss, sums), (losses, more))
+            return end, whole
 
         paths = len(archs)
         pieces = None
@@ -150,21 +180,32 @@ def one_shot_update(
         zero = (jax.tree.map(jnp.zeros_like, moving), batch_stats)
         xs = (archs, jax.random.split(key, paths), pieces)
         if paths == 1:
-            (grads, stats), (loss, sums) = one(zero, jax.tree.map(lambda z: z[0], xs))
+            (grads, stats), (loss, sums, _) = one(zero, jax.tree.map(lambda z: z[0], xs))
             metric = finished(task, total(sums))
         else:
-            (grads, stats), (loss, sums) = jax.lax.scan(one, zero, xs)
+            if distill or regularised == "first":
+                (grads, stats), (loss, sums) = first_and_others(zero, xs)
+            else:
+                (grads, stats), (loss, sums, _) = jax.lax.scan(one, zero, xs)
             metric = jax.vmap(lambda sums: finished(task, sums))(total(sums)).mean()
+
+        def of_first(decayed: tuple[Any, ...]) -> tuple[jax.Array, ...]:
+            """The same, 0 for what the first path does not use."""
+            still = jax.tree.map(jnp.zeros_like, params)
+            full = tuple(jnp.broadcast_to(w, p.shape).astype(p.dtype) for w, p in zip(decayed, moving, strict=True))
+            found = jax.tree.leaves(supernet.select(archs[:1], whole(full, map(jnp.zeros_like, frozen)), still))
+            return tuple(leaf for leaf, t in zip(found, which, strict=True) if t)
+
         grads, loss = mean((grads, loss.mean()))
         if optimiser.clip_value:
             grads = jax.tree.map(lambda g: jnp.clip(g, -optimiser.clip_value, optimiser.clip_value), grads)
         grads = clip_norm(grads, optimiser.clip)
         decays = [name[-1].key in KERNELS for name, _ in jax.tree.leaves_with_path(params)]
         decays = [d for d, t in zip(decays, which, strict=True) if t]
-        buffer = tuple(
-            optimiser.momentum * b + g + (optimiser.weight_decay * p if d else 0)
-            for b, g, p, d in zip(momentum, grads, moving, decays, strict=True)
-        )
+        decayed = tuple(optimiser.weight_decay * p if d else 0 for p, d in zip(moving, decays, strict=True))
+        if regularised == "first":
+            decayed = of_first(decayed)
+        buffer = tuple(optimiser.momentum * b + g + w for b, g, w in zip(momentum, grads, decayed, strict=True))
         moved = tuple(p - rate * b for p, b in zip(moving, buffer, strict=True))
         new = supernet.select(archs, whole(moved, frozen), params)
         old_buffer = whole(momentum, frozen)

@@ -1,6 +1,7 @@
 """Which paths a step of a supernet trains: samplers key -> archs i32[P, S], traceable.
 
 SPOS: Guo et al. 2020 (arXiv:1904.00420), section 3.1, and its code. FairNAS: Chu et al. 2021 (arXiv:1907.01845).
+BigNAS: Yu et al. 2020 (arXiv:2003.11142), section 3.1.
 """
 
 from __future__ import annotations
@@ -122,6 +123,27 @@ def _balanced(space: Space, paths: int) -> Sampler:
 
         always = archs(jnp.ones(orders.shape, bool))
         return archs(jax.vmap(space.active)(always)[:, jnp.array(columns)].T)
+
+    return sample
+
+
+def sandwich(space: Space, ends: Array, random: int = 2) -> Sampler:
+    """The largest path, the smallest one, and some drawn as the space samples, in this order (BigNAS, section 3.1).
+
+    Args:
+      space: of the paths.
+      ends: i32[2, S], the largest and the smallest path.
+      random: paths beside them.
+
+    Raises:
+      ValueError: a negative number of paths.
+    """
+    if random < 0:
+        raise ValueError(f"random is a number of paths beside the largest and the smallest, not negative; got {random}")
+    always = jnp.asarray(ends, jnp.int32)
+
+    def sample(key: Key) -> jax.Array:
+        return jnp.concatenate([always, jax.vmap(space.sample)(jax.random.split(key, random))]) if random else always
 
     return sample
 

@@ -20,8 +20,11 @@ class Supernet(NamedTuple):
     select(archs, new, old) -> for every parameter `new` if one of archs i32[P, S] uses it, else `old`, bit by bit
     scores(params) -> f32[L, m + 1], mean |gamma| of each operator's last batch norm; 0 for identity (the last column)
     last_norm(path) -> whether a parameter's path of names ends in a scale or shift of such a last batch norm
+    own(variables, arch) -> the variables of the path's own network, arrays on the host; None = the two are not known to
+      each other
 
-    The last two are None where there are no batch norms; "batch_stats" of the variables is then empty, or missing.
+    `scores` and `last_norm` are None where there are no batch norms ("batch_stats" of the variables is then empty, or
+    missing), or where operators share them.
     """
 
     init: Callable[..., PyTree]
@@ -30,26 +33,29 @@ class Supernet(NamedTuple):
     scores: Callable[[PyTree], jax.Array] | None = None
     last_norm: Callable[[tuple[str, ...]], bool] | None = None
     carry: Callable[[int], PyTree] = no_carry
+    own: Callable[[PyTree, np.ndarray], PyTree] | None = None
 
 
 class Shared(NamedTuple):
     """The supernet of a space on images of one size, and what its paths cost. L layers (or edges), m operators.
 
-    network(affine=, dropout=, dtype=) -> Supernet
+    network(affine=, dropout=, dtype=) -> Supernet; where `entangles`, also entangled=
     counts(arch) -> (parameters, multiply-adds) of a path's own network
     counter("params" | "macs") -> the same of archs i32[..., S], traceable. Raises ValueError beyond 32 bits
-    params(affine) -> parameters of all operators together
+    params(affine) -> parameters of all operators together; where `entangles`, params(affine, entangled)
     """
 
     network: Callable[..., Supernet]
     counts: Callable[[np.ndarray], tuple[int, int]]
     counter: Callable[[str], Callable[[jax.Array], jax.Array]]
-    params: Callable[[bool], int]
+    params: Callable[..., int]
     smallest: tuple[int, int] | None  # the least parameters and the least multiply-adds that a path can have, if known
     largest_macs: int | None
     fixed_macs: int  # of the parts that all paths share
     macs: np.ndarray | None  # i64[L, m + 1] of every operator, identity last; None where they depend on more than these
     two_norms: bool = False  # whether some operators end in two batch norms: then network takes last_norms=
+    ends: np.ndarray | None = None  # i32[2, S], the paths of most and of least multiply-adds; None = not known
+    entangles: bool = False  # whether operators may be parts of the largest or have their own weights, by choice
 
 
 def switch(branches: Sequence[Callable[..., tuple[jax.Array, PyTree]]]) -> Callable[..., tuple[jax.Array, PyTree]]:

@@ -72,7 +72,7 @@ def own_shared(
         one = lambda arch: jnp.asarray(costs(choices(arch), signature)[at], jnp.int32)  # noqa: E731
         return lambda archs: jnp.vectorize(one, signature="(s)->()")(archs)
 
-    smallest, largest_macs = None, None
+    smallest, largest_macs, ends = None, None, None
     if costs is not None:
         told = tuple(int(counter(what)(jnp.asarray(first))) for what in ("params", "macs"))
         if told != (real := counts(first)):
@@ -83,6 +83,7 @@ def own_shared(
         if (every := _every(space)) is not None:
             params_of, macs_of = (np.asarray(counter(what)(jnp.asarray(every))) for what in ("params", "macs"))
             smallest, largest_macs = (int(params_of.min()), int(macs_of.min())), int(macs_of.max())
+            ends = every[[macs_of.argmax(), macs_of.argmin()]]
     return Shared(
         network=lambda **options: Supernet(init, whole.apply, select),
         counts=counts,
@@ -92,6 +93,7 @@ def own_shared(
         largest_macs=largest_macs,
         fixed_macs=0,
         macs=None,
+        ends=ends,
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from nasjax.report import charts, networks, ranking, searching
 from nasjax.report.elements import count, figure, table
 from nasjax.report.grouping import Line
+from nasjax.report.metric import of
 from nasjax.report.runs import Run
+from nasjax.report.runs import number as finite
 
 
 def fronts(lines: Sequence[Line]) -> str:
@@ -52,15 +55,25 @@ def fronts(lines: Sequence[Line]) -> str:
 
 def members(run: Run) -> str:
     """The table of the front; "" where a search has one objective."""
+    tested = {result.get("trial"): result for result in run.points}
     rows = [
         [
             str(t.id),
             run.metric.text(t.fitness),
+            *([_tested(run, tested.get(t.id, {}))] if tested else []),
             count(t.macs),
             count(t.params),
             f"<code>{escape(networks.summary(t.arch))}</code>",
         ]
         for t in ranking.front([t for t in run.done if len(t.objectives) > 1])[:200]
     ]
-    heads = ["trial#", f"{run.metric.title}#", "multiply-adds#", "parameters#", "path"]
+    heads = ["trial#", f"{run.metric.title}#", *(["on the test part#"] if tested else [])]
+    heads += ["multiply-adds#", "parameters#", "path"]
     return f"<h3>Members of the Pareto front</h3>{table('Pareto front', heads, rows, 'sortable tall')}" if rows else ""
+
+
+def _tested(run: Run, result: Mapping[str, Any]) -> str:
+    """What a network with the search's weights came to on the test part; a dash where it was not written."""
+    told = of(dict(result)) if "metric" in result else run.metric
+    value = finite(result.get(f"test_{told.name}"))
+    return told.text(None if value is None else told.sign * value)

@@ -65,6 +65,7 @@ class Run(NamedTuple):
     running: bool  # a search holds the workdir's lock
     written: float  # last change of the results, seconds since 1970
     program: str = PROGRAM  # what begins the commands of "What to run next"
+    points: Sequence[dict[str, Any]] = ()  # results of trials whose networks were written with the search's weights
     baselines: Sequence[dict[str, Any]] = ()  # results of networks known by "name" that were trained in the workdir
 
     @property

@@ -42,6 +42,7 @@ def read(folder: Path) -> Run:
         unreadable=sum(unreadable),
         running=_locked(folder / ".lock"),
         written=max(file.stat().st_mtime for file in files if file.is_file()),
+        points=[_object(file) for file in sorted(folder.glob("points/*/result.json"))],
         baselines=[
             result for file in sorted(folder.glob("retrain/*/result.json")) if "name" in (result := _object(file))
         ],

@@ -19,6 +19,7 @@ from nasjax.store import checkpoint
 from nasjax.store.plugin import flags
 
 WORKERS = "workers"  # folder of what worker processes print
+POINTS = "points"  # folder of networks with weights of the search, by trial
 ARRAYS = "arrays-"  # what the file of a program's own data begins with
 # Settings that may change until the first candidate, since a supernet is trained before it.
 UNTIL_ASKED = ("max_params", "max_macs")
@@ -96,6 +97,11 @@ def opened(
         with checkpoint.writing(path):
             checkpoint.write_json(file, record)
         yield path
+
+
+def point(path: Path, number: int) -> Path:
+    """The folder of a trial's network with the weights of the search."""
+    return path / POINTS / str(number)
 
 
 def require(path: Path) -> None:

@@ -44,6 +44,12 @@ def loss(outputs: PyTree, y: jax.Array, recipe: Recipe) -> jax.Array:
     return total + recipe.auxiliary_weight * losses.cross_entropy(auxiliary, y, recipe.label_smoothing)
 
 
+def _imitate(outputs: PyTree, teachers: PyTree) -> jax.Array:
+    """Cross-entropy with the teachers' probabilities, at temperature 1; auxiliary heads do not count."""
+    logits, taught = (head[0] if isinstance(head, tuple) else head for head in (outputs, teachers))
+    return losses.soft_cross_entropy(logits, taught)
+
+
 def _score(outputs: PyTree, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     value = losses.hits(outputs[0] if isinstance(outputs, tuple) else outputs, y)
     return value, jnp.ones_like(value)
@@ -90,4 +96,5 @@ TASK = Task(
     predict=predict,
     answers=_answers,
     further=_further,
+    imitate=_imitate,
 )

@@ -39,6 +39,12 @@ def loss(outputs: PyTree, y: jax.Array, recipe: Recipe) -> jax.Array:
     return total + recipe.auxiliary_weight * _squared(auxiliary, y).mean()
 
 
+def _imitate(outputs: PyTree, teachers: PyTree) -> jax.Array:
+    """Mean squared difference of two networks' outputs; auxiliary heads do not count."""
+    own, taught = (head[0] if isinstance(head, tuple) else head for head in (outputs, teachers))
+    return jnp.square(own - taught).mean()
+
+
 def _squared(outputs: jax.Array, y: jax.Array) -> jax.Array:
     return (outputs[:, 0] - y) ** 2
 
@@ -85,5 +91,6 @@ TASK = classification.TASK._replace(
     finish=_r2,
     predict=predict,
     answers=_values,
+    imitate=_imitate,
     like="classification",
 )

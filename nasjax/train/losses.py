@@ -34,6 +34,11 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
     return optax.softmax_cross_entropy(logits, targets).mean()
 
 
+def soft_cross_entropy(logits: jax.Array, teachers: jax.Array) -> jax.Array:
+    """Mean cross-entropy in nats with the probabilities of other logits as targets: [B, classes] twice -> scalar."""
+    return optax.softmax_cross_entropy(logits, jax.nn.softmax(teachers)).mean()
+
+
 def hits(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """1 where the largest logit is the label's, else 0, f32[B]; NaN where a logit is not finite."""
     correct = (logits.argmax(-1) == labels).astype(jnp.float32)

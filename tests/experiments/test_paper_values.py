@@ -23,7 +23,7 @@ CASES = (  # method[:dataset][@space][/preset]
     "reinforce_rnn/characters",
     *(f"{method}@tabular_cell" for method in ("random", "darts", "gdas", "drnas", "pc_darts", "spos")),
     "random@darts_cell",
-    *(f"{method}:cifar10" for method in ("spos", "fairnas", "bn_nas")),
+    *(f"{method}:cifar10" for method in ("spos", "fairnas", "bn_nas", "bignas")),
 )
 # Where data lie, how a run is carried out, how precisely it multiplies: no hyper-parameters.
 ASIDE = (

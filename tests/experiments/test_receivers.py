@@ -290,6 +290,8 @@ CASES = {
             "trainable": "last_bn",
             "fresh_batches": True,
             "accumulate": 2,
+            "distill": True,
+            "regularised": "first",
             "affine": False,
         },
     ),

@@ -51,6 +51,9 @@ REFUSED = {
     "asha: strategy": "with strategy vmap children end together",
     "*: form.auxiliary": "the auxiliary head needs maps of 8x8",
     "[!s]*: supernet.last_norms": "is for shuffle blocks",
+    "spos*: supernet.entangled": "leaves no choice here",
+    "bn_nas: supernet.entangled": "share batch norms among operators",
+    "spos of cells: supernet.sampler": "are not known to supernet.sampler=sandwich",
     "[!m]*: space.cells": "leave out space.cells",
     "p_darts: space*": "operators must fall from the space's",
     "drnas: space.robust": "leave out space.operators and none",
@@ -58,6 +61,7 @@ REFUSED = {
     "msr_darts: space.robust": "every edge needs two of",
 }
 
+LABELS = ("supernet.distill=false", "supernet.regularise=all")
 FAMILY = ("darts", "pc_darts", "p_darts", "msr_darts", "gdas", "drnas")
 # What a setting needs beside it to have an effect: what is set in both runs, and the value in one of them.
 WITH = {
@@ -106,6 +110,24 @@ WITH = {
     "p_darts: search.operators": ((), "8,6,3"),
     "p_darts: search.dropout": ((), "0.0,0.4,0.6"),
     "spos*: search.score": (("supernet.affine=true",), "indicator"),
+    "bignas: search.score": (("supernet.entangled=false",), "indicator"),
+    "bignas: search.searcher": (("search.objectives=macs,params",), "topk"),
+    "bignas: search.top_k": (("search.objectives=macs,params", "search.searcher=topk"), "9"),
+    "bignas: search.[mc]*s": (("search.objectives=macs,params", "search.searcher=topk"), "9"),
+    "bignas: supernet.trainable": (("supernet.entangled=false",), "last_bn"),
+    "bignas: supernet.early_bird": (("supernet.entangled=false",), "0.9"),
+    "bignas: supernet.sampler": ((*LABELS, "supernet.bins=30000,90000"), "uniform"),
+    "bignas: supernet.bins": (
+        (*LABELS, "supernet.sampler=macs_bins", "supernet.bins=30000,90000"),
+        "30000,60000,90000",
+    ),
+    "bignas: supernet.fresh_batches": (
+        (*LABELS, "supernet.sampler=strict", "space.choose_identity=false", "supernet.batch_size=6"),
+        "true",
+    ),
+    "*: supernet.random_paths": (("supernet.sampler=sandwich",), "1"),
+    "*: supernet.distill": (("supernet.sampler=sandwich",), None),
+    "*: supernet.regularise": (("supernet.sampler=sandwich",), None),
     "bn_nas: search.calibration_*": (("search.score=accuracy", "search.calibration_batch_size=4"), "9"),
     "bn_nas: search.average": (("search.score=accuracy", "search.calibration_batch_size=1"), "ema"),
     "*: search.average": (("search.calibration_batches=100", "search.calibration_batch_size=1"), "ema"),
@@ -113,7 +135,7 @@ WITH = {
     "fairnas: search.[mc]*s": (("search.searcher=topk",), "9"),
     "*: search.mutants": ((), "9"),
     "*: search.crossovers": ((), "9"),
-    "*: search.prefer_params": (("search.searcher=nsga2",), "more"),
+    "*: search.prefer_params": (("search.searcher=nsga2", "search.objectives=macs,params"), "more"),
     "*: supernet.batch_size": ((), "32"),
     "*: supernet.trainable": (("supernet.affine=true",), "last_bn"),
     "*: supernet.early_bird": (("supernet.affine=true",), "0.9"),

@@ -16,7 +16,7 @@ from nasjax import catalog
 
 FOLDER = Path(__file__).parents[2] / "launch"
 CELLS = ("darts", "drnas", "gdas", "pc_darts", "p_darts", "msr_darts")
-ONE_SHOT = ("spos", "fairnas", "bn_nas")
+ONE_SHOT = ("spos", "fairnas", "bn_nas", "bignas")
 CASES = [
     *(("darts_cifar10", (method, "DATA", "RUN")) for method in CELLS),
     *(("darts_imagenet", (method, "DATA", "RUN", "PDARTS")) for method in CELLS),

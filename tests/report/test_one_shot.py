@@ -124,6 +124,10 @@ def test_the_front_is_that_of_all_objectives(several):
     assert len(page.marks("Pareto front", "circle")) == 4
     rings = [(row["macs"], row["y"], row["row"]) for row in page.marks("Pareto front", "point")]
     assert rings[0] == (8100, 75.0, "trial-0-1") and len(rings) == 3
+    (several / "points/1").mkdir(parents=True)
+    (several / "points/1/result.json").write_text(json.dumps({"trial": 1, "test_accuracy": 0.7}))
+    tested = [row[:4] for row in cells(report(several), "Pareto front")]
+    assert tested[:2] == [["1", "75.00 %", "70.00 %", "8,100"], ["0", "50.00 %", "–", "8,000"]]
     one = workdir(several.parent / "one", [0.5, 0.6])
     assert "Pareto" not in report(one).text
 

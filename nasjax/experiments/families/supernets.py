@@ -15,9 +15,10 @@ from nasjax import catalog
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
-from nasjax.experiments.families.path_costs import COSTS, OBJECTIVES, Cost, cost_of, objectives, within
 from nasjax.experiments.families.beginning import beginning
+from nasjax.experiments.families.path_costs import COSTS, OBJECTIVES, Cost, cost_of, objectives, within
 from nasjax.experiments.families.settings import Config, dataset_facts, latency_facts, require_latency
+from nasjax.experiments.families.supernet_options import network_options
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.latency.record import Latency
 from nasjax.learners import samplers
@@ -46,8 +47,14 @@ class SupernetConfig:
     Attributes:
       epochs, batch_size: of the training.
       descent: its optimiser.
-      sampler: "uniform", "macs_bins" (SPOS's released trainer) or "strict" (FairNAS).
+      sampler: "uniform", "macs_bins" (SPOS's released trainer), "strict" (FairNAS) or "sandwich" (BigNAS: the largest
+        path, the smallest and random ones).
       bins: edges of the bins of multiply-adds, for "macs_bins".
+      random_paths: of the sandwich, beside the largest and the smallest.
+      distill: of the sandwich: only the largest path learns from the targets, the others from its outputs.
+      regularise: of the sandwich: dropout and decay act on "all" paths, or on the "largest" only.
+      entangled: the operators of a layer are parts of the largest (a kernel's centre, the first channels), where the
+        space leaves the choice; else each has its own weights.
       trainable: "all", "all_bn" or "last_bn".
       affine: whether batch norms of the supernet scale and shift; it has no effect where there are none.
       fresh_batches: strict fairness only: divide a batch among the paths.
@@ -63,8 +70,12 @@ class SupernetConfig:
     epochs: int = 120
     batch_size: int = 1024
     descent: Descent = Descent()
-    sampler: Literal["uniform", "macs_bins", "strict"] = "uniform"
+    sampler: Literal["uniform", "macs_bins", "strict", "sandwich"] = "uniform"
     bins: tuple[int, ...] = tuple(range(290_000_000, 360_000_001, 10_000_000))
+    random_paths: int = 2
+    distill: bool = False
+    regularise: Literal["all", "largest"] = "all"
+    entangled: bool = False
     trainable: Trainable = "all"
     affine: bool = False
     fresh_batches: bool = False
@@ -83,6 +94,10 @@ class SupernetConfig:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose {', '.join(DTYPES)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if (self.distill or self.regularise != "all") and self.sampler != "sandwich":
+            raise ValueError("distill and regularise=largest need the largest path in every step: set sampler=sandwich")
+        if self.fresh_batches and self.sampler == "sandwich":
+            raise ValueError("fresh_batches divides a batch among strictly fair paths; leave it out with a sandwich")
         if self.early_bird is not None and not (self.affine and -1 <= self.early_bird <= 1):
             raise ValueError("early_bird is Kendall's tau of the scales of batch norms: -1..1, and affine=true")
 
@@ -210,16 +225,13 @@ def parts(problem: Problem) -> OneShot:
             f"{settings.batch_size / divided:g} samples that a device has of supernet.batch_size={settings.batch_size}"
         )
     arrays = resident(data)
-    if settings.last_norms != "main" and not shared.two_norms:
-        raise ValueError(
-            "supernet.last_norms=both is for shuffle blocks, which end in two batch norms at stride 2; leave it main"
-        )
-    more = {} if settings.last_norms == "main" else {"last_norms": settings.last_norms}
+    more = network_options(settings, shared, space.name)
     supernet = shared.network(affine=settings.affine, dropout=settings.dropout, dtype=settings.dtype, **more)
     scales = settings.trainable, settings.early_bird, config.search.score
     if supernet.scores is None and scales != ("all", None, "accuracy"):
+        what = "share batch norms among operators" if settings.entangled else "have no batch norms"
         raise ValueError(
-            f"networks of --space={space.name} have no batch norms for --method={config.method} to train or score; "
+            f"networks of --space={space.name} {what} for --method={config.method} to train or score; "
             "choose another space, or set supernet.trainable=all, supernet.early_bird=none and search.score=accuracy"
         )
     if config.init_from and not problem.begun:
@@ -238,6 +250,8 @@ def parts(problem: Problem) -> OneShot:
             trainable=settings.trainable,
             fresh_batches=settings.fresh_batches,
             accumulate=settings.accumulate,
+            distill=settings.distill,
+            regularised="first" if settings.regularise == "largest" else "all",
             early_bird=None if settings.early_bird is None else EarlyBird(settings.early_bird),
             affine=settings.affine,
         )
@@ -315,6 +329,13 @@ def sampler_of(config: OneShotConfig, shared: Shared) -> samplers.Sampler:
             return samplers.macs_bins(config.space, shared.counter("macs"), config.supernet.bins)
         case "strict":
             return samplers.strict_fairness(config.space)
+        case "sandwich":
+            if shared.ends is None:
+                raise ValueError(
+                    f"the largest and the smallest path of --space={config.space.name} are not known to "
+                    "supernet.sampler=sandwich; choose another space, or set supernet.sampler=uniform"
+                )
+            return samplers.sandwich(config.space, shared.ends, config.supernet.random_paths)
 
 
 def searcher_of(config: OneShotConfig, shared: Shared, latency: Latency | None = None) -> Searcher:
@@ -358,9 +379,10 @@ def searcher_of(config: OneShotConfig, shared: Shared, latency: Latency | None =
 def describe(problem: Problem) -> dict[str, Any]:
     """What --mode=inspect says of the supernet; a path's multiply-adds lie between the two given."""
     shared = shared_of(problem)
+    more = {"entangled": True} if problem.config.supernet.entangled else {}
     return {
         "describes": "supernet",
-        "params": shared.params(problem.config.supernet.affine),
+        "params": shared.params(problem.config.supernet.affine, **more),
         "macs": shared.largest_macs,
         "macs_of_smallest_path": shared.smallest[1] if shared.smallest else None,
     }
@@ -401,8 +423,9 @@ def preset(
 ) -> OneShotConfig:
     """The settings of a method over any space that has a supernet.
 
-    In another space than its own a method's form, data set and limit do not count, and a published setting retrains by
-    the space's own recipe, as a demo does where plain image classifiers' would not do (`Given.last_recipe`).
+    In another space than its own a method's form, entanglement, data set and limit do not count, and a published
+    setting retrains by the space's own recipe, as a demo does where plain image classifiers' would not do
+    (`Given.last_recipe`).
 
     Args:
       method: its name.
@@ -434,7 +457,7 @@ def preset(
         form=chosen.form if own else form,
         data=DataConfig(name=data.name, fit=given.fit(data)),
         augment=augment,
-        supernet=chosen.supernet,
+        supernet=chosen.supernet if own else dataclasses.replace(chosen.supernet, entangled=False),
         search=chosen.search,
         retrain_recipe=dataclasses.replace(recipe, augment=augment),
         retrain=RetrainConfig(part="all" if published else "train"),

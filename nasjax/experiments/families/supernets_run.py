@@ -23,8 +23,9 @@ from nasjax.drive.search import search
 from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
-from nasjax.experiments.families.settings import closing, nothing_left, refusal
 from nasjax.experiments.families.beginning import beginning
+from nasjax.experiments.families.points import inherited
+from nasjax.experiments.families.settings import closing, nothing_left, refusal
 from nasjax.experiments.families.supernets import OneShot, describe, parts
 from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import inline
@@ -48,6 +49,7 @@ def make(problem: Problem) -> Experiment:
         lambda: built().facts,
         run=lambda path, watch, runtime: run(built(), path, watch),
         before_retrain=lambda path, watch: standalone(built(), path, problem.config.retrain.sample, watch),
+        inherited=lambda path, rows, watch: inherited(built(), supernet(built(), path, watch), rows),
     )
 
 

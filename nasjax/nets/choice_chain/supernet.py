@@ -2,7 +2,7 @@
 
 SPOS: Guo et al. 2020 (arXiv:1904.00420), section 3. One compiled program serves every path: each layer branches at run
 time into the operator that its choice names. Layers of equal shape follow each other in a scan, so that their operators
-are compiled once.
+are compiled once. `sharing` says which weights an operator has to itself.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import numpy as np
 from nasjax.nets.cell_parts import Mode, classify
 from nasjax.nets.choice_chain.blocks import Block, apply_block, block, named_steps, step_shapes
 from nasjax.nets.choice_chain.frame import frame_steps, head_shapes, initialise, run_steps
+from nasjax.nets.choice_chain.sharing import OWN, PARTS, Sharing, cut
 from nasjax.nets.numerics import precision
 from nasjax.nets.supernet import LastNorms, Supernet, switch
 from nasjax.spaces.choice_chain.plan import ChoicePlan
 from nasjax.types import Key, PyTree
+
+_KINDS = ("params", "batch_stats")
 
 
 class Group(NamedTuple):
@@ -59,14 +62,16 @@ def choice_supernet(
     affine: bool = True,
     dropout: float = 0.0,
     last_norms: LastNorms = "main",
+    entangled: bool = False,
     bn_eps: float = 1e-5,
     dtype: str = "float32",
 ) -> Supernet:
     """The supernet of a chain.
 
     params["group2"]["mbconv_k3_e6"]["main1"]["depthwise"] is [n, 3, 3, c]: the operator on the n layers of equal shape
-    of that group. A path leaves parameters and running statistics of all other operators exactly as they are, and their
-    gradients are 0.
+    of that group. Entangled it is the centre and the first channels of params["group2"]["main1"]["depthwise"], [n, 7,
+    7, c] with the largest kernel and expansion. A path leaves parameters and running statistics of all that it does not
+    use exactly as they are, and their gradients are 0.
 
     Args:
       plan: space, image and classes.
@@ -74,6 +79,8 @@ def choice_supernet(
       dropout: before the classifier, in training, if `apply` has a key.
       last_norms: which batch norms are an operator's last (BN-NAS). A shuffle block of stride 2 ends in two: "main" is
         that of the main branch, "both" counts the channels of the projection beside it as well.
+      entangled: the operators of a layer are parts of the largest; the mobile family only. Batch norms are then shared
+        too, so that their scales rank no operators: there are no `scores` and no `last_norm`.
       bn_eps: epsilon of batch norm.
       dtype: of the multiplications, "float32", "tf32" or "bfloat16"; weights and statistics stay float32.
 
@@ -81,23 +88,24 @@ def choice_supernet(
       Supernet: x [B, H, W, colours] -> logits [B, classes]. Under `vmap` over `choice` all operators are computed.
 
     Raises:
-      ValueError: another dtype or value of last_norms.
+      ValueError: another dtype or value of last_norms, or entangled operators of another family.
     """
     precision(dtype)
+    if entangled and plan.space.family != "mobile":
+        raise ValueError(f"operators of the {plan.space.family} family differ in more than size; set entangled=False")
     if last_norms not in ("main", "both"):
         raise ValueError(f"unknown last_norms {last_norms!r}; choose main or both")
     space = plan.space
     before, behind = frame_steps(plan)
     parts = groups(plan)
-    m, factored = len(space.operators), bool(space.channel_factors)
+    m, factored, sharing = len(space.operators), bool(space.channel_factors), PARTS if entangled else OWN
 
     def init(key: Key, choice: Any, x: jax.Array) -> PyTree:
         shapes = step_shapes(before | behind, affine)
         shapes["params"]["head"] = head_shapes(plan)
         for name, group in parts.items():
-            found = {o: step_shapes(named_steps(b), affine, (len(group.layers),)) for o, b in group.blocks.items()}
-            for kind in shapes:
-                shapes[kind][name] = {operator: of[kind] for operator, of in found.items()}
+            for kind, of in sharing.shapes(group.blocks, affine, (len(group.layers),)).items():
+                shapes[kind][name] = of
         return initialise(key, space, shapes, jnp.result_type(x, jnp.float32))
 
     def apply(
@@ -120,7 +128,7 @@ def choice_supernet(
             index = np.array(group.layers)
             xs = (params[name], stats[name], operators[index], factors[index])
 
-            layer = functools.partial(_layer, group, mode, factored)
+            layer = functools.partial(_layer, group, sharing, mode, factored)
             if len(index) > 1:
                 x, after[name] = jax.lax.scan(layer, x, xs)
             else:
@@ -134,14 +142,7 @@ def choice_supernet(
         paths = jax.vmap(space.path)(archs)
         out = dict(new)
         for name, group in parts.items():
-            chosen = paths[:, np.array(group.layers)]  # [P, n]
-            for i, operator in enumerate(group.blocks):
-                used = (chosen == i).any(0)
-
-                def pick(a: jax.Array, b: jax.Array, used: jax.Array = used) -> jax.Array:
-                    return jnp.where(used.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
-
-                out[name] = out[name] | {operator: jax.tree.map(pick, new[name][operator], old[name][operator])}
+            out[name] = sharing.pick(group.blocks, paths[:, np.array(group.layers)], new[name], old[name])
         return out
 
     def last_steps(block: Block) -> list[str]:
@@ -161,20 +162,26 @@ def choice_supernet(
             return False
         return path[2] in last_steps(parts[path[0]].blocks[path[1]])
 
-    return Supernet(init, apply, select, scores, last_norm)
+    def own(variables: PyTree, arch: np.ndarray) -> PyTree:
+        return _own(plan, parts, sharing, variables, np.asarray(arch))
+
+    if entangled:
+        return Supernet(init, apply, select, own=own)
+    return Supernet(init, apply, select, scores, last_norm, own=own)
 
 
-def _layer(group: Group, mode: Mode, factored: bool, x: jax.Array, xs: Any) -> tuple[jax.Array, PyTree]:
+def _layer(
+    group: Group, sharing: Sharing, mode: Mode, factored: bool, x: jax.Array, xs: Any
+) -> tuple[jax.Array, PyTree]:
     """One layer of a group: x -> x through the chosen operator, and the running statistics of all of them."""
     params, stats, chosen, factor = xs
 
     def through(operator: str) -> Callable[..., tuple[jax.Array, PyTree]]:
         def run(moving: PyTree, stats: PyTree, factor: jax.Array) -> tuple[jax.Array, PyTree]:
             params, x = moving
-            y, after = apply_block(
-                group.blocks[operator], params[operator], stats[operator], x, mode, factor if factored else None
-            )
-            return y, {**stats, operator: after}
+            own, own_stats = (sharing.take(group.blocks, operator, tree) for tree in (params, stats))
+            y, after = apply_block(group.blocks[operator], own, own_stats, x, mode, factor if factored else None)
+            return y, sharing.put(group.blocks, operator, stats, after)
 
         return run
 
@@ -182,3 +189,29 @@ def _layer(group: Group, mode: Mode, factored: bool, x: jax.Array, xs: Any) -> t
     if group.identity:
         branches.append(lambda moving, stats, factor: (moving[1], stats))
     return switch(branches)(chosen, (params, x), stats, factor)
+
+
+def _own(plan: ChoicePlan, parts: dict[str, Group], sharing: Sharing, variables: PyTree, arch: np.ndarray) -> PyTree:
+    """The variables of a path's own network (`nets.choice_chain.network`); scales that the supernet lacks are 1."""
+    space = plan.space
+    space.validate(arch)
+    path = np.asarray(space.path(jnp.asarray(arch))).tolist()
+    found: PyTree = {kind: {n: of for n, of in variables[kind].items() if n not in parts} for kind in _KINDS}
+    for name, group in parts.items():
+        for place, layer in enumerate(group.layers):
+            if path[layer] < 0:
+                continue
+            operator = space.operators[path[layer]]
+            factor = space.channel_factors[arch[space.layers + layer]] if space.channel_factors else 1.0
+            steps = named_steps(block(space.family, operator, space.layer_shapes[layer], (factor,)))
+            for kind in _KINDS:
+                tree = jax.tree.map(lambda leaf, i=place: np.asarray(leaf)[i], variables[kind][name])
+                found[kind][f"layer{layer}"] = cut(steps, sharing.take(group.blocks, operator, tree))
+    return {**found, "params": _scaled(found["params"], found["batch_stats"])}
+
+
+def _scaled(params: PyTree, stats: PyTree) -> PyTree:
+    """Parameters in which every batch norm scales and shifts."""
+    if "mean" in stats:
+        return {"gamma": np.ones_like(stats["mean"]), "beta": np.zeros_like(stats["mean"]), **params}
+    return {name: _scaled(of, stats[name]) if name in stats else of for name, of in params.items()}

@@ -12,11 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nasjax.nets.numerics import precision
 from nasjax.nets.supernet import Supernet
 from nasjax.nets.vit_chain import blocks as vit_blocks
 from nasjax.nets.vit_chain.blocks import Mode, Size
+from nasjax.nets.vit_chain.network import shapes_of
 from nasjax.spaces.vit_chain.plan import VitPlan
 from nasjax.types import Key, PyTree
 
@@ -113,4 +115,17 @@ def vit_supernet(
         some = jax.tree.map(lambda *each: functools.reduce(operator.or_, each), *masks)
         return jax.tree.map(jnp.where, some, new, old)
 
-    return Supernet(init, apply, select)
+    def own(variables: PyTree, arch: np.ndarray) -> PyTree:
+        def cut(shape: jax.ShapeDtypeStruct, leaf: Any) -> np.ndarray:
+            return np.asarray(leaf)[tuple(slice(size) for size in shape.shape)]
+
+        params, found = variables["params"], dict[str, PyTree]()
+        for name, needed in shapes_of(plan, arch).items():
+            of = params.get(name)
+            if of is None:
+                place = int(name.removeprefix("layer"))
+                of = jax.tree.map(operator.itemgetter(place), params["layers"])
+            found[name] = jax.tree.map(cut, needed, of)
+        return {"params": found}
+
+    return Supernet(init, apply, select, own=own)

@@ -65,6 +65,8 @@ def _shared(space: ChoiceChain, form: PathConfig, signature: Signature) -> Share
         fixed_macs=plan.fixed.macs,
         macs=None if space.channel_factors else plan.table.macs[:, :, 0],
         two_norms=space.family == "shuffle",
+        ends=plan.ends(),
+        entangles=space.family == "mobile",
     )
 
 

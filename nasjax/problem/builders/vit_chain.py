@@ -77,6 +77,7 @@ def _shared(space: VitChain, form: VitConfig, signature: Signature) -> Shared:
         largest_macs=sizes.largest[1],
         fixed_macs=int(sizes.fixed.macs[0]),
         macs=None,
+        ends=sizes.ends(),
     )
 
 

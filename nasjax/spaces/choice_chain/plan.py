@@ -142,12 +142,37 @@ class ChoicePlan:
         weights, scales, macs = (np.where(skippable, 0, table[:, :m].min((1, 2))).sum() for table in self.table)
         return int(weights + scales) + self.fixed.weights + self.fixed.scales, int(macs) + self.fixed.macs
 
-    def supernet_params(self, affine: bool = True) -> int:
-        """Parameters of all operators together, as wide as the widest channel factor."""
+    def ends(self) -> np.ndarray:
+        """The paths of most and of least multiply-adds, i32[2, S]; of equal ones the first."""
+        space, (layers, columns, factors) = self.space, self.table.macs.shape
+        costs = self.table.macs.reshape(layers, -1)
+        choices = [len(site.choices) * factors for site in space.sites[:layers]]
+        found = []
+        for best in (np.argmax, np.argmin):
+            chosen = np.array([best(row[:count]) for row, count in zip(costs, choices, strict=True)], np.int32)
+            path, factor = np.divmod(chosen, factors)
+            gone = np.isin(np.arange(layers), space.removed)
+            path, factor = np.where(gone, -1, path), np.where(gone | (path == columns - 1), -1, factor)
+            found.append(np.concatenate([path, factor]) if space.channel_factors else path)
+        return np.stack(found).astype(np.int32)
+
+    def supernet_params(self, affine: bool = True, entangled: bool = False) -> int:
+        """Parameters of all operators together, as wide as the widest channel factor; entangled, of the largest."""
+        if entangled:
+            parts = [self.fixed, *(self._largest(i) for i in range(self.space.layers) if i not in self.space.removed)]
+            return int(sum(part.weights + part.scales * affine for part in parts))
         weights, scales = (
             int(table.max(2).sum()) + fixed for table, fixed in zip(self.table[:2], self.fixed[:2], strict=True)
         )
         return weights + scales * affine
+
+    def _largest(self, layer: int) -> Counts:
+        """A layer with the largest kernel and the most inner channels of its operators, of the mobile family."""
+        space, shape = self.space, self.space.layer_shapes[layer]
+        factors = space.channel_factors or (1.0,)
+        mid = max(mid_channels(space.family, name, shape, factor) for name in space.operators for factor in factors)
+        kernel = max(space.operators, key=lambda name: int(name[len("mbconv_k")]))
+        return _operator(space.family, kernel, shape, mid, self.places[layer : layer + 2])
 
 
 def counter(plan: ChoicePlan, what: str) -> Callable[[jax.Array], jax.Array]:

@@ -297,17 +297,26 @@ _MOBILE_DIGITS = ChoiceChain(
     tail=64,
     operators=MOBILE,
 )
+# BigNAS's space has stages of two to six blocks with squeeze-and-excitation; ours are FairNAS's chains with layers
+# that may be skipped.
+_ELASTIC, _ELASTIC_CIFAR, _ELASTIC_DIGITS = (
+    dataclasses.replace(chain, choose_identity=True, classifier="inputs")
+    for chain in (_FAIRNAS, _MOBILE_CIFAR, _MOBILE_DIGITS)
+)
 _VARIANTS = {
     "spos": _SPOS,
     "spos_channels": dataclasses.replace(_SPOS, channel_factors=tuple(n / 5 for n in range(1, 9))),
     "fairnas": _FAIRNAS,
     "bn_nas": _BN_NAS,
+    "bignas": _ELASTIC,
     "spos_cifar": _SHUFFLE_CIFAR,
     "fairnas_cifar": _MOBILE_CIFAR,
     "bn_nas_cifar": _MOBILE_CIFAR,
+    "bignas_cifar": _ELASTIC_CIFAR,
     "spos_digits": _SHUFFLE_DIGITS,
     "fairnas_digits": _MOBILE_DIGITS,
     "bn_nas_digits": _MOBILE_DIGITS,
+    "bignas_digits": _ELASTIC_DIGITS,
 }
 
 
@@ -315,7 +324,8 @@ def variant(name: str) -> ChoiceChain:
     """A chain by name.
 
     "spos" (20 layers, 4 operators; "spos_channels" searches channels, too), "fairnas" (19 x 6) and "bn_nas" (21 x 6,
-    four layers removed) are the published ones, for ImageNet. The suffix "_cifar" or "_digits" names small chains for
+    four layers removed) are the published ones, for ImageNet. "bignas" is ours, that of "fairnas" with layers that may
+    be skipped. The suffix "_cifar" or "_digits" names small chains for
     images of 32x32, 16x16 or 8x8, which are our choice.
 
     Raises:

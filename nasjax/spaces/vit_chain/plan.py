@@ -121,6 +121,13 @@ class VitPlan:
         )
         return params, macs
 
+    def ends(self) -> np.ndarray:
+        """The largest and the smallest network, i32[2, S]."""
+        space, rest = self.space, self.space.layers - self.space.depths[0]
+        largest = [len(site.choices) - 1 for site in space.sites]
+        smallest = [0] * (len(largest) - 2 * rest) + [-1] * (2 * rest)
+        return np.array([largest, smallest], np.int32)
+
 
 def counter(plan: VitPlan, what: str) -> Callable[[jax.Array], jax.Array]:
     """archs i32[..., S] -> i32[...], their "params" or "macs" by table look-up; traceable, for constraints.
