@@ -74,8 +74,6 @@ _WHERE = {
         *("config_of", "configure", "search", "retrain", "fit", "predict", "show", "tabulate", "tracker"),
         *("export", "export_points", "export_supernet"),
     ),
-        *("show", "tabulate", "tracker"),
-    ),
     "nasjax.commands.comparing": ("compare",),
     "nasjax.model": ("adopt", "load"),
 }
