@@ -11,19 +11,13 @@ from nasjax.settings import as_json, shown
 from nasjax.types import Metric
 
 # How a run is carried out and where its data lie, which decides no figure of a retraining or is told otherwise.
-_ASIDE: tuple[str, ...] = (
-    "method",
-    "preset",
-    "seed",
-    "plugin",
-    "truth",
-    "truth_percent",
-    "workers",
-    "runtime",
-    "ray",
-    "trial_timeout",
+_ASIDE = frozenset(
+    (
+        *("method", "preset", "seed", "plugin", "truth", "truth_percent", "workers", "runtime", "ray", "trial_timeout"),
+         *("save_every", "latency", "init_from"),
+        *("wall_s", "cost_s", "strategy", "width", "data.name", "data.data_dir", "data.readers", "data.stream"),
+    )
 )
-_ASIDE += ("wall_s", "cost_s", "strategy", "width", "data.name", "data.data_dir", "data.readers", "data.stream")
 _FIRST = ("epochs", "trials", "train_limit")  # what a run is shortened by
 _MOST = 8  # changed settings that are written out
 
