@@ -163,8 +163,8 @@ def counts(run: Run) -> list[tuple[str, str]]:
 
 
 def numbers(run: Run) -> str:
-    """`counts` as a table; "" where there was nothing to do but to look results up."""
-    if run.looked_up:
+    """`counts` as a table; "" where there were only results, by this process or a table."""
+    if run.looked_up or (run.inline and {a.ending for a in ledger.attempts(run.ledger, inline=True)} == {"result"}):
         return ""
     rows = [[escape(name), escape(value)] for name, value in counts(run)]
     hint = "Staleness: results of other tasks that came between the asking of a task and its result."

@@ -36,6 +36,7 @@ def test_an_inline_search_is_at_work_from_asking_on(folder):
 
 
 def test_an_inline_search_has_no_queue(folder):
+    assert timeline.numbers(read(folder)) == ""
     page = report(folder)
     (row, *_) = page.marks("Workers over time", "bar")
     assert row["worker"] == "this process: 96 %" and "no task waits" in page.text
