@@ -61,8 +61,8 @@ def open_images(source: Path, model: Any) -> tuple[list[str], Iterator[np.ndarra
     coloured = [path.name for path in files if model.shape[2] == 1 and channels_of(path) == 3]
     if coloured:
         model.told(
-            f"{len(coloured)} of {len(files)} images are in colour and are read as gray, which the network was trained on "
-            f"({coloured[0]})"
+            f"{len(coloured)} of {len(files)} images are in colour and are read as gray, which the network was trained "
+            f"on ({coloured[0]})"
         )
 
     def read(path: Path) -> np.ndarray:
