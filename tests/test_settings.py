@@ -49,7 +49,7 @@ def test_override_parses_by_type(assignment, read, value):
         ("zzz=1", "choose from inner, space, name"),
         ("inner=1", "inner.FIELD=value"),
         ("name.x=1", "has no fields of its own"),
-        ("inner.limit=x", "type int"),
+        ("inner.limit=x", "needs a whole number"),
         ("inner.rate=nan", "finite"),
         ("inner.flag=maybe", "true or false"),
         ("space.filter_heights=2", "must be odd"),

@@ -16,6 +16,7 @@ import jax
 
 from nasjax import catalog
 from nasjax.commands.configuration import configure, environment, with_table
+from nasjax.drive.heartbeat import heartbeat
 from nasjax.problem.problem import Problem
 from nasjax.referee import children, contest, draws, on_table, record
 from nasjax.referee.contest import Entrant, Field, Rules
@@ -24,6 +25,7 @@ from nasjax.referee.figures import BASELINE
 from nasjax.referee.lines import ONLY
 from nasjax.referee.lines import lines as told_lines
 from nasjax.settings import as_json, override
+from nasjax.types import Watch
 
 PAGE, RECORD = "compare.html", "compare.json"
 _PLACES = ("space", "table", "dataset", "data_dir", "preset", "target", "runs")  # of a problem, beside settings
@@ -113,7 +115,8 @@ def compare(
         fields.append(
             _field(name, words, _labels(methods), settings, external or {}, rules, folder, answer_s, plugin, say)
         )
-    told, spent = contest.contest(fields, rules, say)
+    with heartbeat(Watch(say=say), "comparing") as watch:
+        told, spent = contest.contest(fields, rules, watch.say)
     beside = {**spent, "all_seconds": time.monotonic() - began, "environment": environment()}
     beside |= {"drawn": "drawn by the referee" if seed is None else "from a given number"}
     found = record.whole(told, beside)

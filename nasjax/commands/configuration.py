@@ -102,9 +102,12 @@ def with_table(config: Any, path: str) -> Any:
     """
     builder = catalog.builder(config.space.name)
     if config.table is None or not (builder.tabled or builder.of_table):
-        raise ValueError(
-            f"--table has no effect with --method={config.method} --space={config.space.name}; leave it out"
-        )
+        instead = "leave it out"
+        if config.table is not None:
+            spaces = {name: catalog.builder(name) for name in catalog.SPACES}
+            tabled = [name for name, found in spaces.items() if found.tabled or found.of_table]
+            instead = f"tables are of --space={' or --space='.join(tabled)}"
+        raise ValueError(f"--table has no effect with --method={config.method} --space={config.space.name}; {instead}")
     table = dataclasses.replace(config.table, path=path)
     if builder.of_table:
         space, said = builder.of_table(path)

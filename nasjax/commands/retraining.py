@@ -283,7 +283,7 @@ def _told(config: Any, path: Path, result: dict[str, Any], metric: Metric) -> It
     in_program = catalog.names_own(config) and not config.plugin  # registered in a program, no file of its own
     yield f"Next: {f'nasjax.export({str(path)!r})' if in_program else plugin.command(path, config.plugin, 'export')}"
     if not in_program:
-        yield f"Of files: {plugin.command(path, config.plugin, 'predict')} --input=FILE_OR_FOLDER"
+        yield f"On your files: {plugin.command(path, config.plugin, 'predict')} --input=FILE_OR_FOLDER"
     yield f"In Python: nasjax.load({str(path)!r}{argument})"
     if config.preset != "demo":
         yield table_row(config, result, metric, _unlike(config, result, row).lstrip("; ") if row else "")

@@ -78,5 +78,6 @@ def read_images(files: Sequence[Path], form: Form, notes: list[str]) -> np.ndarr
             )
         x[i] = image
     if stretched:
-        notes.append(f"{len(stretched)} of {len(files)} images are no squares and are made so ({stretched[0]})")
+        counted = f"{len(stretched)} of {len(files)} images"
+        notes.append(f"{counted} are no squares and are stretched to squares ({stretched[0]})")
     return x

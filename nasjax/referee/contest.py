@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nasjax.drive.heartbeat import far
 from nasjax.referee import figures
 from nasjax.referee.course import Course, incumbents, taken
 from nasjax.referee.draws import drawn
@@ -70,7 +72,8 @@ def contest(
     for field in fields:
         courses[field.name] = {}
         for entrant in field.entrants:
-            course = field.search(entrant)
+            with far(functools.partial("{}: {}, {} seeds".format, field.name, entrant.name, rules.seeds)):
+                course = field.search(entrant)
             courses[field.name][entrant.name] = course
             say(f"{field.name}: {entrant.name}, {rules.seeds} seeds in {course.calls:.1f} s")
     say("all searches are over; the tests are opened")

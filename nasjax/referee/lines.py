@@ -56,7 +56,10 @@ def unopened(problem: dict[str, Any]) -> str:
     columns = problem["facts"].get("columns", {"reward": "", "test": None})
     if columns["reward"] != columns["test"]:
         return ""
-    return f"No column of test values was named (table.result): what is called test is the reward, {columns['test']}."
+    return (
+        f"No column of test values was named (--set table.result=COLUMN): what is called test is the reward, "
+        f"{columns['test']}."
+    )
 
 
 def lines(record: dict[str, Any], page: Path | None) -> list[str]:

@@ -31,7 +31,7 @@ def meta(run: Run) -> str:
 def summary(run: Run) -> str:
     """What to know before reading on, and the tiles; what was tested comes before what the search went by."""
     notes, budget = [], run.limit("trials")
-    if run.config.get("preset") == "demo":
+    if run.config.get("preset") == "demo" and not run.looked_up:
         notes.append("A demo shows that the machine works, not that the method learns: its budget is far too small.")
     if run.unreadable:
         notes.append(f"{run.unreadable} damaged lines of the workdir's files were left out.")

@@ -17,7 +17,7 @@ _COLOURS = dict(zip(ledger.ENDINGS[1:], (charts.FAILED, "#1F2328", "#B4BBC4", "#
 
 
 def best_so_far(lines: Sequence[Line]) -> str:
-    """The best metric against time, a line per run; "" where no run has two results.
+    """The best metric against time, a line per run; "" where no run has results at two moments.
 
     The time of a search whose results were looked up is the one that its table tells; it has a figure of its own.
     """
@@ -57,7 +57,7 @@ def _best_so_far(lines: Sequence[Line], simulated: bool) -> str:
 
 
 def _steps(run: Run) -> list[tuple[float, float]]:
-    """(seconds, metric) at the first result, where the best rises, and at the last result."""
+    """(seconds, metric) at the first result, where the best rises, and at the last result; told together = once."""
     by_id = {t.id: t for t in run.comparable}
     best, steps, last = None, [], 0.0
     simulated = zip(itertools.accumulate(t.cost_s or 0.0 for t in run.trials), (t.id for t in run.trials), strict=True)
@@ -68,7 +68,7 @@ def _steps(run: Run) -> list[tuple[float, float]]:
         last = max(last, at)
         if best is None or t.fitness > best:
             best = t.fitness
-            steps.append((last, run.metric.value(best)))
+            steps = [*(step for step in steps if step[0] < last), (last, run.metric.value(best))]
     return [*steps, (last, steps[-1][1])] if steps and last > steps[-1][0] else steps
 
 
@@ -163,8 +163,8 @@ def counts(run: Run) -> list[tuple[str, str]]:
 
 
 def numbers(run: Run) -> str:
-    """`counts` as a table; "" where there was nothing to do but to look results up."""
-    if run.looked_up:
+    """`counts` as a table; "" where there were only results, by this process or a table."""
+    if run.looked_up or (run.inline and {a.ending for a in ledger.attempts(run.ledger, inline=True)} == {"result"}):
         return ""
     rows = [[escape(name), escape(value)] for name, value in counts(run)]
     hint = "Staleness: results of other tasks that came between the asking of a task and its result."

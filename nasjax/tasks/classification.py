@@ -73,8 +73,9 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
     parts = [np.asarray(apply(model.variables, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
     probabilities = np.concatenate(parts)
     found = np.bincount(probabilities.argmax(-1), minlength=len(model.names))
-    most = [f"{model.names[k]} {found[k]:,}" for k in np.argsort(-found, kind="stable") if found[k]]
-    model.told(f"{len(names):,} inputs: {', '.join(most[:_TOLD])}{' ...' * (len(most) > _TOLD)}")
+    most = [f"{found[k]:,} as {model.names[k]}" for k in np.argsort(-found, kind="stable") if found[k]]
+    count = f"{len(names):,} input{'s' * (len(names) != 1)}"
+    model.told(f"{count}: {', '.join(most[:_TOLD])}{' ...' * (len(most) > _TOLD)}")
     file = out / "predictions.csv"
     with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
         writer = csv.writer(stream)

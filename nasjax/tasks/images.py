@@ -10,7 +10,7 @@ import numpy as np
 
 from nasjax.data import image_file
 from nasjax.data.dataset import resize
-from nasjax.data.image_file import SUFFIXES, read_image
+from nasjax.data.image_file import SUFFIXES, channels_of, read_image
 from nasjax.data.npz import images
 from nasjax.data.units import other_form, other_units
 from nasjax.data.view import View, read_view
@@ -56,6 +56,13 @@ def open_images(source: Path, model: Any) -> tuple[list[str], Iterator[np.ndarra
     if model.dtype != "uint8":
         raise ValueError(
             f"--input={source}: this model was trained on {model.dtype} arrays; give --input=FILE.npz with x"
+        )
+
+    coloured = [path.name for path in files if model.shape[2] == 1 and channels_of(path) == 3]
+    if coloured:
+        model.told(
+            f"{len(coloured)} of {len(files)} images are in colour and are read as gray, which the network was trained "
+            f"on ({coloured[0]})"
         )
 
     def read(path: Path) -> np.ndarray:

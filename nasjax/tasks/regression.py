@@ -73,7 +73,8 @@ def predict(model: Any, source: Path, out: Path) -> list[Path]:
     apply = jax.jit(model.apply)
     parts = [np.asarray(apply(model.variables, x[i : i + _BATCH])) for i in range(0, len(x), _BATCH)]
     values = _values(np.concatenate(parts), model.names)
-    model.told(f"{len(names):,} inputs: {', '.join(model.names)} from {values.min():.4g} to {values.max():.4g}")
+    count = f"{len(names):,} input{'s' * (len(names) != 1)}"
+    model.told(f"{count}: {', '.join(model.names)} from {values.min():.4g} to {values.max():.4g}")
     file = out / "predictions.csv"
     with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
         writer = csv.writer(stream)

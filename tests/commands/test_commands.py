@@ -249,7 +249,7 @@ def test_every_published_variant_is_a_preset():
         (["--method=random", "--mode=inspect", '--arch={"space": '], "not valid JSON"),
         (["--method=random", "--dtype=float8"], "float8"),
         (["--method=random", "--workdir=a,b"], "takes one --workdir"),
-        (["--method=random", "--table=x.npz"], "--table has no effect"),
+        (["--method=random", "--table=x.npz"], "tables are of --space=tabular_cell or --space=from_table"),
         (["--method=random", "--arch=NAS_RL_V1"], "--arch has no effect"),
         (["--method=random", "--set=method=reinforce"], "write --method instead"),
         (["--method=random", "--set=space.types=conv,conv"], "distinct values"),

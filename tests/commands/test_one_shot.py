@@ -225,7 +225,7 @@ def test_named_options_reach_the_supernet_and_the_search():
         (["--method=spos", "--preset=big"], "choose demo or paper"),
         (["--method=spos", "--trials=-1"], "0 trains the supernet only"),
         (["--method=spos", "--dataset=imagenet"], "--mode=inspect"),
-        (["--method=spos", "--table=x.npz"], "--table has no effect"),
+        (["--method=spos", "--table=x.npz"], "--table has no effect with --method=spos --space=choice_chain; leave it"),
         (["--method=spos", "--dtype=float8"], "float8"),
         (["--method=spo"], "did you mean spos"),
         (["--method=spos", "--mode=inspect", "--arch=FAIRNAS_A"], '"path"'),

@@ -105,6 +105,7 @@ def test_an_image_of_another_size_is_resized_by_area_aloud(workdir, tmp_path, ca
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     (file,) = commands.predict(workdir, tmp_path / "wide.png", tmp_path)
     assert "1 of 1 images were resized by area to 8x8" in (said := capsys.readouterr().err) and "was 20x30" in said
+    assert "1 of 1 images are in colour and are read as gray" in said and "1 input: 1 as " in said
     gray = np.asarray(Image.fromarray(pixels).convert("L"))[None, ..., None]
     classes, p = expected(workdir, resize(gray, 8, 8))
     assert read(file)[1] == classes
@@ -277,9 +278,7 @@ def test_the_command(workdir, digits, tmp_path, capsys):
     rows = list(csv.DictReader((workdir / "predict" / "predictions.csv").read_text().splitlines()))
     counts = Counter(row["class"] for row in rows)
     (line,) = [line for line in told.err.splitlines() if line.startswith("3 inputs: ")]
-    assert dict(part.rsplit(" ", 1) for part in line.removeprefix("3 inputs: ").split(", ")) == {
-        name: str(count) for name, count in counts.items()
-    }
+    assert {*line.removeprefix("3 inputs: ").split(", ")} == {f"{count} as {name}" for name, count in counts.items()}
     assert launch.main([*flags, f"--input={tmp_path}/x.npz", "--set=data.same_units=true"]) == 0
     capsys.readouterr()
     for more, message in (

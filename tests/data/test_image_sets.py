@@ -89,7 +89,7 @@ def test_images_of_different_sizes_are_asked_about(folder):
         whole(folder)
     assert whole(folder, resize=4).train.x.shape[1:] == (4, 4, 3)
     (line,) = said(folder, resize=4)
-    assert line.startswith("1 of 19 images are no squares and are made so") and "wide.png is 6x9" in line
+    assert line.startswith("1 of 19 images are no squares and are stretched to squares") and "wide.png is 6x9" in line
 
 
 def test_gray_and_coloured_images_together_are_rgb(folder):

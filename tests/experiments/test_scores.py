@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nasjax import commands
+from nasjax.drive import pace
 from nasjax.experiments.families import scored
 from nasjax.experiments.families.score_columns import as_features, by_place, score_columns
 from nasjax.problem.problem import Problem
@@ -105,6 +106,20 @@ def test_a_candidate_is_compared_with_those_of_its_size():
         override(commands.configure("random"), "candidate_scores=naswot", "refuse_worst=0.2"), lambda row: None
     )
     assert refuse({"score_rank": 0.2}) is None and "beat 19% of random architectures" in refuse({"score_rank": 0.19})
+
+
+def test_scoring_what_candidates_are_compared_with_tells_how_long_it_takes(monkeypatch):
+    told, now = [], types.SimpleNamespace(s=0.0)
+    monkeypatch.setattr(pace, "time", types.SimpleNamespace(monotonic=lambda: now.s))
+    monkeypatch.setattr(scored.activity, "doing", lambda *words: told.append(": ".join(words)))
+
+    def score(built, identity):
+        now.s += 6
+        return {"naswot": 1.0}
+
+    scored._reference(Problem(override(commands.configure("random"), "candidate_scores=naswot")), score)
+    assert told[0] == "scores: random architecture 1 of 50"
+    assert told[10] == "scores: random architecture 11 of 50, about 4.0 min left"
 
 
 def test_images_in_the_order_of_classes_are_scored_by_all_of_them(monkeypatch):

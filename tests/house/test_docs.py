@@ -4,6 +4,7 @@ import functools
 import json
 import re
 from importlib import import_module
+from typing import get_type_hints
 
 import pytest
 from tools.pages import BLOCKS, PAGES, ROOT, Page
@@ -87,6 +88,18 @@ def test_the_notes_list_every_page_of_results():
     assert len(notes.path.read_text().splitlines()) <= 120
     linked = {(notes.path.parent / target).resolve() for _, target in notes.links}
     assert {page.path for page in RESULTS} <= linked
+
+
+def test_every_method_stands_once_in_the_tables_of_methods_with_its_family():
+    """Those of README.md and docs/README.md; other pages speak of families."""
+    tables = {page.name: [rows for _, rows in page.tables] for page in PAGES if page.name.endswith("README.md")}
+    (short,) = (rows for rows in tables["README.md"] if rows[0][0] == "method")
+    (whole,) = (rows for rows in tables["docs/README.md"] if rows[0][:2] == ["page", "family"])
+    names = [re.sub(r"\W*(\w+).*", r"\1", row[0]) for row in whole[2:]]
+    assert sorted(row[0].strip("`") for row in short[2:]) == sorted(names) == sorted(catalog.METHODS)
+    for name, row in zip(names, whole[2:], strict=True):
+        config = get_type_hints(catalog.method(name).configure)["return"]
+        assert config.__module__ == f"nasjax.experiments.families.{row[1]}", name
 
 
 def test_a_decision_is_a_heading_four_sentences_and_a_link_into_the_code():

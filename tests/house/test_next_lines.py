@@ -49,7 +49,7 @@ def walk(run, search, program):
     (load,) = [line.removeprefix("In Python: ") for line in told.splitlines() if line.startswith("In Python: ")]
     interpreter = program.removesuffix(" -m nasjax.launch") if "-m" in program else "python"
     run(f"{interpreter} -c {shlex.quote(f'import nasjax; {load}')}")
-    assert f"Of files: {program} " in told and "--mode=predict" in told
+    assert f"On your files: {program} " in told and "--mode=predict" in told
     told = run(following(told, program)).splitlines()
     start = told.index("import jax.export, numpy, pathlib")
     python = "\n".join(["import sys; sys.modules['nasjax'] = None  # there is none", *told[start : start + 3]])

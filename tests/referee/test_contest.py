@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 
+from nasjax.drive import heartbeat
 from nasjax.evaluators.fidelities import Rungs
 from nasjax.evaluators.table import Table
 from nasjax.referee import contest, looked_up, on_table, record, truth
@@ -65,6 +66,15 @@ def compared(path, rules, heard=None, **changed):
 
 
 RULES = Rules(5, 6, 4.0, "trials")
+
+
+def test_a_search_that_takes_long_is_told_of_with_its_name():
+    def search(entrant):
+        raise ValueError(heartbeat._run.far())
+
+    field = contest.Field("nine", Metric("accuracy"), (Entrant("pairs", None),), {}, search, None)
+    with pytest.raises(ValueError, match=r"^nine: pairs, 6 seeds$"):
+        contest.contest([field], RULES)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ def test_an_inline_search_is_at_work_from_asking_on(folder):
 
 
 def test_an_inline_search_has_no_queue(folder):
+    assert timeline.numbers(read(folder)) == ""
     page = report(folder)
     (row, *_) = page.marks("Workers over time", "bar")
     assert row["worker"] == "this process: 96 %" and "no task waits" in page.text
@@ -49,3 +50,12 @@ def test_one_worker_process_is_drawn_as_a_worker(folder):
     (folder / "config.json").write_text(json.dumps(config))
     page = report(folder)
     assert page.marks("Workers over time", "bar")[0]["worker"] == "worker 0: 7 %" and "Queue" in page.charts
+
+
+def test_results_that_were_told_together_are_one_moment(tmp_path):
+    """Else the best against time is an upright line; and one moment alone is no figure."""
+    found = workdir(tmp_path / "run", [trial(n, value) for n, value in enumerate((0.25, 0.5, 0.375))])
+    told = [{"event": "told", "task": 0, "rows": [{"id": 0}, {"id": 1}], "at": 9.0}]
+    told.append({"event": "told", "task": 1, "rows": [{"id": 2}], "at": 12.0})
+    (found / "ledger.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
+    assert timeline._steps(read(found)) == [(9.0, 50.0), (12.0, 50.0)]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nasjax.drive.pace import Pace, left_words
 from nasjax.drive.streams import streams
 from nasjax.evaluators.children import network_of
 from nasjax.evaluators.scores.named import untrained_scores
@@ -121,8 +122,10 @@ def _reference(
     key = jax.random.fold_in(streams(problem.config.seed).prefilter, REFERENCE)
     sizes, rows = [], []
     archs = np.asarray(jit(jax.vmap(problem.space.sample))(jax.random.split(key, REFERENCE)))
-    for n, arch in enumerate(archs, 1):
-        activity.doing("scores", f"random architecture {n} of {REFERENCE}")
+    pace = Pace(REFERENCE)
+    for n, arch in enumerate(archs):
+        pace.reached(n)
+        activity.doing("scores", f"random architecture {n + 1} of {REFERENCE}{left_words(pace.left())}")
         try:
             built = problem.build(arch)
             rows.append(score(built, problem.space.identity(arch)))

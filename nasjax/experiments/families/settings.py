@@ -167,9 +167,9 @@ def closing(problem: Problem, path: Path, summary: Summary, metric: Metric, trai
         *true_results.lines(problem, path),
         f"Results: {path}/report.html, {path}/best.json, {path}/trials.jsonl",
     ]
-    if trainable:
-        lines.append(next_line(config, path, "retrain"))
-    return Outcome(best, metric, summary.trials, summary.failed, summary.wall_s, (*lines, *demo_line(config)))
+    if trainable:  # what was looked up is a result as it is
+        lines += [next_line(config, path, "retrain"), *demo_line(config)]
+    return Outcome(best, metric, summary.trials, summary.failed, summary.wall_s, tuple(lines))
 
 
 def demo_line(config: Config) -> list[str]:
