@@ -488,6 +488,8 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
             by_mode = name in ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout", "log")
             what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
             instead = "leave it out"
+            if given.mode == "retrain" and name == "workers":
+                instead = "they try the points of a grid: add --set retrain.grid=true"
             if name == "data_dir" and given.dataset is None and not tabular:
                 instead = "say what the folder holds: --dataset=image_folder, if a folder per class"
             raise ValueError(f"--{name} has no effect with {what}; {instead}")
