@@ -30,18 +30,14 @@ def test_workers_are_there_for_as_long_as_the_grid(monkeypatch, tmp_path):
 
 
 def test_a_worker_tries_points_of_the_run_s_data_and_networks(monkeypatch, tmp_path):
+    example = Problem(CONFIG).example()
+
     def trial(dataset, task, formed, save_every):
-        space = Problem(CONFIG).space
-        return lambda arch: (
-            len(dataset.train.y),
-            task.name,
-            formed(Problem(CONFIG).example(), {}).arch["space"],
-            space,
-        )
+        return lambda point: (len(dataset.train.y), task.name, formed(example, {}).arch["space"], save_every)
 
     monkeypatch.setattr(grid, "trial", trial)
     facts, work = retraining.points_of(as_json(CONFIG), str(tmp_path), [], "")
-    assert work(None) == (1200, "classification", "conv_chain", CONFIG.space)
+    assert work(None) == (1200, "classification", "conv_chain", 60.0)
     assert facts["dataset"]["name"] == "digits"
 
 
