@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def save(workdir: Path, tree: dict[str, Any]) -> str:
     Raises:
       RunError: they cannot be written.
     """
-    arrays = flat(tree)
+    arrays = dict(sorted(flat(tree)))
     content = hashlib.sha256()
     for name, array in arrays.items():
         content.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
@@ -36,10 +36,11 @@ def save(workdir: Path, tree: dict[str, Any]) -> str:
 
 def load(workdir: Path, digest: str) -> dict[str, Any]:
     """The nested dicts of arrays with this sha256. Raises FileNotFoundError where they are gone."""
-    return read(workdir / NAME / (digest + _END))
+    with np.load(workdir / NAME / (digest + _END)) as arrays:
+        return nested({name: arrays[name] for name in arrays.files})
 
 
-def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an .npz in the place of `path`, atomically. Raises OSError."""
     path.parent.mkdir(exist_ok=True)
     handle, temporary = tempfile.mkstemp(".tmp", dir=path.parent)
@@ -51,19 +52,6 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The nested dicts of arrays of an .npz whose names are paths. Raises FileNotFoundError where it is gone."""
-    tree: dict[str, Any] = {}
-    with np.load(path) as arrays:
-        for name in arrays.files:
-            *outer, last = name.split("/")
-            place = tree
-            for part in outer:
-                place = place.setdefault(part, {})
-            place[last] = arrays[name]
-    return tree
 
 
 def delete(workdir: Path, digests: Iterable[str]) -> None:
@@ -80,14 +68,22 @@ def stored(workdir: Path) -> set[str]:
     return {file.stem for file in folder.glob("*" + _END)}
 
 
-def flat(tree: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Nested dicts of arrays as one dict, sorted, whose names are their paths."""
-    return dict(sorted(_paths(tree)))
-
-
-def _paths(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, np.ndarray]]:
+def flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """("params/stem/conv", array) for every array of nested dicts."""
     for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _paths(value, f"{path}{name}/")
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{before}{name}/")
         else:
-            yield f"{path}{name}", np.asarray(value)
+            yield f"{before}{name}", np.asarray(value)
+
+
+def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The inverse of `flat`."""
+    tree: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *path, last = name.split("/")
+        place = tree
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = array
+    return tree
