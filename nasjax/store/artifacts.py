@@ -40,6 +40,12 @@ def load(workdir: Path, digest: str) -> dict[str, Any]:
         return nested({name: arrays[name] for name in arrays.files})
 
 
+def delete(workdir: Path, digests: Iterable[str]) -> None:
+    """Deletes those that are there."""
+    for digest in digests:
+        (workdir / NAME / (digest + _END)).unlink(missing_ok=True)
+
+
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an .npz in the place of `path`, atomically. Raises OSError."""
     path.parent.mkdir(exist_ok=True)
@@ -52,12 +58,6 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-def delete(workdir: Path, digests: Iterable[str]) -> None:
-    """Deletes those that are there."""
-    for digest in digests:
-        (workdir / NAME / (digest + _END)).unlink(missing_ok=True)
 
 
 def stored(workdir: Path) -> set[str]:
