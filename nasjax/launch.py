@@ -549,6 +549,8 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
             by_mode = name in _OF_MODES
             what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
             instead = "leave it out"
+            if given.mode == "retrain" and name == "workers":
+                instead = "they try the points of a grid: add --set retrain.grid=true"
             if name == "data_dir" and given.dataset is None and not tabular:
                 instead = "say what the folder holds: --dataset=image_folder, if a folder per class"
             raise ValueError(f"--{name} has no effect with {what}; {instead}")

@@ -23,7 +23,7 @@ def save(workdir: Path, tree: dict[str, Any]) -> str:
     Raises:
       RunError: they cannot be written.
     """
-    arrays = flat(tree)
+    arrays = dict(sorted(flat(tree)))
     content = hashlib.sha256()
     for name, array in arrays.items():
         content.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
@@ -36,10 +36,17 @@ def save(workdir: Path, tree: dict[str, Any]) -> str:
 
 def load(workdir: Path, digest: str) -> dict[str, Any]:
     """The nested dicts of arrays with this sha256. Raises FileNotFoundError where they are gone."""
-    return read(workdir / NAME / (digest + _END))
+    with np.load(workdir / NAME / (digest + _END)) as arrays:
+        return nested({name: arrays[name] for name in arrays.files})
 
 
-def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def delete(workdir: Path, digests: Iterable[str]) -> None:
+    """Deletes those that are there."""
+    for digest in digests:
+        (workdir / NAME / (digest + _END)).unlink(missing_ok=True)
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an .npz in the place of `path`, atomically. Raises OSError."""
     path.parent.mkdir(exist_ok=True)
     handle, temporary = tempfile.mkstemp(".tmp", dir=path.parent)
@@ -53,6 +60,7 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+<<<<<<< HEAD
 def read(path: Path) -> dict[str, Any]:
     """The nested dicts of arrays of an .npz whose names are paths. Raises FileNotFoundError where it is gone."""
     with np.load(path) as arrays:
@@ -65,6 +73,8 @@ def delete(workdir: Path, digests: Iterable[str]) -> None:
         (workdir / NAME / (digest + _END)).unlink(missing_ok=True)
 
 
+=======
+>>>>>>> w-zoph
 def stored(workdir: Path) -> set[str]:
     """What is there; pieces that a killed run was writing are deleted. Call it only while nothing writes."""
     folder = workdir / NAME
@@ -73,6 +83,7 @@ def stored(workdir: Path) -> set[str]:
     return {file.stem for file in folder.glob("*" + _END)}
 
 
+<<<<<<< HEAD
 def flat(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Nested dicts of arrays as one dict, sorted, whose names are their paths, "params/stem/conv"."""
     return dict(sorted(_paths(tree)))
@@ -84,6 +95,15 @@ def _paths(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, np.nd
             yield from _paths(value, f"{path}{name}/")
         else:
             yield f"{path}{name}", np.asarray(value)
+=======
+def flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """("params/stem/conv", array) for every array of nested dicts."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{before}{name}/")
+        else:
+            yield f"{before}{name}", np.asarray(value)
+>>>>>>> w-zoph
 
 
 def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nasjax.store import artifacts, checkpoint
 
 NAME = "unfinished"
@@ -19,13 +21,14 @@ _END = ".npz"
 def save(workdir: Path, name: str, tree: dict[str, Any]) -> None:
     """Writes nested dicts of arrays as the training `name`, "TRIAL-DIGEST". Raises RunError where that fails."""
     with checkpoint.writing(workdir):
-        artifacts.write(workdir / NAME / (name + _END), artifacts.flat(tree))
+        artifacts.write(workdir / NAME / (name + _END), dict(artifacts.flat(tree)))
 
 
 def load(workdir: Path, name: str) -> dict[str, Any] | None:
     """What was saved of a training; None where nothing was, or it cannot be read."""
     try:
-        return artifacts.read(workdir / NAME / (name + _END))
+        with np.load(workdir / NAME / (name + _END)) as arrays:
+            return artifacts.nested({key: arrays[key] for key in arrays.files})
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
 

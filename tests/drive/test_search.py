@@ -15,8 +15,9 @@ from nasjax.report.workdir import read
 from nasjax.runtime.inline import inline, left_behind, within
 from nasjax.searchers.random import random_search
 from nasjax.spaces.conv_chain.space import ConvChain
-from nasjax.store import checkpoint
+from nasjax.store import checkpoint, unfinished
 from nasjax.store.checkpoint import RunError
+from nasjax.train import underway
 from nasjax.types import Budget, Evaluation, Evaluator, Status
 
 SPACE = ConvChain(2, 2, (1, 3), (1, 3), (4, 8))
@@ -57,7 +58,7 @@ def run(path, trials=12, width=4, toy=None, searcher=None, **options):
     return drive.search(
         jax.random.key(5),
         searcher or random_search(SPACE),
-        inline(worker(toy.evaluator(), path)),
+        inline(worker(toy.evaluator(), path, save_every=options.pop("save_every", 60.0))),
         workdir=path,
         budget=budget,
         width=width,
@@ -101,6 +102,31 @@ def test_a_search_goes_on_once_a_full_disk_has_room(tmp_path, write):
     run(tmp_path / "full")
     run(tmp_path / "whole")
     assert (tmp_path / "full/trials.jsonl").read_bytes() == (tmp_path / "whole/trials.jsonl").read_bytes()
+
+
+def test_states_of_trainings_are_kept_until_their_trials_are_told(tmp_path):
+    folder, seen = tmp_path / "a" / unfinished.NAME, []
+
+    class Training(Toy):
+        def evaluator(self):
+            plain = super().evaluator()
+
+            def evaluate(key, proposal, inherited):
+                for trial in proposal.id.tolist():
+                    with underway.training(f"{trial}-x", lambda state: {"state": {"0": np.float32(state)}}):
+                        underway.reached(trial)
+                seen.append(sorted(file.name for file in folder.iterdir()))
+                return plain.evaluate(key, proposal, inherited)
+
+            return Evaluator(evaluate)
+
+    run(tmp_path / "a", trials=4)
+    assert not folder.exists()
+    unfinished.save(tmp_path / "a", "3-x", {})  # by a run that was killed after it had told it
+    run(tmp_path / "a", trials=8, toy=Training(), save_every=0.0)
+    assert seen == [["4-x.npz", "5-x.npz", "6-x.npz", "7-x.npz"]] and not list(folder.iterdir())
+    run(tmp_path / "a", trials=12, toy=Training())  # short ones
+    assert seen[1:] == [[]]
 
 
 @pytest.mark.slow

@@ -16,9 +16,10 @@ from nasjax.train.scoring import summed
 def test_bits_per_character_are_the_logarithm_of_the_perplexity_to_the_base_2():
     """A text of a half a, a quarter each b and c, told by these frequencies: 1.5 bits."""
     text = np.array([0, 0, 1, 2] * 6, np.int32).reshape(3, 8)
-    logits = jnp.broadcast_to(jnp.log(jnp.array([0.5, 0.25, 0.25])), (3, 8, 3))
-    sums = [summed(task, logits, text, np.ones(3, bool)) for task in (TASK, language.TASK)]
-    bits, perplexity = TASK.finish(*sums[0]), language.TASK.finish(*sums[1])
+    logits = np.broadcast_to(np.log(np.float32([0.5, 0.25, 0.25])), (3, 8, 3))
+    sums = summed(TASK, logits, text, np.ones(3, bool))
+    assert TASK.score is language.TASK.score
+    bits, perplexity = TASK.finish(*sums), language.TASK.finish(*sums)
     assert float(bits) == pytest.approx(1.5) == pytest.approx(np.log2(perplexity))
 
 
