@@ -161,15 +161,15 @@ def compared(folder: Path, methods: list[str], train: int) -> None:
 
 
 def memory(folder: Path) -> None:
-    """A retraining of a drawn path on all files of train/ and val/, three epochs."""
+    """A retraining of a drawn path on all files of train/ and val/, two epochs."""
     with tempfile.TemporaryDirectory() as place:
         words = command("spos", "search", folder, Path(place, "w"), 10**6)
         words = [word.replace("--mode=search", "--mode=retrain") for word in words if not word.startswith("--trials")]
-        words += ["--set", "retrain_recipe.epochs=3", "--set", "data.valid_limit=1000000", "--arch", PATH]
+        words += ["--set", "retrain_recipe.refresh_epochs=0", "--set", "data.valid_limit=1000000", "--arch", PATH]
         run = Run(words)
         print("| until | largest so far, MiB | its reader |\n| --- | --- | --- |")
         for line, own, readers in run.rows:
-            if epoch := re.match(r"epoch (\d)/3", line):
+            if epoch := re.match(r"epoch (\d)/2", line):
                 print(f"| the end of epoch {epoch[1]} | {own:,.0f} | {readers:,.0f} |")
         print(
             f"| the end of the test, {run.seconds:.0f} s in all | {run.memory:,.0f} | {run.readers:,.0f} |", flush=True
