@@ -3,7 +3,7 @@
     python benchmarks/make_jpegs.py JPEGS --cifar10=FOLDER --nuclei=FOLDER
     python benchmarks/large_sets.py JPEGS                    # spos bn_nas darts msr_darts, about 25 minutes of one core
     python benchmarks/large_sets.py JPEGS --methods darts
-    python benchmarks/large_sets.py JPEGS --memory           # one retraining on all files, its memory by epoch
+    python benchmarks/large_sets.py JPEGS --memory --train=16000     # one retraining on all files: its memory
 
 The presets are the published ones for large images (`--preset=paper`, 128x128): random resized crops, mirrored, jitter
 or lighting, middles of the files for validation and test. Channels, layers, epochs and batches are far smaller, and
@@ -160,16 +160,16 @@ def compared(folder: Path, methods: list[str], train: int) -> None:
             print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def memory(folder: Path) -> None:
-    """A retraining of a drawn path on all files of train/ and val/, three epochs."""
+def memory(folder: Path, train: int) -> None:
+    """A retraining of a path on so many files of train/, and all of val/ and test/: two epochs."""
     with tempfile.TemporaryDirectory() as place:
-        words = command("spos", "search", folder, Path(place, "w"), 10**6)
+        words = command("spos", "search", folder, Path(place, "w"), train)
         words = [word.replace("--mode=search", "--mode=retrain") for word in words if not word.startswith("--trials")]
-        words += ["--set", "retrain_recipe.epochs=3", "--set", "data.valid_limit=1000000", "--arch", PATH]
+        words += ["--set", "retrain_recipe.refresh_epochs=0", "--set", "data.valid_limit=1000000", "--arch", PATH]
         run = Run(words)
         print("| until | largest so far, MiB | its reader |\n| --- | --- | --- |")
         for line, own, readers in run.rows:
-            if epoch := re.match(r"epoch (\d)/3", line):
+            if epoch := re.match(r"epoch (\d)/2", line):
                 print(f"| the end of epoch {epoch[1]} | {own:,.0f} | {readers:,.0f} |")
         print(
             f"| the end of the test, {run.seconds:.0f} s in all | {run.memory:,.0f} | {run.readers:,.0f} |", flush=True
@@ -188,6 +188,6 @@ if __name__ == "__main__":
     given = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} core(s), {sum(1 for _ in given.folder.glob('*/*/*.jpg')):,} files\n")
     if given.memory:
-        memory(given.folder)
+        memory(given.folder, given.train)
     else:
         compared(given.folder, given.methods, given.train)

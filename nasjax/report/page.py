@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -58,6 +60,7 @@ def write_report(
     Raises:
       ValueError: no workdir given, one is no workdir, its files are damaged, or `out` cannot be written or is the
         report of one of several runs.
+      OSError: the disk is full.
 
     Example:
       >>> write_report([Path("runs/reinforce-conv_chain-digits-s0")])  # doctest: +SKIP
@@ -74,7 +77,10 @@ def write_report(
         temporary.write_bytes(page(runs, reload_s).encode("utf-8", "replace"))
         os.replace(temporary, out)
     except OSError as error:
-        raise ValueError(f"cannot write {out}: {error.strerror or error}") from error
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)  # no mistake of the user's, as another place would be
+        raise (OSError if full else ValueError)(f"cannot write {out}: {error.strerror or error}") from error
     return out
 
 

@@ -60,21 +60,6 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-<<<<<<< HEAD
-def read(path: Path) -> dict[str, Any]:
-    """The nested dicts of arrays of an .npz whose names are paths. Raises FileNotFoundError where it is gone."""
-    with np.load(path) as arrays:
-        return nested({name: arrays[name] for name in arrays.files})
-
-
-def delete(workdir: Path, digests: Iterable[str]) -> None:
-    """Deletes those that are there."""
-    for digest in digests:
-        (workdir / NAME / (digest + _END)).unlink(missing_ok=True)
-
-
-=======
->>>>>>> w-zoph
 def stored(workdir: Path) -> set[str]:
     """What is there; pieces that a killed run was writing are deleted. Call it only while nothing writes."""
     folder = workdir / NAME
@@ -83,19 +68,6 @@ def stored(workdir: Path) -> set[str]:
     return {file.stem for file in folder.glob("*" + _END)}
 
 
-<<<<<<< HEAD
-def flat(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Nested dicts of arrays as one dict, sorted, whose names are their paths, "params/stem/conv"."""
-    return dict(sorted(_paths(tree)))
-
-
-def _paths(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _paths(value, f"{path}{name}/")
-        else:
-            yield f"{path}{name}", np.asarray(value)
-=======
 def flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """("params/stem/conv", array) for every array of nested dicts."""
     for name, value in tree.items():
@@ -103,7 +75,6 @@ def flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.nd
             yield from flat(value, f"{before}{name}/")
         else:
             yield f"{before}{name}", np.asarray(value)
->>>>>>> w-zoph
 
 
 def nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def write(path: str | Path, weights: Mapping[str, Any], facts: Mapping[str, str]
         raise ValueError(f"{path}: write a name that ends in {END}")
     library = _library()
     temporary = path.with_suffix(".tmp")
-    arrays = {name: np.ascontiguousarray(array) for name, array in flat(weights).items()}
+    arrays = {name: np.ascontiguousarray(array) for name, array in flat(weights)}
     with checkpoint.writing(path.parent):
         try:
             library.numpy.save_file(arrays, str(temporary), metadata=dict(facts))

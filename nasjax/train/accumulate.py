@@ -32,11 +32,11 @@ def passes_in_parts(run: Callable[..., Pass], parts: int) -> Callable[..., Pass]
     def whole(params: PyTree, batch_stats: PyTree, choice: PyTree, key: Any, drop_rate: Any, batch: PyTree) -> Pass:
         found: Any = None
         for key_part, part in zip(jax.random.split(key, parts), _parts(batch, parts), strict=True):
-            loss, score, of_params, of_choice, batch_stats = run(params, batch_stats, choice, key_part, drop_rate, part)
-            one = (loss, score, of_params, of_choice)
+            at = run(params, batch_stats, choice, key_part, drop_rate, part)
+            batch_stats, one = at.batch_stats, (at.loss, at.score, at.params, at.choice)
             found = _scaled(one, parts) if found is None else _added(found, one, parts)
-        loss, score, of_params, of_choice = found
-        return Pass(loss, score, of_params, of_choice, batch_stats)
+        loss, score, by_params, by_choice = found
+        return Pass(loss, score, by_params, by_choice, batch_stats)
 
     return whole
 

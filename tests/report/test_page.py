@@ -1,10 +1,12 @@
 """The report of synthetic workdirs: well-formed, complete, true to the data, safe, small."""
 
+import errno
 import fcntl
 import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from tools.report_pages import Page, report, trial, without_library, workdir
@@ -280,6 +282,10 @@ def test_a_page_of_several_runs_is_a_file_of_its_own(tmp_path):
         write_report([a, b], tmp_path / "b" / "report.html")
     with pytest.raises(ValueError, match="cannot write"):
         write_report([a], tmp_path / "nowhere" / "page.html")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with mock.patch("os.replace", side_effect=full), pytest.raises(OSError, match=r"cannot write .*No space left"):
+        write_report([a])
+    assert alone.read_bytes() == before
     assert [file.name for file in a.iterdir() if file.suffix == ".tmp"] == []
 
 
