@@ -124,7 +124,10 @@ def described(model: Any, meaning: Mapping[str, Any]) -> bytes:
 
 
 def session(model: bytes | str, threads: int | None = None) -> Any:
-    """An ONNX Runtime session on CPU; `threads` of one operator, None = as many as there are cores."""
+    """An ONNX Runtime session on CPU; `threads` of one operator, None = as many as there are cores.
+
+    Raises ValueError where ONNX Runtime is missing or refuses the model.
+    """
     _require("onnxruntime")
     import onnxruntime
 
@@ -132,7 +135,11 @@ def session(model: bytes | str, threads: int | None = None) -> Any:
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # an operator that this opset or runtime does not have
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"ONNX Runtime does not take this network ({reason}); write --format=jax") from error
 
 
 def difference(model: Any, expected: Callable[[PyTree], PyTree], inputs: Sequence[PyTree]) -> float:
