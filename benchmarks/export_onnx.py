@@ -4,7 +4,8 @@
 
 Networks are tiny and untrained, with running statistics of random images and noise on them; images are pixels and are
 whitened inside the graph. Prints a line per space: tried, exported with outputs equal to 1e-4 of the largest, the
-largest such difference, seconds of an export, and the first failure. The last line is JSON.
+largest such difference, seconds of an export, and the first failure. Networks with DARTS's operator noise draw random
+bits, which ONNX Runtime cannot, and are left out. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Drawn(NamedTuple):
 
 def networks(space: str) -> Iterator[tuple[int, Drawn]]:
     """Seeds and random networks of a space, in turn of each of its cases."""
-    cases = [case for name, case in CASES.items() if name.split()[0] == space]
+    cases = [case for name, case in CASES.items() if name.split()[0] == space and not name.endswith("noise")]
     seed = 0
     while True:
         seed += 1

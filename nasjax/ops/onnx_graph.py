@@ -63,6 +63,9 @@ def graph(
     # Traced here, since jax2onnx traces with its own forms of jax.numpy's functions, of which (0.17.1) `maximum` of
     # float32 and 0 is float64.
     program = jax.make_jaxpr(call)(*leaves)
+    told = logging.getLogger("onnx_ir")
+    level = told.level
+    told.setLevel(logging.ERROR)  # it warns of shapes that have no use here
     try:
         return to_onnx(
             lambda *leaves: tuple(_plain(program.jaxpr, program.consts, leaves)),
@@ -73,11 +76,12 @@ def graph(
             output_names=list(outputs),
         )
     except Exception as error:
-        logging.getLogger(__name__).debug("jax2onnx", exc_info=error)
         raise ValueError(
             f"jax2onnx does not translate this network ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
             "write --format=jax for a file that JAX reads"
         ) from error
+    finally:
+        told.setLevel(level)
 
 
 def _plain(program: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
