@@ -32,8 +32,8 @@ from nasjax.store import started
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
 MODES = ("search", "retrain", "inspect", "report", "predict", "export", "latency", "table", "runs", "compare")
-_DIRECT = ("truth", "seed", "trials", "max_params", "max_macs", "latency", "max_latency_ms", "workers", "runtime")
-_DIRECT += ("trial_timeout",)  # --set has them
+_LIMITS = ("max_params", "max_macs", "latency", "max_latency_ms")
+_DIRECT = ("truth", "seed", "trials", *_LIMITS, "workers", "runtime", "trial_timeout")  # --set has them
 _TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency alone
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
 _COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone

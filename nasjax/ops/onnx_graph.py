@@ -100,7 +100,7 @@ def _plain(program: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[A
         if inner is not None:
             found = _plain(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), given)
         elif step.primitive.name == "pad":
-            found = [_padded(*given, step.params["padding_config"])]
+            found = [_padded(given[0], given[1], step.params["padding_config"])]
         else:
             found = step.primitive.bind(*given, **step.params)
             found = found if step.primitive.multiple_results else [found]
