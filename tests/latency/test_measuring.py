@@ -109,6 +109,7 @@ def test_networks_are_timed_and_a_search_keeps_to_the_limit(tmp_path):
     limit = sum(ms) / 6
     words = ["--method=spos", *sets, "--trials=4", "--set=supernet.epochs=1", "--set=supernet.batch_size=16"]
     words += ["--set=data.train_limit=48", "--set=data.valid_limit=32", "--set=search.population=4"]
+    words += ["--set=retrain_recipe.batch_size=16"]
     words += ["--set=search.calibration_batches=1", "--set=search.searcher=nsga2", "--set=search.objectives=latency"]
     code, out, err = here(*words, f"--latency={file}", f"--max_latency_ms={limit}", f"--workdir={tmp_path / 'run'}")
     assert code == 0, err
