@@ -32,19 +32,9 @@ from nasjax.store import started
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
 MODES = ("search", "retrain", "inspect", "report", "predict", "export", "latency", "table", "runs", "compare")
+_LIMITS = ("max_params", "max_macs", "latency", "max_latency_ms")
 # Settings that are flags of the same names.
-_DIRECT: tuple[str, ...] = (
-    "truth",
-    "seed",
-    "trials",
-    "max_params",
-    "max_macs",
-    "latency",
-    "max_latency_ms",
-    "workers",
-    "runtime",
-)
-_DIRECT += ("trial_timeout", "init_from")
+_DIRECT = ("truth", "seed", "trials", *_LIMITS, "workers", "runtime", "trial_timeout", "init_from")
 _OF_MODES = ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout", "init_from", "log", "point")
 _TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency alone
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")

@@ -81,15 +81,15 @@ def time_one(
     tree = problem.read(arch)
     built, latency = problem.built(tree), problem.latency
     of_file: dict[str, Any] = {"runtime": "xla", "batch": 1, "clock": "wall"} if latency is None else latency.facts
-    target, batch, clock = target or of_file["runtime"], batch or of_file["batch"], clock or of_file["clock"]
-    assert clock is not None and batch is not None and target is not None
-    found = timed(program(built, problem.signature, target, batch).call, clock=clock, seconds=3.0)
+    given = {"runtime": target, "batch": batch, "clock": clock}
+    now: dict[str, Any] = {name: of_file[name] if value is None else value for name, value in given.items()}
+    made = program(built, problem.signature, now["runtime"], now["batch"])
+    found = timed(made.call, clock=now["clock"], seconds=3.0)
     lines = [
         f"{found.ms:.4g} ms (80 % within {found.low_ms:.4g} to {found.high_ms:.4g}, {found.calls} calls): batch "
-        f"{batch}, {target}, {_threads(threads())}, {clock} clock"
+        f"{now['batch']}, {now['runtime']}, {_threads(threads())}, {now['clock']} clock"
     ]
-    now = {"runtime": target, "batch": batch, "clock": clock, "threads": threads()}
-    same = all(of_file.get(name) == value for name, value in now.items())
+    same = all(of_file.get(name) == value for name, value in {**now, "threads": threads()}.items())
     if latency is not None and same:
         predicted = problem.predicted(problem.space.decode(tree), built.params, built.macs)["latency_ms"]
         lines.append(f"predicted {predicted:.4g} ms, {predicted / found.ms - 1:+.1%}, by {config.latency}")

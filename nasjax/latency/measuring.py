@@ -47,7 +47,7 @@ def measured(
     clock: Clock = "wall",
     count: int = 50,
     unseen: int = 10,
-    seconds: float = 1.0,
+    seconds: float = 0.5,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Times do not depend on what the weights are, as long as no number is denormal, s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from nasjax.data.stream import usable_cores
 from nasjax.ops import onnx_graph
+from nasjax.train.step import example
 from nasjax.types import Built, PyTree, Signature, carries_state
 
 RUNTIMES = ("xla", "onnx")
@@ -36,7 +36,7 @@ def threads() -> int:
 
 
 def program(built: Built, signature: Signature, runtime: str, batch: int = 1) -> Program:
-    """The network of an architecture, with weights drawn at random as constants, on samples drawn at random.
+    """The network of an architecture, with initial weights as constants, on samples drawn at random.
 
     Args:
       built: the architecture.
@@ -58,7 +58,7 @@ def program(built: Built, signature: Signature, runtime: str, batch: int = 1) ->
             return x
         return x, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), carry(size))
 
-    variables = _drawn(jax.eval_shape(lambda key, x: network.init(key, None, x), jax.random.key(0), sample(1)))
+    variables = jax.tree.map(np.asarray, network.init(jax.random.key(0), None, example(network, signature)))
     x = jax.tree.map(lambda leaf: _numbers(leaf, signature.outputs), sample(batch))
 
     def apply(variables: PyTree, x: PyTree) -> PyTree:
@@ -77,20 +77,6 @@ def program(built: Built, signature: Signature, runtime: str, batch: int = 1) ->
     session = onnx_graph.session(model.SerializeToString(), threads())
     given = dict(zip(onnx_graph.input_names(x), jax.tree.leaves(x), strict=True))
     return Program(lambda: session.run(None, given), None)
-
-
-def _drawn(shapes: PyTree) -> PyTree:
-    """Variables of these shapes, whose activations keep their size: kernels by the number of their inputs."""
-    generator = np.random.default_rng(0)
-
-    def draw(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
-        if len(leaf.shape) < 2:
-            ones = str(path[-1].key) in ("var", "scale", "gamma")
-            return np.full(leaf.shape, float(ones), leaf.dtype)
-        scale = 1 / math.sqrt(math.prod(leaf.shape[:-1]))
-        return (scale * generator.standard_normal(leaf.shape)).astype(leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def _numbers(leaf: Any, outputs: int) -> np.ndarray:

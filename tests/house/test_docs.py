@@ -15,7 +15,7 @@ from nasjax import catalog
 
 LANGUAGES = {"sh", "python", "json"}
 OTHERS = {"mine.py", "plugin.py", "plugin_2.py", "FILE.py"}  # files of users and of a workdir
-FILE = re.compile(r"\.(py|json|jsonl|html|npz|jax|sh)$")
+FILE = re.compile(r"\.(py|json|jsonl|html|npz|jax|onnx|sh)$")
 RECORDS = {"A new family": nasjax.Experiment, "A task": nasjax.Task}  # tables of docs/extend.md, by their headings
 RESULTS = [Page(path) for path in sorted((ROOT / "benchmarks" / "results").glob("*.md"))]
 LINKED = [*PAGES, *RESULTS, Page(ROOT / "BUILD_NOTES.md")]

@@ -167,8 +167,9 @@ def test_a_network_of_ones_own_images_as_onnx_classifies_pngs(tmp_path, monkeypa
     )
     np.savez("mine.npz", x=x, y=y, class_names=["cat", "dog", "fox"])
     run_of = "--workdir=runs/mine"
-    assert here("--method=random", "--trials=1", "--dataset=mine.npz", run_of, *TINY)[0] == 0
-    assert here("--mode=retrain", run_of, "--set=retrain_recipe.epochs=3", "--set=retrain_recipe.batch_size=10")[0] == 0
+    few = ["--set=recipe.batch_size=20", "--set=retrain_recipe.batch_size=10", "--set=retrain_recipe.epochs=3"]
+    assert here("--method=random", "--trials=1", "--dataset=mine.npz", run_of, *TINY, *few)[0] == 0
+    assert here("--mode=retrain", run_of)[0] == 0
     code, out, err = here("--mode=export", "--format=onnx", run_of)
     assert code == 0, err
     assert (

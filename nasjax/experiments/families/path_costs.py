@@ -11,27 +11,27 @@ import jax
 import jax.numpy as jnp
 
 from nasjax.latency.record import Latency
-from nasjax.nets.supernet import Shared
 
 Cost = Callable[[jax.Array], jax.Array]  # archs i32[..., S] -> [...]
+Counter = Callable[[str], Cost]  # "params" or "macs", as of a supernet
 OBJECTIVES = ("macs", "params")  # of FairNAS, beside the accuracy
 COSTS = {*OBJECTIVES, "latency"}
 
 
-def cost_of(name: str, shared: Shared, latency: Latency | None) -> Cost:
+def cost_of(name: str, counter: Counter, latency: Latency | None) -> Cost:
     """One of `COSTS`: multiply-adds, parameters, or predicted milliseconds."""
     if name != "latency":
-        return shared.counter(name)
+        return counter(name)
     assert latency is not None, "the settings name a file of latencies"
-    predictor, params, macs = latency.predictor, shared.counter("params"), shared.counter("macs")
+    predictor, params, macs = latency.predictor, counter("params"), counter("macs")
     return lambda archs: predictor(archs, params(archs), macs(archs), jnp)
 
 
-def objectives(names: Sequence[str], shared: Shared, latency: Latency | None, *, more_params: bool) -> list[Cost]:
+def objectives(names: Sequence[str], counter: Counter, latency: Latency | None, *, more_params: bool) -> list[Cost]:
     """What a search minimises; with `more_params` parameters are counted negative."""
 
     def cost(name: str) -> Cost:
-        found = cost_of(name, shared, latency)
+        found = cost_of(name, counter, latency)
         return (lambda archs: -found(archs)) if name == "params" and more_params else found
 
     return [cost(name) for name in names]

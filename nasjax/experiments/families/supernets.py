@@ -258,7 +258,7 @@ def parts(problem: Problem) -> OneShot:
 
     # Here, so that what does not fit is told before any training.
     names = config.search.objectives if config.search.searcher == "nsga2" else ()
-    costs = objectives(names, shared, problem.latency, more_params=config.search.prefer_params == "more")
+    costs = objectives(names, shared.counter, problem.latency, more_params=config.search.prefer_params == "more")
     accuracy = None
     if config.search.score == "accuracy":
         accuracy = path_accuracy(
@@ -352,7 +352,7 @@ def searcher_of(config: OneShotConfig, shared: Shared, latency: Latency | None =
             limits.append((min(limit, 2**31 - 1), shared.counter(name)))  # counts have 32 bits, so no path is beyond
 
     if config.max_latency_ms is not None:
-        limits.append((config.max_latency_ms, cost_of("latency", shared, latency)))
+        limits.append((config.max_latency_ms, cost_of("latency", shared.counter, latency)))
     bound = within(limits)
     capacity = max(config.trials, search.population, 10_000)  # not the budget itself, which a resumed run may change
     if search.searcher == "nsga2":
