@@ -311,8 +311,8 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
         _tell(first, trained.lines)
     elif given.mode == "predict":
         point = _number_of(given.point)
-        found = commands.predict(workdir, given.input, point=point, same_units=config.data.same_units)
-        print("\n".join(map(str, found)))
+        written = commands.predict(workdir, given.input, point=point, same_units=config.data.same_units)
+        print("\n".join(map(str, written)))
     elif given.point is not None:
         for one in commands.export_points(workdir, given.point):
             print(one.line)
