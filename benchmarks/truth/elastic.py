@@ -17,8 +17,8 @@ space trained alone, uniform in multiply-adds from the smallest to the largest, 
 many multiply-adds in all as the supernet's training and its search. Hypervolume: the area under the best accuracy that
 at most so many multiply-adds give, over multiply-adds from 0 to the largest network's, as a share of the rectangle from
 chance (0.1) to an accuracy of 1. The front has as many points as the search found, so the five of its networks that are
-best by validation within the five budgets are given, too. The random paths of the ranking have a row with their share of
-the cost; `--five=0` leaves the five networks out.
+best by validation within the five budgets are given, too. The random paths of the ranking have a row with their share
+of the cost; `--five=0` leaves the five networks out.
 """
 
 from __future__ import annotations
