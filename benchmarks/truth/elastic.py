@@ -17,7 +17,8 @@ space trained alone, uniform in multiply-adds from the smallest to the largest, 
 many multiply-adds in all as the supernet's training and its search. Hypervolume: the area under the best accuracy that
 at most so many multiply-adds give, over multiply-adds from 0 to the largest network's, as a share of the rectangle from
 chance (0.1) to an accuracy of 1. The front has as many points as the search found, so the five of its networks that are
-best by validation within the five budgets are given, too.
+best by validation within the five budgets are given, too. The random paths of the ranking have a row with their share
+of the cost; `--five=0` leaves the five networks out.
 """
 
 from __future__ import annotations
@@ -180,6 +181,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=0.1, help="of one path; where gradients are added up its share")
     parser.add_argument("--trials", type=int, default=120, help="of the search")
+    parser.add_argument("--five", type=int, default=1, help="whether five networks are trained alone, 0 or 1")
     args = parser.parse_args()
     args.workdir.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(args.workdir / "xla"))
@@ -209,6 +211,7 @@ def main() -> None:
     print(f"\n{len(archs)} paths alone: {truth.min():.1%} to {truth.max():.1%}, {args.alone_epochs} epochs", flush=True)
 
     five_archs, volumes = five(plain), []
+    one_epoch = 3 * args.images * sizes[:, 1].sum()
     budgets = np.array([plain.shared.counts(arch)[1] for arch in five_archs], float)
     for method in args.methods:
         scores = []
@@ -223,20 +226,24 @@ def main() -> None:
             cost = cost_of_supernet(experiment, args.trials)
             epochs = max(1, round(cost / (3 * budgets.sum() * args.images)))
             row = front(args, experiment, path, budgets) | {"method": method, "seed": seed, "epochs": epochs}
+            row["share of the paths"] = args.alone_epochs * one_epoch / cost
+            print(json.dumps({"scores": scores[-1], **row}), flush=True)
             own = alone(plain, args, epochs)
             row["alone"] = [
                 remembered(file, f"alone {a.tolist()}, {epochs} epochs, seed {seed}", partial(own, a, seed))
-                for a in five_archs
+                for a in five_archs[: BUDGETS if args.five else 0]
             ]
             walls = checkpoint.read_lines(path / "supernet" / "metrics.jsonl")[-1]["wall_s"]
             volumes.append(row | {"supernet_s": walls, "cost": cost})
         found[method] = agreement(np.array(scores), truth)
-    told(found, volumes, budgets)
+    told(found, volumes, budgets, sizes[:, 1], truth)
     facts = {"truths": truths.tolist(), "budgets": budgets.tolist(), "results": found, "fronts": volumes}
     print(json.dumps({"benchmark": "truth/elastic", **settings, **facts, "jax": jax.__version__}))
 
 
-def told(found: dict[str, Any], volumes: list[dict[str, Any]], budgets: np.ndarray) -> None:
+def told(
+    found: dict[str, Any], volumes: list[dict[str, Any]], budgets: np.ndarray, macs_alone: np.ndarray, truth: np.ndarray
+) -> None:
     """The tables."""
     print("\n| scores | tau | of each seed | Spearman | best by score, alone |\n| --- | --- | --- | --- | --- |")
     for name, row in found.items():
@@ -249,11 +256,14 @@ def told(found: dict[str, Any], volumes: list[dict[str, Any]], budgets: np.ndarr
     for row in volumes:
         macs, test = np.array(row["macs"]), np.array(row["test"])
         own, chosen = np.array(row["alone"]), row["chosen"]
-        lines = [
+        share = f"{row['share of the paths']:.0%} of the cost"
+        lines: list[tuple[str, Any, Any, Any]] = [
             (f"{row['method']}, {len(macs)} networks", macs, test, test[chosen]),
             (f"{row['method']}, five of them", macs[chosen], test[chosen], test[chosen]),
-            (f"five alone, {row['epochs']} epochs", budgets, own, own),
+            (f"{len(truth)} random paths alone, {share}", macs_alone, truth, []),
         ]
+        if len(own):
+            lines.append((f"five alone, {row['epochs']} epochs", budgets, own, own))
         for name, costs, accuracies, shown in lines:
             at = ", ".join(f"{value:.1%}" for value in shown)
             print(f"| {name} | {row['seed']} | {hypervolume(costs, accuracies, most):.3f} | {at} |")

@@ -172,7 +172,7 @@ def scored(experiment: OneShot, archs: np.ndarray, updates: int, seed: int) -> l
 def alone(experiment: OneShot, args: argparse.Namespace, archs: np.ndarray) -> Callable[[int, int], float]:
     """(path's number, seed) -> its accuracy after a training of its own."""
     test = load_test(experiment.config.data)
-    data = resident(experiment.data)._replace(valid_x=jnp.asarray(test.x), valid_y=jnp.asarray(test.y))
+    data = resident(experiment.problem.data)._replace(valid_x=jnp.asarray(test.x), valid_y=jnp.asarray(test.y))
     recipe = Recipe(
         epochs=args.alone_epochs,
         batch_size=args.batch,
@@ -182,7 +182,7 @@ def alone(experiment: OneShot, args: argparse.Namespace, archs: np.ndarray) -> C
         rate_per_step=True,
         augment=PLAIN,
     )
-    evaluator = trained_alone(experiment.shared.network(), data, experiment.task, recipe=recipe)
+    evaluator = trained_alone(experiment.shared.network(), data, experiment.problem.task, recipe=recipe)
 
     def accuracy(n: int, seed: int) -> float:
         one = Proposal(jnp.array([n]), jnp.asarray(archs[n : n + 1]), jnp.array([-1]))

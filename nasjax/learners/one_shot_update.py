@@ -91,7 +91,8 @@ def one_shot_update(
       ValueError: an unknown `trainable`, one that the supernet has no batch norms for, or a distillation that the task
         does not know or that has other images than its teacher.
     """
-    if distill and task.imitate is None:
+    imitate = task.imitate
+    if distill and imitate is None:
         raise ValueError(f"the task {task.name} does not say how outputs are imitated; set distill=false")
     if distill and fresh_batches:
         raise ValueError("fresh_batches shows each path other images than the first, whose outputs it is to learn")
@@ -127,11 +128,7 @@ def one_shot_update(
         ) -> Any:
             variables = {"params": whole(moving, frozen), "batch_stats": stats}
             outputs, after = supernet.apply(variables, arch, x, key=key, train=True)
-            if taught is None:
-                loss = task.loss(outputs, y, recipe)
-            else:
-                assert task.imitate is not None  # told above
-                loss = task.imitate(outputs, taught)
+            loss = task.loss(outputs, y, recipe) if taught is None or imitate is None else imitate(outputs, taught)
             return loss, (summed(task, outputs, y), after.get("batch_stats", {}), outputs if distill else None)
 
         def one(carry: Any, xs: Any, taught: PyTree = None) -> Any:

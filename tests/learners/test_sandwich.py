@@ -82,6 +82,7 @@ def test_dropout_and_decay_act_on_all_paths_or_on_the_first(regularised, others)
     np.testing.assert_allclose(layer, slopes[0] + 0.1 * LAYER * decayed, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_sandwich_has_the_ends_and_random_paths():
     space = SiteSpace("tiny", {"a": (1, 2, 3), "b": (1, 2)})
     ends = np.array([[2, 1], [0, 0]])

@@ -89,6 +89,7 @@ def test_a_path_of_an_entangled_supernet_moves_its_own_part_alone():
     assert five[0].all() and not five[1].any()
 
 
+@pytest.mark.slow
 def test_an_entangled_supernet_has_the_parameters_of_its_plan():
     for affine in (True, False):
         variables = choice_supernet(ELASTIC, affine=affine, entangled=True).init(
@@ -103,6 +104,7 @@ def test_operators_that_differ_in_more_than_size_are_not_entangled():
         choice_supernet(WIDE, entangled=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [ELASTIC, PLAIN, WIDE, VIT], ids=["elastic", "plain", "wide", "vit"])
 def test_the_ends_of_a_space_have_the_most_and_the_fewest_multiply_adds(plan):
     costs = [plan.count(arch)[1] for arch in plan.space.enumerate()]

@@ -24,7 +24,7 @@ from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.beginning import beginning
-from nasjax.experiments.families.points import inherited
+from nasjax.experiments.families.own_weights import inherited
 from nasjax.experiments.families.settings import closing, nothing_left, refusal
 from nasjax.experiments.families.supernets import OneShot, describe, parts
 from nasjax.problem.problem import Problem

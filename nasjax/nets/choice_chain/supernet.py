@@ -179,8 +179,8 @@ def _layer(
     def through(operator: str) -> Callable[..., tuple[jax.Array, PyTree]]:
         def run(moving: PyTree, stats: PyTree, factor: jax.Array) -> tuple[jax.Array, PyTree]:
             params, x = moving
-            own, own_stats = (sharing.take(group.blocks, operator, tree) for tree in (params, stats))
-            y, after = apply_block(group.blocks[operator], own, own_stats, x, mode, factor if factored else None)
+            mine, own = (sharing.take(group.blocks, operator, tree) for tree in (params, stats))
+            y, after = apply_block(group.blocks[operator], mine, own, x, mode, factor if factored else None)
             return y, sharing.put(group.blocks, operator, stats, after)
 
         return run
