@@ -24,6 +24,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "set": "NAME=VALUE",
         "arch": "ARCH",
         "input": "PATH",
+        "point": "N or all",
         "format": "NAME",
         "out": "FILE",
         "watch": "",

@@ -25,7 +25,8 @@ _SIDE, _CLASSES, _VALID, _TFDS = 224, 1000, 50_000, "imagenet2012"
 _PARTS = ("train", "validation")
 _FORM = (
     "give --data_dir=FOLDER with train/CLASS/*.JPEG and val/CLASS/*.JPEG, or a TFDS folder with it: pip install "
-    f"'nasjax[prepare]' && tfds build {_TFDS} --file_format=array_record --data_dir=FOLDER"
+    f"'nasjax[prepare]' && tfds build {_TFDS} --file_format=array_record --data_dir=FOLDER; "
+    "--mode=inspect counts networks without data"
 )
 
 

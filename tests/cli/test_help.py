@@ -78,7 +78,7 @@ def test_settings_are_listed_with_their_values_and_flags():
     [
         (["--epochs=3"], "write --set recipe.epochs=3 or --set retrain_recipe.epochs=3"),
         (["--method=darts", "--epochs=3"], "write --set search.epochs=3 or --set retrain_recipe.epochs=3"),
-        (["--method=darts", "--learning_rte=3"], "write --set retrain_recipe.learning_rate=3"),
+        (["--method=darts", "--learning_rte=3"], "or --set retrain_recipe.learning_rate=3"),
         (["--wokdir=x"], "did you mean --workdir?"),
         (["--zzzz=x"], "--help has the flags"),
         (["--method=random", "--dataset=minst"], "FILE.npz with x [N, H, W] or [N, H, W, C] and y [N]"),

@@ -138,7 +138,7 @@ def test_export_writes_the_facts_beside_the_artifact(tmp_path, monkeypatch):
         "last",
         (0.0, 240.0),
     )
-    monkeypatch.setattr(model, "load", lambda path: trained)
+    monkeypatch.setattr(model, "load", lambda path, *, point: trained)
     written = model.export(tmp_path)
     assert [path.name for path in written] == ["weights.npz", "arch.json", "model.jax", "model.json"]
     facts = json.loads((tmp_path / "export" / "model.json").read_text())
@@ -188,7 +188,7 @@ def test_the_printed_program_runs_a_network_that_carries_state(tmp_path, monkeyp
         return ({"h": jnp.zeros((1, size))},)
 
     texts = model.Model(apply, variables, (4,), "int32", ("a", "b"), {"space": "none"}, "language", carry)
-    monkeypatch.setattr(model, "load", lambda path: texts)
+    monkeypatch.setattr(model, "load", lambda path, *, point: texts)
     lines, _ = commands.exported(model.export(tmp_path))
     assert "numpy.zeros((1, 4), 'int32'), ({'h': numpy.zeros((1, 1), 'float32')},)" in program(lines)
     assert printed(program(lines)).count("Array") == 2
