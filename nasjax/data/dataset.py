@@ -220,13 +220,14 @@ def joined(data: Dataset) -> Dataset:
 def known_form(config: DataConfig, source: DataSource) -> tuple[tuple[int, ...], int] | None:
     """The shape of a sample and the number of outputs, where they are known without reading the data."""
     plain = DataConfig()
-    other = any(getattr(config, field) != getattr(plain, field) for field in ("level", "min_count", "max_words"))
-    if source.shape is None or source.outputs is None or (len(source.shape) == 1 and other):
+    other = any(getattr(config, field) != getattr(plain, field) for field in ("min_count", "max_words"))
+    outputs = source.characters if config.level == "char" else source.outputs
+    if source.shape is None or outputs is None or (len(source.shape) == 1 and other):
         return None
     if len(source.shape) == 1:
-        return (config.window,), source.outputs
+        return (config.window,), outputs
     size = config.resize
-    return (size, size, source.shape[2]) if size else source.shape, source.outputs
+    return (size, size, source.shape[2]) if size else source.shape, outputs
 
 
 def _refuse_idle(config: DataConfig, images: bool, source: Source, by_name: DataSource) -> None:

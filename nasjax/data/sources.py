@@ -40,6 +40,7 @@ class DataSource(NamedTuple):
     task: str  # its task
     shape: tuple[int, ...] | None = None  # of one sample, known without reading; None = unknown until read
     outputs: int | None = None  # likewise
+    characters: int | None = None  # likewise, of a text as characters
     size: int | None = None  # samples to train and validate on, likewise
     photographs: bool = False  # crops of 5/4 and mirror images are the same picture; false for digits
     directionless: bool = False  # quarter turns, mirror images and other colours are the same picture, as in microscopy

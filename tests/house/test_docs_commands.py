@@ -151,6 +151,7 @@ def flags_known(text, known, place):
                 "paper_v2",
                 "paper_v3",
                 "article",
+                "characters",
             ), place
             for name, value in (("method", values.method), ("space", values.space), ("data", values.dataset)):
                 listed = {"method": catalog.METHODS, "space": catalog.SPACES, "data": catalog.DATA}[name]
