@@ -41,6 +41,7 @@ ASIDE = (
     "width",
 )
 ASIDE += ("strategy", "inherit", "max_params", "latency", "max_latency_ms", "data", "runtime", "ray", "save_every")
+ASIDE += ("init_from",)
 
 
 def flat(case):

@@ -46,6 +46,7 @@ SILENT = {
 # Settings whose other values cannot be tried here: they reach what says so.
 REFUSED = {
     "*: inherit": "inherits no weights",
+    "*: init_from": "has no trained supernet",
     "bo: search.s[ct]*": "cannot be listed",
     "*: search.score_file": "no file of scores at",
     "asha: strategy": "with strategy vmap children end together",
