@@ -104,7 +104,7 @@ CASES = {
     "one_shot_cifar10": ("cifar10", ["spos"], [], [*CHAIN, "--set=space.operators=shuffle_k3,shuffle_k5", *ONE_EPOCH,
         *FEW]),
     "one_shot_imagenet": ("imagenet", ["bn_nas"], [], [*CHAIN, "--set=space.operators=mbconv_k3_e3,mbconv_k5_e3",
-        "--set=space.first=4", "--set=space.removed=()", *ONE_EPOCH, *LARGE]),
+        "--set=space.removed=()", *ONE_EPOCH, *LARGE]),
     "reinforce_cifar10": ("cifar10", [], [], ["--trials=2", "--set=recipe.epochs=1", "--set=recipe.batch_size=8",
         "--set=space.min_layers=1", "--set=space.max_layers=1", "--set=space.filter_counts=2,4",
         "--set=retrain.grid=false", *ONE_EPOCH, *FEW]),
