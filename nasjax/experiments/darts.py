@@ -96,7 +96,7 @@ RECIPE = Recipe(
     auxiliary_weight=0.4,
     augment=Augment(cutout=16),
 )
-# Appendix A.3, the mobile setting; images as in the release's train_imagenet.py: RandomResizedCrop(224), mirrored,
+# Appendix A.2.3, the mobile setting; images as in the release's train_imagenet.py: RandomResizedCrop(224), mirrored,
 # ColorJitter(0.4, 0.4, 0.4, 0.2).
 IMAGENET = Recipe(
     epochs=250,
