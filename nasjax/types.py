@@ -302,6 +302,7 @@ class Builder(NamedTuple):
     mixed: Callable[..., Any] | None = None
     example: Callable[[Any], dict[str, Any]] | None = None  # an architecture as JSON, where the space samples none
     datasets: tuple[str, str] = ("digits", "cifar10")  # that a demo and a published setting are for
+    variant: Callable[[str], Any] | None = None  # name -> the space of a published method, where there are several
     presets: Mapping[str, Any] = {}  # published variants of the space by preset; what is not named has the default
     # augmentation that suits the data -> `train.recipe.Recipes`, None = those of image classifiers
     recipes: Callable[[Any], Any] | None = None

@@ -17,7 +17,6 @@ from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig
 from nasjax.learners.one_shot_update import Descent
 from nasjax.problem.builders.choice_chain import PathConfig
 from nasjax.problem.given import LARGE, Given
-from nasjax.spaces.choice_chain.space import variant
 from nasjax.train.recipe import Recipe
 
 make = supernets_run.make
@@ -101,4 +100,4 @@ PRESETS = {
 def configure(given: Given) -> OneShotConfig:
     """A preset for a space and a data set."""
     chains = {LARGE: "bignas", "digits": "bignas_digits"}
-    return base.preset("bignas", given, PRESETS, SPACE, lambda data: variant(chains.get(data, "bignas_cifar")))
+    return base.preset("bignas", given, PRESETS, SPACE, lambda data: chains.get(data, "bignas_cifar"))

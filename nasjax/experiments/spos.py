@@ -15,7 +15,6 @@ from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig
 from nasjax.learners.one_shot_update import Descent
 from nasjax.problem.builders.choice_chain import PathConfig
 from nasjax.problem.given import LARGE, Given
-from nasjax.spaces.choice_chain.space import variant
 from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 
@@ -84,4 +83,4 @@ PRESETS = {
 def configure(given: Given) -> OneShotConfig:
     """A preset for a space and a data set."""
     chains = {LARGE: "spos", "digits": "spos_digits"}
-    return base.preset("spos", given, PRESETS, SPACE, lambda data: variant(chains.get(data, "spos_cifar")))
+    return base.preset("spos", given, PRESETS, SPACE, lambda data: chains.get(data, "spos_cifar"))

@@ -419,7 +419,7 @@ DEMO_RECIPE = Recipe(
 
 
 def preset(
-    method: str, given: Given, presets: Mapping[str, Preset], home: str, variant: Callable[[str], Any]
+    method: str, given: Given, presets: Mapping[str, Preset], home: str, variant: Callable[[str], str]
 ) -> OneShotConfig:
     """The settings of a method over any space that has a supernet.
 
@@ -432,7 +432,7 @@ def preset(
       given: what is asked for.
       presets: of the method, by name.
       home: the space that they are for.
-      variant: the variant of this space for a data set by name, or for LARGE images.
+      variant: data set by name, or LARGE -> the name of this space's variant for it.
 
     Raises:
       ValueError: unknown preset or space.
@@ -449,11 +449,14 @@ def preset(
     if own and data.large:
         augment = chosen.augment or augment
     space, form = builder.small if builder.small and not published else (builder.default, builder.form)
+    if own:
+        assert builder.variant is not None
+        space = builder.variant(variant(LARGE if data.large else data.name))
     recipe = given.last_recipe(None if published and not own else chosen.recipe, data.augment)
     return OneShotConfig(
         method=method,
         preset=given.preset,
-        space=variant(LARGE if data.large else data.name) if own else space,
+        space=space,
         form=chosen.form if own else form,
         data=DataConfig(name=data.name, fit=given.fit(data)),
         augment=augment,

@@ -77,6 +77,7 @@ BUILDER = Builder(
     ("classification",),
     form=PathConfig(),
     named=NAMED,
+    variant=variant,
     shared=_shared,
     small=(variant("spos_digits"), PathConfig()),
 )
