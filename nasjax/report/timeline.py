@@ -59,7 +59,8 @@ def _best_so_far(lines: Sequence[Line], simulated: bool) -> str:
 def _steps(run: Run) -> list[tuple[float, float]]:
     """(seconds, metric) at the first result, where the best rises, and at the last result; told together = once."""
     by_id = {t.id: t for t in run.comparable}
-    best, steps, last = None, [], 0.0
+    best, last = None, 0.0
+    steps: list[tuple[float, float]] = []
     simulated = zip(itertools.accumulate(t.cost_s or 0.0 for t in run.trials), (t.id for t in run.trials), strict=True)
     for at, i in simulated if run.looked_up else ledger.finished(run.ledger):
         t = by_id.get(i)

@@ -141,7 +141,7 @@ def standalone(experiment: OneShot, path: Path, count: int, watch: Watch) -> Non
     def trained(what: activity.Trained) -> None:
         pace.reached(pace.done + 1)
         if not pace.measured:
-            pace.first(*what)
+            pace.first(*what[:4])
             whole = time.monotonic() - pace.began + (pace.left() or 0.0)
             watch.say(first_line("first path alone", what.seconds, what.compiled_s, whole, "for all of them"))
 
