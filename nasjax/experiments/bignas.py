@@ -2,7 +2,7 @@
 
 Yu et al. 2020, "BigNAS: Scaling Up Neural Architecture Search with Big Single-Stage Models", arXiv:2003.11142.
 Command: python -m nasjax.launch --method=bignas [--dataset=cifar10]
-Minutes: demo about 2 on two CPU cores; the paper's training is not stated in hours.
+Minutes: demo about 2 on one shared CPU core; the paper's training is not stated in hours.
 Expected: 76.5 % to 80.9 % top-1 on ImageNet from 240M to 1,040M multiply-adds, in a space with squeeze-and-excitation
 and several resolutions, which is not built; the demo shows the machine, not learning.
 """
