@@ -66,7 +66,7 @@ def test_override_says_what_to_write(assignment, message):
     [
         ("pc_darts", ["search.epochs=1"], "search.frozen_epochs must be 0..1 (epochs), got 2; write "
                                           "--set search.frozen_epochs=VALUE"),
-        ("pc_darts", ["search.sgd.momentum=2"], "search.sgd.momentum must be in [0, 1), search.sgd.weight_decay"),
+        ("pc_darts", ["search.sgd.momentum=2"], "search.sgd.momentum must be in [0, 1), got 2.0"),
         ("drnas", ["search.partial=1"], "K and search.operators, got (1,)"),
         ("random", ["recipe.schedule=linear_tail", "recipe.epochs=3"], "write recipe.schedule=linear"),
         ("spos", ["supernet.early_bird=0.5"], "-1..1, and supernet.affine=true"),

@@ -92,7 +92,8 @@ def test_published_genotypes_are_architectures(name):
 
 
 def test_names():
-    assert {"DARTS_V1", "DARTS_V2", "PDARTS", "PC_DARTS_cifar", "PC_DARTS_image", "MSRDARTS"} == set(GENOTYPES)
+    known = {"DARTS_V1", "DARTS_V2", "PDARTS", "PC_DARTS_cifar", "PC_DARTS_image", "MSRDARTS"}
+    assert known | {"DrNAS_cifar10", "DrNAS_imagenet"} == set(GENOTYPES)
     assert named("nobody") is None and all(named(name) for name in NAMES)
     assert named("DARTS_V2")["normal"][-1] == ["dil_conv_3x3", 2]
 
