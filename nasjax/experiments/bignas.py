@@ -18,6 +18,7 @@ from nasjax.learners.one_shot_update import Descent
 from nasjax.problem.builders.choice_chain import PathConfig
 from nasjax.problem.given import LARGE, Given
 from nasjax.spaces.choice_chain.space import variant
+from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 
 make = supernets_run.make
@@ -77,7 +78,12 @@ PRESETS = {
             dropout=0.2,
         ),
         EvolutionConfig(
-            searcher="nsga2", objectives=("macs",), population=50, mutation_rate=0.1, calibration_batches=64
+            searcher="nsga2",
+            objectives=("macs",),
+            population=50,
+            mutation_rate=0.1,
+            calibration_batches=64,
+            calibration_batch_size=256,
         ),
         Recipe(
             epochs=360,
@@ -94,6 +100,8 @@ PRESETS = {
         PathConfig(dropout=0.2),
         trials=1050,
         dataset="imagenet",
+        # The release's data_transform.py: random resized crops, mirrored; its AutoAugment is not built.
+        augment=Augment(crop="resized"),
     ),
 }
 
