@@ -17,6 +17,7 @@ from nasjax.experiments.families.supernets import EvolutionConfig, OneShotConfig
 from nasjax.learners.one_shot_update import Descent
 from nasjax.problem.builders.choice_chain import PathConfig
 from nasjax.problem.given import LARGE, Given
+from nasjax.train.augment import Augment
 from nasjax.train.recipe import Recipe
 
 make = supernets_run.make
@@ -76,7 +77,12 @@ PRESETS = {
             dropout=0.2,
         ),
         EvolutionConfig(
-            searcher="nsga2", objectives=("macs",), population=50, mutation_rate=0.1, calibration_batches=64
+            searcher="nsga2",
+            objectives=("macs",),
+            population=50,
+            mutation_rate=0.1,
+            calibration_batches=64,
+            calibration_batch_size=256,
         ),
         Recipe(
             epochs=360,
@@ -93,6 +99,8 @@ PRESETS = {
         PathConfig(dropout=0.2),
         trials=1050,
         dataset="imagenet",
+        # The release's data_transform.py: random resized crops, mirrored; its AutoAugment is not built.
+        augment=Augment(crop="resized"),
     ),
 }
 

@@ -157,6 +157,7 @@ PRESETS = {
         train_part=0.1,
         part="all",
         own_augment=True,
+        augment=Augment(crop="resized"),
         space=CELLS,
     ),
     ("demo", "tabular_cell"): Preset(DrnasTraining(**_SMALL), TabularForm(channels=8, cells=1), base.DEMO_RECIPE),

@@ -74,7 +74,7 @@ PRESETS = {
         trials=1050,
         dataset="imagenet",
         max_macs=330_000_000,
-        # RandomResizedCrop(224), ColorJitter(0.4, 0.4, 0.4), mirrored: its train.py, and copies of its supernet.s code.
+        # RandomResizedCrop(224), ColorJitter(0.4, 0.4, 0.4), mirrored: both train.py, of the supernet and the path.
         augment=Augment(crop="resized", jitter=(0.4, 0.4, 0.4, 0.0)),
     ),
 }

@@ -33,13 +33,13 @@ def test_a_preset_has_what_its_sources_say(case, presets):
 
 @pytest.mark.parametrize("case", PINNED)
 def test_every_value_that_has_a_source_was_read_there(case):
-    """By a case itself, or by the one that it is like."""
-    read, like = set(), case
+    """With this value: by a case itself, or by the one that it is like."""
+    read, like = [], case
     while like is not None:
-        read |= {name for one in READ.get(like, ()) for name in one["values"]}
+        read += [item for one in READ.get(like, ()) for item in one["values"].items()]
         like = PINNED.get(like, {}).get("as")
     sources = [source for source in PINNED[case] if source != "as" and not source.startswith(SILENT)]
-    assert {name for source in sources for name in PINNED[case][source]} - read == set()
+    assert [item for source in sources for item in PINNED[case][source].items() if item not in read] == []
 
 
 def test_readings_are_of_a_text_a_code_or_notes():
