@@ -69,7 +69,7 @@ def weights(path):
 @pytest.mark.slow
 def test_a_training_that_is_interrupted_and_then_finds_the_disk_full_ends_with_the_same_weights(tmp_path, monkeypatch):
     whole = retrain(config(), [TREE], tmp_path / "whole")
-    monkeypatch.setattr(retraining, "_SAVE_S", 0.0)
+    monkeypatch.setattr(retraining, "SAVE_S", 0.0)
     save = checkpoint.save
 
     def save_and_die(folder, name, tree, **options):
@@ -127,7 +127,7 @@ def path_config():
 def test_a_path_killed_before_its_refresh(path_config, tmp_path, monkeypatch, capsys):
     """The statistics are refreshed all the same, and `seconds` is what all parts took."""
     settings, tree = path_config
-    monkeypatch.setattr(retraining, "_SAVE_S", 0.0)
+    monkeypatch.setattr(retraining, "SAVE_S", 0.0)
     whole = retrain(settings, [tree], tmp_path)
     assert len(whole["history"]["train_loss"]) == len(whole["history"]["valid_accuracy"]) == 1
     expected = weights(tmp_path)
