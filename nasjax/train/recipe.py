@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from nasjax.train.augment import Augment
 from nasjax.train.schedules import TAIL
@@ -63,6 +63,7 @@ class Recipe(Sgd):
       ValueError: a value out of its range.
     """
 
+    rate_is_known: ClassVar[bool] = False  # an architecture may bring its own
     learning_rate: float = 0.1
     final_rate: float = 0.0
     weight_decay: float = 1e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Sgd:
     momentum: float = 0.9
     weight_decay: float = 3e-4
     clip: float = 5.0
+    rate_is_known: ClassVar[bool] = True  # learning_rate is what counts, and nothing else may bring one
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0 or self.final_rate > self.learning_rate:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.rate_is_known and self.final_rate > self.learning_rate:
             raise ValueError(
-                "learning_rate must be positive and at least final_rate, got "
-                f"{self.learning_rate} and {self.final_rate}"
+                f"learning_rate must be at least final_rate, got {self.learning_rate} and {self.final_rate}"
             )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
