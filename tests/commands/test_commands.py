@@ -66,7 +66,14 @@ def test_finished_run_prints_its_summary_again(searched):
     assert (searched[0] / "trials.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("written", [one for one in configuration.READ if one != configuration.FORMAT])
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param(one, marks=[pytest.mark.slow] * (one != configuration.READ[0]))
+        for one in configuration.READ
+        if one != configuration.FORMAT
+    ],
+)
 def test_an_older_workdir_is_read_but_never_continued(written, searched, tmp_path):
     path = tmp_path / "older"
     shutil.copytree(searched[0], path)

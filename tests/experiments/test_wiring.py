@@ -269,7 +269,12 @@ def problems(case, folder):
                 yield f"{name} changes {sorted(found)}, but no {last}"
 
 
-@pytest.mark.parametrize("case", CASES)
+AGAIN = (" of cells", "cells", " of a table")  # methods of other cases, over another space
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * case.endswith(AGAIN)) for case in CASES]
+)
 def test_every_setting_reaches_what_uses_it(case, tmp_path):
     assert not list(problems(case, tmp_path))
 

@@ -31,6 +31,7 @@ def test_uniform_paths_pass_chi_square():
     assert chisquare(np.bincount(skewed, minlength=4)).pvalue < 1e-9
 
 
+@pytest.mark.slow
 def test_strict_paths_are_permutations():
     space = tiny(depths=(4,), removed=(2,)).space
     archs = drawn(samplers.strict_fairness(space), 600)

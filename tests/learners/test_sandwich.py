@@ -60,6 +60,7 @@ def written(first=1.0, others=1.0, stopped=True):
     return [np.asarray(g) for g in jax.grad(loss, (0, 1))(LAYER, STEM)]
 
 
+@pytest.mark.slow
 def test_the_largest_learns_from_labels_and_the_others_from_its_outputs():
     for mine, known in zip(step(distill=True), written(), strict=True):
         np.testing.assert_allclose(mine, known, rtol=1e-5, atol=1e-7)
