@@ -14,7 +14,7 @@ from nasjax.types import Metric
 _ASIDE = frozenset(
     (
         *("method", "preset", "seed", "plugin", "truth", "truth_percent", "workers", "runtime", "ray", "trial_timeout"),
-        *("save_every", "latency", "init_from"),
+        *("save_every", "latency"),
         *("wall_s", "cost_s", "strategy", "width", "data.name", "data.data_dir", "data.readers", "data.stream"),
     )
 )

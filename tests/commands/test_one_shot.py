@@ -135,6 +135,9 @@ def test_a_supernet_begins_with_the_weights_of_another(spos, tmp_path):
         new = ocp.load(max(path for path in (folder / "checkpoints").iterdir() if path.name.isdigit()))["state"]
         body = [{name: array for name, array in state["params"].items() if name != "head"} for state in (old, new)]
         assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-6), *body))
+    shutil.rmtree(folder / "checkpoints")  # killed after its first epoch's line, before its first checkpoint
+    code, _, err = here(*run)
+    assert code == 0 and "1 begun anew" in err, err
     shutil.rmtree(source)
     code, _, err = here(*still, f"--init_from={source}", f"--workdir={source}-run", "--set=supernet.epochs=1")
     assert code == 0, err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from nasjax.train.fit import resident
 from nasjax.train.parallel import device_count
 from nasjax.train.recipe import DTYPES, Recipe, require_batch
 from nasjax.train.streaming import streamed
+from nasjax.train.transfer import Transfer
 from nasjax.types import Evaluator, Metric, PyTree, Searcher, Stages
 
 
@@ -194,6 +196,7 @@ class OneShot(NamedTuple):
     evaluator: Callable[[PyTree], Evaluator]  # state of the trained supernet -> how paths are judged
     describe: Callable[[np.ndarray], dict[str, Any]]
     facts: dict[str, Any]  # for config.json
+    begin: Callable[[], Callable[[PyTree], Transfer]]  # `beginning`, read when first called; where init_from names any
 
     @property
     def config(self) -> OneShotConfig:
@@ -234,8 +237,9 @@ def parts(problem: Problem) -> OneShot:
             f"networks of --space={space.name} {what} for --method={config.method} to train or score; "
             "choose another space, or set supernet.trainable=all, supernet.early_bird=none and search.score=accuracy"
         )
+    begin = functools.cache(lambda: beginning(problem, supernet))
     if config.init_from and not problem.begun:
-        beginning(problem, supernet)
+        begin()
     batches = training(arrays, task, batch_size=settings.batch_size, cfg=config.augment, devices=devices)
     sampler = sampler_of(config, shared)
 
@@ -291,7 +295,7 @@ def parts(problem: Problem) -> OneShot:
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
     searcher = searcher_of(config, shared, problem.latency)
     describe = with_truth(config, describer(space, shared, problem.predicted))
-    return OneShot(problem, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts)
+    return OneShot(problem, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts, begin)
 
 
 def shared_of(problem: Problem) -> Shared:

@@ -23,7 +23,6 @@ from nasjax.drive.search import search
 from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
-from nasjax.experiments.families.beginning import beginning
 from nasjax.experiments.families.own_weights import inherited
 from nasjax.experiments.families.settings import closing, nothing_left, refusal
 from nasjax.experiments.families.supernets import OneShot, describe, parts
@@ -98,7 +97,7 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
     whole = "for the supernet; its search is measured once it begins" if config.trials else "in all"
     epochs = Epochs(watch, (config.supernet.epochs,), done, whole=whole)
     stages = experiment.stages
-    if config.init_from and not done and not checkpoint.numbered(folder / "checkpoints"):
+    if config.init_from and not checkpoint.numbered(folder / "checkpoints"):
         stages = _begun(experiment, folder, watch)
     activity.doing("supernet", "compiling the first step")
     with far(epochs.words):
@@ -118,8 +117,7 @@ def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
 
 def _begun(experiment: OneShot, folder: Path, watch: Watch) -> Stages:
     """The stages of the training, begun with other weights; what was taken is told, and kept in init_from.json."""
-    source = experiment.config.init_from
-    begin = beginning(experiment.problem, experiment.supernet)
+    source, begin = experiment.config.init_from, experiment.begin()
 
     def learner(stage: int, facts: Any) -> Learner:
         plain = experiment.stages.learner(stage, facts)
