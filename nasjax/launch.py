@@ -35,7 +35,6 @@ MODES = ("search", "retrain", "inspect", "report", "predict", "export", "latency
 _LIMITS = ("max_params", "max_macs", "latency", "max_latency_ms")
 # Settings that are flags of the same names.
 _DIRECT = ("truth", "seed", "trials", *_LIMITS, "workers", "runtime", "trial_timeout", "init_from")
-_OF_MODES = ("arch", "trials", "workers", "runtime", "ray_address", "trial_timeout", "init_from", "log", "point")
 _TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency alone
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
 _COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone
@@ -515,15 +514,11 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     problem = Problem(config)
     tabular = problem.looked_up
     alone = given.mode != "search" and not (given.mode == "retrain" and config.retrain.grid)
-    idle = {
-        "data_dir": tabular or not problem.source.folder,
-        "max_params": tabular,
-        "max_macs": tabular,
-        "dataset": tabular,
+    by_data = {"data_dir": tabular or not problem.source.folder}
+    by_data |= dict.fromkeys(("max_params", "max_macs", "dataset", "latency", "max_latency_ms"), tabular)
+    by_mode = {
         "arch": given.mode in ("search", "export", "predict"),
         "trials": given.mode in ("retrain", "export", "predict", "latency"),
-        "latency": tabular,
-        "max_latency_ms": tabular,
         "workers": alone,
         "runtime": alone,
         "ray_address": alone,
@@ -534,10 +529,9 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     }
     if given.changed_plugin and not given.plugin:
         raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
-    for name, unused in idle.items():
+    for name, unused in {**by_data, **by_mode}.items():
         if unused and getattr(given, name) is not None:
-            by_mode = name in _OF_MODES
-            what = f"--mode={given.mode}" if by_mode else f"--space={config.space.name} on {config.data.name}"
+            what = f"--mode={given.mode}" if name in by_mode else f"--space={config.space.name} on {config.data.name}"
             instead = "leave it out"
             if given.mode == "retrain" and name == "workers":
                 instead = "they try the points of a grid: add --set retrain.grid=true"

@@ -157,7 +157,7 @@ CANDIDATES = [
     Fault("a trial's time-out is not handed on", "experiments/families/candidates_run.py",
           "                timeout_s=config.trial_timeout,\n", "", SEVERAL),
     Fault("the limit of multiply-adds is forgotten", "experiments/families/settings.py",
-          '("params", "macs", "latency_ms")', '("params", "latency_ms")',
+          "for setting in LIMITS:\n            name, limit", "for setting in LIMITS[::2]:\n            name, limit",
           wiring("random")),
     Fault("the table's cost column is not handed on", "experiments/families/candidates_run.py",
           "        cost=names.cost,\n", "",

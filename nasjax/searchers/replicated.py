@@ -18,8 +18,8 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from nasjax.searchers.policy import DepthSchedule, Policy
-from nasjax.searchers.policy import depth_schedule as paper_schedule
-from nasjax.searchers.reinforce import Reward, check_baseline, controller, cube, gained, optimizer, score_loss
+from nasjax.searchers.reinforce import Reward, check_baseline, cube, gained, score_loss
+from nasjax.searchers.scheme import flat_controller
 from nasjax.types import Evaluation, Key, Proposal, PyTree, Searcher, Space, Status
 
 _LAST = jnp.iinfo(jnp.int32).max
@@ -88,15 +88,11 @@ def replicated(
       >>> from nasjax.spaces.conv_chain.space import variant
       >>> searcher = replicated(variant("v1"), replicas=100)
     """
-    given = {"replicas": replicas, "children": children, "accumulate": accumulate}
-    if wrong := [f"{name}={number}" for name, number in given.items() if number < 1]:
-        raise ValueError(f"write 1 or more instead of {', '.join(wrong)}")
+    numbers, m = {"replicas": replicas, "children": children}, children
+    pi, schedule, adam, _, unravel = flat_controller(
+        space, policy, learning_rate, depth_schedule, accumulate, **numbers
+    )
     check_baseline(baseline_decay, baseline_init)
-    pi, m = controller(space, policy), children
-    schedule = paper_schedule() if depth_schedule is None else depth_schedule
-    adam = optimizer(learning_rate, accumulate=accumulate)
-    example = jax.eval_shape(pi.init, jax.random.key(0))
-    _, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example))
 
     def init(key: Key) -> ReplicatedState:
         params = jax.flatten_util.ravel_pytree(pi.init(key))[0]

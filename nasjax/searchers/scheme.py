@@ -14,6 +14,7 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from nasjax.searchers.policy import DepthSchedule, Policy
 from nasjax.searchers.policy import depth_schedule as paper_schedule
@@ -21,6 +22,38 @@ from nasjax.searchers.reinforce import Reward, check_baseline, controller, cube,
 from nasjax.types import Array, Evaluation, Evaluator, Key, Proposal, PyTree, Space, Status
 
 Seconds = Callable[[Key, Proposal, Evaluation], jax.Array]
+
+
+class Flat(NamedTuple):
+    """The controller of a scheme, its parameters being one vector f32[P]."""
+
+    policy: Policy
+    schedule: DepthSchedule
+    adam: optax.GradientTransformation
+    size: int  # P
+    unravel: Callable[[jax.Array], PyTree]
+
+
+def flat_controller(
+    space: Space,
+    policy: Literal["lstm", "independent"] | Policy,
+    learning_rate: float,
+    depth_schedule: DepthSchedule | None,
+    accumulate: int,
+    **others: int,
+) -> Flat:
+    """Arguments as of `distributed_reinforce`; `others` are further numbers of it.
+
+    Raises:
+      ValueError: a number below 1, or an unknown policy.
+    """
+    if wrong := [f"{name}={number}" for name, number in {**others, "accumulate": accumulate}.items() if number < 1]:
+        raise ValueError(f"write 1 or more instead of {', '.join(wrong)}")
+    pi = controller(space, policy)
+    example = jax.eval_shape(pi.init, jax.random.key(0))
+    flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example))
+    schedule = paper_schedule() if depth_schedule is None else depth_schedule
+    return Flat(pi, schedule, optimizer(learning_rate, accumulate=accumulate), flat.size, unravel)
 
 
 class Children(NamedTuple):
@@ -109,22 +142,18 @@ def scheme(
     Raises:
       ValueError: a number below 1, or an unknown word.
     """
-    given = {"children": children, "shards": shards, "accumulate": accumulate}
-    if wrong := [f"{name}={number}" for name, number in given.items() if number < 1]:
-        raise ValueError(f"write 1 or more instead of {', '.join(wrong)}")
+    numbers = {"children": children, "shards": shards}
+    pi, schedule, adam, size, unravel = flat_controller(
+        space, policy, learning_rate, depth_schedule, accumulate, **numbers
+    )
     check_baseline(baseline_decay, baseline_init)
-    pi, m = controller(space, policy), children
-    schedule = paper_schedule() if depth_schedule is None else depth_schedule
-    adam = optimizer(learning_rate, accumulate=accumulate)
-    example = jax.eval_shape(pi.init, jax.random.key(0))
-    flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example))
-    part = -(-flat.size // shards)
+    m, part = children, -(-size // shards)
 
     def cut(params: jax.Array) -> jax.Array:  # [P] -> [S, part], the last one padded with zeros
-        return jnp.pad(params, (0, shards * part - flat.size)).reshape(shards, part)
+        return jnp.pad(params, (0, shards * part - size)).reshape(shards, part)
 
     def whole(parts: jax.Array) -> PyTree:
-        return unravel(parts.reshape(-1)[: flat.size])
+        return unravel(parts.reshape(-1)[:size])
 
     @jax.jit
     def init(key: Key) -> tuple[jax.Array, PyTree]:

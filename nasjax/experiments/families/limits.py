@@ -41,11 +41,9 @@ def require_reachable(problem: Problem, space: Space) -> None:
     if _excess(problem, arch) > 1:
         limits, built = _limits(problem.config), problem.build(arch)
         told = " and ".join(f"{name}={limit}" for name, limit in limits.items())
+        costs = {name.removeprefix("max_"): _cost(problem, arch, built, name) for name in limits}
         nearest = " and ".join(
-            f"{name.removeprefix('max_')} {_cost(problem, arch, built, name):g}"
-            if name == "max_latency_ms"
-            else f"{name.removeprefix('max_')} {_cost(problem, arch, built, name)}"
-            for name in limits
+            f"{name} {cost if isinstance(cost, int) else f'{cost:g}'}" for name, cost in costs.items()
         )
         raise ValueError(
             f"no architecture of --space={problem.space.name} was found within {told}: the nearest has {nearest}; give "

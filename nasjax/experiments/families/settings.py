@@ -94,8 +94,9 @@ def refusal(config: Any) -> Callable[[dict[str, Any]], str | None]:
     """The hard limits --max_params, --max_macs and --max_latency_ms as a function of a trial's row."""
 
     def refuse(row: dict[str, Any]) -> str | None:
-        for name in ("params", "macs", "latency_ms"):
-            limit, value = getattr(config, f"max_{name}"), row.get(name)
+        for setting in LIMITS:
+            name, limit = setting.removeprefix("max_"), getattr(config, setting)
+            value = row.get(name)
             if limit is not None and value is not None and value > limit:
                 return f"{name} {value} over the limit {limit}"
         return None
