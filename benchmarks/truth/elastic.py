@@ -61,14 +61,14 @@ def configuration(method: str, args: argparse.Namespace, seed: int) -> Any:
         "data.valid_size=10000",
         f"data.valid_limit={VALID}",
         "space.family=mobile",
-        "space.operators=mbconv_k3_e3,mbconv_k3_e6,mbconv_k5_e3,mbconv_k5_e6,mbconv_k7_e3,mbconv_k7_e6",
-        "space.stem=8",
-        "space.first=8",
+        "space.operators=mbconv_k3_e1,mbconv_k3_e3,mbconv_k3_e6,mbconv_k5_e1,mbconv_k5_e3,mbconv_k5_e6",
+        "space.stem=16",
+        "space.first=16",
         "space.stem_stride=1",
-        "space.channels=8,16,24",
+        f"space.channels={args.channels}",
         f"space.depths={args.depths}",
-        "space.strides=1,2,2",
-        "space.tail=96",
+        f"space.strides={args.strides}",
+        "space.tail=128",
         f"space.choose_identity={str(method != 'fairnas').lower()}",  # which strict fairness cannot have
         f"supernet.epochs={max(1, round(args.epochs * PASSES['bignas'] / passes))}",
         f"supernet.batch_size={args.batch}",
@@ -88,7 +88,7 @@ def recipe(config: Any, args: argparse.Namespace, epochs: int) -> Recipe:
     return Recipe(
         epochs=epochs,
         batch_size=args.batch,
-        learning_rate=args.rate,
+        learning_rate=args.alone_rate,
         nesterov=False,
         weight_decay=4e-5,
         decay_on="kernels",
@@ -176,21 +176,26 @@ def main() -> None:
     parser.add_argument("--alone_epochs", type=int, default=8, help="of each")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--size", type=int, default=16)
+    parser.add_argument("--channels", default="16,32,48")
+    parser.add_argument("--strides", default="2,2,1")
     parser.add_argument("--depths", default="2,2,2", help="layers of the three stages")
     parser.add_argument("--epochs", type=int, default=15, help="of BigNAS's supernet, four passes a step")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=0.1, help="of one path; where gradients are added up its share")
+    parser.add_argument(
+        "--rate", type=float, default=0.2, help="of a supernet; of the P passes of a step each adds its share"
+    )
+    parser.add_argument("--alone_rate", type=float, default=0.1, help="of a path that is trained alone")
     parser.add_argument("--trials", type=int, default=120, help="of the search")
     parser.add_argument("--five", type=int, default=1, help="whether five networks are trained alone, 0 or 1")
     args = parser.parse_args()
     args.workdir.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(args.workdir / "xla"))
     settings = {key: value for key, value in vars(args).items() if key not in ("data_dir", "workdir")}
-    kept = {key: settings[key] for key in ("images", "size", "depths", "batch", "rate")}
+    kept = {key: settings[key] for key in ("images", "size", "depths", "channels", "batch", "alone_rate")}
     file = args.workdir / f"{'-'.join(map(str, kept.values()))}.jsonl"
 
     plain = parts(Problem(configuration("bignas", args, 0)))
-    space = dataclasses.replace(plain.config.space, choose_identity="fairnas" not in args.methods)
+    space = dataclasses.replace(plain.config.space, choose_identity=False)  # which strict fairness cannot have
     archs = np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(1000), args.paths)))
     accuracy = alone(plain, args, args.alone_epochs)
     truths = np.array([
@@ -217,7 +222,7 @@ def main() -> None:
         scores = []
         for seed in range(args.seeds):
             config = configuration(method, args, seed)
-            path = args.workdir / f"{method}-{file.stem}-{args.epochs}-{args.trials}-s{seed}"
+            path = args.workdir / f"{method}-{file.stem}-{args.rate}-{args.epochs}-{args.trials}-s{seed}"
             commands.search(config, path, progress=False)
             experiment = parts(Problem(config))
             scores.append(ranked(args, method, experiment, path, archs))

@@ -15,9 +15,11 @@ import jax
 import numpy as np
 
 from nasjax.learners.one_shot_update import Descent, Regularised, Trainable, one_shot_update
+from nasjax.learners.one_shot_ways import by_ways
+from nasjax.ops import backend
 from nasjax.tasks.classification import TASK as CLASSIFICATION
 from nasjax.train.compiling import jit
-from nasjax.train.parallel import data_parallel, replicate
+from nasjax.train.parallel import data_parallel, device_count, replicate
 from nasjax.types import Key, Learner, PyTree, Task
 
 
@@ -107,7 +109,19 @@ def one_shot(
         distill=distill,
         regularised=regularised,
     )
+    by_host = backend.form() == "cpu" and device_count(devices) == 1 and accumulate == 1 and supernet.ways is not None
     compiled = data_parallel(update.run, devices)
+    if by_host:
+        smoothing = (descent or Descent()).label_smoothing
+        compiled = by_ways(
+            supernet,
+            update,
+            task,
+            smoothing,
+            fresh_batches=fresh_batches,
+            distill=distill,
+            regularised=regularised,
+        )
     sample = jit(sampler)
     table = jit(supernet.scores) if scored else None
 

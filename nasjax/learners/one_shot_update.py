@@ -67,11 +67,15 @@ class Update(NamedTuple):
     run(params, momentum, batch_stats, archs i32[P, S], key, rate, {"train": (x, y)})
       -> (params, momentum, batch_stats, {"train_loss", "train_METRIC"}), on a device's part of the batch; METRIC is
       the task's, and batch_stats is {} where the supernet has none
+    trained(names) -> bool, whether the parameter of these names is trained
+    moved(params, momentum, gradients of the trained parameters, archs, rate) -> (params, momentum), the end of `run`
     """
 
     momentum: Callable[[PyTree], tuple[jax.Array, ...]]
     rate: Callable[[int, int, int], float]
     run: Callable[..., Any]
+    trained: Callable[[tuple[str, ...]], bool]
+    moved: Callable[..., Any]
 
 
 def one_shot_update(
@@ -103,30 +107,32 @@ def one_shot_update(
     optimiser = descent or Descent()
     recipe = Recipe(label_smoothing=optimiser.label_smoothing)
 
+    def named(names: tuple[str, ...]) -> bool:
+        if trainable == "all":
+            return True
+        return supernet.last_norm(names) if trainable == "last_bn" else names[-1] in ("gamma", "beta")
+
     def trained(params: PyTree) -> list[bool]:
         """Which leaves are trained."""
-        names = [tuple(part.key for part in path) for path, _ in jax.tree.leaves_with_path(params)]
-        if trainable == "all":
-            return [True] * len(names)
-        return [supernet.last_norm(n) if trainable == "last_bn" else n[-1] in ("gamma", "beta") for n in names]
+        return [named(tuple(part.key for part in path)) for path, _ in jax.tree.leaves_with_path(params)]
+
+    def whole(which: list[bool], tree: Any, some: Iterable[jax.Array], rest: Iterable[jax.Array]) -> PyTree:
+        """A tree of the trained leaves and the others."""
+        some, rest = iter(some), iter(rest)
+        return jax.tree.unflatten(tree, [next(some) if t else next(rest) for t in which])
 
     def run(
         params: PyTree, momentum: Any, batch_stats: PyTree, archs: jax.Array, key: Key, rate: jax.Array, batch: PyTree
     ) -> Any:
         leaves, tree = jax.tree.flatten(params)
         which = trained(params)
-
-        def whole(some: Iterable[jax.Array], rest: Iterable[jax.Array]) -> PyTree:
-            some, rest = iter(some), iter(rest)
-            return jax.tree.unflatten(tree, [next(some) if t else next(rest) for t in which])
-
         moving = tuple(leaf for leaf, t in zip(leaves, which, strict=True) if t)
         frozen = [leaf for leaf, t in zip(leaves, which, strict=True) if not t]
 
         def loss_of(
             moving: Any, stats: PyTree, arch: jax.Array, key: Any, x: jax.Array, y: jax.Array, taught: PyTree
         ) -> Any:
-            variables = {"params": whole(moving, frozen), "batch_stats": stats}
+            variables = {"params": whole(which, tree, moving, frozen), "batch_stats": stats}
             outputs, after = supernet.apply(variables, arch, x, key=key, train=True)
             loss = task.loss(outputs, y, recipe) if taught is None or imitate is None else imitate(outputs, taught)
             return loss, (summed(task, outputs, y), after.get("batch_stats", {}), outputs if distill else None)
@@ -186,14 +192,25 @@ def one_shot_update(
                 (grads, stats), (loss, sums, _) = jax.lax.scan(one, zero, xs)
             metric = jax.vmap(lambda sums: finished(task, sums))(total(sums)).mean()
 
+        new, kept = moved(params, momentum, mean(grads), archs, rate)
+        return new, kept, stats, {"train_loss": mean(loss.mean()), f"train_{task.metric.name}": metric}
+
+    def moved(
+        params: PyTree, momentum: Any, grads: tuple[jax.Array, ...], archs: jax.Array, rate: jax.Array
+    ) -> tuple[PyTree, tuple[jax.Array, ...]]:
+        leaves, tree = jax.tree.flatten(params)
+        which = trained(params)
+        moving = tuple(leaf for leaf, t in zip(leaves, which, strict=True) if t)
+        frozen = [leaf for leaf, t in zip(leaves, which, strict=True) if not t]
+
         def of_first(decayed: tuple[Any, ...]) -> tuple[jax.Array, ...]:
             """The same, 0 for what the first path does not use."""
             still = jax.tree.map(jnp.zeros_like, params)
             full = tuple(jnp.broadcast_to(w, p.shape).astype(p.dtype) for w, p in zip(decayed, moving, strict=True))
-            found = jax.tree.leaves(supernet.select(archs[:1], whole(full, map(jnp.zeros_like, frozen)), still))
+            full_tree = whole(which, tree, full, map(jnp.zeros_like, frozen))
+            found = jax.tree.leaves(supernet.select(archs[:1], full_tree, still))
             return tuple(leaf for leaf, t in zip(found, which, strict=True) if t)
 
-        grads, loss = mean((grads, loss.mean()))
         if optimiser.clip_value:
             grads = jax.tree.map(lambda g: jnp.clip(g, -optimiser.clip_value, optimiser.clip_value), grads)
         grads = clip_norm(grads, optimiser.clip)
@@ -203,12 +220,11 @@ def one_shot_update(
         if regularised == "first":
             decayed = of_first(decayed)
         buffer = tuple(optimiser.momentum * b + g + w for b, g, w in zip(momentum, grads, decayed, strict=True))
-        moved = tuple(p - rate * b for p, b in zip(moving, buffer, strict=True))
-        new = supernet.select(archs, whole(moved, frozen), params)
-        old_buffer = whole(momentum, frozen)
-        buffer_tree = supernet.select(archs, whole(buffer, frozen), old_buffer)
-        kept = tuple(leaf for leaf, t in zip(jax.tree.leaves(buffer_tree), which, strict=True) if t)
-        return new, kept, stats, {"train_loss": loss, f"train_{task.metric.name}": metric}
+        after = tuple(p - rate * b for p, b in zip(moving, buffer, strict=True))
+        new = supernet.select(archs, whole(which, tree, after, frozen), params)
+        old_buffer = whole(which, tree, momentum, frozen)
+        buffer_tree = supernet.select(archs, whole(which, tree, buffer, frozen), old_buffer)
+        return new, tuple(leaf for leaf, t in zip(jax.tree.leaves(buffer_tree), which, strict=True) if t)
 
     def momentum(params: PyTree) -> tuple[jax.Array, ...]:
         leaves, which = jax.tree.leaves(params), trained(params)
@@ -220,4 +236,4 @@ def one_shot_update(
         warm = optimiser.warmup_epochs
         return now * min(1.0, (step // epoch_steps + 1) / warm) if warm else now
 
-    return Update(momentum, rate, run)
+    return Update(momentum, rate, run, named, moved)

@@ -9,9 +9,22 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from nasjax.types import PyTree, no_carry
+from nasjax.types import Part, PyTree, no_carry
 
 LastNorms = Literal["main", "both"]  # of an operator that ends in two batch norms, which are counted
+
+
+class Ways(NamedTuple):
+    """The paths of a supernet as programs that the host runs one after the other.
+
+    parts(arch i32[S], on the host) -> the parts of its path, x -> y through one value at a time. A part's choice comes
+      from `pick(arch)`, and its variables, the supernet's at `part.path`, are as in the supernet: an operator that n
+      layers of equal shape have has arrays [n, ...]
+    every: archs i32[P, S] that together use every kind of part
+    """
+
+    parts: Callable[[np.ndarray], tuple[Part, ...]]
+    every: np.ndarray
 
 
 class Supernet(NamedTuple):
@@ -22,6 +35,7 @@ class Supernet(NamedTuple):
     last_norm(path) -> whether a parameter's path of names ends in a scale or shift of such a last batch norm
     own(variables, arch) -> the variables of the path's own network, arrays on the host; None = the two are not known to
       each other
+    ways: its paths part by part; None = it is one program
 
     `scores` and `last_norm` are None where there are no batch norms ("batch_stats" of the variables is then empty, or
     missing), or where operators share them.
@@ -34,6 +48,7 @@ class Supernet(NamedTuple):
     last_norm: Callable[[tuple[str, ...]], bool] | None = None
     carry: Callable[[int], PyTree] = no_carry
     own: Callable[[PyTree, np.ndarray], PyTree] | None = None
+    ways: Ways | None = None
 
 
 class Shared(NamedTuple):

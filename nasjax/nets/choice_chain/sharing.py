@@ -27,12 +27,14 @@ class Sharing(NamedTuple):
     take(blocks, operator, tree of a layer) -> that operator's arrays
     put(blocks, operator, tree of a layer, the operator's arrays) -> the tree with these in it
     pick(blocks, chosen i32[P, n], new, old) -> trees of n layers, `new` where one of P paths uses it, else `old`
+    apart: whether an operator's arrays are a subtree of the layer's, by its name
     """
 
     shapes: Callable[[Blocks, bool, tuple[int, ...]], PyTree]
     take: Callable[[Blocks, str, PyTree], PyTree]
     put: Callable[[Blocks, str, PyTree, PyTree], PyTree]
     pick: Callable[[Blocks, jax.Array, PyTree, PyTree], PyTree]
+    apart: bool
 
 
 def corner(kind: str, step: Step, shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -73,6 +75,7 @@ OWN = Sharing(
     lambda blocks, operator, tree: tree[operator],
     lambda blocks, operator, tree, part: {**tree, operator: part},
     _own_pick,
+    apart=True,
 )
 
 
@@ -118,4 +121,5 @@ PARTS = Sharing(
     lambda blocks, operator, tree: cut(named_steps(blocks[operator]), tree),
     _put,
     _pick,
+    apart=False,
 )

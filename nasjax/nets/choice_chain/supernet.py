@@ -19,6 +19,7 @@ from nasjax.nets.cell_parts import Mode, classify
 from nasjax.nets.choice_chain.blocks import Block, apply_block, block, named_steps, step_shapes
 from nasjax.nets.choice_chain.frame import frame_steps, head_shapes, initialise, run_steps
 from nasjax.nets.choice_chain.sharing import OWN, PARTS, Sharing, cut
+from nasjax.nets.choice_chain.ways import ways
 from nasjax.nets.numerics import precision
 from nasjax.nets.supernet import LastNorms, Supernet, switch
 from nasjax.spaces.choice_chain.plan import ChoicePlan
@@ -165,9 +166,10 @@ def choice_supernet(
     def own(variables: PyTree, arch: np.ndarray) -> PyTree:
         return _own(plan, parts, sharing, variables, np.asarray(arch))
 
+    paths = ways(plan, before, behind, parts, sharing, dropout=dropout, bn_eps=bn_eps, dtype=dtype)
     if entangled:
-        return Supernet(init, apply, select, own=own)
-    return Supernet(init, apply, select, scores, last_norm, own=own)
+        return Supernet(init, apply, select, own=own, ways=paths)
+    return Supernet(init, apply, select, scores, last_norm, own=own, ways=paths)
 
 
 def _layer(

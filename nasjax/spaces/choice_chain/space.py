@@ -23,7 +23,8 @@ from nasjax.types import Array, Site, digest
 
 SHUFFLE = ("shuffle_k3", "shuffle_k5", "shuffle_k7", "shuffle_xception")
 MOBILE = ("mbconv_k3_e3", "mbconv_k3_e6", "mbconv_k5_e3", "mbconv_k5_e6", "mbconv_k7_e3", "mbconv_k7_e6")
-OPERATORS = {"shuffle": SHUFFLE, "mobile": MOBILE}  # by family; in MOBILE id = 2 * kernel index + expansion index
+MORE = tuple(f"mbconv_k{size}_e{expansion}" for size in (3, 5, 7) for expansion in (1, 2, 4))  # no source searches them
+OPERATORS = {"shuffle": SHUFFLE, "mobile": (*MOBILE, *MORE)}  # in MOBILE id = 2 * kernel index + expansion index
 IDENTITY = -1  # in a path
 
 
