@@ -36,6 +36,7 @@ _LIMITS = ("max_params", "max_macs", "latency", "max_latency_ms")
 # Settings that are flags of the same names.
 _DIRECT = ("truth", "seed", "trials", *_LIMITS, "workers", "runtime", "trial_timeout", "init_from")
 _TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency alone
+_TUNING = ("finetune_epochs", "finetune_rate")  # of --mode=export --point alone
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
 _COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone
 
@@ -101,6 +102,10 @@ def define() -> flags.FlagValues:
     text("input", "a file or folder for --mode=predict")
     text("format", "what --mode=export writes: jax (the default) or onnx, which needs the extra onnx")
     text("point", "a trial with the weights of the search, by its number, for export and predict; export: or all")
+    tuned = "--mode=export --point: train each network on for so many epochs, from the weights of the search"
+    flags.DEFINE_integer("finetune_epochs", None, tuned, flag_values=values)
+    rate = "its learning rate, default a tenth of the retraining's"
+    flags.DEFINE_float("finetune_rate", None, rate, flag_values=values)
     own = "FILE.py with your own space, data set, searcher or task; it is run; repeatable"
     flags.DEFINE_multi_string("plugin", [], own, flag_values=values)
     text("log", "record in tensorboard | wandb | mlflow | trackio, perhaps with :TARGET, a folder, project or address")
@@ -340,7 +345,8 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
         written = commands.predict(workdir, given.input, point=point, same_units=config.data.same_units)
         print("\n".join(map(str, written)))
     elif given.point is not None:
-        for one in commands.export_points(workdir, given.point, given.format or "jax"):
+        tuning = {name: getattr(given, name) for name in _TUNING}
+        for one in commands.export_points(workdir, given.point, given.format or "jax", **tuning):
             print(one.line)
     else:
         lines, warning = commands.exported(commands.export(workdir, given.format or "jax"))
@@ -526,7 +532,12 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
         "init_from": given.mode != "search",
         "log": given.mode not in ("search", "retrain"),
         "point": given.mode not in ("export", "predict"),
+        **dict.fromkeys(_TUNING, given.mode != "export"),
     }
+    if given.mode == "export" and given.point is None:
+        for name in _TUNING:
+            if getattr(given, name) is not None:
+                raise ValueError(f"--{name} is for networks of a front: add --point=NUMBER|all, or leave it out")
     if given.changed_plugin and not given.plugin:
         raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
     for name, unused in {**by_data, **by_mode}.items():
@@ -541,10 +552,12 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     return config
 
 
-def _number_of(point: str | None) -> int | None:
-    if point is not None and not point.isdecimal():
-        raise ValueError(f"--point={point}: give the number of one trial; all is for --mode=export")
-    return None if point is None else int(point)
+def _number_of(point: str | None) -> int | str | None:
+    if point is not None and not re.fullmatch(r"\d+(-finetuned)?", point):
+        raise ValueError(
+            f"--point={point}: give the number of one trial, as 17, or as 17-finetuned; all is for --mode=export"
+        )
+    return int(point) if point is not None and point.isdecimal() else point
 
 
 def _left_behind() -> bool:

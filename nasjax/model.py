@@ -152,12 +152,13 @@ def adopt(
     save(path, variables, description)
 
 
-def load(path: str | Path, *, point: int | None = None, run_plugin: bool = False) -> Model:
+def load(path: str | Path, *, point: int | str | None = None, run_plugin: bool = False) -> Model:
     """The network that `--mode=retrain` left in a workdir, or with `point` one that `--mode=export --point` did.
 
     Args:
       path: the workdir.
-      point: the number of the trial whose network, with the weights of the search, is wanted.
+      point: the number of the trial whose network, with the weights of the search, is wanted; "NUMBER-finetuned" for
+        the one that was trained on.
       run_plugin: run the workdir's plugin.py (and plugin_2.py ...) where the network needs it; look at it first.
 
     Raises:
@@ -172,7 +173,8 @@ def load(path: str | Path, *, point: int | None = None, run_plugin: bool = False
     file = folder / "model" / "model.json"
     if not file.is_file():
         what, mode = ("trained network", "retrain") if point is None else (f"network of trial {point}", "export")
-        flag = "" if point is None else f" --point={point}"
+        number, _, tuned = str(point).partition("-")
+        flag = "" if point is None else f" --point={number}{' --finetune_epochs=N' if tuned else ''}"
         raise ValueError(f"{path} holds no {what}; run {plugin.command(path, '', mode)}{flag} first")
     try:
         tree = updated(json.loads(file.read_text()))
@@ -261,7 +263,7 @@ def _meaning(model: Model) -> dict[str, Any]:
     return {"names": list(model.names), "units": units, "trained_on": list(model.range) if model.range else None}
 
 
-def export(path: str | Path, format: str = "jax", *, point: int | None = None) -> list[Path]:
+def export(path: str | Path, format: str = "jax", *, point: int | str | None = None) -> list[Path]:
     """Writes the retrained network of a workdir for use without this library.
 
     Args:

@@ -25,6 +25,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "arch": "ARCH",
         "input": "PATH",
         "point": "N or all",
+        "finetune_epochs": "N",
+        "finetune_rate": "X",
         "format": "NAME",
         "out": "FILE",
         "watch": "",

@@ -127,10 +127,14 @@ def side_by_side(
     return {seed: codes[seed] for seed in runs}
 
 
+_PRINTING = threading.Lock()  # print writes a line and its end one after the other: another seed's came between
+
+
 def _copied(source: IO[str], target: IO[str], before: str) -> None:
     with source, contextlib.suppress(BrokenPipeError):  # nobody reads: the process learns it from its closed pipe
         for line in source:
-            print(before + line.rstrip("\n"), file=target, flush=True)
+            with _PRINTING:
+                print(before + line.rstrip("\n"), file=target, flush=True)
 
 
 def summary(runs: Mapping[int, Path], codes: Mapping[int, int]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from nasjax import catalog
 from nasjax.commands.configuration import config_of, environment
+from nasjax.commands.finetuning import finetuned, recipe_of
 from nasjax.commands.searching import report, watching
 from nasjax.problem.problem import Problem
 from nasjax.problem.saved import described
@@ -31,28 +32,42 @@ class Point(NamedTuple):
         """What it is, for the user."""
         metric = Metric(**self.result["metric"])
         value = metric.shown(self.result[f"test_{metric.name}"])
+        tuned = ""
+        if "finetuned" in self.result:
+            before, epochs = metric.shown(self.result["finetuned"]["before"]), self.result["finetuned"]["epochs"]
+            tuned = f" after {epochs} epochs of fine-tuning ({before} before)"
         return (
-            f"trial {self.trial}: test {metric.name} {value} on {self.result['test_samples']:,} samples, "
+            f"trial {self.trial}: test {metric.name} {value}{tuned} on {self.result['test_samples']:,} samples, "
             f"{self.result['macs']:,} multiply-adds, {self.result['params']:,} parameters: {self.files[0].parent}"
         )
 
 
 def export_points(
-    path: str | Path, point: int | str = "all", format: str = "jax", *, progress: bool = True
+    path: str | Path,
+    point: int | str = "all",
+    format: str = "jax",
+    *,
+    finetune_epochs: int | None = None,
+    finetune_rate: float | None = None,
+    progress: bool = True,
 ) -> list[Point]:
     """Writes networks of a finished search with its weights, and exports each as `nasjax.export` does.
 
-    Nothing is trained: running statistics are calibrated, and each network is measured on the test part. Which of them
-    to take is to be decided by the validation metric, which the search has told.
+    Running statistics are calibrated, and each network is measured on the test part. Which of them to take is to be
+    decided by the validation metric, which the search has told. Nothing is trained unless `finetune_epochs` says so;
+    a repeated call then goes on where it was killed.
 
     Args:
       path: the workdir.
       point: a trial's number, or "all" of the front, the fewest multiply-adds first.
       format: as of `nasjax.export`.
+      finetune_epochs: of training each network on, by the retraining's recipe without its warm-up; None = none.
+      finetune_rate: its learning rate; None = a tenth of the recipe's.
       progress: show it, on stderr.
 
     Returns:
-      What was written: a folder points/NUMBER each, which `nasjax.load(path, point=NUMBER)` reads.
+      What was written: a folder points/NUMBER each, which `nasjax.load(path, point=NUMBER)` reads; of fine-tuned ones
+      points/NUMBER-finetuned, for point="NUMBER-finetuned".
 
     Raises:
       ValueError: no such trial, or a method or space whose networks inherit no weights.
@@ -70,11 +85,29 @@ def export_points(
                 f"--method={config.method} has no weights for --point={point}: its networks are retrained, "
                 "--mode=retrain"
             )
+        recipe = None
+        if finetune_epochs is not None:
+            recipe = recipe_of(problem, finetune_epochs, finetune_rate, BN_EPS)
+        elif finetune_rate is not None:
+            raise ValueError("--finetune_rate has no effect without --finetune_epochs; leave it out")
         metric = problem.metric
         searched = workdir.read(path).get("metric", {}).get("name")
         for row, (variables, tested) in zip(rows, inherited(path, rows, watch), strict=True):
-            folder = workdir.point(path, row["id"])
+            name: int | str = row["id"] if recipe is None else f"{row['id']}-finetuned"
+            folder = workdir.point(path, name)
             folder.mkdir(parents=True, exist_ok=True)
+            known: dict[str, Any] = (
+                {f"valid_{metric.name}": metric.value(_first(row))} if searched == metric.name else {}
+            )
+            if recipe is not None:
+                watch.say(f"trial {row['id']}: fine-tuning, {recipe.epochs} epochs at {recipe.learning_rate:g}")
+                before = tested
+                variables, tested, facts = finetuned(problem, row["arch"], variables, recipe, folder, watch)
+                known = {
+                    f"valid_{metric.name}": facts.pop(f"valid_{metric.name}"),
+                    "finetuned": {"before": before, **facts},
+                }
+                (folder / "result.json").unlink(missing_ok=True)  # it is of other weights than those that follow
             model.save(folder, variables, described(problem, row["arch"], problem.data, BN_EPS))
             result = {
                 **{name: row[name] for name in ("arch", "params", "macs")},
@@ -82,11 +115,11 @@ def export_points(
                 "metric": metric._asdict(),
                 f"test_{metric.name}": tested,
                 "test_samples": len(problem.test().y),
-                **({f"valid_{metric.name}": metric.value(_first(row))} if searched == metric.name else {}),
+                **known,
                 **environment(),
             }
             checkpoint.write_json(folder / "result.json", result)
-            found.append(Point(row["id"], model.export(path, format, point=row["id"]), result))
+            found.append(Point(row["id"], model.export(path, format, point=name), result))
             watch.say(found[-1].line)
         report([path])
     return found

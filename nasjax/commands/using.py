@@ -36,7 +36,7 @@ def predict(
     source: str | Path,
     out: str | Path | None = None,
     *,
-    point: int | None = None,
+    point: int | str | None = None,
     same_units: bool = False,
     progress: bool = True,
 ) -> list[Path]:

@@ -173,7 +173,7 @@ def retrain(job: Job, workdir: Path, watch: Watch) -> tuple[Path, dict[str, Any]
             recipe, form = _grid(keys.grid, job, recipe, built, own, clock, watch)
             built = _formed(job, built, form)
         more = len(job.builts) - n
-        variables, history = _train(keys.retrain, built, recipe, arrays, task, own, clock, watch, more)
+        variables, history = trained_one(keys.retrain, built, recipe, arrays, task, own, clock, watch, more)
         seconds += clock()
         trained.append((history[valid][-1], built, recipe, jax.device_get(variables), history, form))
     _, built, recipe, variables, history, form = max(trained, key=lambda found: task.metric.sign * found[0])
@@ -228,7 +228,7 @@ def _clock(folder: Path) -> Callable[[], float]:
     return clock
 
 
-def _train(
+def trained_one(
     key: Key,
     built: Built,
     recipe: Recipe,
@@ -238,13 +238,24 @@ def _train(
     clock: Callable[[], float],
     watch: Watch,
     more: int,
+    begin: PyTree = None,
 ) -> tuple[PyTree, dict[str, list[float]]]:
-    """`fit` with checkpoints and a line per epoch; `more` trainings will follow."""
+    """`fit` with checkpoints in `folder` and a line per epoch; the last one is kept, so that a repeated call is done.
+
+    Args:
+      clock: called when there is something to save.
+      more: trainings like this one that follow.
+      begin: the variables that it begins with; None = new ones.
+
+    Raises:
+      RunError: the loss became NaN, or the disk is full.
+    """
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     blank = network.init(jax.random.key(0), None, example(network, sample_of(data, task)))
-    start = training(network, recipe, data, task, blank, None).start(blank)
+    start = training(network, recipe, data, task, blank, None).start(blank if begin is None else begin)
     epochs = folder / ("parts" if in_parts(network, recipe, task, None) else "epochs")
     found = checkpoint.latest(epochs, start)
+    state = found[1] if found else None if begin is None else start
     saved, metric = time.monotonic(), task.metric
     place = Epochs(watch, (recipe.epochs + recipe.refresh_epochs,), int(found[0]) if found else 0, more=more)
 
@@ -266,9 +277,7 @@ def _train(
 
     activity.doing("training")
     with far(place.words):
-        variables, history = fit(
-            key, network, data, recipe, task, state=found[1] if found else None, devices=None, on_epoch=on_epoch
-        )
+        variables, history = fit(key, network, data, recipe, task, state=state, devices=None, on_epoch=on_epoch)
     activity.doing("testing")
     if not all(np.isfinite(curve[-1]) for curve in history.values()):
         raise RunError(

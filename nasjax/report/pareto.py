@@ -55,12 +55,14 @@ def fronts(lines: Sequence[Line]) -> str:
 
 def members(run: Run) -> str:
     """The table of the front; "" where a search has one objective."""
-    tested = {result.get("trial"): result for result in run.points}
+    tested = {result.get("trial"): result for result in run.points if "finetuned" not in result}
+    tuned = {result.get("trial"): result for result in run.points if "finetuned" in result}
     rows = [
         [
             str(t.id),
             run.metric.text(t.fitness),
             *([_tested(run, tested.get(t.id, {}))] if tested else []),
+            *([_tested(run, tuned.get(t.id, {}))] if tuned else []),
             count(t.macs),
             count(t.params),
             f"<code>{escape(networks.summary(t.arch))}</code>",
@@ -68,6 +70,7 @@ def members(run: Run) -> str:
         for t in ranking.front([t for t in run.done if len(t.objectives) > 1])[:200]
     ]
     heads = ["trial#", f"{run.metric.title}#", *(["on the test part#"] if tested else [])]
+    heads += ["fine-tuned, on the test part#"] if tuned else []
     heads += ["multiply-adds#", "parameters#", "path"]
     return f"<h3>Members of the Pareto front</h3>{table('Pareto front', heads, rows, 'sortable tall')}" if rows else ""
 

@@ -99,8 +99,8 @@ def opened(
         yield path
 
 
-def point(path: Path, number: int) -> Path:
-    """The folder of a trial's network with the weights of the search."""
+def point(path: Path, number: int | str) -> Path:
+    """The folder of a trial's network with the weights of the search, of "NUMBER-finetuned" of one trained on."""
     return path / POINTS / str(number)
 
 

@@ -1,10 +1,12 @@
 """`--seeds`: which seeds, in which workdirs, in which processes, and the table at the end."""
 
+import io
 import json
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from tools.commands import TINY, accepted, here, idle, rows, start
@@ -102,6 +104,27 @@ def test_processes_run_side_by_side_and_their_lines_say_whose_they_are(capfd):
     assert sorted(told) == ["s0: out 0.45", "s2: out 0.45", "s3: out 0.45"]
     assert sorted(err.splitlines()) == ["s0: err", "s2: err", "s3: err"]
     assert threading.active_count() < 20
+
+
+class Slow(io.StringIO):
+    """A terminal that lets other threads write after each piece."""
+
+    def write(self, text):
+        written = super().write(text)
+        time.sleep(0.002)
+        return written
+
+
+def test_lines_of_two_seeds_that_print_at_once_stay_whole():
+    out = Slow()
+    copies = [
+        threading.Thread(target=seeds._copied, args=(io.StringIO("saved\n" * 5), out, f"s{seed}: ")) for seed in (0, 1)
+    ]
+    for copy in copies:
+        copy.start()
+    for copy in copies:
+        copy.join()
+    assert sorted(out.getvalue().splitlines()) == ["s0: saved"] * 5 + ["s1: saved"] * 5
 
 
 SLEEPER = """

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -58,6 +59,36 @@ def test_the_front_is_exported_loaded_and_applied_without_a_training(searched, t
 
 
 @pytest.mark.slow
+def test_a_point_is_fine_tuned_beside_the_plain_one_once(searched, tmp_path):
+    plain = nasjax.export_points(searched, 0, progress=False)[0]
+    tune = ["--mode=export", f"--workdir={searched}", "--point=0", "--finetune_epochs=2", "--finetune_rate=0.02"]
+    code, out, err = here(*tune)
+    assert code == 0 and "after 2 epochs of fine-tuning" in out and "2 epochs at 0.02" in err, err
+    folder = searched / "points" / "0-finetuned"
+    result = json.loads((folder / "result.json").read_text())
+    assert json.loads((searched / "points/0/result.json").read_text()) == plain.result  # which says of no fine-tuning
+    assert "finetuned" not in plain.result and result["finetuned"]["before"] == plain.result["test_accuracy"]
+    assert result["finetuned"]["recipe"]["learning_rate"] == 0.02 and result["trial"] == 0
+    before, after = nasjax.load(searched, point=0), nasjax.load(searched, point="0-finetuned")
+    assert before.arch == after.arch
+    kernels = [jax.tree.leaves(model.variables["params"]) for model in (before, after)]
+    moved = [float(np.abs(a - b).max()) for a, b in zip(*kernels, strict=True)]
+    assert 0 < max(moved) < 0.5  # it began with the weights of the search
+    test = load_test(DataConfig())
+    found = (after.predict(test.x) == np.array(after.names)[test.y]).mean()
+    assert found == pytest.approx(result["test_accuracy"], abs=1.01 / len(test.y))
+    saved = sorted(folder.rglob("training/*/*/*"))
+    code, out, err = here(*tune)  # a killed one finds no result, and what it had saved
+    assert code == 0 and "it was fine-tuned before" in err and "epoch 1/2" not in err
+    assert sorted(folder.rglob("training/*/*/*")) == saved
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert "fine-tuned, on the test part" in (searched / "report.html").read_text()
+    Image.fromarray(test.x[0, :, :, 0]).save(tmp_path / "one.png")
+    code, out, err = here("--mode=predict", f"--workdir={searched}", "--point=0-finetuned", f"--input={tmp_path}")
+    assert code == 0 and "points/0-finetuned/predict" in out, err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -65,6 +96,10 @@ def test_the_front_is_exported_loaded_and_applied_without_a_training(searched, t
         (["--mode=predict", "--point=all", "--input=."], "give the number of one trial"),
         (["--mode=predict", "--point=98", "--input=."], "holds no network of trial 98; run "),
         (["--mode=retrain", "--point=1"], "--point has no effect with --mode=retrain"),
+        (["--mode=export", "--point=0", "--finetune_epochs=0"], "--finetune_epochs=0: give at least 1"),
+        (["--mode=export", "--point=0", "--finetune_rate=0.1"], "no effect without --finetune_epochs"),
+        (["--mode=export", "--finetune_epochs=1"], "add --point=NUMBER|all"),
+        (["--mode=predict", "--point=97-finetuned", "--input=."], "--point=97 --finetune_epochs=N first"),
     ],
 )
 def test_points_that_are_not_there_are_one_line(searched, args, message):

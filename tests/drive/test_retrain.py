@@ -226,14 +226,14 @@ def test_nan_says_what_to_change(tmp_path):
 def test_of_several_the_best_by_validation_is_tested_once(tmp_path, monkeypatch):
     other = SPACE.encode(np.asarray(SPACE.sample(jax.random.key(5))))
     opened = []
-    load_test, train = problems.load_test, retraining._train
+    load_test, train = problems.load_test, retraining.trained_one
 
     def lucky(key, built, *rest):
         variables, history = train(key, built, *rest)
         found = 0.9 if built.arch == other else 0.1
         return variables, {**history, "valid_accuracy": [*history["valid_accuracy"][:-1], found]}
 
-    monkeypatch.setattr(retraining, "_train", lucky)
+    monkeypatch.setattr(retraining, "trained_one", lucky)
     monkeypatch.setattr(problems, "load_test", lambda data, told: opened.append(data) or load_test(data))
     result = retrain(config(), [TREE, other], tmp_path)
     assert len(opened) == 1

@@ -93,7 +93,7 @@ def idle(monkeypatch):
     monkeypatch.setattr(commands, "report", lambda workdirs, out=None: out or workdirs[0] / "report.html")
     monkeypatch.setattr(commands, "tabulate", lambda workdirs, out: [])
     monkeypatch.setattr(commands, "predict", lambda workdir, source, *, point, same_units: [])
-    monkeypatch.setattr(commands, "export_points", lambda workdir, *options: [])
+    monkeypatch.setattr(commands, "export_points", lambda workdir, *options, **more: [])
     monkeypatch.setattr(commands, "export", lambda workdir, *options: [])
     monkeypatch.setattr(commands, "measure_latency", lambda config, out, **options: [])
     monkeypatch.setattr(commands, "time_one", lambda config, arch, **options: [])
