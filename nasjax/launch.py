@@ -32,7 +32,7 @@ from nasjax.store import started
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
 MODES = ("search", "retrain", "inspect", "report", "predict", "export", "latency", "table", "runs", "compare")
-_LIMITS = ("max_params", "max_macs", "latency", "max_latency_ms")
+_LIMITS = ("max_params", "max_macs", "latency", "max_latency_ms", "max_memory_mb")
 # Settings that are flags of the same names.
 _DIRECT = ("truth", "seed", "trials", *_LIMITS, "workers", "runtime", "trial_timeout", "init_from")
 _TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency alone
@@ -82,6 +82,7 @@ def define() -> flags.FlagValues:
     text("init_from", "a trained supernet to begin with: its workdir, or FILE.safetensors")
     text("latency", "FILE.json of --mode=latency, by which milliseconds of candidates are predicted")
     flags.DEFINE_float("max_latency_ms", None, "refuse candidates that take longer, with --latency", flag_values=values)
+    flags.DEFINE_float("max_memory_mb", None, "refuse candidates that need more at inference", flag_values=values)
     text("target", "--mode=latency: where networks will run, xla (the default) or onnx, for ONNX Runtime")
     text("clock", "--mode=latency: wall (the default) or cpu, where other programs share the core")
     for name, help in (
@@ -515,7 +516,7 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     tabular = problem.looked_up
     alone = given.mode != "search" and not (given.mode == "retrain" and config.retrain.grid)
     by_data = {"data_dir": tabular or not problem.source.folder}
-    by_data |= dict.fromkeys(("max_params", "max_macs", "dataset", "latency", "max_latency_ms"), tabular)
+    by_data |= dict.fromkeys((*_LIMITS, "dataset"), tabular)
     by_mode = {
         "arch": given.mode in ("search", "export", "predict"),
         "trials": given.mode in ("retrain", "export", "predict", "latency"),

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from nasjax import catalog
+from nasjax.latency.memory import MB
 from nasjax.problem.problem import Problem, counts
 
 
 def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
-    """Counts without data or training: params, macs, space_size, sites, and the indicators of a graph.
+    """Counts without data or training: params, macs, memory, space_size, sites, and the indicators of a graph.
+
+    The memory is that of an architecture's network at inference, see `latency.memory`; in MB of 10^6 bytes.
 
     Args:
       config: settings of a method.
@@ -31,7 +34,9 @@ def inspect(config: Any, arch: str | None = None) -> dict[str, Any]:
         space.validate(space.decode(tree))
         return {**facts, "arch": tree, "params": None, "macs": None}
     built = problem.built(tree)
-    return {**facts, "arch": built.arch, **counts(built)}
+    found = problem.memory(built)
+    parts = {"weights": found.weights / MB, "activations": found.activations / MB}
+    return {**facts, "arch": built.arch, **counts(built), "memory_mb": {**parts, "batch": problem.memory_batch}}
 
 
 def asked_arch(arch: str | None, path: Path, *, found: bool = False) -> str | None:

@@ -24,6 +24,7 @@ from nasjax.evaluators.cost_model import choose_strategy, chunk_size, later_seco
 from nasjax.evaluators.table import check_accuracies, load_table, require_cost, table
 from nasjax.experiments.families import scored
 from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.experiments.families.limits import limited, longest, require_reachable
 from nasjax.experiments.families.settings import closing, dataset_facts, latency_facts, nothing_left, refusal
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.problem.meaning import of_networks
@@ -174,6 +175,8 @@ def judged(problem: Problem, kept: int | None = None, continued: bool = False) -
     masked = builder.masked(space, problem.form, problem.signature) if builder.masked else None
     builts = _sample(problem)
     scored.require(problem, builts[0])
+    if config.max_memory_mb is not None:
+        require_reachable(problem, limited(problem))
     size = len(data.train.y)
     chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend(), config.trials)
     if config.strategy != "auto":
@@ -228,12 +231,6 @@ def judged(problem: Problem, kept: int | None = None, continued: bool = False) -
         settings = {"bn_eps": config.recipe.bn_eps, "dtype": config.recipe.dtype}
         facts["networks"] = of_networks(builts, problem.signature, **settings)
     return Judged(evaluator, facts)
-
-
-def longest(config: CandidateConfig) -> float | None:
-    """Seconds that what comes before the candidates may take where it can hang; None = there is no limit of time."""
-    limits = (config.trial_timeout, config.wall_s, config.cost_s)
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _disk(config: CandidateConfig, builts: Sequence[Built], kept: int, weight_bytes: int) -> int:

@@ -1,15 +1,15 @@
-"""The limits --max_params, --max_macs, --max_latency_ms as a part of where a method draws: no trial is beyond them."""
+"""The limits of a search (`settings.LIMITS`) as a part of where a method draws: no trial is beyond them."""
 
 from __future__ import annotations
 
 import functools
+import json
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.experiments.families.candidates_run import longest
 from nasjax.experiments.families.settings import LIMITS
 from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import within
@@ -47,8 +47,14 @@ def require_reachable(problem: Problem, space: Space) -> None:
         )
         raise ValueError(
             f"no architecture of --space={problem.space.name} was found within {told}: the nearest has {nearest}; give "
-            "a larger limit"
+            f"a larger limit. It is {json.dumps(built.arch)}"
         )
+
+
+def longest(config: Any) -> float | None:
+    """Seconds that what comes before the candidates may take where it can hang; None = there is no limit of time."""
+    limits = [getattr(config, name, None) for name in ("trial_timeout", "wall_s", "cost_s")]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _limits(config: Any) -> dict[str, float]:
@@ -57,8 +63,8 @@ def _limits(config: Any) -> dict[str, float]:
 
 def _cost(problem: Problem, arch: np.ndarray, built: Any, name: str) -> float:
     """What an Arch takes of the limit `name`."""
-    if name == "max_latency_ms":
-        return problem.predicted(arch, built.params, built.macs)["latency_ms"]
+    if name in ("max_latency_ms", "max_memory_mb"):
+        return problem.predicted(arch, built.params, built.macs)[name.removeprefix("max_")]
     return int(getattr(built, name.removeprefix("max_")))
 
 

@@ -17,8 +17,9 @@ from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.experiments.families.beginning import beginning
-from nasjax.experiments.families.path_costs import COSTS, OBJECTIVES, Cost, cost_of, objectives, within
-from nasjax.experiments.families.settings import Config, dataset_facts, latency_facts, require_latency
+from nasjax.experiments.families.limits import limited, require_reachable
+from nasjax.experiments.families.path_costs import COSTS, OBJECTIVES, Cost, cost_of, memory_of, objectives, within
+from nasjax.experiments.families.settings import Config, dataset_facts, latency_facts, require_latency, require_memory
 from nasjax.experiments.families.supernet_options import network_options
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.latency.record import Latency
@@ -111,7 +112,8 @@ class EvolutionConfig:
     Attributes:
       score: "accuracy" (inherited weights, statistics re-calibrated per path) or "indicator" (scales of batch norms).
       searcher: "topk" (Guo et al. 2020, section 3.4) or "nsga2" on the score and `objectives`.
-      objectives: of "nsga2", beside the score: macs, params, latency (predicted milliseconds), the less the better.
+      objectives: of "nsga2", beside the score: macs, params, latency (predicted milliseconds), memory (MB at
+        inference), the less the better.
       prefer_params: of "nsga2": "fewer" parameters, or "more", the objective +params.
       population, top_k, mutants, crossovers, mutation_rate: of the evolution.
       calibration_batches, calibration_batch_size, average: of the re-calibration, see `evaluators.supernet`.
@@ -144,7 +146,9 @@ class OneShotConfig(Config):
       augment: of the supernet's training.
       trials: paths that the search evaluates; 0 = train the supernet only.
       latency: a file of --mode=latency, by which milliseconds of paths are predicted; "" = none.
-      max_params, max_macs, max_latency_ms: paths beyond are never proposed.
+      max_params, max_macs, max_latency_ms, max_memory_mb: paths beyond are never proposed. Memory is in MB of 10^6
+        bytes, of weights and activations at inference.
+      memory_batch: samples of a call, for the memory of activations.
       init_from: the workdir of a one-shot search, or a .safetensors file, with whose weights the supernet begins; its
         head begins anew where it was trained on other data. "" = all of it.
     """
@@ -157,11 +161,14 @@ class OneShotConfig(Config):
     max_macs: int | None = None
     latency: str = ""
     max_latency_ms: float | None = None
+    max_memory_mb: float | None = None
+    memory_batch: int = 1
     init_from: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_latency(self)
+        require_memory(self)
         if "latency" in self.search.objectives and not self.latency:
             raise ValueError("search.objectives has latency: add --latency=FILE.json, which --mode=latency writes")
         if self.search.objectives != OBJECTIVES and self.search.searcher != "nsga2":
@@ -176,6 +183,11 @@ class OneShotConfig(Config):
             raise ValueError("search.score=indicator reads the scales of batch norms: set supernet.affine=true")
         if self.search.prefer_params != "fewer" and self.search.searcher != "nsga2":
             raise ValueError(f"search.prefer_params has no effect with search.searcher={self.search.searcher}")
+
+    @property
+    def weighs_memory(self) -> bool:
+        """Whether the search goes by the memory of networks."""
+        return self.max_memory_mb is not None or "memory" in self.search.objectives
 
 
 SMALL_SEARCH = EvolutionConfig(
@@ -262,7 +274,11 @@ def parts(problem: Problem) -> OneShot:
 
     # Here, so that what does not fit is told before any training.
     names = config.search.objectives if config.search.searcher == "nsga2" else ()
-    costs = objectives(names, shared.counter, problem.latency, more_params=config.search.prefer_params == "more")
+    memory = memory_of(problem)
+    more_params = config.search.prefer_params == "more"
+    costs = objectives(names, shared.counter, problem.latency, memory, more_params=more_params)
+    if config.max_memory_mb is not None:
+        require_reachable(problem, limited(problem))
     accuracy = None
     if config.search.score == "accuracy":
         accuracy = path_accuracy(
@@ -293,7 +309,7 @@ def parts(problem: Problem) -> OneShot:
         builts = [problem.build(arch) for arch in some]
         facts["networks"] = of_networks(builts, problem.signature, bn_eps=1e-5, dtype="float32")
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
-    searcher = searcher_of(config, shared, problem.latency)
+    searcher = searcher_of(config, shared, problem.latency, memory)
     describe = with_truth(config, describer(space, shared, problem.predicted))
     return OneShot(problem, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts, begin)
 
@@ -342,8 +358,10 @@ def sampler_of(config: OneShotConfig, shared: Shared) -> samplers.Sampler:
             return samplers.sandwich(config.space, shared.ends, config.supernet.random_paths)
 
 
-def searcher_of(config: OneShotConfig, shared: Shared, latency: Latency | None = None) -> Searcher:
-    """The evolution over paths, within --max_macs, --max_params and --max_latency_ms."""
+def searcher_of(
+    config: OneShotConfig, shared: Shared, latency: Latency | None = None, memory: Cost | None = None
+) -> Searcher:
+    """The evolution over paths, within --max_macs, --max_params, --max_latency_ms and --max_memory_mb."""
     search, limits = config.search, list[tuple[float, Cost]]()
     for name, limit, least in zip(
         ("params", "macs"), (config.max_params, config.max_macs), shared.smallest or (0, 0), strict=True
@@ -356,7 +374,9 @@ def searcher_of(config: OneShotConfig, shared: Shared, latency: Latency | None =
             limits.append((min(limit, 2**31 - 1), shared.counter(name)))  # counts have 32 bits, so no path is beyond
 
     if config.max_latency_ms is not None:
-        limits.append((config.max_latency_ms, cost_of("latency", shared.counter, latency)))
+        limits.append((config.max_latency_ms, cost_of("latency", shared.counter, latency, memory)))
+    if config.max_memory_mb is not None:
+        limits.append((config.max_memory_mb, cost_of("memory", shared.counter, latency, memory)))
     bound = within(limits)
     capacity = max(config.trials, search.population, 10_000)  # not the budget itself, which a resumed run may change
     if search.searcher == "nsga2":
