@@ -96,10 +96,15 @@ class Problem:
     def metric(self) -> Metric:
         """What a fitness stands for."""
         if not self.looked_up:
-            return self.task.metric
+            return self._traded(self.task.metric)
         names = self.config.table
         plain = names.metric != "accuracy" and names.percent is None
         return Metric(names.metric, "plain" if plain else "fraction", -1 if names.smaller else 1)
+
+    def _traded(self, metric: Metric) -> Metric:
+        """The same metric, or what a fitness is where costs are a part of it."""
+        costs = getattr(getattr(self.config, "tradeoff", None), "costs", ())
+        return Metric(f"{metric.name} weighed by {' and '.join(costs)}", "plain", metric.sign) if costs else metric
 
     @functools.cached_property
     def data(self) -> Dataset:
@@ -226,6 +231,11 @@ class Problem:
         """What the settings ask for of {"latency_ms", "memory_mb"}, of an Arch with such counts."""
         found = {} if self.latency is None else {"latency_ms": float(self.latency.predictor(arch, params, macs))}
         return found | ({"memory_mb": self.memory_mb(arch)} if getattr(self.config, "weighs_memory", False) else {})
+
+    def costs(self, arch: np.ndarray) -> dict[str, Any]:
+        """Parameters, multiply-adds, and what is `predicted`, of the network of an Arch. Raises as `build`."""
+        built = self.build(arch)
+        return {"params": built.params, "macs": built.macs, **self.predicted(arch, built.params, built.macs)}
 
     def named(self, arch: np.ndarray) -> dict[str, Any]:
         """What is known of an Arch without its network: its JSON form and identity."""

@@ -1,4 +1,4 @@
-"""The memory of a network: sums of what each step of small programs needs, done by hand; and a search that keeps to it."""
+"""The memory of a network: sums of what each step of small programs needs, done by hand; and searches by it."""
 
 import jax
 import jax.numpy as jnp

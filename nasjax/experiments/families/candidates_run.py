@@ -26,6 +26,7 @@ from nasjax.experiments.families import scored
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.limits import limited, longest, require_reachable
 from nasjax.experiments.families.settings import closing, dataset_facts, latency_facts, nothing_left, refusal
+from nasjax.experiments.families.tradeoff import traded
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.problem.meaning import of_networks
 from nasjax.problem.problem import Problem
@@ -225,7 +226,9 @@ def judged(problem: Problem, kept: int | None = None, continued: bool = False) -
     )
     if (config.inherit or continued) and kept is not None:
         estimates["disk"] = _disk(config, builts, kept, _STATE_BYTES if continued else _WEIGHT_BYTES)
+    evaluator = traded(evaluator, config.tradeoff, problem.costs, task.metric)
     facts = {**dataset_facts(data, task), "strategy": chosen, "chunk": chunk, "estimates": estimates}
+    facts["metric"] = problem.metric._asdict()
     facts |= latency_facts(problem)
     if catalog.is_own("space", space.name):
         settings = {"bn_eps": config.recipe.bn_eps, "dtype": config.recipe.dtype}

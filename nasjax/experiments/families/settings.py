@@ -171,6 +171,9 @@ def closing(problem: Problem, path: Path, summary: Summary, metric: Metric, trai
         size += f", {best['latency_ms']:.4g} ms predicted ({problem.latency.where})"
     if "memory_mb" in best:
         size += f", {best['memory_mb']:.4g} MB at a batch of {config.memory_batch}"
+    plain = problem.task.metric if trainable else metric
+    if metric != plain and f"valid_{plain.name}" in best:
+        size += f", {plain.name} {plain.shown(best[f'valid_{plain.name}'])}"
     lines = [
         f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
         *_end(config, path, summary),
