@@ -35,7 +35,8 @@ MODES = ("search", "retrain", "inspect", "report", "predict", "export", "latency
 _LIMITS = ("max_params", "max_macs", "latency", "max_latency_ms", "max_memory_mb")
 # Settings that are flags of the same names.
 _DIRECT = ("truth", "seed", "trials", *_LIMITS, "workers", "runtime", "trial_timeout", "init_from")
-_TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency alone
+_TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency
+_ALSO = (("out", "table"), ("batch", "inspect"))  # flags of --mode=latency and a mode that takes them too
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
 _COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone
 
@@ -86,7 +87,7 @@ def define() -> flags.FlagValues:
     text("target", "--mode=latency: where networks will run, xla (the default) or onnx, for ONNX Runtime")
     text("clock", "--mode=latency: wall (the default) or cpu, where other programs share the core")
     for name, help in (
-        ("batch", "samples of a call, default 1"),
+        ("batch", "samples of a call, default 1; --mode=inspect: the memory of --arch at so many"),
         ("networks", "that are timed and the predictor is fitted to, default 50"),
         ("unseen", "further ones that it is tested on, default 10"),
     ):
@@ -236,8 +237,8 @@ def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int
         print(commands.watch(workdirs, out, say=_say) if given.watch else commands.report(workdirs, out))
         return 0
     for name in ("out", "watch", *_TIMING):
-        of_mode = name != "watch" and given.mode == "latency"
-        if getattr(given, name) not in (None, False) and not of_mode and (name, given.mode) != ("out", "table"):
+        of_mode = (name != "watch" and given.mode == "latency") or (name, given.mode) in _ALSO
+        if getattr(given, name) not in (None, False) and not of_mode:
             raise ValueError(f"--{name} has no effect with --mode={given.mode}; leave it out")
     if len(workdirs) > 1 and given.mode != "table":
         raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report and table take several")
@@ -318,7 +319,7 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
     config, workdir = _settings(given, workdirs, digest)
     if given.mode == "inspect":
         arch = commands.asked_arch(given.arch, workdir, found=bool(given.workdir))
-        facts = commands.inspect(config, arch)
+        facts = commands.inspect(config, arch, given.batch)
         print(json.dumps(facts, indent=2 if sys.stdout.isatty() else None))
     elif given.mode == "search":
         if getattr(config, "workers", 0):

@@ -18,7 +18,7 @@ from nasjax.data.file_stream import fit_of
 from nasjax.data.sources import DataSource, Split
 from nasjax.latency import record
 from nasjax.latency.fastest import fastest
-from nasjax.latency.memory import Memory, memory
+from nasjax.latency.memory import memory
 from nasjax.problem.arch_text import read_arch
 from nasjax.problem.data import load, load_test
 from nasjax.settings import as_json
@@ -216,15 +216,11 @@ class Problem:
         """Samples of a call, for the memory of activations."""
         return int(getattr(self.config, "memory_batch", 1))
 
-    def memory(self, built: Built) -> Memory:
-        """What a network needs at inference, at a batch of `memory_batch`."""
-        return memory(built, self.signature, self.memory_batch)
-
     def memory_mb(self, arch: np.ndarray) -> float:
-        """MB that the network of an Arch needs at inference; told once of each. Raises as `build`."""
+        """MB that the network of an Arch needs at inference at `memory_batch`, told once of each. Raises as `build`."""
         name = np.asarray(arch).tobytes()
         if name not in self._memory_mb:
-            self._memory_mb[name] = self.memory(self.build(arch)).total_mb
+            self._memory_mb[name] = memory(self.build(arch), self.signature, self.memory_batch).total_mb
         return self._memory_mb[name]
 
     def predicted(self, arch: np.ndarray, params: int, macs: int) -> dict[str, float]:

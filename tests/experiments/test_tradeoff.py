@@ -61,6 +61,11 @@ def test_a_fitness_says_what_it_stands_for():
     assert Problem(config).metric == Metric("accuracy weighed by macs and memory", "plain", 1)
 
 
+def test_the_memory_of_no_network_is_refused():
+    code, _, err = here("--mode=inspect", "--method=bo", "--batch=2")
+    assert code == 2 and "give --arch and a batch of at least 1" in err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -102,7 +107,11 @@ def test_a_search_keeps_to_memory_and_goes_by_it(tmp_path):
     assert "accuracy weighed by memory " in out and " MB at a batch of 1, accuracy " in out
     page = (tmp_path / "run/report.html").read_text()
     assert "memory (MB)" in page and "validation accuracy weighed by memory" in page
-    code, out, err = here("--mode=inspect", f"--workdir={tmp_path / 'run'}", "--arch=best")
-    memory = json.loads(out)["memory_mb"]
-    best = json.loads((tmp_path / "run/best.json").read_text())
-    assert memory["weights"] + memory["activations"] == pytest.approx(best["memory_mb"]) and memory["batch"] == 1
+    best, told = json.loads((tmp_path / "run/best.json").read_text()), {}
+    for batch in (None, 3):
+        words = [f"--batch={batch}"] if batch else []
+        code, out, err = here("--mode=inspect", f"--workdir={tmp_path / 'run'}", "--arch=best", *words)
+        assert code == 0, err
+        told[batch] = json.loads(out)["memory_mb"]
+    assert told[None]["weights"] + told[None]["activations"] == pytest.approx(best["memory_mb"])
+    assert told[None]["batch"] == 1 and told[3]["activations"] == pytest.approx(3 * told[None]["activations"])
