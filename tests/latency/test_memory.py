@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nasjax import commands
+from nasjax.experiments.families.path_costs import memory_of, within
 from nasjax.latency.memory import memory
+from nasjax.problem.problem import Problem
+from nasjax.settings import override
 from nasjax.types import Built, Network, Signature
 
 FLOAT = 4
@@ -77,3 +81,16 @@ def test_a_loop_needs_its_body_beside_what_goes_in_and_comes_out():
         return jax.lax.scan(lambda c, _: ((c @ w) @ w.T, None), x, None, length=3)[0]
 
     assert floats(apply) == 10 + 10 + 110
+
+
+@pytest.mark.slow
+def test_the_memory_of_paths_is_told_within_a_program():
+    tiny = ["space.stem=4", "space.channels=8", "space.depths=2", "space.strides=2", "space.tail=8"]
+    about = Problem(override(commands.configure("spos"), *tiny, "max_memory_mb=1", "memory_batch=2"))
+    archs = np.array([(0, 0), (2, 1), (3, 3)], np.int32)
+    built = [about.build(arch) for arch in archs]
+    own = [memory(one, about.signature, 2).total_mb for one in built]
+    assert len(set(own)) == 3 and [about.predicted(arch, 1, 1) for arch in archs] == [{"memory_mb": mb} for mb in own]
+    np.testing.assert_allclose(jax.jit(jax.vmap(memory_of(about)))(archs), own, rtol=1e-6)
+    feasible = jax.jit(within([(sorted(own)[1] + 1e-6, memory_of(about))]))
+    assert [bool(feasible(arch)) for arch in archs] == [mb != max(own) for mb in own]

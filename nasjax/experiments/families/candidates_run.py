@@ -46,6 +46,7 @@ from nasjax.types import (
     PyTree,
     Runtime,
     Searcher,
+    Space,
     Watch,
     afterwards,
 )
@@ -72,6 +73,7 @@ def experiment(
     known_scores: Callable[[np.ndarray], dict[str, float | None]] | None = None,
     continued: bool = False,
     beside_first: tuple[float, float] = (1.0, 1.0),
+    drawn: Space | None = None,
 ) -> Experiment:
     """A searcher on a problem.
 
@@ -85,6 +87,8 @@ def experiment(
       known_scores: Arch -> {name: score}, for trials.jsonl, where the searcher goes by any.
       continued: whether it proposes that a candidate's training goes on, so that its state is kept.
       beside_first: what a proposal compiles and trains in the mean, beside the first one; for the estimate of a run.
+      drawn: the `limited` space, where the searcher draws from it: then limits that no draw keeps to are refused.
+        That of memory always is.
 
     Raises ValueError or FileNotFoundError that says what to write instead.
     """
@@ -141,9 +145,15 @@ def experiment(
             )
         return closing(problem, path, so_far, metric, not problem.looked_up)
 
+    def facts() -> dict[str, Any]:
+        known = found().facts
+        if drawn is not None or config.max_memory_mb is not None:
+            require_reachable(problem, limited(problem) if drawn is None else drawn)
+        return known
+
     return Experiment(
         config,
-        facts=lambda: found().facts,
+        facts=facts,
         run=run,
         evaluator=lambda: found().evaluator,
         describe=lambda: describe,
@@ -176,8 +186,6 @@ def judged(problem: Problem, kept: int | None = None, continued: bool = False) -
     masked = builder.masked(space, problem.form, problem.signature) if builder.masked else None
     builts = _sample(problem)
     scored.require(problem, builts[0])
-    if config.max_memory_mb is not None:
-        require_reachable(problem, limited(problem))
     size = len(data.train.y)
     chosen, estimates = choose_strategy(builts, masked, config.recipe, size, jax.default_backend(), config.trials)
     if config.strategy != "auto":
