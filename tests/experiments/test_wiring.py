@@ -294,7 +294,6 @@ SEVERAL = {
     "random: max_params=9": "refused.why",
     "random: max_macs=9": "refused.why",
     "random: latency=b.json max_latency_ms=7": "refused.why",
-    "random: max_memory_mb=7": "refused.why latency.memory.memory.calls",
     "spos: max_memory_mb=7": "searchers.topk.topk_evolution.feasible refused.why",
     "spos: latency=b.json max_latency_ms=7": "searchers.topk.topk_evolution.feasible refused.why",
     "fairnas: latency=b.json search.objectives=macs,latency": "evaluators.supernet.with_costs.costs",

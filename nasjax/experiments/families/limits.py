@@ -17,6 +17,8 @@ from nasjax.searchers.limits import Limited
 from nasjax.train.compiling import jit
 from nasjax.types import Space
 
+_SAMPLES = 16  # random architectures of which one may be within at once
+
 
 def limited(problem: Problem) -> Space:
     """The space of a problem; with limits, that of what keeps to them. What cannot be built counts as within."""
@@ -36,6 +38,9 @@ def limited(problem: Problem) -> Space:
 def require_reachable(problem: Problem, space: Space) -> None:
     """Raises ValueError where draws from the `limited` space of a problem do not get to its limits."""
     if space is problem.space:
+        return
+    some = np.asarray(jit(jax.vmap(problem.space.sample))(jax.random.split(jax.random.key(0), _SAMPLES)))
+    if any(_excess(problem, arch) <= 1 for arch in some):
         return
     arch = np.asarray(jit(space.sample)(jax.random.key(0)))
     if _excess(problem, arch) > 1:
