@@ -32,10 +32,11 @@ from nasjax.store import started
 _OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
 _OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
 MODES = ("search", "retrain", "inspect", "report", "predict", "export", "latency", "table", "runs", "compare")
-_LIMITS = ("max_params", "max_macs", "latency", "max_latency_ms")
+_LIMITS = ("max_params", "max_macs", "latency", "max_latency_ms", "max_memory_mb")
 # Settings that are flags of the same names.
 _DIRECT = ("truth", "seed", "trials", *_LIMITS, "workers", "runtime", "trial_timeout", "init_from")
-_TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency alone
+_TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency
+_ALSO = (("out", "table"), ("batch", "inspect"))  # flags of --mode=latency and a mode that takes them too
 _TUNING = ("finetune_epochs", "finetune_rate")  # of --mode=export --point alone
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
 _COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone
@@ -83,10 +84,11 @@ def define() -> flags.FlagValues:
     text("init_from", "a trained supernet to begin with: its workdir, or FILE.safetensors")
     text("latency", "FILE.json of --mode=latency, by which milliseconds of candidates are predicted")
     flags.DEFINE_float("max_latency_ms", None, "refuse candidates that take longer, with --latency", flag_values=values)
+    flags.DEFINE_float("max_memory_mb", None, "refuse candidates that need more at inference", flag_values=values)
     text("target", "--mode=latency: where networks will run, xla (the default) or onnx, for ONNX Runtime")
     text("clock", "--mode=latency: wall (the default) or cpu, where other programs share the core")
     for name, help in (
-        ("batch", "samples of a call, default 1"),
+        ("batch", "samples of a call, default 1; --mode=inspect: the memory of --arch at so many"),
         ("networks", "that are timed and the predictor is fitted to, default 50"),
         ("unseen", "further ones that it is tested on, default 10"),
     ):
@@ -240,8 +242,8 @@ def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int
         print(commands.watch(workdirs, out, say=_say) if given.watch else commands.report(workdirs, out))
         return 0
     for name in ("out", "watch", *_TIMING):
-        of_mode = name != "watch" and given.mode == "latency"
-        if getattr(given, name) not in (None, False) and not of_mode and (name, given.mode) != ("out", "table"):
+        of_mode = (name != "watch" and given.mode == "latency") or (name, given.mode) in _ALSO
+        if getattr(given, name) not in (None, False) and not of_mode:
             raise ValueError(f"--{name} has no effect with --mode={given.mode}; leave it out")
     if len(workdirs) > 1 and given.mode != "table":
         raise ValueError(f"--mode={given.mode} takes one --workdir; only --mode=report and table take several")
@@ -322,7 +324,7 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
     config, workdir = _settings(given, workdirs, digest)
     if given.mode == "inspect":
         arch = commands.asked_arch(given.arch, workdir, found=bool(given.workdir))
-        facts = commands.inspect(config, arch)
+        facts = commands.inspect(config, arch, given.batch)
         print(json.dumps(facts, indent=2 if sys.stdout.isatty() else None))
     elif given.mode == "search":
         if getattr(config, "workers", 0):
@@ -521,7 +523,7 @@ def _apply(given: flags.FlagValues, config: Any) -> Any:
     tabular = problem.looked_up
     alone = given.mode != "search" and not (given.mode == "retrain" and config.retrain.grid)
     by_data = {"data_dir": tabular or not problem.source.folder}
-    by_data |= dict.fromkeys(("max_params", "max_macs", "dataset", "latency", "max_latency_ms"), tabular)
+    by_data |= dict.fromkeys((*_LIMITS, "dataset"), tabular)
     by_mode = {
         "arch": given.mode in ("search", "export", "predict"),
         "trials": given.mode in ("retrain", "export", "predict", "latency"),

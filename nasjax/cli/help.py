@@ -49,6 +49,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "max_macs": "N",
         "latency": "FILE.json",
         "max_latency_ms": "N",
+        "max_memory_mb": "N",
         "trial_timeout": "SECONDS",
     },
     "Measure latency": {"target": "NAME", "clock": "NAME", "batch": "N", "networks": "N", "unseen": "N"},

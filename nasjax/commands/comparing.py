@@ -226,7 +226,8 @@ def _agreed(config: Any) -> dict[str, Any]:
     tree: dict[str, Any] = as_json(config)
     kept = ("space", "form", "recipe", "table", "last_epochs", "strategy", "max_params", "max_macs", "data")
     also = ("max_latency_ms", "inherit", "candidate_scores", "refuse_worst", "plugin")
-    found = {name: tree[name] for name in (*kept, *also)}
+    costs = ("max_memory_mb", "memory_batch", "tradeoff")
+    found = {name: tree[name] for name in (*kept, *also, *costs)}
     found["space"] = {name: value for name, value in found["space"].items() if name != "part"}  # a file
     found["table"] = {name: value for name, value in found["table"].items() if name != "path"}
     found["data"] = {name: value for name, value in found["data"].items() if name != "data_dir"}

@@ -19,7 +19,7 @@ import numpy as np
 from nasjax.experiments.families import candidates as base
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.candidates_run import experiment
-from nasjax.experiments.families.limits import limited, require_reachable
+from nasjax.experiments.families.limits import limited
 from nasjax.experiments.families.prefilter import best_random, require_images
 from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
@@ -96,14 +96,7 @@ def make(problem: Problem) -> Experiment:
         searcher = aging(
             space, population=search.population, sample_size=search.sample_size, ages=search.ages, first=first
         )
-        found = experiment(problem, searcher, kept=search.population)
-
-        def facts() -> dict[str, Any]:
-            known = found.facts()
-            require_reachable(problem, space)
-            return known
-
-        return found._replace(facts=facts)
+        return experiment(problem, searcher, kept=search.population, drawn=space)
 
     def filtered(path: Path, watch: Watch, runtime: Runtime | None = None) -> Outcome:
         try:

@@ -43,7 +43,7 @@ def rows(key: Key, links: np.ndarray, channels: jax.Array, words: np.ndarray) ->
 
 
 def kernels(key: Key, names: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-    """The same draws on the host, by one small program for all architectures.
+    """The same draws on the host unless `key` is traced, by one small program for all architectures.
 
     Args:
       names: per layer links u32[C], channels u32[C], words u32[kh, kw, filters].
@@ -60,8 +60,9 @@ def kernels(key: Key, names: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) ->
     ).astype(np.uint32)
     ends = np.cumsum([np.prod(shape) for shape in shapes])
     padded = np.pad(flat, [(0, -len(flat) % _CHUNK), (0, 0)])
-    found = np.concatenate([_chunk(key, part) for part in padded.reshape(-1, _CHUNK, 3)])
-    return [part.reshape(shape) for part, shape in zip(np.split(found[: len(flat)], ends[:-1]), shapes, strict=True)]
+    xp: Any = jnp if isinstance(key, jax.core.Tracer) else np
+    found = xp.concatenate([_chunk(key, part) for part in padded.reshape(-1, _CHUNK, 3)])
+    return [part.reshape(shape) for part, shape in zip(xp.split(found[: len(flat)], ends[:-1]), shapes, strict=True)]
 
 
 def draws(draw: Callable[..., jax.Array], key: Key, size: int, dtype: Any, *limits: float) -> Any:

@@ -18,6 +18,7 @@ from nasjax.data.file_stream import fit_of
 from nasjax.data.sources import DataSource, Split
 from nasjax.latency import record
 from nasjax.latency.fastest import fastest
+from nasjax.latency.memory import memory
 from nasjax.problem.arch_text import read_arch
 from nasjax.problem.data import load, load_test
 from nasjax.settings import as_json
@@ -44,6 +45,7 @@ class Problem:
         self.looked_up: bool = config.table is not None and bool(config.table.path)
         self._told = told
         self._built: dict[bytes, Built] = {}
+        self._memory_mb: dict[bytes, float] = {}
         if self.builder.of_table and not self.looked_up:
             raise ValueError(f"--space={self.space.name} is what a table holds; add --table=FILE.npz")
         if config.truth and not self.builder.tabled:
@@ -94,10 +96,15 @@ class Problem:
     def metric(self) -> Metric:
         """What a fitness stands for."""
         if not self.looked_up:
-            return self.task.metric
+            return self._traded(self.task.metric)
         names = self.config.table
         plain = names.metric != "accuracy" and names.percent is None
         return Metric(names.metric, "plain" if plain else "fraction", -1 if names.smaller else 1)
+
+    def _traded(self, metric: Metric) -> Metric:
+        """The same metric, or what a fitness is where costs are a part of it."""
+        costs = getattr(getattr(self.config, "tradeoff", None), "costs", ())
+        return Metric(f"{metric.name} weighed by {' and '.join(costs)}", "plain", metric.sign) if costs else metric
 
     @functools.cached_property
     def data(self) -> Dataset:
@@ -204,9 +211,27 @@ class Problem:
 
         return fastest(self.space, start, ms)
 
+    @property
+    def memory_batch(self) -> int:
+        """Samples of a call, for the memory of activations."""
+        return int(getattr(self.config, "memory_batch", 1))
+
+    def memory_mb(self, arch: np.ndarray) -> float:
+        """MB that the network of an Arch needs at inference at `memory_batch`, told once of each. Raises as `build`."""
+        name = np.asarray(arch).tobytes()
+        if name not in self._memory_mb:
+            self._memory_mb[name] = memory(self.build(arch), self.signature, self.memory_batch).total_mb
+        return self._memory_mb[name]
+
     def predicted(self, arch: np.ndarray, params: int, macs: int) -> dict[str, float]:
-        """{"latency_ms": ...} of an Arch with such counts; {} where the settings name no file of latencies."""
-        return {} if self.latency is None else {"latency_ms": float(self.latency.predictor(arch, params, macs))}
+        """What the settings ask for of {"latency_ms", "memory_mb"}, of an Arch with such counts."""
+        found = {} if self.latency is None else {"latency_ms": float(self.latency.predictor(arch, params, macs))}
+        return found | ({"memory_mb": self.memory_mb(arch)} if getattr(self.config, "weighs_memory", False) else {})
+
+    def costs(self, arch: np.ndarray) -> dict[str, Any]:
+        """Parameters, multiply-adds, and what is `predicted`, of the network of an Arch. Raises as `build`."""
+        built = self.build(arch)
+        return {"params": built.params, "macs": built.macs, **self.predicted(arch, built.params, built.macs)}
 
     def named(self, arch: np.ndarray) -> dict[str, Any]:
         """What is known of an Arch without its network: its JSON form and identity."""

@@ -10,7 +10,7 @@ from nasjax.report import charts, networks, ranking, searching
 from nasjax.report.elements import count, figure, table
 from nasjax.report.grouping import Line
 from nasjax.report.metric import of
-from nasjax.report.runs import Run
+from nasjax.report.runs import COSTS, Run
 from nasjax.report.runs import number as finite
 
 
@@ -57,6 +57,7 @@ def members(run: Run) -> str:
     """The table of the front; "" where a search has one objective."""
     tested = {result.get("trial"): result for result in run.points if "finetuned" not in result}
     tuned = {result.get("trial"): result for result in run.points if "finetuned" in result}
+    costs = [name for name in COSTS if any(name in t.costs for t in run.done)]
     rows = [
         [
             str(t.id),
@@ -65,13 +66,14 @@ def members(run: Run) -> str:
             *([_tested(run, tuned.get(t.id, {}))] if tuned else []),
             count(t.macs),
             count(t.params),
+            *(f"{t.costs[name]:.4g}" if name in t.costs else "–" for name in costs),
             f"<code>{escape(networks.summary(t.arch))}</code>",
         ]
         for t in ranking.front([t for t in run.done if len(t.objectives) > 1])[:200]
     ]
     heads = ["trial#", f"{run.metric.title}#", *(["on the test part#"] if tested else [])]
     heads += ["fine-tuned, on the test part#"] if tuned else []
-    heads += ["multiply-adds#", "parameters#", "path"]
+    heads += ["multiply-adds#", "parameters#", *(f"{COSTS[name]}#" for name in costs), "path"]
     return f"<h3>Members of the Pareto front</h3>{table('Pareto front', heads, rows, 'sortable tall')}" if rows else ""
 
 

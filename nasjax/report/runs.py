@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from nasjax.report.metric import Metric, of, of_table
 
+COSTS = {"latency_ms": "latency (ms)", "memory_mb": "memory (MB)"}
 PROGRAM = "python -m nasjax.launch"  # where nobody says how it was started
 
 
@@ -32,6 +33,8 @@ class Trial(NamedTuple):
     scores: Mapping[str, float] = {}  # training-free ones
     inherited: float | None = None  # the fraction of its weights that its parent gave it
     fidelity: int | None = None  # epochs that it was trained for in all; None = as all others
+    costs: Mapping[str, float] = {}  # what else is known of its network: "latency_ms", "memory_mb"
+    metrics: Mapping[str, float] = {}  # {"valid_accuracy": ...} where the fitness is that, weighed by costs
 
     @property
     def after(self) -> str:
@@ -304,4 +307,6 @@ def trial(row: dict[str, Any], order: int) -> Trial:
         scores=_numbers(row.get("scores")),
         inherited=number(row.get("inherited")),
         fidelity=_count(row.get("fidelity")),
+        costs=_numbers({name: row.get(name) for name in COSTS}),
+        metrics=_numbers({name: value for name, value in row.items() if name.startswith("valid_")}),
     )

@@ -11,9 +11,9 @@ from html import escape
 from nasjax.report import networks, random_phase, untrained
 from nasjax.report.elements import anchor, count, devices, figure, note, plain, section, table
 from nasjax.report.grouping import Line
-from nasjax.report.metric import words
+from nasjax.report.metric import Metric, of_key, words
 from nasjax.report.retrained import retrained
-from nasjax.report.runs import Run, Trial, mapping, number, wall
+from nasjax.report.runs import COSTS, Run, Trial, mapping, number, wall
 from nasjax.report.searching import sentence
 from nasjax.report.strategies import in_words
 
@@ -163,13 +163,17 @@ def _trials(run: Run, page_number: int, most: int) -> str:
     results, in_table = any(t.result is not None for t in run.trials), run.in_table
     sized = any(t.params is not None or t.macs is not None for t in run.trials)
     scores = untrained.names(run)
+    metrics = list(dict.fromkeys(name for t in run.trials for name in t.metrics))
+    costs = [name for name in COSTS if any(name in t.costs for t in run.trials)]
     rows = [
         [
             str(t.id),
             run.metric.text(t.fitness),
+            *(_metric(t, name) for name in metrics),
             *([count(t.fidelity)] if epochs else []),
             *([in_table.plain(t.result)] if results else []),
             *([count(t.params), count(t.macs)] if sized else []),
+            *(_cost(t.costs.get(name)) for name in costs),
             *(untrained.cell(t, name) for name in scores),
             "–" if t.cost_s is None else f"{t.cost_s:.2f}",
             escape(t.status),
@@ -180,10 +184,12 @@ def _trials(run: Run, page_number: int, most: int) -> str:
     heads = [
         "id#",
         f"{run.metric.title}#",
+        *(f"{words(name)}#" for name in metrics),
         *(["epochs#"] if epochs else []),
         *([f"{words(in_table.name)} in the table#"] if results else []),
     ]
-    heads += [*(["parameters#", "multiply-adds#"] if sized else []), *(f"{name}#" for name in scores)]
+    heads += [*(["parameters#", "multiply-adds#"] if sized else []), *(f"{COSTS[name]}#" for name in costs)]
+    heads += [f"{name}#" for name in scores]
     heads += ["cost (s)#", "status", "architecture"]
     told = "The longest trained first, of them the best" if epochs else "Best first"
     told += "; the column heads sort."
@@ -193,6 +199,16 @@ def _trials(run: Run, page_number: int, most: int) -> str:
     ids = ids if len(ids) == len(rows) else []  # a damaged file holds an id twice: no links
     shown = table("Trials", heads, rows, "sortable tall", ids)
     return f'<section><h2>Trials</h2><p class="hint">{told}</p>{shown}</section>'
+
+
+def _metric(trial: Trial, name: str) -> str:
+    """What a fitness was made of."""
+    value, shown = trial.metrics.get(name), of_key(name, Metric(""))
+    return _cost(value) if shown is None else shown.plain(value)
+
+
+def _cost(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _place(trial: Trial) -> tuple[float, float]:

@@ -39,6 +39,7 @@ def test_graphs_and_their_mutants_keep_to_limits_that_hardly_any_random_one_keep
 def test_a_limit_below_every_network_is_refused_before_the_search():
     about = problem(max_params=400)
     with pytest.raises(
-        ValueError, match=r"no architecture .* within max_params=400: the nearest has params \d+; give a"
+        ValueError,
+        match=r"no architecture .* within max_params=400: the nearest has params \d+; give a larger limit. It is {",
     ):
         require_reachable(about, limited(about))

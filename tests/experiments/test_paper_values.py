@@ -41,7 +41,7 @@ ASIDE = (
     "width",
 )
 ASIDE += ("strategy", "inherit", "max_params", "latency", "max_latency_ms", "data", "runtime", "ray", "save_every")
-ASIDE += ("init_from",)
+ASIDE += ("init_from", "max_memory_mb", "memory_batch", "tradeoff")
 
 
 def flat(case):

@@ -83,6 +83,9 @@ WITH = {
     "*: max_macs": ((), "500000"),
     "*: latency": ((), "b.json"),
     "*: max_latency_ms": (("latency=b.json",), "7"),
+    "*: max_memory_mb": ((), "7"),
+    "*: tradeoff*": (("tradeoff.costs=macs", "tradeoff.targets=5.0"), None),
+    "*: memory_batch": (("max_memory_mb=7",), "2"),
     "*: search.objectives": (("search.searcher=nsga2",), "params"),
     "*: truth": ((), "b.npz"),
     "*: truth_percent": (("truth=b.npz",), "true"),
@@ -291,8 +294,10 @@ SEVERAL = {
     "random: max_params=9": "refused.why",
     "random: max_macs=9": "refused.why",
     "random: latency=b.json max_latency_ms=7": "refused.why",
+    "spos: max_memory_mb=7": "searchers.topk.topk_evolution.feasible refused.why",
     "spos: latency=b.json max_latency_ms=7": "searchers.topk.topk_evolution.feasible refused.why",
     "fairnas: latency=b.json search.objectives=macs,latency": "evaluators.supernet.with_costs.costs",
+    "fairnas: search.objectives=macs,memory": "evaluators.supernet.with_costs.costs",
     "evolution: inherit=false": "evaluators.child.child.inherit evaluators.child.child.keep_weights",
     "msr_darts: search.score.operator=true": (
         "learners.msr_darts.derive.score learners.msr_darts.stable_ranks.score learners.msr_darts.msr_darts.score"

@@ -29,6 +29,7 @@ from nasjax.drive.learn import Progress
 from nasjax.drive.recorded import Summary
 from nasjax.evaluators.table import Table
 from nasjax.experiments.families import true_results
+from nasjax.latency.memory import Memory
 from nasjax.latency.predictor import Predictor
 from nasjax.learners.one_shot import OneShotState
 from nasjax.problem.problem import Problem
@@ -181,8 +182,8 @@ def search(handover, real, key, searcher, runtime, *, workdir, describe, refuse=
 
 
 def refusals(handover, name, refuse):
-    for params, macs, ms, rank in ((10**9, 0, 0.0, 1.0), (0, 10**9, 0.0, 1.0), (0, 0, 9.0, 1.0), (0, 0, 0.0, 0.3)):
-        row = {"params": params, "macs": macs, "latency_ms": ms, "score_rank": rank}
+    for beyond in ({"params": 10**9}, {"macs": 10**9}, {"latency_ms": 9.0}, {"memory_mb": 9.0}, {"score_rank": 0.3}):
+        row = {"params": 0, "macs": 0, "latency_ms": 0.0, "memory_mb": 0.0, "score_rank": 1.0, **beyond}
         handover.saw(name, {"why": refuse(row)})
 
 
@@ -273,6 +274,7 @@ STAND_INS = {
     "nasjax.data.dataset.load_test": known_data,
     "nasjax.evaluators.table.load_table": known_table,
     "nasjax.latency.record.read": known_latency,
+    "nasjax.latency.memory.memory": lambda handover, real, built, signature, batch: Memory(0, 10**6 * batch),
     "nasjax.latency.fastest.fastest": lambda handover, real, space, start, ms: (start, 0.5),
     "nasjax.runtime.process.process": no_workers,
     "nasjax.runtime.ray.ray": no_workers,
@@ -283,7 +285,7 @@ ARRIVED = (
     *("drive.", "data.dataset.", "runtime.", "train.passes.", "learners.stopping.", "learners.curvature."),
     *("learners.p_darts.derive", "learners.msr_darts.derive", "learners.msr_darts.stable_ranks"),
     *("evaluators.path_training.", "evaluators.scores.", "evaluators.table.load_table", "searchers.additive."),
-    "latency.record.read",
+    *("latency.record.read", "latency.memory."),
 )
 UNRECORDED = {"progress", "far", "doing", "at", "compiling", "compiled_s", "listening"}  # they show
 # What tells nothing of the numbers: who is told, where, and all settings as config.json has them.
@@ -390,8 +392,8 @@ def _wrapped(real, name):
             given = signature.bind(*arguments, **settings).arguments
             handover.saw(name.removeprefix("nasjax."), {**parameters, **given})
             if "refuse" in given:  # limits, as a function of settings that say nothing of themselves
-                for params, macs, ms in ((10**9, 0, 0.0), (0, 10**9, 0.0), (0, 0, 9.0)):
-                    row = {"params": params, "macs": macs, "latency_ms": ms}
+                for beyond in ({"params": 10**9}, {"macs": 10**9}, {"latency_ms": 9.0}, {"memory_mb": 9.0}):
+                    row = {"params": 0, "macs": 0, "latency_ms": 0.0, "memory_mb": 0.0, **beyond}
                     handover.saw("refused", {"why": given["refuse"](row)})
         return (functools.partial(stand_in, handover, real) if stand_in else real)(*arguments, **settings)
 

@@ -10,7 +10,8 @@ from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.child import STRATEGIES
 from nasjax.evaluators.scores.named import require_known
-from nasjax.experiments.families.settings import Config, require_latency
+from nasjax.experiments.families.settings import Config, require_latency, require_memory
+from nasjax.experiments.families.tradeoff import TradeoffConfig
 from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
 from nasjax.runtime.ray import RayConfig
@@ -69,7 +70,10 @@ class CandidateConfig(Config):
       last_epochs: fitness = the best validation metric of the last epochs.
       trials, wall_s, cost_s: the budget; the first limit reached counts.
       latency: a file of --mode=latency, by which milliseconds of candidates are predicted; "" = none.
-      max_params, max_macs, max_latency_ms: candidates beyond are refused before training.
+      max_params, max_macs, max_latency_ms, max_memory_mb: candidates beyond are refused before training. Memory is in
+        MB of 10^6 bytes, of weights and activations at inference.
+      memory_batch: samples of a call, for the memory of activations.
+      tradeoff: what candidates cost, as a part of their fitness.
       candidate_scores: training-free scores that are computed of every candidate before its training and recorded:
         naswot, synflow, logsynflow, jacob_cov, grad_norm, snip, zico.
       refuse_worst: candidates whose scores beat less than this part of random architectures of like size are refused
@@ -94,6 +98,9 @@ class CandidateConfig(Config):
     max_macs: int | None = None
     latency: str = ""
     max_latency_ms: float | None = None
+    max_memory_mb: float | None = None
+    memory_batch: int = 1
+    tradeoff: TradeoffConfig = TradeoffConfig()
     candidate_scores: tuple[str, ...] = ()
     refuse_worst: float = 0.0
 
@@ -108,8 +115,15 @@ class CandidateConfig(Config):
         if self.save_every < 0:
             raise ValueError(f"save_every is a number of seconds, 0 or more, got {self.save_every}")
         require_latency(self)
+        require_memory(self)
         if self.table.path and self.latency:
             raise ValueError("with a table no network is built, so --latency has no effect; leave it out")
+        if self.table.path and self.max_memory_mb is not None:
+            raise ValueError("with a table no network is built, so --max_memory_mb has no effect; leave it out")
+        if self.table.path and self.tradeoff.costs:
+            raise ValueError("with a table no network is built, so tradeoff.costs has no effect; leave it out")
+        if "latency" in self.tradeoff.costs and not self.latency:
+            raise ValueError("tradeoff.costs has latency: add --latency=FILE.json, which --mode=latency writes")
         if self.strategy not in STRATEGIES:
             raise ValueError(f"unknown strategy {self.strategy!r}; choose {', '.join(STRATEGIES)}")
         if self.last_epochs < 1:
@@ -137,6 +151,11 @@ class CandidateConfig(Config):
             )
         if self.trial_timeout is not None and not self.workers:
             raise ValueError("trial_timeout needs worker processes, which can be stopped; add --workers=1")
+
+    @property
+    def weighs_memory(self) -> bool:
+        """Whether the search goes by the memory of networks."""
+        return self.max_memory_mb is not None or "memory" in self.tradeoff.costs
 
 
 def scheduled(space: Any, search: Any) -> DepthSchedule:

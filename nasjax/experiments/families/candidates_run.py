@@ -24,7 +24,9 @@ from nasjax.evaluators.cost_model import choose_strategy, chunk_size, later_seco
 from nasjax.evaluators.table import check_accuracies, load_table, require_cost, table
 from nasjax.experiments.families import scored
 from nasjax.experiments.families.candidates import CandidateConfig
+from nasjax.experiments.families.limits import limited, longest, require_reachable
 from nasjax.experiments.families.settings import closing, dataset_facts, latency_facts, nothing_left, refusal
+from nasjax.experiments.families.tradeoff import traded
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.problem.meaning import of_networks
 from nasjax.problem.problem import Problem
@@ -44,6 +46,7 @@ from nasjax.types import (
     PyTree,
     Runtime,
     Searcher,
+    Space,
     Watch,
     afterwards,
 )
@@ -70,6 +73,7 @@ def experiment(
     known_scores: Callable[[np.ndarray], dict[str, float | None]] | None = None,
     continued: bool = False,
     beside_first: tuple[float, float] = (1.0, 1.0),
+    drawn: Space | None = None,
 ) -> Experiment:
     """A searcher on a problem.
 
@@ -83,6 +87,8 @@ def experiment(
       known_scores: Arch -> {name: score}, for trials.jsonl, where the searcher goes by any.
       continued: whether it proposes that a candidate's training goes on, so that its state is kept.
       beside_first: what a proposal compiles and trains in the mean, beside the first one; for the estimate of a run.
+      drawn: the `limited` space, where the searcher draws from it: then limits that no draw keeps to are refused.
+        That of memory always is.
 
     Raises ValueError or FileNotFoundError that says what to write instead.
     """
@@ -139,9 +145,15 @@ def experiment(
             )
         return closing(problem, path, so_far, metric, not problem.looked_up)
 
+    def facts() -> dict[str, Any]:
+        known = found().facts
+        if drawn is not None or config.max_memory_mb is not None:
+            require_reachable(problem, limited(problem) if drawn is None else drawn)
+        return known
+
     return Experiment(
         config,
-        facts=lambda: found().facts,
+        facts=facts,
         run=run,
         evaluator=lambda: found().evaluator,
         describe=lambda: describe,
@@ -222,18 +234,14 @@ def judged(problem: Problem, kept: int | None = None, continued: bool = False) -
     )
     if (config.inherit or continued) and kept is not None:
         estimates["disk"] = _disk(config, builts, kept, _STATE_BYTES if continued else _WEIGHT_BYTES)
+    evaluator = traded(evaluator, config.tradeoff, problem.costs, task.metric)
     facts = {**dataset_facts(data, task), "strategy": chosen, "chunk": chunk, "estimates": estimates}
+    facts["metric"] = problem.metric._asdict()
     facts |= latency_facts(problem)
     if catalog.is_own("space", space.name):
         settings = {"bn_eps": config.recipe.bn_eps, "dtype": config.recipe.dtype}
         facts["networks"] = of_networks(builts, problem.signature, **settings)
     return Judged(evaluator, facts)
-
-
-def longest(config: CandidateConfig) -> float | None:
-    """Seconds that what comes before the candidates may take where it can hang; None = there is no limit of time."""
-    limits = (config.trial_timeout, config.wall_s, config.cost_s)
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _disk(config: CandidateConfig, builts: Sequence[Built], kept: int, weight_bytes: int) -> int:

@@ -1,21 +1,23 @@
-"""The limits --max_params, --max_macs, --max_latency_ms as a part of where a method draws: no trial is beyond them."""
+"""The limits of a search (`settings.LIMITS`) as a part of where a method draws: no trial is beyond them."""
 
 from __future__ import annotations
 
 import functools
+import json
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nasjax.experiments.families.candidates_run import longest
 from nasjax.experiments.families.settings import LIMITS
 from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import within
 from nasjax.searchers.limits import Limited
 from nasjax.train.compiling import jit
 from nasjax.types import Space
+
+_SAMPLES = 16  # random architectures of which one may be within at once
 
 
 def limited(problem: Problem) -> Space:
@@ -37,6 +39,9 @@ def require_reachable(problem: Problem, space: Space) -> None:
     """Raises ValueError where draws from the `limited` space of a problem do not get to its limits."""
     if space is problem.space:
         return
+    some = np.asarray(jit(jax.vmap(problem.space.sample))(jax.random.split(jax.random.key(0), _SAMPLES)))
+    if any(_excess(problem, arch) <= 1 for arch in some):
+        return
     arch = np.asarray(jit(space.sample)(jax.random.key(0)))
     if _excess(problem, arch) > 1:
         limits, built = _limits(problem.config), problem.build(arch)
@@ -47,8 +52,14 @@ def require_reachable(problem: Problem, space: Space) -> None:
         )
         raise ValueError(
             f"no architecture of --space={problem.space.name} was found within {told}: the nearest has {nearest}; give "
-            "a larger limit"
+            f"a larger limit. It is {json.dumps(built.arch)}"
         )
+
+
+def longest(config: Any) -> float | None:
+    """Seconds that what comes before the candidates may take where it can hang; None = there is no limit of time."""
+    limits = [getattr(config, name, None) for name in ("trial_timeout", "wall_s", "cost_s")]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _limits(config: Any) -> dict[str, float]:
@@ -57,8 +68,8 @@ def _limits(config: Any) -> dict[str, float]:
 
 def _cost(problem: Problem, arch: np.ndarray, built: Any, name: str) -> float:
     """What an Arch takes of the limit `name`."""
-    if name == "max_latency_ms":
-        return problem.predicted(arch, built.params, built.macs)["latency_ms"]
+    if name in ("max_latency_ms", "max_memory_mb"):
+        return problem.predicted(arch, built.params, built.macs)[name.removeprefix("max_")]
     return int(getattr(built, name.removeprefix("max_")))
 
 

@@ -20,7 +20,7 @@ from nasjax.store import checkpoint, plugin
 from nasjax.train.recipe import Recipe
 from nasjax.types import Metric, Outcome, Task
 
-LIMITS = ("max_params", "max_macs", "max_latency_ms")
+LIMITS = ("max_params", "max_macs", "max_latency_ms", "max_memory_mb")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,14 @@ def require_latency(config: Any) -> None:
         raise ValueError(f"max_latency_ms must be positive, got {config.max_latency_ms}")
 
 
+def require_memory(config: Any) -> None:
+    """Raises ValueError where a limit of memory is not positive, or no batch has so many samples."""
+    if config.max_memory_mb is not None and config.max_memory_mb <= 0:
+        raise ValueError(f"max_memory_mb must be positive, got {config.max_memory_mb}")
+    if config.memory_batch < 1:
+        raise ValueError(f"memory_batch is a number of samples, at least 1; got {config.memory_batch}")
+
+
 def latency_facts(problem: Problem) -> dict[str, Any]:
     """What config.json says of the file of latencies, where the settings name one."""
     found = problem.latency
@@ -91,7 +99,7 @@ def dataset_facts(data: Dataset, task: Task) -> dict[str, Any]:
 
 
 def refusal(config: Any) -> Callable[[dict[str, Any]], str | None]:
-    """The hard limits --max_params, --max_macs and --max_latency_ms as a function of a trial's row."""
+    """The hard `LIMITS` as a function of a trial's row."""
 
     def refuse(row: dict[str, Any]) -> str | None:
         for setting in LIMITS:
@@ -161,6 +169,11 @@ def closing(problem: Problem, path: Path, summary: Summary, metric: Metric, trai
     size = f", {best['params']:,} parameters" if best["params"] is not None else ""
     if problem.latency is not None and "latency_ms" in best:
         size += f", {best['latency_ms']:.4g} ms predicted ({problem.latency.where})"
+    if "memory_mb" in best:
+        size += f", {best['memory_mb']:.4g} MB at a batch of {config.memory_batch}"
+    plain = problem.task.metric if trainable else metric
+    if metric != plain and f"valid_{plain.name}" in best:
+        size += f", {plain.name} {plain.shown(best[f'valid_{plain.name}'])}"
     lines = [
         f"{summary.trials} trials ({summary.failed} failed) in {summary.wall_s:.0f} s.",
         *_end(config, path, summary),

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from nasjax.data.dataset import DataConfig
 from nasjax.drive.retrain import RetrainConfig
 from nasjax.experiments.families.path_costs import COSTS, OBJECTIVES
-from nasjax.experiments.families.settings import Config, require_latency
+from nasjax.experiments.families.settings import Config, require_latency, require_memory
 from nasjax.learners.one_shot_update import Descent, Trainable
 from nasjax.nets.supernet import LastNorms
 from nasjax.problem.given import LARGE, Given
@@ -88,7 +88,8 @@ class EvolutionConfig:
     Attributes:
       score: "accuracy" (inherited weights, statistics re-calibrated per path) or "indicator" (scales of batch norms).
       searcher: "topk" (Guo et al. 2020, section 3.4) or "nsga2" on the score and `objectives`.
-      objectives: of "nsga2", beside the score: macs, params, latency (predicted milliseconds), the less the better.
+      objectives: of "nsga2", beside the score: macs, params, latency (predicted milliseconds), memory (MB at
+        inference), the less the better.
       prefer_params: of "nsga2": "fewer" parameters, or "more", the objective +params.
       population, top_k, mutants, crossovers, mutation_rate: of the evolution.
       calibration_batches, calibration_batch_size, average: of the re-calibration, see `evaluators.supernet`.
@@ -121,7 +122,9 @@ class OneShotConfig(Config):
       augment: of the supernet's training.
       trials: paths that the search evaluates; 0 = train the supernet only.
       latency: a file of --mode=latency, by which milliseconds of paths are predicted; "" = none.
-      max_params, max_macs, max_latency_ms: paths beyond are never proposed.
+      max_params, max_macs, max_latency_ms, max_memory_mb: paths beyond are never proposed. Memory is in MB of 10^6
+        bytes, of weights and activations at inference.
+      memory_batch: samples of a call, for the memory of activations.
       init_from: the workdir of a one-shot search, or a .safetensors file, with whose weights the supernet begins; its
         head begins anew where it was trained on other data. "" = all of it.
     """
@@ -134,11 +137,14 @@ class OneShotConfig(Config):
     max_macs: int | None = None
     latency: str = ""
     max_latency_ms: float | None = None
+    max_memory_mb: float | None = None
+    memory_batch: int = 1
     init_from: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_latency(self)
+        require_memory(self)
         if "latency" in self.search.objectives and not self.latency:
             raise ValueError("search.objectives has latency: add --latency=FILE.json, which --mode=latency writes")
         if self.search.objectives != OBJECTIVES and self.search.searcher != "nsga2":
@@ -153,6 +159,11 @@ class OneShotConfig(Config):
             raise ValueError("search.score=indicator reads the scales of batch norms: set supernet.affine=true")
         if self.search.prefer_params != "fewer" and self.search.searcher != "nsga2":
             raise ValueError(f"search.prefer_params has no effect with search.searcher={self.search.searcher}")
+
+    @property
+    def weighs_memory(self) -> bool:
+        """Whether the search goes by the memory of networks."""
+        return self.max_memory_mb is not None or "memory" in self.search.objectives
 
 
 SMALL_SEARCH = EvolutionConfig(

@@ -13,7 +13,8 @@ import numpy as np
 from nasjax import catalog
 from nasjax.evaluators.supernet import indicator, inherited_accuracy, path_accuracy, with_costs
 from nasjax.experiments.families.beginning import beginning
-from nasjax.experiments.families.path_costs import Cost, cost_of, objectives, within
+from nasjax.experiments.families.limits import limited, require_reachable
+from nasjax.experiments.families.path_costs import Cost, cost_of, memory_of, objectives, within
 from nasjax.experiments.families.settings import dataset_facts, latency_facts
 from nasjax.experiments.families.supernet_options import network_options
 from nasjax.experiments.families.supernet_settings import OneShotConfig
@@ -115,7 +116,11 @@ def parts(problem: Problem) -> OneShot:
 
     # Here, so that what does not fit is told before any training.
     names = config.search.objectives if config.search.searcher == "nsga2" else ()
-    costs = objectives(names, shared.counter, problem.latency, more_params=config.search.prefer_params == "more")
+    memory = memory_of(problem)
+    more_params = config.search.prefer_params == "more"
+    costs = objectives(names, shared.counter, problem.latency, memory, more_params=more_params)
+    if config.max_memory_mb is not None:
+        require_reachable(problem, limited(problem))
     accuracy = None
     if config.search.score == "accuracy":
         accuracy = path_accuracy(
@@ -146,7 +151,7 @@ def parts(problem: Problem) -> OneShot:
         builts = [problem.build(arch) for arch in some]
         facts["networks"] = of_networks(builts, problem.signature, bn_eps=1e-5, dtype="float32")
     stages = Stages(lambda i, facts, state: {} if i == 0 else None, learner)
-    searcher = searcher_of(config, shared, problem.latency)
+    searcher = searcher_of(config, shared, problem.latency, memory)
     describe = with_truth(config, describer(space, shared, problem.predicted))
     return OneShot(problem, metric, shared, supernet, stages, batches, searcher, evaluator, describe, facts, begin)
 
@@ -195,8 +200,10 @@ def sampler_of(config: OneShotConfig, shared: Shared) -> samplers.Sampler:
             return samplers.sandwich(config.space, shared.ends, config.supernet.random_paths)
 
 
-def searcher_of(config: OneShotConfig, shared: Shared, latency: Latency | None = None) -> Searcher:
-    """The evolution over paths, within --max_macs, --max_params and --max_latency_ms."""
+def searcher_of(
+    config: OneShotConfig, shared: Shared, latency: Latency | None = None, memory: Cost | None = None
+) -> Searcher:
+    """The evolution over paths, within --max_macs, --max_params, --max_latency_ms and --max_memory_mb."""
     search, limits = config.search, list[tuple[float, Cost]]()
     for name, limit, least in zip(
         ("params", "macs"), (config.max_params, config.max_macs), shared.smallest or (0, 0), strict=True
@@ -209,7 +216,9 @@ def searcher_of(config: OneShotConfig, shared: Shared, latency: Latency | None =
             limits.append((min(limit, 2**31 - 1), shared.counter(name)))  # counts have 32 bits, so no path is beyond
 
     if config.max_latency_ms is not None:
-        limits.append((config.max_latency_ms, cost_of("latency", shared.counter, latency)))
+        limits.append((config.max_latency_ms, cost_of("latency", shared.counter, latency, memory)))
+    if config.max_memory_mb is not None:
+        limits.append((config.max_memory_mb, cost_of("memory", shared.counter, latency, memory)))
     bound = within(limits)
     capacity = max(config.trials, search.population, 10_000)  # not the budget itself, which a resumed run may change
     if search.searcher == "nsga2":

@@ -209,7 +209,8 @@ def _history(experiment: OneShot) -> Callable[[int, Any, PyTree], dict[str, Any]
 def _optimum(experiment: OneShot, state: PyTree, path: Path) -> None:
     """Writes optimum.json: the best path of all under the limit of multiply-adds, by exact search."""
     space, shared, config = experiment.config.space, experiment.shared, experiment.config
-    if shared.macs is None or (config.max_params, config.max_latency_ms) != (None, None):
+    others = (config.max_params, config.max_latency_ms, config.max_memory_mb)
+    if shared.macs is None or any(limit is not None for limit in others):
         return  # the score says nothing of channels; other or more limits are no longer this knapsack
     m = len(space.operators)
     scores = np.asarray(state.scores, float).copy()

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nasjax.nets.cell_parts import Mode
@@ -47,7 +48,7 @@ def head_shapes(plan: ChoicePlan) -> dict[str, tuple[int, ...]]:
 
 
 def initialise(key: Key, space: ChoiceChain, shapes: PyTree, dtype: Any) -> PyTree:
-    """Initial values, on the host, all kernels from one draw.
+    """Initial values, on the host unless `key` is traced, all kernels from one draw.
 
     As in the released codes: kernels normal, in the SPOS space with standard deviation 1 / (input channels of a
     group), 0.01 in stem and classifier; else sqrt(2 / (k k outputs)), and the classifier uniform within
@@ -68,14 +69,15 @@ def initialise(key: Key, space: ChoiceChain, shapes: PyTree, dtype: Any) -> PyTr
             for kind, size in zip(kinds, sizes, strict=True)
         ]
     )
-    normal = np.asarray(draws(jax.random.normal, key_normal, int(drawn.sum()), dtype))
+    normal = draws(jax.random.normal, key_normal, int(drawn.sum()), dtype)
+    xp: Any = jnp if isinstance(normal, jax.core.Tracer) else np
     values = []
     for kind, (_, shape), size, end in zip(kinds, leaves, drawn.tolist(), np.cumsum(drawn).tolist(), strict=True):
         if not size:
-            values.append(np.full(shape, float(kind in ("gamma", "var")), dtype))
+            values.append(xp.full(shape, float(kind in ("gamma", "var")), dtype))
         elif kind == "dense" and space.family == "mobile":
             reach = shape[0 if space.classifier == "inputs" else 1] ** -0.5
-            values.append(np.asarray(jax.random.uniform(key_uniform, shape, dtype, -reach, reach)))
+            values.append(xp.asarray(jax.random.uniform(key_uniform, shape, dtype, -reach, reach)))
         else:
             values.append(normal[end - size : end].reshape(shape) * _deviation(space.family, kind, shape))
     return jax.tree.map(jax.device_put, jax.tree.unflatten(tree, values))
