@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nasjax.ops import backend, columns
+from nasjax.ops import backend, columns, winograd
 from nasjax.ops.pieces import piece_of_at_least
 from nasjax.ops.spectral import DENSE, spectral_conv, spectral_conv_looped
 
@@ -22,8 +22,9 @@ def conv2d(
 ) -> jax.Array:
     """Convolution with symmetric zero padding k // 2.
 
-    On accelerators this is `lax.conv`. On CPU it is, by shape: a matrix product (1x1), `spectral_conv` where that
-    takes clearly fewer multiplications, else `lax.conv` with gradients written for that backend. The choice is made
+    On accelerators this is `lax.conv`. On CPU it is, by shape: a matrix product (1x1), `winograd` (3x3, and one row
+    or column), `spectral_conv` where that takes clearly fewer multiplications, else `lax.conv` with gradients written
+    for that backend. The choice is made
     by `backend.form` when the function is traced, so that only one form is ever traced and compiled.
 
     Args:
@@ -46,6 +47,8 @@ def conv2d(
         return _forward(x, w, stride, precision)
     if w.shape[:2] == (1, 1):
         y = _pointwise(x[:, :: stride[0], :: stride[1]], w[0, 0], precision)
+    elif stride == (1, 1) and x.dtype.itemsize >= 4 and winograd.pays(x.shape, w.shape):
+        y = _winograd(x, w, precision)
     elif stride == (1, 1) and x.dtype.itemsize >= 4 and spectral_pays(x.shape, w.shape):
         y = _spectral(x, w, precision)
     else:
@@ -84,6 +87,15 @@ def _pointwise_bwd(precision: Any, residuals: Any, g: jax.Array) -> tuple[jax.Ar
 
 
 _pointwise.defvjp(lambda x, w, precision: (_pointwise(x, w, precision), (x, w)), _pointwise_bwd)
+
+
+# -- Winograd --------------------------------------------------------------------------------------------------------
+
+_winograd = jax.custom_vjp(winograd.forward, nondiff_argnums=(2,))
+_winograd.defvjp(
+    lambda x, w, precision: (winograd.forward(x, w, precision), (x, w)),
+    lambda precision, xw, g: winograd.gradients(*xw, g, precision),
+)
 
 
 # -- spectral --------------------------------------------------------------------------------------------------------
