@@ -42,6 +42,7 @@ from nasjax.learners.samplers import uniform
 from nasjax.nets.choice_chain.blocks import Block, Step, block
 from nasjax.nets.choice_chain.frame import frame_steps
 from nasjax.nets.choice_chain.supernet import choice_supernet
+from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.spaces.choice_chain.plan import ChoicePlan
 from nasjax.spaces.choice_chain.space import variant
 from nasjax.tasks.classification import TASK
@@ -296,6 +297,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="PyTorch's operators by torch.compile, not eager")
     parser.add_argument("--peak", help=argparse.SUPPRESS)  # side/trained: only this measurement, in this process
     args = parser.parse_args()
+    keep_freed_memory()  # as a search does
     jax.config.update("jax_enable_compilation_cache", False)
     torch.set_num_threads(2)
     plan = ChoicePlan(variant(args.space), (args.size, args.size, args.colours), 10)

@@ -32,6 +32,7 @@ from nasjax.evaluators.child import child
 from nasjax.evaluators.cost_model import choose_strategy
 from nasjax.problem.data import load
 from nasjax.problem.problem import builds
+from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.spaces.conv_chain.plan import IMAGE, Plan, plan
 from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.tasks.classification import TASK
@@ -184,6 +185,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="PyTorch by torch.compile too, compiling included")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch; 1: both sides on one core, CPU seconds")
     args = parser.parse_args()
+    keep_freed_memory()  # as a search does
     clock = time.perf_counter
     if args.threads == 1:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
