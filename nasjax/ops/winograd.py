@@ -125,8 +125,6 @@ def _inputs(x: jax.Array, forms: tuple[Form, Form]) -> list[jax.Array]:
         count, step = -(-x.shape[axis] // len(form.outputs)), len(form.outputs)
         seen = [[_every(part, axis, i, count, step) for i in range(len(form.inputs))] for part in parts]
         parts = [_combined(row, of) for of in seen for row in form.inputs]
-        if axis == 1:  # otherwise XLA computes these again for each product
-            parts = lax.optimization_barrier(parts)
     return [part.reshape(-1, x.shape[3]) for part in parts]
 
 
