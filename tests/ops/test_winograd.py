@@ -55,3 +55,24 @@ def test_float32_is_exact_to_1e_5_with_many_channels(kernel):
     assert winograd.forward_pays(x.shape, w.shape)
     for a, b in zip((conv.conv2d(x, w), *jax.vjp(conv.conv2d, x, w)[1](g)), exact, strict=True):
         assert np.abs(a - b).max() < 1e-5 * np.abs(b).max()
+
+
+@pytest.mark.slow
+def test_second_derivatives_in_a_scan(monkeypatch):
+    monkeypatch.setattr(winograd, "pay", lambda x, w: True)
+    monkeypatch.setattr(winograd, "forward_pays", lambda x, w: True)
+
+    def product(op):
+        def gradient(x, ws):
+            def run(x, ws):
+                return lax.scan(lambda x, w: (x + op(x, w), None), x, ws)[0]
+
+            return sum(jnp.square(z).sum() for z in jax.vjp(run, x, ws)[1](jnp.cos(x)))
+
+        return jax.jit(jax.grad(gradient, (0, 1)))
+
+    with jax.enable_x64(True):
+        draw = np.random.default_rng(0).standard_normal
+        x, ws = draw((2, 4, 4, 2)), draw((2, 3, 3, 2, 2)) / 10
+        found, expected = (product(op)(x, ws) for op in (conv.conv2d, reference))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, expected)
