@@ -42,6 +42,7 @@ from nasjax.learners.samplers import uniform
 from nasjax.nets.choice_chain.blocks import Block, Step, block
 from nasjax.nets.choice_chain.frame import frame_steps
 from nasjax.nets.choice_chain.supernet import choice_supernet
+from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.spaces.choice_chain.plan import ChoicePlan
 from nasjax.spaces.choice_chain.space import variant
 from nasjax.tasks.classification import TASK
@@ -136,8 +137,10 @@ def our_program(args: argparse.Namespace, plan: ChoicePlan, trainable: str) -> t
     return make, compiling, total / 2**20
 
 
-def torch_step(args: argparse.Namespace, plan: ChoicePlan, trainable: str) -> tuple[Callable[[], Any], float]:
-    """(one step, MiB that autograd and the weights need)."""
+def torch_step(
+    args: argparse.Namespace, plan: ChoicePlan, trainable: str, compiled: bool = False
+) -> tuple[Callable[[], Any], float]:
+    """(one step, MiB that autograd and the weights need); `compiled`: stem, operators and tail by torch.compile."""
     net = TorchNet(plan)
     x, y = images(args, args.batch)
     form = torch.channels_last
@@ -162,6 +165,13 @@ def torch_step(args: argparse.Namespace, plan: ChoicePlan, trainable: str) -> tu
     def forward() -> torch.Tensor:
         path = random.integers(0, len(plan.space.operators), plan.space.layers).tolist()
         return loss_of(net(x, path), y)
+
+    if compiled:  # a path is one of millions: what all have in common are the operators
+        torch._dynamo.config.recompile_limit = 256
+        for module in (net.before, net.behind, *(form for layer in net.layers for form in layer)):
+            module.compile(dynamic=False)
+        for operator in range(len(plan.space.operators)):
+            loss_of(net(x, [operator] * plan.space.layers), y).backward()
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
@@ -190,7 +200,11 @@ def resident(peak: bool = False) -> float:
 def peak(args: argparse.Namespace, plan: ChoicePlan, side: str, trainable: str) -> list[float]:
     """MiB that stay after a first step whose images and weights are gone; further MiB of more steps. Call it once."""
     imported = resident()
-    make = our_program(args, plan, trainable)[0] if side == "nasjax" else lambda: torch_step(args, plan, trainable)[0]
+    make = (
+        our_program(args, plan, trainable)[0]
+        if side == "nasjax"
+        else lambda: torch_step(args, plan, trainable, args.compile)[0]
+    )
     make()()
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
@@ -280,8 +294,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-torch", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="PyTorch's operators by torch.compile, not eager")
     parser.add_argument("--peak", help=argparse.SUPPRESS)  # side/trained: only this measurement, in this process
     args = parser.parse_args()
+    keep_freed_memory()  # as a search does
     jax.config.update("jax_enable_compilation_cache", False)
     torch.set_num_threads(2)
     plan = ChoicePlan(variant(args.space), (args.size, args.size, args.colours), 10)
@@ -300,7 +316,7 @@ def compare(args: argparse.Namespace, plan: ChoicePlan) -> None:
         make, compiling, allocated = our_program(args, plan, trainable)
         sides, estimates = {"nasjax": make()}, {"nasjax": allocated}
         if not args.skip_torch:
-            sides["PyTorch"], estimates["PyTorch"] = torch_step(args, plan, trainable)
+            sides["PyTorch"], estimates["PyTorch"] = torch_step(args, plan, trainable, args.compile)
         best = best_of(sides, args.rounds, args.steps)
         stays, peaks = zip(*(peak_elsewhere(trainable, side) for side in sides), strict=True)
         facts[trainable] = {

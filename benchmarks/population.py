@@ -32,6 +32,7 @@ from nasjax.evaluators.child import child
 from nasjax.evaluators.cost_model import choose_strategy
 from nasjax.problem.data import load
 from nasjax.problem.problem import builds
+from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.spaces.conv_chain.plan import IMAGE, Plan, plan
 from nasjax.spaces.conv_chain.space import ConvChain
 from nasjax.tasks.classification import TASK
@@ -98,9 +99,15 @@ def augmented(x: torch.Tensor) -> torch.Tensor:
 
 
 def torch_train(
-    planned: Plan, data: dict, steps: int, dtype: str, memory_format: torch.memory_format, clock: Callable[[], float]
+    planned: Plan,
+    data: dict,
+    steps: int,
+    dtype: str,
+    memory_format: torch.memory_format,
+    clock: Callable[[], float],
+    compiled: bool = False,
 ) -> float:
-    """Seconds that one child takes."""
+    """Seconds that one child takes; `compiled`: its network by torch.compile, from nothing."""
     device = data["x"].device
     cast = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
 
@@ -110,6 +117,9 @@ def torch_train(
     synchronise(device)
     began = clock()
     net = Net(planned, memory_format).to(device).to(memory_format=memory_format)
+    if compiled:
+        torch._dynamo.reset()
+        net.compile(dynamic=False)
     optimiser = torch.optim.SGD(net.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-4)
     for step in range(steps):
         if step % EPOCH_STEPS == 0:
@@ -155,7 +165,11 @@ def torch_side(plans: list[Plan], data: Dataset, dtype: str, threads: int, clock
         seconds = sum(torch_train(p, arrays, EPOCH_STEPS, dtype, memory_format, clock) for p in plans[:2])
         tried[memory_format] = min(seconds, tried.get(memory_format, seconds))
     best = min(tried, key=tried.__getitem__)
-    return lambda steps: sum(torch_train(p, arrays, steps, dtype, best, clock) for p in plans), str(best).split(".")[1]
+
+    def train(steps: int, compiled: bool = False) -> float:
+        return sum(torch_train(p, arrays, steps, dtype, best, clock, compiled) for p in plans)
+
+    return train, str(best).split(".")[1]
 
 
 def main() -> None:
@@ -168,8 +182,10 @@ def main() -> None:
     parser.add_argument("--strategies", default="exact,vmap", help="comma-separated")
     parser.add_argument("--chunk", type=int, default=None, help="children that vmap trains at a time")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="PyTorch by torch.compile too, compiling included")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch; 1: both sides on one core, CPU seconds")
     args = parser.parse_args()
+    keep_freed_memory()  # as a search does
     clock = time.perf_counter
     if args.threads == 1:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -191,7 +207,7 @@ def main() -> None:
     seconds: dict[str, dict[str, float]] = {
         name: {"cold": np.inf, "warm": np.inf} for name in args.strategies.split(",")
     }
-    reference = np.inf
+    reference = by_compile = np.inf
     for _ in range(args.rounds):
         for name, best in seconds.items():
             own = masked if name == "vmap" else None
@@ -204,6 +220,8 @@ def main() -> None:
                 assert not any(evaluation.info["error"]), evaluation.info["error"]
                 best[kind] = min(best[kind], clock() - began)
             reference = min(reference, train(steps))
+            if args.compile:
+                by_compile = min(by_compile, train(steps, compiled=True))
     n = args.children
     print(
         f"{n} children, {args.layers} layers, {image[0]}x{image[1]}x{image[2]}, {steps} steps of {BATCH}, {args.dtype};"
@@ -219,6 +237,8 @@ def main() -> None:
         figures = (warm / n / steps * 1e3, f"{reference / warm:.2f}x", 60 * n / cold, f"{reference / cold:.2f}x")
         print("| {} | {:.2f} | {} | {:.2f} | {} |".format(label, *figures))
     print(f"| PyTorch, {memory_format} | {reference / n / steps * 1e3:.2f} | 1 | {60 * n / reference:.2f} | 1 |")
+    if args.compile:
+        print(f"| PyTorch, torch.compile | | | {60 * n / by_compile:.2f} | {reference / by_compile:.2f}x |")
     print()
     facts = {
         "benchmark": "population",
@@ -226,6 +246,7 @@ def main() -> None:
         "steps": steps,
         "seconds": seconds,
         "torch_seconds": reference,
+        "torch_compile_seconds": by_compile if args.compile else None,
         "torch_format": memory_format,
         "auto": auto,
         "estimates": estimates,

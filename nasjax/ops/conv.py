@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nasjax.ops import backend, columns
+from nasjax.ops import backend, columns, winograd
 from nasjax.ops.pieces import piece_of_at_least
 from nasjax.ops.spectral import DENSE, spectral_conv, spectral_conv_looped
 
@@ -23,8 +23,8 @@ def conv2d(
     """Convolution with symmetric zero padding k // 2.
 
     On accelerators this is `lax.conv`. On CPU it is, by shape: a matrix product (1x1), `spectral_conv` where that
-    takes clearly fewer multiplications, else `lax.conv` with gradients written for that backend. The choice is made
-    by `backend.form` when the function is traced, so that only one form is ever traced and compiled.
+    takes clearly fewer multiplications, else `lax.conv`, `winograd` or `columns` with gradients to match. The choice is
+    made by `backend.form` when the function is traced, so that only one form is ever traced and compiled.
 
     Args:
       x: [B, H, W, Cin].
@@ -93,12 +93,12 @@ def spectral_pays(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
     """Whether `spectral_conv` beats the direct form on CPU, from the shapes of x and w.
 
     Both sides count multiplications per position of the image. Those of the spectral form count 1.5 times, as it moves
-    more memory (measured: 1.0-1.3 at 8x8, 1.6-2 at 16x16, 1.2-1.8 at 32x32). It never beats columns at 3x3 (equal with
-    48 channels and 64 samples; with 16 samples columns take 0.9 of its time at 32x32, half at 16x16, a third at 8x8,
-    where the spectra of the kernels outweigh the images).
+    more memory (measured: 1.0-1.3 at 8x8, 1.6-2 at 16x16, 1.2-1.8 at 32x32). It never beats Winograd's
+    filters, nor columns at 3x3 (equal with 48 channels and 64 samples; with 16 samples columns take 0.9 of its time at
+    32x32, half at 16x16, a third at 8x8, where the spectra of the kernels outweigh the images).
     """
     (_, height, width, _), (kh, kw, c_in, c_out) = x, w
-    if kh == kw == 3 and columns.fit(x, w):
+    if (kh == kw == 3 and columns.fit(x, w)) or winograd.pay(x, w):
         return False
     if kw == 1:
         height, width, kh, kw = width, height, kw, kh
@@ -131,6 +131,8 @@ def _spectral(x: jax.Array, w: jax.Array, precision: Any) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _direct(x: jax.Array, w: jax.Array, stride: tuple[int, int], precision: Any) -> jax.Array:
+    if stride == (1, 1) and x.dtype.itemsize >= 4 and winograd.forward_pays(x.shape, w.shape):
+        return winograd.forward(x, w, precision)
     # With more input than output channels, XLA reaches a third of the speed of its matrix products.
     if stride == (1, 1) and 2 * w.shape[2] >= 3 * w.shape[3] and columns.fit(x.shape, w.shape):
         return columns.forward(x, w, precision)
@@ -139,6 +141,8 @@ def _direct(x: jax.Array, w: jax.Array, stride: tuple[int, int], precision: Any)
 
 def _direct_bwd(stride: tuple[int, int], precision: Any, residuals: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, w = residuals
+    if stride == (1, 1) and x.dtype.itemsize >= 4 and winograd.pay(x.shape, w.shape):
+        return winograd.gradients(x, w, g, precision)
     if stride == (1, 1) and columns.pay(x.shape, w.shape):
         return columns.gradients(x, w, g, precision)
     if stride != (1, 1):  # zeros between the entries: the gradient at stride 1
