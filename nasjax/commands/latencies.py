@@ -43,7 +43,7 @@ def measure_latency(
       clock: "wall", or "cpu" where other programs share the core.
       networks, unseen: that the predictor is fitted to, and tested on.
       seed: of what is drawn.
-      say: hears a line per network that is ready, and per round.
+      say: hears a line per ten networks.
 
     Returns:
       What to tell. Raises ValueError where the networks cannot be timed.
@@ -88,7 +88,7 @@ def time_one(
     given = {"runtime": target, "batch": batch, "clock": clock}
     now: dict[str, Any] = {name: of_file[name] if value is None else value for name, value in given.items()}
     made = program(built, problem.signature, now["runtime"], now["batch"])
-    (found,) = timed([made.call], clock=now["clock"], seconds=3.0)
+    (found,) = timed([made.opened], clock=now["clock"], seconds=3.0)
     lines = [
         f"{found.ms:.4g} ms (rounds {min(found.rounds_ms):.4g} to {max(found.rounds_ms):.4g}; median "
         f"{found.median_ms:.4g}, 90 % below {found.high_ms:.4g}, {found.calls} calls): batch {now['batch']}, "

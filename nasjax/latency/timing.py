@@ -37,7 +37,7 @@ class Timing(NamedTuple):
 
 
 def timed(
-    calls: Sequence[Callable[[], Any]],
+    opened: Sequence[Callable[[], Callable[[], Any]]],
     *,
     clock: Clock = "wall",
     seconds: float = 0.5,
@@ -45,30 +45,28 @@ def timed(
     least: int = 4,
     most: int = 400,
     warm_up_s: float = 0.02,
-    say: Callable[[str], None] = lambda line: None,
 ) -> list[Timing]:
     """Times calls that return when their work is done: a round calls each for a while, one after the other.
 
     Args:
-      calls: what is timed.
+      opened: each gives a call that is timed; asked anew in each round, as a program that has waited for others may be
+        slower than when it was new (its memory is moved, say).
       clock: "wall", or "cpu" for the seconds of all threads of this process. With one thread the latter is what the
         wall clock shows on an idle core, whatever else the machine does.
       seconds: for which each is called, over all rounds.
       rounds: over all calls.
       least, most: calls of each a round, whatever the seconds are.
       warm_up_s: seconds of calls before them, at least one call.
-      say: hears a line a round.
 
     Raises:
       ValueError: an unknown clock.
     """
     if clock not in _CLOCKS:
         raise ValueError(f"unknown clock {clock!r}; choose {' or '.join(_CLOCKS)}")
-    samples: list[list[np.ndarray]] = [[] for _ in calls]
-    for n in range(rounds):
-        for call, found in zip(calls, samples, strict=True):
-            found.append(_round(call, _CLOCKS[clock], seconds / rounds, least, most, warm_up_s))
-        say(f"round {n + 1} of {rounds}")
+    samples: list[list[np.ndarray]] = [[] for _ in opened]
+    for _ in range(rounds):
+        for make, found in zip(opened, samples, strict=True):
+            found.append(_round(make(), _CLOCKS[clock], seconds / rounds, least, most, warm_up_s))
     return [_timing(found) for found in samples]
 
 
