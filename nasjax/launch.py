@@ -339,11 +339,17 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
         point = _number_of(given.point)
         written = commands.predict(workdir, given.input, point=point, same_units=config.data.same_units)
         print("\n".join(map(str, written)))
-    elif given.point is not None:
+    elif given.point == "all":
         for one in commands.export_points(workdir, given.point, given.format or "jax"):
             print(one.line)
     else:
-        lines, warning = commands.exported(commands.export(workdir, given.format or "jax"))
+        if given.point is None:
+            files = commands.export(workdir, given.format or "jax")
+        else:
+            (one,) = commands.export_points(workdir, given.point, given.format or "jax")
+            print(one.line)
+            files = one.files
+        lines, warning = commands.exported(files)
         _tell(True, tuple(lines))
         if warning is not None:
             print(f"warning: {warning}", file=sys.stderr)
