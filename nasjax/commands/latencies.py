@@ -43,7 +43,7 @@ def measure_latency(
       clock: "wall", or "cpu" where other programs share the core.
       networks, unseen: that the predictor is fitted to, and tested on.
       seed: of what is drawn.
-      say: hears a line per ten networks.
+      say: hears a line per network that is ready, and per round.
 
     Returns:
       What to tell. Raises ValueError where the networks cannot be timed.

@@ -1,8 +1,8 @@
-"""Networks of a space, drawn at random and timed ten at a time; some are kept aside to test the predictor."""
+"""Networks of a space, drawn at random and timed in rounds; some are kept aside to test the predictor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from nasjax.train.compiling import jit
 from nasjax.types import Built, Signature, Space
 
 _TRIES = 50  # draws per wanted network
-_TOGETHER = 10  # networks of a round, each with a program of its own in memory
+_TOGETHER = 1 << 30  # bytes of the weights of networks that are timed together, each a program of its own
 
 
 def drawn(space: Space, build: Callable[[np.ndarray], Built], count: int, seed: int) -> list[np.ndarray]:
@@ -61,7 +61,7 @@ def measured(
       count: networks that the predictor is fitted to.
       unseen: further ones that it is tested on.
       seed: of the draws.
-      say: hears a line per ten networks.
+      say: hears a line per network that is ready, and per round.
 
     Raises:
       ValueError: too few networks, or a network that the runtime does not take.
@@ -69,13 +69,15 @@ def measured(
     archs = drawn(space, build, count + unseen, seed)
     count = min(count, len(archs) - 1)
     builts, rows = [build(arch) for arch in archs], list[dict[str, Any]]()
-    for begin in range(0, len(builts), _TOGETHER):
-        together = builts[begin : begin + _TOGETHER]
-        made = [program(built, signature, runtime, batch) for built in together]
-        times = timed([one.opened for one in made], clock=clock, seconds=seconds)
-        rows += [_row(*of_one) for of_one in zip(together, made, times, strict=True)]
-        jax.clear_caches()  # no program comes again
-        say(f"{len(rows)} of {len(archs)}: {min(one.ms for one in times):.4g} to {max(one.ms for one in times):.4g} ms")
+    for together in _groups([4 * built.params for built in builts], _TOGETHER):
+        made: list[Program] = []
+        for n in together:
+            made.append(program(builts[n], signature, runtime, batch))
+            say(f"{n + 1} of {len(archs)}: ready")
+            if n % 10 == 9:
+                jax.clear_caches()  # what is timed is kept by its caller, and no program comes again
+        times = timed([one.opened for one in made], clock=clock, seconds=seconds, say=say)
+        rows += [_row(builts[n], *of_one) for n, *of_one in zip(together, made, times, strict=True)]
 
     def counts(arch: np.ndarray) -> Counts | None:
         try:
@@ -96,6 +98,15 @@ def measured(
         "unseen": [{**row, "predicted_ms": float(p)} for row, p in zip(rows[count:], predicted[count:], strict=True)],
         **_agreement("unseen_", predicted[count:], ms[count:], both[count:, 1]),
     }
+
+
+def _groups(sizes: Sequence[int], most: int) -> Iterator[range]:
+    """Neighbours whose sizes add up to `most` at most, or a single one."""
+    begin = 0
+    for end in range(1, len(sizes) + 1):
+        if end == len(sizes) or sum(sizes[begin : end + 1]) > most:
+            yield range(begin, end)
+            begin = end
 
 
 def _row(built: Built, made: Program, found: Timing) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def timed(
     least: int = 4,
     most: int = 400,
     warm_up_s: float = 0.02,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Timing]:
     """Times calls that return when their work is done: a round calls each for a while, one after the other.
 
@@ -57,6 +58,7 @@ def timed(
       rounds: over all calls.
       least, most: calls of each a round, whatever the seconds are.
       warm_up_s: seconds of calls before them, at least one call.
+      say: hears a line a round.
 
     Raises:
       ValueError: an unknown clock.
@@ -64,9 +66,10 @@ def timed(
     if clock not in _CLOCKS:
         raise ValueError(f"unknown clock {clock!r}; choose {' or '.join(_CLOCKS)}")
     samples: list[list[np.ndarray]] = [[] for _ in opened]
-    for _ in range(rounds):
+    for n in range(rounds):
         for make, found in zip(opened, samples, strict=True):
             found.append(_round(make(), _CLOCKS[clock], seconds / rounds, least, most, warm_up_s))
+        say(f"round {n + 1} of {rounds}")
     return [_timing(found) for found in samples]
 
 

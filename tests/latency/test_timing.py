@@ -20,11 +20,12 @@ def test_a_slow_spell_moves_no_time_and_is_seen_in_the_rounds(monkeypatch):
 
         return lambda: rounds.append(seconds) or call
 
-    found = timing.timed([of(0.002), of(0.003)], seconds=0.0, least=19, warm_up_s=0.0)
+    heard = []
+    found = timing.timed([of(0.002), of(0.003)], seconds=0.0, least=19, warm_up_s=0.0, say=heard.append)
     assert [one.ms for one in found] == pytest.approx([2.0, 3.0]) and {one.calls for one in found} == {95}
     assert found[0].rounds_ms == pytest.approx((2.0, 6.0, 2.0, 2.0, 2.0)) and found[0].spread == pytest.approx(2.0)
     assert found[0].median_ms == pytest.approx(3.4) and found[0].high_ms == pytest.approx(3.4 * 3)
-    assert rounds == [0.002, 0.003] * 5
+    assert rounds == [0.002, 0.003] * 5 and heard[-1] == "round 5 of 5"
 
 
 def test_seconds_of_the_process_leave_out_what_it_waits():
