@@ -97,6 +97,8 @@ def main() -> None:
                 "supernet.descent.learning_rate=0.1",
                 "supernet.descent.label_smoothing=0",
                 f"search.population={args.paths}",
+                f"search.mutants={args.paths // 2}",
+                f"search.crossovers={args.paths // 2}",
                 f"trials={args.paths}",
                 f"seed={seed}",
                 *([f"init_from={more}"] if more else []),

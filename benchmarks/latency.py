@@ -81,7 +81,10 @@ def main() -> None:
         row["again"] = timed_again(words, row["arch"])
         over = row["again"] / row["budget"] - 1
         print(f"{row['budget']:8.3f}{row['predicted']:11.3f}{row['again']:9.3f}{over:+17.1%}", flush=True)
-    facts = {name: latency.facts.get(name) for name in ("error", "unseen_error", "unseen_spearman")}
+    facts = {
+        name: latency.facts.get(name)
+        for name in ("error", "unseen_error", "unseen_spearman", "unseen_spearman_of_macs")
+    }
     print(json.dumps({**facts, "budgets": rows}))
 
 

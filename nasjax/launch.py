@@ -325,6 +325,7 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
     from nasjax import commands
 
     config, workdir = _settings(given, workdirs, digest)
+    tuning = {name: getattr(given, name) for name in _TUNING}
     if given.mode == "inspect":
         arch = commands.asked_arch(given.arch, workdir, found=bool(given.workdir))
         facts = commands.inspect(config, arch, given.batch)
@@ -349,12 +350,17 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
         point = _number_of(given.point)
         written = commands.predict(workdir, given.input, point=point, same_units=config.data.same_units)
         print("\n".join(map(str, written)))
-    elif given.point is not None:
-        tuning = {name: getattr(given, name) for name in _TUNING}
+    elif given.point == "all":
         for one in commands.export_points(workdir, given.point, given.format or "jax", **tuning):
             print(one.line)
     else:
-        lines, warning = commands.exported(commands.export(workdir, given.format or "jax"))
+        if given.point is None:
+            files = commands.export(workdir, given.format or "jax")
+        else:
+            (one,) = commands.export_points(workdir, given.point, given.format or "jax", **tuning)
+            print(one.line)
+            files = one.files
+        lines, warning = commands.exported(files)
         _tell(True, tuple(lines))
         if warning is not None:
             print(f"warning: {warning}", file=sys.stderr)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nasjax.commands.configuration import environment
 from nasjax.latency import record
 from nasjax.latency.measuring import measured
@@ -15,6 +17,8 @@ from nasjax.latency.programs import RUNTIMES, program, threads
 from nasjax.latency.timing import Clock, timed
 from nasjax.problem.problem import Problem
 from nasjax.store import checkpoint
+
+UNSTEADY = 0.1  # of a network's time; (slowest - fastest round) where it is told
 
 
 def measure_latency(
@@ -39,7 +43,7 @@ def measure_latency(
       clock: "wall", or "cpu" where other programs share the core.
       networks, unseen: that the predictor is fitted to, and tested on.
       seed: of what is drawn.
-      say: hears a line per network.
+      say: hears a line per network that is ready, and per round.
 
     Returns:
       What to tell. Raises ValueError where the networks cannot be timed.
@@ -84,10 +88,11 @@ def time_one(
     given = {"runtime": target, "batch": batch, "clock": clock}
     now: dict[str, Any] = {name: of_file[name] if value is None else value for name, value in given.items()}
     made = program(built, problem.signature, now["runtime"], now["batch"])
-    found = timed(made.call, clock=now["clock"], seconds=3.0)
+    (found,) = timed([made.opened], clock=now["clock"], seconds=3.0)
     lines = [
-        f"{found.ms:.4g} ms (80 % within {found.low_ms:.4g} to {found.high_ms:.4g}, {found.calls} calls): batch "
-        f"{now['batch']}, {now['runtime']}, {_threads(threads())}, {now['clock']} clock"
+        f"{found.ms:.4g} ms (rounds {min(found.rounds_ms):.4g} to {max(found.rounds_ms):.4g}; median "
+        f"{found.median_ms:.4g}, 90 % below {found.high_ms:.4g}, {found.calls} calls): batch {now['batch']}, "
+        f"{now['runtime']}, {_threads(threads())}, {now['clock']} clock"
     ]
     same = all(of_file.get(name) == value for name, value in {**now, "threads": threads()}.items())
     if latency is not None and same:
@@ -131,10 +136,10 @@ def _told(latency: record.Latency) -> list[str]:
             f"On {len(facts['unseen'])} unseen networks: {facts['unseen_error']:.1%}, Spearman "
             f"{facts['unseen_spearman']:.3f} (of multiply-adds alone {facts['unseen_spearman_of_macs']:.3f})."
         )
-    busy = [row for row in facts["measured"] if row["high_ms"] > 1.5 * row["ms"]]
-    if len(busy) > len(ms) / 4:
+    unsteady = [row for row in facts["measured"] if np.ptp(row["rounds_ms"]) > UNSTEADY * row["ms"]]
+    if len(unsteady) > len(ms) / 4:
         lines.append(
-            "Times vary by more than half: other programs are at work here; measure on an idle machine, or on one core "
-            "with --clock=cpu."
+            f"Rounds differ by more than {UNSTEADY:.0%}: other programs are at work here; measure on an idle machine, "
+            "or on one core with --clock=cpu."
         )
     return lines

@@ -1,20 +1,21 @@
-"""Networks of a space, drawn at random and timed one after the other; some are kept aside to test the predictor."""
+"""Networks of a space, drawn at random and timed in rounds; some are kept aside to test the predictor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from nasjax.latency.predictor import Counts, fit
-from nasjax.latency.programs import program
-from nasjax.latency.timing import Clock, timed
+from nasjax.latency.programs import Program, program
+from nasjax.latency.timing import Clock, Timing, timed
 from nasjax.train.compiling import jit
 from nasjax.types import Built, Signature, Space
 
 _TRIES = 50  # draws per wanted network
+_TOGETHER = 1 << 30  # bytes of the weights of networks that are timed together, each a program of its own
 
 
 def drawn(space: Space, build: Callable[[np.ndarray], Built], count: int, seed: int) -> list[np.ndarray]:
@@ -60,23 +61,23 @@ def measured(
       count: networks that the predictor is fitted to.
       unseen: further ones that it is tested on.
       seed: of the draws.
-      say: hears a line per network.
+      say: hears a line per network that is ready, and per round.
 
     Raises:
       ValueError: too few networks, or a network that the runtime does not take.
     """
     archs = drawn(space, build, count + unseen, seed)
     count = min(count, len(archs) - 1)
-    rows = []
-    for n, arch in enumerate(archs):
-        built = build(arch)
-        made = program(built, signature, runtime, batch)
-        found = timed(made.call, clock=clock, seconds=seconds)
-        row = {"arch": built.arch, "params": built.params, "macs": built.macs, **found._asdict()}
-        rows.append({**row, "weight_bytes": 4 * built.params, "temporary_bytes": made.temporary_bytes})
-        say(f"{n + 1} of {len(archs)}: {found.ms:.3f} ms (80 % within {found.low_ms:.3f} to {found.high_ms:.3f})")
-        if n % 10 == 9:
-            jax.clear_caches()  # no program comes again
+    builts, rows = [build(arch) for arch in archs], list[dict[str, Any]]()
+    for together in _groups([4 * built.params for built in builts], _TOGETHER):
+        made: list[Program] = []
+        for n in together:
+            made.append(program(builts[n], signature, runtime, batch))
+            say(f"{n + 1} of {len(archs)}: ready")
+            if n % 10 == 9:
+                jax.clear_caches()  # what is timed is kept by its caller, and no program comes again
+        times = timed([one.opened for one in made], clock=clock, seconds=seconds, say=say)
+        rows += [_row(builts[n], *of_one) for n, *of_one in zip(together, made, times, strict=True)]
 
     def counts(arch: np.ndarray) -> Counts | None:
         try:
@@ -97,6 +98,20 @@ def measured(
         "unseen": [{**row, "predicted_ms": float(p)} for row, p in zip(rows[count:], predicted[count:], strict=True)],
         **_agreement("unseen_", predicted[count:], ms[count:], both[count:, 1]),
     }
+
+
+def _groups(sizes: Sequence[int], most: int) -> Iterator[range]:
+    """Neighbours whose sizes add up to `most` at most, or a single one."""
+    begin = 0
+    for end in range(1, len(sizes) + 1):
+        if end == len(sizes) or sum(sizes[begin : end + 1]) > most:
+            yield range(begin, end)
+            begin = end
+
+
+def _row(built: Built, made: Program, found: Timing) -> dict[str, Any]:
+    row = {"arch": built.arch, "params": built.params, "macs": built.macs, **found._asdict()}
+    return {**row, "weight_bytes": 4 * built.params, "temporary_bytes": made.temporary_bytes}
 
 
 def _agreement(prefix: str, predicted: np.ndarray, ms: np.ndarray, macs: np.ndarray) -> dict[str, float]:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tools.calls import wrong_calls
-from tools.commands import TINY, forget_own, here
+from tools.commands import forget_own, here
 from tools.other_libraries import ClassLabel, Columns, Pairs
 from tools.pages import PAGES
 from tools.programs import COVERED, PROGRAMS, run, runs
@@ -153,10 +153,20 @@ def test_an_exported_network(tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(names["pixels"], resize(read_image(Path("picture.jpg"), 1)[None], 8, 8)[0])
 
 
-@runs("docs/export.md", 2)
+ELASTIC = ["space.stem=4", "space.channels=8", "space.depths=2", "space.strides=2", "space.tail=8", "space.first=0"]
+ELASTIC += ["space.operators=mbconv_k3_e3,mbconv_k5_e3", "supernet.epochs=6", "supernet.batch_size=10"]
+ELASTIC += [
+    "retrain_recipe.batch_size=10",
+    "search.population=4",
+    "search.calibration_batches=2",
+    "search.calibration_batch_size=16",
+]
+
+
+@runs("docs/export.md", 2, 3)
 @pytest.mark.slow
-def test_a_network_of_ones_own_images_as_onnx_classifies_pngs(tmp_path, monkeypatch, capsys):
-    """From a user's .npz to the page's script, which says of PNGs what `predict` says of the arrays."""
+def test_a_front_of_ones_own_images_as_onnx_classifies_pngs(tmp_path, monkeypatch, capsys):
+    """From a user's .npz to the front and to the page's scripts, which say of PNGs what `predict` says of arrays."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
     monkeypatch.chdir(tmp_path)
@@ -166,32 +176,40 @@ def test_a_network_of_ones_own_images_as_onnx_classifies_pngs(tmp_path, monkeypa
         + (80 * y).astype(np.uint8)[:, None, None, None]
     )
     np.savez("mine.npz", x=x, y=y, class_names=["cat", "dog", "fox"])
-    run_of = "--workdir=runs/mine"
-    few = ["--set=recipe.batch_size=20", "--set=retrain_recipe.batch_size=10", "--set=retrain_recipe.epochs=3"]
-    assert here("--method=random", "--trials=1", "--dataset=mine.npz", run_of, *TINY, *few)[0] == 0
-    assert here("--mode=retrain", run_of)[0] == 0
-    code, out, err = here("--mode=export", "--format=onnx", run_of)
+    run_of, few = "--workdir=runs/mine", [f"--set={one}" for one in ELASTIC]
+    code, _, err = here("--method=bignas", "--trials=4", "--dataset=mine.npz", run_of, *few)
     assert code == 0, err
-    assert (
-        "Outputs are those of cat, dog, fox, in this order." in out
-        and "Opset 21. On random samples ONNX Runtime" in out
-    )
-    printed = out[out.index("import numpy, onnxruntime") : out.index("Outputs are")]
-    exec(printed, {})
-    assert "array" not in capsys.readouterr().out
+    code, out, err = here("--mode=export", "--point=all", "--format=onnx", run_of)
+    assert code == 0, err
+    *_, point = (int(folder.name) for folder in Path("runs/mine/points").iterdir())
+    assert f"trial {point}: test accuracy " in out
+    code, out, err = here("--mode=export", f"--point={point}", "--format=onnx", run_of)
+    assert code == 0, err
+    folder = f"runs/mine/points/{point}"
+    assert f"trial {point}: test accuracy " in out and Path(folder, "export/model.onnx").is_file()
     Path("pictures").mkdir()
     for n in range(12):
         Image.fromarray(x[n]).save(f"pictures/{n:02}.png")
-    run("docs/export.md", [2], replaced={"runs/reinforce-conv_chain-digits-s0": "runs/mine"})
-    said = [line.split() for line in capsys.readouterr().out.splitlines()]
-    model = nasjax.load("runs/mine")
-    assert said == [[f"{n:02}.png", name] for n, name in enumerate(model.predict(x[:12]))]
-    assert len({name for _, name in said}) > 1, "the pictures do not count"
+    model = nasjax.load("runs/mine", point=point)
+    wanted = [[f"{n:02}.png", name] for n, name in enumerate(model.predict(x[:12]))]
+    assert len({name for _, name in wanted}) > 1, "the pictures do not count"
+    places = {"runs/reinforce-conv_chain-digits-s0": folder, "runs/mine/points/17": folder}
+    for block, place in zip((2, 3), places.items(), strict=True):
+        run("docs/export.md", [block], replaced=dict([place]))
+        said = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert [[Path(file).name, name] for file, name in said] == wanted
+    Image.fromarray(x[0, :, :6]).save("pictures/small.png")
+    with pytest.raises(AssertionError, match=r"small\.png: other size or kind"):
+        run("docs/export.md", [3], replaced={"runs/mine/points/17": folder})
     monkeypatch.setattr(onnx_graph, "CLOSE", -1.0)
-    Path("runs/mine/export/model.onnx").unlink()
-    code, _, err = here("--mode=export", "--format=onnx", run_of)
+    Path(folder, "export/model.onnx").unlink()
+    code, _, err = here("--mode=export", f"--point={point}", "--format=onnx", run_of)
     assert code == 2 and "ONNX Runtime gives other outputs than the network" in err
-    assert not Path("runs/mine/export/model.onnx").exists()
+    assert not Path(folder, "export/model.onnx").exists()
+
+
+def test_the_script_without_pillow_has_fifteen_lines():
+    assert sum(bool(line.strip()) for line in PROGRAMS["docs/export.md"][3].text.splitlines()) == 15
 
 
 def test_a_missing_library_of_onnx_is_told_with_what_to_install(monkeypatch):

@@ -12,6 +12,7 @@ from nasjax import commands
 from nasjax.experiments.families.path_costs import cost_of, within
 from nasjax.experiments.families.supernets import shared_of
 from nasjax.latency import record
+from nasjax.latency.measuring import _groups
 from nasjax.problem.problem import Problem
 from nasjax.settings import override
 
@@ -54,6 +55,10 @@ def test_a_limit_that_no_network_meets_names_the_fastest(file):
     told = r'max_latency_ms=2\.5, but the fastest network takes 3 ms \(batch 1, xla.*\): \{"space": .*"path": \[0, 0\]'
     with pytest.raises(ValueError, match=told):
         problem(file, "max_latency_ms=2.5").latency  # noqa: B018
+
+
+def test_networks_are_timed_together_as_far_as_their_weights_fit():
+    assert list(_groups([3, 3, 3, 9, 1, 1], 6)) == [range(2), range(2, 3), range(3, 4), range(4, 6)]
 
 
 def test_times_of_other_networks_are_refused(file):
@@ -104,6 +109,7 @@ def test_networks_are_timed_and_a_search_keeps_to_the_limit(tmp_path):
     facts = json.loads(file.read_text())
     assert len(facts["measured"]) == 6 and len(facts["unseen"]) == 2 and "8 of 8: " in err
     assert "6 networks of --space=choice_chain take " in out and f"--latency={file} --max_latency_ms=N" in out
+    assert "round 5 of 5" in err and all(len(row["rounds_ms"]) == 5 for row in facts["unseen"])
     ms = sorted(row["ms"] for row in facts["measured"])
     assert ms[0] > 0 and all(row["temporary_bytes"] >= 0 for row in facts["measured"])
     limit = sum(ms) / 6

@@ -157,9 +157,21 @@ def _end(config: Any, path: Path, summary: Summary) -> list[str]:
 
 def next_line(config: Config, path: Path, mode: str) -> str:
     """What to type next, plugin included."""
-    if catalog.names_own(config) and not config.plugin:  # registered in a program, no file of its own
+    if _in_program(config):
         return f"Next: nasjax.{mode}(config, {str(path)!r})"
     return f"Next: {plugin.command(path, config.plugin, mode)}"
+
+
+def front_line(config: Config, path: Path) -> str:
+    """What to type for the networks of a front that are good as they are."""
+    typed = f"{plugin.command(path, config.plugin, 'export')} --point=all"
+    how = f"nasjax.export_points({str(path)!r})" if _in_program(config) else typed
+    return f"Without retraining, all of the front: {how}"
+
+
+def _in_program(config: Config) -> bool:
+    """Whether what it names was registered in a program, and has no file of its own."""
+    return catalog.names_own(config) and not config.plugin
 
 
 def closing(problem: Problem, path: Path, summary: Summary, metric: Metric, trainable: bool = True) -> Outcome:

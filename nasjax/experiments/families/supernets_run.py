@@ -24,7 +24,7 @@ from nasjax.drive.streams import streams
 from nasjax.drive.work import worker
 from nasjax.evaluators.path_training import trained_alone
 from nasjax.experiments.families.own_weights import inherited
-from nasjax.experiments.families.settings import closing, nothing_left, refusal
+from nasjax.experiments.families.settings import closing, front_line, nothing_left, refusal
 from nasjax.experiments.families.supernets import OneShot, describe, parts
 from nasjax.problem.problem import Problem
 from nasjax.runtime.inline import inline
@@ -86,7 +86,10 @@ def run(experiment: OneShot, path: Path, watch: Watch) -> Outcome:
             on_told=on_told,
             record=watch.record,
         )
-    return closing(experiment.problem, path, summary, experiment.metric)
+    outcome = closing(experiment.problem, path, summary, experiment.metric)
+    if not config.supernet.distill:
+        return outcome
+    return outcome._replace(lines=(*outcome.lines, front_line(config, path)))
 
 
 def supernet(experiment: OneShot, path: Path, watch: Watch) -> PyTree:
