@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from nasjax import catalog
 from nasjax.commands.configuration import config_of, environment
 from nasjax.commands.searching import report, watching
@@ -104,8 +102,7 @@ def export_points(
             if recipe is not None:
                 watch.say(f"trial {row['id']}: fine-tuning, {recipe.epochs} epochs at {recipe.learning_rate:g}")
                 before = tested
-                built = problem.build(np.asarray(problem.space.decode(row["arch"]), np.int32))
-                given = built, variables, recipe, problem.data, problem.test(), problem.task
+                given = problem.built(row["arch"]), variables, recipe, problem.data, problem.test(), problem.task
                 variables, tested, facts = finetuned(config.seed, *given, folder, watch)
                 known = {
                     f"valid_{metric.name}": facts.pop(f"valid_{metric.name}"),
