@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from nasjax import catalog
 from nasjax.commands.configuration import config_of, environment
-from nasjax.commands.finetuning import finetuned, recipe_of
 from nasjax.commands.searching import report, watching
+from nasjax.drive.finetune import finetuned, recipe_of
 from nasjax.problem.problem import Problem
 from nasjax.problem.saved import described
 from nasjax.report.ranking import front
@@ -87,7 +87,7 @@ def export_points(
             )
         recipe = None
         if finetune_epochs is not None:
-            recipe = recipe_of(problem, finetune_epochs, finetune_rate, BN_EPS)
+            recipe = recipe_of(config.retrain_recipe, problem.data, finetune_epochs, finetune_rate, BN_EPS)
         elif finetune_rate is not None:
             raise ValueError("--finetune_rate has no effect without --finetune_epochs; leave it out")
         metric = problem.metric
@@ -102,7 +102,8 @@ def export_points(
             if recipe is not None:
                 watch.say(f"trial {row['id']}: fine-tuning, {recipe.epochs} epochs at {recipe.learning_rate:g}")
                 before = tested
-                variables, tested, facts = finetuned(problem, row["arch"], variables, recipe, folder, watch)
+                given = problem.built(row["arch"]), variables, recipe, problem.data, problem.test(), problem.task
+                variables, tested, facts = finetuned(config.seed, *given, folder, watch)
                 known = {
                     f"valid_{metric.name}": facts.pop(f"valid_{metric.name}"),
                     "finetuned": {"before": before, **facts},

@@ -19,10 +19,11 @@ from jax.flatten_util import ravel_pytree
 
 from nasjax.ops.parts import part_of, with_part
 from nasjax.train.compiling import jit
+from nasjax.train.optimiser import at_rest, descent, rate_now
 from nasjax.train.passes import KEPT, Call, compile_ahead, evaluated, now, record, reverse
 from nasjax.train.recipe import Recipe
 from nasjax.train.scoring import finished, nothing, summed
-from nasjax.train.step import Data, at_rest, cast, descent, first_nan, pieces_of, pipeline, pipeline_programs, rate_now
+from nasjax.train.step import Data, cast, first_nan, pieces_of, pipeline, pipeline_programs
 from nasjax.train.streaming import PIECE, forms, on_device, pieces, step_form, steps, streamed
 from nasjax.types import Array, Key, Network, PyTree, Task, carries_state
 
@@ -250,7 +251,7 @@ def _shapes(params: PyTree) -> Any:
 
 @functools.lru_cache(maxsize=KEPT)
 def _at_rest(recipe: Recipe, shapes: Any) -> PyTree:
-    """A part's `step.at_rest`."""
+    """A part's `optimiser.at_rest`."""
     params: PyTree = {"/".join(path): jax.ShapeDtypeStruct(shape, dtype) for path, shape, dtype in shapes}
     if not params:
         return ()

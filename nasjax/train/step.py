@@ -18,14 +18,13 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from nasjax.ops.collective import mean
-from nasjax.train import schedules
 from nasjax.train.compiling import jit
+from nasjax.train.optimiser import at_rest, descent, rate_now
 from nasjax.train.photometric import prepared
 from nasjax.train.recipe import Recipe
 from nasjax.train.scoring import finished, nothing, summed
 from nasjax.types import Key, Network, PyTree, Signature, Task, carries_state
 
-_UNDECAYED = {"kernels": ("gamma", "beta", "bias"), "kernels_and_biases": ("gamma", "beta")}  # by `Recipe.decay_on`
 _EVAL_BATCH = 512  # samples of a validation at a time, where their order does not matter
 _EVAL_TOKENS = 2**11  # of a text at a time: a network answers every token with a number for each word
 _EVAL_PIXELS = 2**18  # of masks at a time: a network that answers every pixel keeps its maps at full size
@@ -352,57 +351,6 @@ def cast(x: PyTree, dtype: Any) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, x)
 
 
-def descent(recipe: Recipe, params: PyTree) -> list[optax.GradientTransformation]:
-    """What turns the clipped gradient into the direction that the learning rate scales; weight by weight.
-
-    The gradient is a vector, as `ravel_pytree` makes it of the weights `params`.
-    """
-    decay = _decay(recipe, params)
-    match recipe.optimizer:
-        case "sgd":
-            return [decay, optax.trace(recipe.momentum, nesterov=recipe.nesterov)]
-        case "adam":
-            return [decay, optax.scale_by_adam(*recipe.betas)]
-        case "adamw":
-            return [optax.scale_by_adam(*recipe.betas), decay]
-        case "rmsprop":
-            momentum = [optax.trace(recipe.momentum)] if recipe.momentum else []
-            return [decay, optax.scale_by_rms(recipe.betas[1]), *momentum]
-
-
-def rate_now(recipe: Recipe, rate: jax.Array, progress: jax.Array, epoch: jax.Array) -> jax.Array:
-    """The learning rate now; `rate` is the initial one."""
-    place = progress * recipe.epochs if recipe.rate_per_step else epoch
-    match recipe.schedule:
-        case "drops":
-            now = schedules.step_drops(rate, progress, recipe.drops, recipe.drop_factor)
-        case "cosine":
-            now = schedules.cosine(rate, place, recipe.epochs, recipe.final_rate)
-        case "linear":
-            now = schedules.linear(rate, place, recipe.epochs, recipe.final_rate)
-        case "exponential":
-            now = schedules.exponential(rate, place, recipe.rate_decay)
-        case "linear_tail":
-            now = schedules.linear_tail(rate, place, recipe.epochs)
-    if recipe.warmup_epochs:
-        base = jnp.where(epoch < recipe.warmup_epochs, rate, now) if recipe.schedule == "linear_tail" else now
-        now = base * schedules.warm_up(epoch, recipe.warmup_epochs)
-    return jnp.where(progress < 1, now, 0.0) if recipe.refresh_epochs else now
-
-
-def _decay(recipe: Recipe, params: PyTree) -> optax.GradientTransformation:
-    """Weight decay of the vector of all weights."""
-    if recipe.decay_on == "all":
-        return optax.add_decayed_weights(recipe.weight_decay)
-    leaves = jax.tree.leaves_with_path(params)
-    if recipe.decay_on == "convolutions":
-        flags = [leaf.ndim == 4 for _, leaf in leaves]
-    else:
-        flags = [path[-1].key not in _UNDECAYED[recipe.decay_on] for path, _ in leaves]
-    decayed = np.concatenate([np.full(leaf.size, flag) for flag, (_, leaf) in zip(flags, leaves, strict=True)])
-    return optax.stateless(lambda grads, weights: grads + recipe.weight_decay * jnp.where(decayed, weights, 0))
-
-
 def _ravel(tree: PyTree) -> Any:
     """As `ravel_pytree`; on the host for concrete arrays, where JAX would compile a program per shape."""
     leaves = jax.tree.leaves(tree)
@@ -427,11 +375,6 @@ def _parted(vector: jax.Array, like: PyTree) -> PyTree:
 
 def _traced(tree: PyTree) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
-
-
-def at_rest(optimiser: optax.GradientTransformation, params: PyTree) -> PyTree:
-    """The optimiser's state before the first step: zeros on the host, where no size compiles a program."""
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(optimiser.init, params))
 
 
 def first_nan(nan_epoch: jax.Array, epoch: jax.Array, value: jax.Array) -> jax.Array:

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from tools.handover import ROW, Handover
+from tools.handover import Handover
+from tools.stand_ins import ROW
 
 from nasjax import commands
 from nasjax.settings import override

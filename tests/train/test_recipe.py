@@ -12,10 +12,11 @@ from nasjax.experiments import pc_darts
 from nasjax.settings import as_json
 from nasjax.tasks.classification import TASK
 from nasjax.train import augment as module
-from nasjax.train import losses, schedules, step
+from nasjax.train import losses, optimiser, schedules
 from nasjax.train.augment import Augment
+from nasjax.train.optimiser import rate_now
 from nasjax.train.recipe import Recipe, identity
-from nasjax.train.step import Data, rate_now, trainer
+from nasjax.train.step import Data, trainer
 from nasjax.types import Network
 
 N = 6  # training images, two a step: three steps an epoch
@@ -166,7 +167,7 @@ def test_scales_and_shifts_decay_only_where_all_does():
     params, added = {name: jnp.ones(1) for name in ("beta", "bias", "gamma", "w")}, {}
     params["x"] = jnp.ones((1, 1, 1, 1))
     for decay_on in ("all", "kernels", "kernels_and_biases", "convolutions"):
-        decay = step._decay(dataclasses.replace(PLAIN, weight_decay=0.3, decay_on=decay_on), params)
+        decay = optimiser._decay(dataclasses.replace(PLAIN, weight_decay=0.3, decay_on=decay_on), params)
         added[decay_on] = (decay.update(jnp.zeros(5), decay.init(jnp.ones(5)), jnp.ones(5))[0] > 0).tolist()
     assert added == {
         "all": [True] * 5,

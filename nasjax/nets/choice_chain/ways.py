@@ -108,19 +108,23 @@ def ways(
 
     def parts(arch: np.ndarray) -> tuple[Part, ...]:
         arch = np.asarray(arch)
-        path = np.asarray(space.path(jnp.asarray(arch)))
+        operators = np.asarray(space.path(jnp.asarray(arch)))
         steps: list[tuple[tuple[str, ...], Apply, Any]] = [((name,), fixed_parts[name], ()) for name in before]
         for layer, (name, place) in sorted(layers.items()):
-            if path[layer] < 0:
+            if operators[layer] < 0:
                 continue
-            operator = space.operators[path[layer]]
+            operator = space.operators[operators[layer]]
             choice = np.int32(place), np.int32(arch[space.layers + layer] if factored else 0)
             steps.append(((name, operator) if sharing.apart else (name,), programs[name, operator], choice))
         steps += [((name,), fixed_parts[name], ()) for name in behind]
         steps.append((("head",), head, ()))
         names = ["x", *(f"x{i}" for i in range(1, len(steps))), "y"]
+
+        def pick(choice: Any) -> Callable[[Any], Any]:
+            return lambda arch: choice
+
         return tuple(
-            Part(path, apply, (names[i],), (names[i + 1],), lambda arch, choice=choice: choice)
+            Part(path, apply, (names[i],), (names[i + 1],), pick(choice))
             for i, (path, apply, choice) in enumerate(steps)
         )
 
