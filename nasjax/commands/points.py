@@ -55,7 +55,7 @@ def export_points(
 
     Running statistics are calibrated, and each network is measured on the test part. Which of them to take is to be
     decided by the validation metric, which the search has told. Nothing is trained unless `finetune_epochs` says so;
-    a repeated call then goes on where it was killed.
+    a repeated call then trains no finished network again.
 
     Args:
       path: the workdir.

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from nasjax.experiments.families import supernet_settings as base
 from nasjax.experiments.families import supernets, supernets_run
-from nasjax.experiments.families.supernet_settings import EvolutionConfig, OneShotConfig, Preset, SupernetConfig
+from nasjax.experiments.families import supernets_settings as base
+from nasjax.experiments.families.supernets_settings import EvolutionConfig, OneShotConfig, Preset, SupernetConfig
 from nasjax.learners.one_shot_update import Descent
 from nasjax.problem.builders.choice_chain import PathConfig
 from nasjax.problem.given import LARGE, Given

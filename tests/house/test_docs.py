@@ -99,7 +99,7 @@ def test_every_method_stands_once_in_the_tables_of_methods_with_its_family():
     assert sorted(row[0].strip("`") for row in short[2:]) == sorted(names) == sorted(catalog.METHODS)
     for name, row in zip(names, whole[2:], strict=True):
         config = get_type_hints(catalog.method(name).configure)["return"]
-        assert config.__module__ == f"nasjax.experiments.families.{row[1]}", name
+        assert config.__module__.startswith(f"nasjax.experiments.families.{row[1]}"), name
 
 
 def test_a_decision_is_a_heading_four_sentences_and_a_link_into_the_code():

@@ -17,7 +17,7 @@ from nasjax.experiments.families.limits import limited, require_reachable
 from nasjax.experiments.families.path_costs import Cost, cost_of, memory_of, objectives, within
 from nasjax.experiments.families.settings import dataset_facts, latency_facts
 from nasjax.experiments.families.supernet_options import network_options
-from nasjax.experiments.families.supernet_settings import OneShotConfig
+from nasjax.experiments.families.supernets_settings import OneShotConfig
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.latency.record import Latency
 from nasjax.learners import samplers
