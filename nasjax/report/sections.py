@@ -169,11 +169,11 @@ def _trials(run: Run, page_number: int, most: int) -> str:
         [
             str(t.id),
             run.metric.text(t.fitness),
-            *(_weighed(t, name) for name in metrics),
+            *(_metric(t, name) for name in metrics),
             *([count(t.fidelity)] if epochs else []),
             *([in_table.plain(t.result)] if results else []),
             *([count(t.params), count(t.macs)] if sized else []),
-            *(_shown(t.costs.get(name)) for name in costs),
+            *(_figure(t.costs.get(name)) for name in costs),
             *(untrained.cell(t, name) for name in scores),
             "–" if t.cost_s is None else f"{t.cost_s:.2f}",
             escape(t.status),
@@ -201,13 +201,13 @@ def _trials(run: Run, page_number: int, most: int) -> str:
     return f'<section><h2>Trials</h2><p class="hint">{told}</p>{shown}</section>'
 
 
-def _weighed(trial: Trial, name: str) -> str:
+def _metric(trial: Trial, name: str) -> str:
     """What a fitness was made of."""
     value, shown = trial.metrics.get(name), of_key(name, Metric(""))
-    return _shown(value) if shown is None else shown.plain(value)
+    return _figure(value) if shown is None else shown.plain(value)
 
 
-def _shown(value: float | None) -> str:
+def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
