@@ -39,7 +39,7 @@ def test_every_mode_has_an_example_that_is_taken(monkeypatch, tmp_path):
     idle(monkeypatch)
     accepted(["--method=random", "--workdir=DIR"])
     (tmp_path / "DIR" / "best.json").write_text('{"space": "conv_chain", "layers": []}')
-    monkeypatch.setattr("nasjax.commands.inspect", lambda config, arch: {})
+    monkeypatch.setattr("nasjax.commands.inspect", lambda config, arch, batch: {})
     assert tuple(EXAMPLES) == launch.MODES
     for example in EXAMPLES.values():
         accepted(example.flags.split())

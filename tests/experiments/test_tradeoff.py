@@ -7,7 +7,7 @@ import pytest
 from tools.commands import here
 
 from nasjax import commands
-from nasjax.experiments.families.tradeoff import TradeoffConfig, traded, weighed
+from nasjax.experiments.families.traded import TradeoffConfig, traded, weighed
 from nasjax.problem.problem import Problem
 from nasjax.settings import override
 from nasjax.types import Evaluation, Evaluator, Metric, Proposal

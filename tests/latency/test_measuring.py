@@ -81,7 +81,7 @@ def test_times_of_other_networks_are_refused(file):
         (["--method=spos", "--set=search.objectives=macs"], "no effect with search.searcher=topk"),
         (
             ["--method=fairnas", "--set=search.objectives=speed"],
-            "are distinct ones of latency, macs, params",
+            "are distinct ones of latency, macs, memory, params",
         ),
         (["--method=spos", "--target=xla"], "--target has no effect with --mode=search"),
         (["--method=spos", "--mode=latency"], "needs --out=FILE.json"),

@@ -11,7 +11,7 @@ from nasjax.drive.retrain import RetrainConfig
 from nasjax.evaluators.child import STRATEGIES
 from nasjax.evaluators.scores.named import require_known
 from nasjax.experiments.families.settings import Config, require_latency, require_memory
-from nasjax.experiments.families.tradeoff import TradeoffConfig
+from nasjax.experiments.families.traded import TradeoffConfig
 from nasjax.problem.given import Given
 from nasjax.problem.problem import Problem
 from nasjax.runtime.ray import RayConfig

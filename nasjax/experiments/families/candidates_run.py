@@ -26,7 +26,7 @@ from nasjax.experiments.families import scored
 from nasjax.experiments.families.candidates import CandidateConfig
 from nasjax.experiments.families.limits import limited, longest, require_reachable
 from nasjax.experiments.families.settings import closing, dataset_facts, latency_facts, nothing_left, refusal
-from nasjax.experiments.families.tradeoff import traded
+from nasjax.experiments.families.traded import traded
 from nasjax.experiments.families.true_results import with_truth
 from nasjax.problem.meaning import of_networks
 from nasjax.problem.problem import Problem
