@@ -346,7 +346,7 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
             print(one.line)
         if given.point == "all":
             return 0
-        files = commands.export(workdir, form) if given.point is None else [file for one in points for file in one.files]
+        files = [file for one in points for file in one.files] or commands.export(workdir, form)
         lines, warning = commands.exported(files)
         _tell(True, tuple(lines))
         if warning is not None:
