@@ -77,7 +77,7 @@ def measured(
             if n % 10 == 9:
                 jax.clear_caches()  # what is timed is kept by its caller, and no program comes again
         times = timed([one.opened for one in made], clock=clock, seconds=seconds, say=say)
-        rows += [_row(builts[n], *of_one) for n, *of_one in zip(together, made, times, strict=True)]
+        rows += [_row(builts[n], one, found) for n, one, found in zip(together, made, times, strict=True)]
 
     def counts(arch: np.ndarray) -> Counts | None:
         try:
