@@ -1,6 +1,6 @@
 """A supernet of CIFAR-10 goes on on MNIST: what `--init_from` saves.
 
-    python benchmarks/init_from.py --data_dir=CIFAR --mnist=FOLDER     # the original files of both; about six minutes
+    python benchmarks/init_from.py --data_dir=CIFAR --mnist=FOLDER     # the original files of both; six minutes a seed
 
 The supernet of `spos` over a small space is trained on CIFAR-10 at 16x16. Then on MNIST as colour images of the same
 size: from scratch for all epochs, from scratch for a tenth of the steps, and for a tenth of the steps from the first

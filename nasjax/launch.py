@@ -350,16 +350,14 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
         point = _number_of(given.point)
         written = commands.predict(workdir, given.input, point=point, same_units=config.data.same_units)
         print("\n".join(map(str, written)))
-    elif given.point == "all":
-        for one in commands.export_points(workdir, given.point, given.format or "jax", **tuning):
-            print(one.line)
     else:
-        if given.point is None:
-            files = commands.export(workdir, given.format or "jax")
-        else:
-            (one,) = commands.export_points(workdir, given.point, given.format or "jax", **tuning)
+        form = given.format or "jax"
+        points = [] if given.point is None else commands.export_points(workdir, given.point, form, **tuning)
+        for one in points:
             print(one.line)
-            files = one.files
+        if given.point == "all":
+            return 0
+        files = [file for one in points for file in one.files] or commands.export(workdir, form)
         lines, warning = commands.exported(files)
         _tell(True, tuple(lines))
         if warning is not None:
