@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from nasjax import __version__
+from nasjax import __version__, flagged
 from nasjax.cli import help as help_
 from nasjax.cli import runs as listing
 from nasjax.cli import seeds as several
@@ -30,15 +30,9 @@ from nasjax.runtime.compile_cache import keep_compiled
 from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.store import started
 
-_OWN_FLAGS = {"method": "--method", "preset": "--preset", "data.name": "--dataset", "plugin": "--plugin"}
-_OWN_FLAGS |= {"table.path": "--table", "truth": "--truth"}
 MODES = ("search", "retrain", "inspect", "report", "predict", "export", "latency", "table", "runs", "compare")
-_LIMITS = ("max_params", "max_macs", "latency", "max_latency_ms", "max_memory_mb")
-# Settings that are flags of the same names.
-_DIRECT = ("truth", "seed", "trials", *_LIMITS, "workers", "runtime", "trial_timeout", "init_from")
 _TIMING = ("target", "clock", "batch", "networks", "unseen")  # of --mode=latency
 _ALSO = (("out", "table"), ("batch", "inspect"))  # flags of --mode=latency and a mode that takes them too
-_TUNING = ("finetune_epochs", "finetune_rate")  # of --mode=export --point alone
 _BUDGETS, _PLACES = ("trials", "seconds", "macs"), ("space", "table", "dataset", "data_dir", "preset")
 _COMPARING = ("methods", "problem", "external", "named", "answer_s", "seconds", "macs")  # of --mode=compare alone
 
@@ -266,7 +260,7 @@ def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int
         from nasjax.commands import settings_help
 
         config = commands.configure(given.list_settings, given.preset, given.dataset, given.space)
-        own = _OWN_FLAGS | {name: f"--{name}" for name in _DIRECT} | {"data.data_dir": "--data_dir"}
+        own = flagged.OWN | {name: f"--{name}" for name in flagged.DIRECT} | {"data.data_dir": "--data_dir"}
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         print("\n".join(settings_help.listed(config, own, width)))
         return 0
@@ -324,8 +318,8 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
     """A mode that works in one workdir."""
     from nasjax import commands
 
-    config, workdir = _settings(given, workdirs, digest)
-    tuning = {name: getattr(given, name) for name in _TUNING}
+    config, workdir = flagged.settings_of(given, workdirs, digest)
+    tuning = {name: getattr(given, name) for name in flagged.TUNING}
     if given.mode == "inspect":
         arch = commands.asked_arch(given.arch, workdir, found=bool(given.workdir))
         facts = commands.inspect(config, arch, given.batch)
@@ -390,9 +384,9 @@ def _several(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: l
         given["seed"].value = seed
         own = [Path(f"{workdirs[0]}-s{seed}")] if workdirs else []
         if not own and given.mode != "search":
-            config = _preset(given)
+            config = flagged.preset_of(given)
             own = [commands.default_workdir(dataclasses.replace(config, seed=seed))]
-        runs[seed] = _settings(given, own, digest)[1]
+        runs[seed] = flagged.settings_of(given, own, digest)[1]
         words[seed] = several.words(given, seed, own)
 
     def one(seed: int) -> int:
@@ -444,121 +438,6 @@ def _logged(given: flags.FlagValues, config: Any, workdir: Path, first: bool) ->
 def _tell(first: bool, lines: tuple[str, ...]) -> None:
     if first:
         print("\n".join(lines))
-
-
-def _settings(given: flags.FlagValues, workdirs: list[Path], plugin: str) -> tuple[Any, Path]:
-    """The configuration and the workdir. Modes that work on a finished search use its settings."""
-    from nasjax import commands
-
-    asked = {name: getattr(given, name) for name in ("method", "preset", "dataset", "space")}
-    if given.mode == "retrain" and not workdirs and given.method is not None:
-        usual = commands.default_workdir(_preset(given))
-        if given.seed is None and (usual / "config.json").exists():
-            workdirs = [usual]
-    searched = bool(workdirs) and (workdirs[0] / "config.json").exists()
-    if given.mode in ("export", "predict") and not searched:
-        what = f"; {workdirs[0]} is none" if workdirs else ""
-        raise ValueError(f"--mode={given.mode} needs the --workdir=DIR of a retrained search{what}")
-    if given.mode == "retrain" and not workdirs and given.method is None:
-        raise ValueError(f"--mode=retrain needs the --workdir=DIR of a search; {started.own()} --mode=runs lists them")
-    if given.mode == "retrain" and workdirs and not searched and given.method is None:
-        raise ValueError(f"{workdirs[0]} is no workdir (no config.json); give that of a search, or --method as well")
-    if given.mode != "search" and searched:
-        config = commands.config_of(workdirs[0], changed_plugin=given.changed_plugin)
-        own = {
-            "method": config.method,
-            "preset": config.preset,
-            "dataset": config.data.name,
-            "space": config.space.name,
-        }
-        for name, value in asked.items():
-            if value is not None and value != own[name]:
-                raise ValueError(
-                    f"{workdirs[0]} was searched with --{name}={own[name]}, not {value}; leave --{name} out"
-                )
-        if plugin:
-            config = dataclasses.replace(config, plugin=plugin)
-        return _apply(given, config), workdirs[0]
-    config = dataclasses.replace(_preset(given), plugin=plugin)
-    config = _apply(given, config)
-    workdir = workdirs[0] if workdirs else commands.default_workdir(config)
-    return config, workdir
-
-
-def _preset(given: flags.FlagValues) -> Any:
-    """The settings of the preset, for images of the size that other flags tell."""
-    from nasjax import commands
-    from nasjax.commands.configuration import resize_of
-
-    asked = (given.method, given.preset, given.dataset, given.space)
-    return commands.configure(*asked, data_dir=given.data_dir or "", resize=resize_of(given.set))
-
-
-def _apply(given: flags.FlagValues, config: Any) -> Any:
-    """The flags that change single settings, then every --set; flags that would do nothing are refused."""
-    from nasjax import commands
-    from nasjax.problem.problem import Problem
-    from nasjax.settings import names, override
-
-    if given.table is not None:
-        config = commands.with_table(config, given.table)
-    known = names(config)
-    for name in _DIRECT:
-        if getattr(given, name) is not None:
-            if name not in known:
-                raise ValueError(f"--{name} has no effect with --method={config.method}; leave it out")
-            config = dataclasses.replace(config, **{name: getattr(given, name)})
-    if given.ray_address is not None:
-        if getattr(config, "runtime", "") != "ray":
-            raise ValueError("--ray_address has no effect without --runtime=ray; leave it out")
-        config = dataclasses.replace(config, ray=dataclasses.replace(config.ray, address=given.ray_address))
-    if given.data_dir is not None:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=given.data_dir))
-    if given.dtype is not None:
-        for field in known & {"recipe", "search", "supernet", "retrain_recipe"}:
-            part: Any = getattr(config, field)
-            if "dtype" in names(part):
-                config = dataclasses.replace(config, **{field: dataclasses.replace(part, dtype=given.dtype)})
-    for assignment in given.set:
-        name = assignment.partition("=")[0].strip()
-        if name in _OWN_FLAGS:
-            raise ValueError(f"--set {name}: write {_OWN_FLAGS[name]} instead")
-        if given.mode == "export" or (given.mode == "predict" and name != "data.same_units"):
-            raise ValueError(f"--set {name} has no effect with --mode={given.mode}; leave it out")
-    config = override(config, *given.set)
-    problem = Problem(config)
-    tabular = problem.looked_up
-    alone = given.mode != "search" and not (given.mode == "retrain" and config.retrain.grid)
-    by_data = {"data_dir": tabular or not problem.source.folder}
-    by_data |= dict.fromkeys((*_LIMITS, "dataset"), tabular)
-    by_mode = {
-        "arch": given.mode in ("search", "export", "predict"),
-        "trials": given.mode in ("retrain", "export", "predict", "latency"),
-        "workers": alone,
-        "runtime": alone,
-        "ray_address": alone,
-        "trial_timeout": given.mode != "search",
-        "init_from": given.mode != "search",
-        "log": given.mode not in ("search", "retrain"),
-        "point": given.mode not in ("export", "predict"),
-        **dict.fromkeys(_TUNING, given.mode != "export"),
-    }
-    if given.mode == "export" and given.point is None:
-        for name in _TUNING:
-            if getattr(given, name) is not None:
-                raise ValueError(f"--{name} is for networks of a front: add --point=NUMBER|all, or leave it out")
-    if given.changed_plugin and not given.plugin:
-        raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
-    for name, unused in {**by_data, **by_mode}.items():
-        if unused and getattr(given, name) is not None:
-            what = f"--mode={given.mode}" if name in by_mode else f"--space={config.space.name} on {config.data.name}"
-            instead = "leave it out"
-            if given.mode == "retrain" and name == "workers":
-                instead = "they try the points of a grid: add --set retrain.grid=true"
-            if name == "data_dir" and given.dataset is None and not tabular:
-                instead = "say what the folder holds: --dataset=image_folder, if a folder per class"
-            raise ValueError(f"--{name} has no effect with {what}; {instead}")
-    return config
 
 
 def _number_of(point: str | None) -> int | str | None:

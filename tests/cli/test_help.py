@@ -6,7 +6,7 @@ import pytest
 from tools.commands import accepted, here, idle
 from tools.settings_known import configs
 
-from nasjax import __version__, launch
+from nasjax import __version__, flagged, launch
 from nasjax.cli.help import EXAMPLES, GROUPS, text
 from nasjax.commands import settings_help
 from nasjax.settings import override
@@ -57,7 +57,7 @@ def test_every_setting_has_a_meaning_and_takes_its_own_default():
             given = f"{setting.name}={settings_help.shown(setting.value)}"
             own = (type(config), type(getattr(config, setting.name.split(".")[0])), given)
             table = setting.name.startswith("table.") or not config.space.sites  # a table makes the sites
-            if setting.name not in launch._OWN_FLAGS and not table and own not in taken:
+            if setting.name not in flagged.OWN and not table and own not in taken:
                 override(config, given)
                 taken.add(own)
 

@@ -52,7 +52,8 @@ ALLOWED = {
     },
     "plugins": {"types", "settings", "catalog", "spaces", "data", "problem", "experiments", "store", "train"},
     "cli": {"catalog", "report", "store"},
-    "launch": {"__init__", "settings", "problem", "store", "commands", "runtime", "cli"},
+    "flagged": {"settings", "problem", "commands", "store"},
+    "launch": {"__init__", "flagged", "store", "commands", "runtime", "cli"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

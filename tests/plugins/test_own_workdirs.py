@@ -16,7 +16,7 @@ from tools.commands import rows
 from tools.plugin_files import BLOCKS, TINY, clean, command, written  # noqa: F401 - clean is a fixture
 
 import nasjax
-from nasjax import commands, launch
+from nasjax import commands, flagged, launch
 
 
 @pytest.mark.slow
@@ -24,7 +24,7 @@ def test_a_notebook_registers_without_a_file(tmp_path):
     exec(BLOCKS["mlp"], {"__name__": "cell"})
     exec(BLOCKS["mlp"], {"__name__": "cell"})  # the cell run again
     records = []
-    config = launch._apply(_given([*TINY, "--trials=2"]), commands.configure("random", space="mlp"))
+    config = flagged.applied(_given([*TINY, "--trials=2"]), commands.configure("random", space="mlp"))
     outcome = nasjax.search(config, tmp_path / "run", progress=False, on_record=records.append)
     assert outcome.trials == len(rows(tmp_path / "run"))
     assert [row for row in records if "fitness" in row] and not (tmp_path / "run" / "plugin.py").exists()
@@ -57,7 +57,7 @@ def test_a_workdir_belongs_to_the_space_and_the_networks_that_made_it(tmp_path):
     run, choices = tmp_path / "run", "{'width': (1, 2, 4, 64)}"
 
     def search(trials, **changes):
-        config = launch._apply(_given([*TINY, f"--trials={trials}"]), commands.configure("random", space="own"))
+        config = flagged.applied(_given([*TINY, f"--trials={trials}"]), commands.configure("random", space="own"))
         return nasjax.search(dataclasses.replace(config, **changes), run, progress=False).trials
 
     registered(choices)
@@ -88,7 +88,7 @@ def test_a_workdir_belongs_to_the_space_and_the_networks_that_made_it(tmp_path):
 @pytest.mark.slow
 def test_numbers_of_numpy_are_choices(tmp_path):
     registered("{'width': np.arange(4, 17, 4)}")
-    config = launch._apply(_given([*TINY, "--trials=2"]), commands.configure("random", space="own"))
+    config = flagged.applied(_given([*TINY, "--trials=2"]), commands.configure("random", space="own"))
     assert nasjax.search(config, tmp_path / "run", progress=False).trials == 2
     assert {row["arch"]["choices"]["width"] for row in rows(tmp_path / "run")} <= {4, 8, 12, 16}
     kinds = {"a": (np.float32(0.5), np.int8(3)), "b": [np.bool_(True), None], "c": ((np.int64(3), (5,)), np.arange(2))}
