@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from nasjax.learners.one_shot_update import Regularised, Update
-from nasjax.nets.supernet import Supernet
 from nasjax.ops.parts import part_of, with_part
 from nasjax.train.compiling import jit
 from nasjax.train.passes import KEPT, Call, compile_ahead, now
@@ -29,7 +28,7 @@ Grads = dict[tuple[Names, ...], tuple[jax.Array, ...]]  # of a part's trained pa
 
 
 def by_ways(
-    supernet: Supernet,
+    supernet: Any,
     update: Update,
     task: Task,
     label_smoothing: float,
