@@ -176,7 +176,7 @@ CANDIDATES = [
 
 SUPERNETS = [
     Fault("more parameters are never preferred", "experiments/families/supernets.py",
-          'more_params=config.search.prefer_params == "more"', "more_params=False", wiring("fairnas")),
+          'more_params = config.search.prefer_params == "more"', "more_params = False", wiring("fairnas")),
     Fault("calibration always averages cumulatively", "experiments/families/supernets.py",
           "            average=config.search.average,\n", "", wiring("spos")),
     Fault("paths are judged without calibration's size", "experiments/families/supernets.py",
