@@ -1,11 +1,13 @@
 """An elastic supernet on CIFAR-10 in miniature: does it rank, and is its front worth its cost?
 
     python benchmarks/truth/elastic.py --data_dir=FOLDER      # goes on where it stopped
-    python benchmarks/truth/elastic.py --data_dir=FOLDER --seeds=3 --images=20000 --epochs=30 --paths=20 \\
-        --alone_seeds=2 --methods bignas spos fairnas          # the whole measurement, hours
+    python benchmarks/truth/elastic.py --data_dir=FOLDER --seeds=3 --images=16000 --epochs=6 --paths=20 \\
+        --alone_epochs=4 --methods "spos entangled"           # a front beside five networks, half an hour of a core
 
-A chain of inverted residuals over 16x16 images, kernels 3, 5, 7 and expansions 3, 6, layers that may be skipped; stem
-and tail are small, so that the paths' multiply-adds differ a lot. Part of the training images is for validation.
+A chain of inverted residuals over 16x16 images, kernels 3 and 5, expansions 1, 3, 6, layers that may be skipped; stem
+and tail are small, so that the paths' multiply-adds differ a lot. Part of the training images is for validation. The
+methods: bignas (sandwich, distillation, one set of arrays), "spos entangled" (one random path a step of the same set of
+arrays, labels only), spos and fairnas (each operator with its own arrays).
 
 Ranking: random paths by their accuracy with the supernet's weights, beside their accuracy on the test part after a
 training alone from scratch, which the supernet has never seen; Kendall's tau of multiply-adds and of parameters beside
@@ -46,7 +48,7 @@ from nasjax.train.fit import resident
 from nasjax.train.recipe import Recipe
 from nasjax.types import Proposal, Watch
 
-PASSES = {"bignas": 4, "spos": 1, "fairnas": 6}  # of a step
+PASSES = {"bignas": 4, "spos": 1, "spos entangled": 1, "fairnas": 6}  # of a step
 BUDGETS, CHANCE, VALID = 5, 0.1, 2000
 
 
@@ -54,7 +56,7 @@ def configuration(method: str, args: argparse.Namespace, seed: int) -> Any:
     """A supernet of `args.epochs` times four passes through the images, and a search by NSGA-II in it."""
     passes = PASSES[method]
     return override(
-        commands.configure(method, "demo", "cifar10"),
+        commands.configure(method.split()[0], "demo", "cifar10"),
         f"data.data_dir={args.data_dir}",
         f"data.resize={args.size}",
         f"data.train_limit={args.images}",
@@ -76,6 +78,7 @@ def configuration(method: str, args: argparse.Namespace, seed: int) -> Any:
         "supernet.descent.schedule=cosine",
         "supernet.descent.label_smoothing=0",
         "supernet.affine=true",
+        f"supernet.entangled={str(method in ('bignas', 'spos entangled')).lower()}",
         "search.searcher=nsga2",
         "search.objectives=macs",
         f"trials={args.trials}",
@@ -222,7 +225,8 @@ def main() -> None:
         scores = []
         for seed in range(args.seeds):
             config = configuration(method, args, seed)
-            path = args.workdir / f"{method}-{file.stem}-{args.rate}-{args.epochs}-{args.trials}-s{seed}"
+            run = f"{method}-{file.stem}-{args.rate}-{args.epochs}-{args.trials}-s{seed}"
+            path = args.workdir / run.replace(" ", "-")
             commands.search(config, path, progress=False)
             experiment = parts(Problem(config))
             scores.append(ranked(args, method, experiment, path, archs))
