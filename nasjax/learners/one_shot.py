@@ -60,7 +60,7 @@ def one_shot(
     affine: bool = True,
     devices: int | None = None,
 ) -> Learner:
-    """A learner of shared weights. One compiled program serves all paths.
+    """A learner of shared weights. One compiled program serves all paths; on one CPU the host runs their parts.
 
     A step draws archs [P, S], adds up the gradients of the P paths, and makes one update. Parameters that no path
     uses keep their values and their momentum bit by bit: neither decay nor momentum reaches them. `batch` is

@@ -18,7 +18,7 @@ import numpy as np
 from nasjax.learners.one_shot_update import Regularised, Update
 from nasjax.ops.parts import part_of, with_part
 from nasjax.train.compiling import jit
-from nasjax.train.passes import KEPT, Call, compile_ahead, now
+from nasjax.train.passes import Call, compile_ahead, now
 from nasjax.train.recipe import Recipe
 from nasjax.train.scoring import finished, summed
 from nasjax.types import Part, PyTree, Task
@@ -48,6 +48,9 @@ def by_ways(
         raise ValueError("this supernet is one program; use one_shot_update")
     ways, recipe = supernet.ways, Recipe(label_smoothing=label_smoothing)
     end = _end(update, task)
+    # Kept as long as the learner is: no other supernet has the same parts.
+    forward_of, backward_of = functools.cache(_forward), functools.cache(_backward)
+    loss_of, dealt = functools.cache(functools.partial(_loss, task, recipe)), functools.cache(_dealt)
     zeros: dict[Names, jax.Array] = {}  # of the trained parameters, in the order of the tree's leaves
     ready = False
 
@@ -70,16 +73,18 @@ def by_ways(
             names = _names(part.path, own.get("params", {}))
             which = tuple(update.trained(name) for name in names)
             drawn = key if i == len(parts) - 1 else None
-            forward = _forward(part.apply, which, moves)
+            forward = forward_of(part.apply, which, moves)
             (value,), pull, after = call(forward, own, part.pick(arch), drawn, (value,))
             stats = with_part({"batch_stats": stats}, part, {"batch_stats": after})["batch_stats"] if after else stats
             moves = moves or any(which)
             if moves:
                 pulls.append((part, tuple(name for name, t in zip(names, which, strict=True) if t), pull))
-        loss, slope, sums = call(_loss(task, recipe, taught is not None), value, y, taught)
+        loss, slope, sums = call(loss_of(taught is not None), value, y, taught)
         slopes, grads = (slope,), dict(grads)
-        for part, names, pull in reversed(pulls):
-            found, slopes = call(_backward(part.apply), pull, slopes)
+        while pulls:  # what a part has kept is freed once it is used
+            part, names, pull = pulls.pop()
+            found, slopes = call(backward_of(part.apply), pull, slopes)
+            del pull
             if names:
                 grads[names] = call(_add, grads[names], found) if names in grads else found
         return grads, stats, (loss, sums), value
@@ -87,7 +92,7 @@ def by_ways(
     def walk(
         params: PyTree, momentum: Any, stats: PyTree, archs: np.ndarray, key: Any, rate: Any, batch: PyTree, call: Call
     ) -> Any:
-        keys, batches = call(_dealt(len(archs), fresh_batches), key, batch["train"])
+        keys, batches = call(dealt(len(archs), fresh_batches), key, batch["train"])
         grads: Grads = {}
         told, taught = [], None
         for i, arch in enumerate(archs):
@@ -109,9 +114,10 @@ def by_ways(
             zeros.update(zip(trained, update.momentum(params), strict=True))
 
             def all_paths(call: Call) -> None:
-                some = np.resize(ways.every, (max(len(ways.every), len(archs)), archs.shape[1]))
-                for i in range(0, len(ways.every), len(archs)):
-                    walk(params, momentum, stats, some[i : i + len(archs)], key, rate, batch, call)
+                paths, steps = len(archs), -(-len(ways.every) // len(archs))
+                some = np.resize(ways.every, (steps * paths, archs.shape[1]))
+                for i in range(0, len(some), paths):
+                    walk(params, momentum, stats, some[i : i + paths], key, rate, batch, call)
 
             compile_ahead(all_paths)
             ready = True
@@ -125,10 +131,9 @@ def _names(path: Names, params: PyTree) -> list[Names]:
     return [(*path, *(entry.key for entry in found)) for found, _ in jax.tree.leaves_with_path(params)]
 
 
-# The programs. Those of a part belong to its `apply`.
+# The programs.
 
 
-@functools.lru_cache(maxsize=KEPT)
 def _forward(apply: Callable[..., Any], which: tuple[bool, ...], by_inputs: bool) -> Callable[..., Any]:
     """(variables, choice, key, inputs) -> outputs, pull, new running statistics.
 
@@ -153,13 +158,11 @@ def _forward(apply: Callable[..., Any], which: tuple[bool, ...], by_inputs: bool
     return jit(forward)
 
 
-@functools.lru_cache(maxsize=KEPT)
 def _backward(apply: Callable[..., Any]) -> Callable[..., Any]:
     """(pull, gradients by outputs) -> gradients by the trained parameters, by the inputs."""
     return jit(lambda pull, slopes: pull(slopes))
 
 
-@functools.lru_cache(maxsize=8)
 def _loss(task: Task, recipe: Recipe, imitates: bool) -> Callable[..., Any]:
     """(outputs, y, outputs to imitate) -> loss, gradient by outputs, sums of scores."""
 
@@ -175,7 +178,6 @@ def _loss(task: Task, recipe: Recipe, imitates: bool) -> Callable[..., Any]:
     return jit(run)
 
 
-@functools.lru_cache(maxsize=8)
 def _dealt(paths: int, fresh_batches: bool) -> Callable[..., Any]:
     """(key, batch) -> a key and a batch for each path."""
 

@@ -15,7 +15,7 @@ def piece_of(batch: int, sample: int, most: int) -> int:
     """
     if export.is_symbolic_dim(batch):
         return 1
-    return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * sample <= most))
+    return max((n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * sample <= most)), default=1)
 
 
 def piece_of_at_least(batch: int, least: int) -> int:

@@ -77,8 +77,7 @@ def forward_pays(x: tuple[int, ...], w: tuple[int, ...]) -> bool:
 def forward(x: jax.Array, w: jax.Array, precision: Any = None) -> jax.Array:
     """[B, H, W, Cin], [kh, kw, Cin, Cout] with (kh, kw) in FORMS -> [B, H, W, Cout], zero-padded by k // 2."""
     forms = FORMS[w.shape[0], w.shape[1]]
-    matrices = [jnp.asarray(form.kernel, w.dtype) for form in forms]
-    kernels = jnp.einsum("ip,jq,pqco->ijco", *matrices, w, precision="highest").reshape(-1, *w.shape[2:])
+    kernels = lax.optimization_barrier(_kernels(w, forms))
 
     def piece(x: jax.Array) -> jax.Array:
         tiles = zip(_inputs(x, forms), kernels, strict=True)
@@ -99,12 +98,19 @@ def gradients(x: jax.Array, w: jax.Array, g: jax.Array, precision: Any = None) -
         return total + jnp.stack(products), None
 
     xs, gs = _pieces(x, w), _pieces(g, w)
-    shape = len(forms[0].kernel), len(forms[1].kernel), *w.shape[2:]
-    zero = jnp.zeros((shape[0] * shape[1], *shape[2:]), x.dtype)
+    across = len(forms[1].kernel)
+    zero = jnp.zeros((len(forms[0].kernel) * across, *w.shape[2:]), x.dtype)
     total = piece(zero, (x, g))[0] if xs.shape[0] == 1 else lax.scan(piece, zero, (xs, gs))[0]
-    matrices = [jnp.asarray(form.kernel, w.dtype) for form in forms]
-    dw = jnp.einsum("ip,jq,ijco->pqco", *matrices, total.reshape(shape), precision="highest")
+    lines = [[_combined(row, list(total[j::across])) for j in range(across)] for row in forms[0].kernel.T]
+    dw = jnp.stack([jnp.stack([_combined(row, line) for row in forms[1].kernel.T]) for line in lines])
     return forward(g, w[::-1, ::-1].swapaxes(2, 3), precision), dw
+
+
+def _kernels(w: jax.Array, forms: tuple[Form, Form]) -> list[jax.Array]:
+    """G w along both axes: for each product [Cin, Cout]. Sums, since a product by so small a matrix is slow."""
+    rows, columns = range(w.shape[0]), range(w.shape[1])
+    lines = [[_combined(row, [w[p, q] for p in rows]) for q in columns] for row in forms[0].kernel]
+    return [_combined(row, line) for line in lines for row in forms[1].kernel]
 
 
 def _sample(x: tuple[int, ...], w: tuple[int, ...]) -> int:
@@ -115,7 +121,8 @@ def _sample(x: tuple[int, ...], w: tuple[int, ...]) -> int:
 
 def _pieces(z: jax.Array, w: jax.Array) -> jax.Array:
     """[pieces, b, H, W, C], the tiles of b samples having at most _FLOATS numbers."""
-    return z.reshape(-1, piece_of(z.shape[0], _sample(z.shape, w.shape), _FLOATS), *z.shape[1:])
+    size = piece_of(z.shape[0], _sample(z.shape, w.shape), _FLOATS)
+    return z.reshape(z.shape[0] // size, size, *z.shape[1:])
 
 
 def _inputs(x: jax.Array, forms: tuple[Form, Form]) -> list[jax.Array]:

@@ -7,8 +7,11 @@ import functools
 import os
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's `mallopt`
-_SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX")
+_OPTIONS = (  # of glibc's `mallopt`: number, variable, values from the best on (older ones take 32 MB at most)
+    (-1, "MALLOC_TRIM_THRESHOLD_", (2**31 - 1,)),
+    (-3, "MALLOC_MMAP_THRESHOLD_", (2**30, 2**25)),
+    (-8, "MALLOC_ARENA_MAX", (1,)),
+)
 
 
 @functools.cache
@@ -22,13 +25,15 @@ def keep_freed_memory() -> bool:
     step, a quarter of its time). The process keeps its peak memory until it ends. Call it before other threads begin.
 
     Returns:
-      Whether it was done: on Linux with glibc, unless the environment sets one of these options.
+      Whether all of it was done: on Linux with glibc. What the environment sets stays as it is.
     """
-    chosen = any(name in os.environ for name in _SET_BY_USER) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
-    if sys.platform != "linux" or chosen:
+    if sys.platform != "linux" or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
-    return set_option is not None and all(
-        set_option(option, size) == 1
-        for option, size in [(_TRIM_THRESHOLD, 2**31 - 1), (_MMAP_THRESHOLD, 2**30), (_ARENA_MAX, 1)]
-    )
+    if set_option is None:
+        return False
+    done = [
+        name not in os.environ and any(set_option(number, value) == 1 for value in values)
+        for number, name, values in _OPTIONS
+    ]
+    return all(done)

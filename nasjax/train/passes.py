@@ -170,9 +170,13 @@ def compile_ahead(walk: Callable[[Call], Any]) -> None:
                 known[form] = jax.eval_shape(program, *arguments)
             return known[form]
 
-        walk(ahead)
-        for one in begun:
-            one.result()
+        try:
+            walk(ahead)
+            for one in begun:
+                one.result()
+        except BaseException:  # an interrupt does not wait for what has not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _shape_and_dtype(leaf: Any) -> tuple[tuple[int, ...], Any]:

@@ -72,3 +72,10 @@ def test_a_supernet_that_is_one_program_is_refused():
     supernet = choice_supernet(tiny())._replace(ways=None)
     with pytest.raises(ValueError, match="one program; use one_shot_update"):
         by_ways(supernet, one_shot_update(supernet), TASK, 0.0)
+
+
+@pytest.mark.slow
+def test_paths_that_do_not_divide_the_operators_move_the_same():
+    """Two paths a step, three operators: the last of the paths that are compiled ahead stand beside others again."""
+    plan = tiny(stem=6, first=0, depths=(2,), strides=(1,))
+    assert_same(both(plan, np.array([[0, 1], [2, 2]], np.int32), fresh_batches=True))
