@@ -82,11 +82,11 @@ def by_ways(
         loss, slope, sums = call(loss_of(taught is not None), value, y, taught)
         slopes, grads = (slope,), dict(grads)
         while pulls:  # what a part has kept is freed once it is used
-            part, names, pull = pulls.pop()
+            part, moved, pull = pulls.pop()
             found, slopes = call(backward_of(part.apply), pull, slopes)
             del pull
-            if names:
-                grads[names] = call(_add, grads[names], found) if names in grads else found
+            if moved:
+                grads[moved] = call(_add, grads[moved], found) if moved in grads else found
         return grads, stats, (loss, sums), value
 
     def walk(
