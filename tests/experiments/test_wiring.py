@@ -273,10 +273,17 @@ def problems(case, folder):
 
 
 AGAIN = (" of cells", "cells", " of a table")  # methods of other cases, over another space
+ALIKE = (
+    "fairnas",
+    "bignas",
+    "bo",
+    "pc_darts",
+    "p_darts",
+)  # other methods of their families are in the default selection
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.slow] * case.endswith(AGAIN)) for case in CASES]
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case.endswith(AGAIN) or case in ALIKE)) for case in CASES]
 )
 def test_every_setting_reaches_what_uses_it(case, tmp_path):
     assert not list(problems(case, tmp_path))
