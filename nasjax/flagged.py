@@ -114,6 +114,7 @@ def applied(given: flags.FlagValues, config: Any) -> Any:
         "log": given.mode not in ("search", "retrain"),
         "point": given.mode not in ("export", "predict"),
         **dict.fromkeys(TUNING, given.mode != "export"),
+        **dict.fromkeys([name for name in LIMITS if name != "latency"], given.mode in ("retrain", "export", "predict")),
     }
     if given.mode == "export" and given.point is None:
         for name in TUNING:
@@ -121,9 +122,10 @@ def applied(given: flags.FlagValues, config: Any) -> Any:
                 raise ValueError(f"--{name} is for networks of a front: add --point=NUMBER|all, or leave it out")
     if given.changed_plugin and not given.plugin:
         raise ValueError("--changed_plugin has no effect without --plugin=FILE.py; leave it out")
-    for name, unused in {**by_data, **by_mode}.items():
+    for name, unused in [*by_data.items(), *by_mode.items()]:
         if unused and getattr(given, name) is not None:
-            what = f"--mode={given.mode}" if name in by_mode else f"--space={config.space.name} on {config.data.name}"
+            of_mode = by_mode.get(name, False)
+            what = f"--mode={given.mode}" if of_mode else f"--space={config.space.name} on {config.data.name}"
             instead = "leave it out"
             if given.mode == "retrain" and name == "workers":
                 instead = "they try the points of a grid: add --set retrain.grid=true"

@@ -213,6 +213,10 @@ def _parsed(given: flags.FlagValues, argv: list[str]) -> list[str]:
 
 
 def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int:
+    if given.mode in ("runs", "report", "table"):
+        for name in ("point", "format", *flagged.TUNING, *_TIMING):
+            if getattr(given, name) is not None:
+                raise ValueError(f"--{name} has no effect with --mode={given.mode}; leave it out")
     if given.mode == "runs":
         print("\n".join(listing.lines(Path(given.workdir or "runs"))))
         return 0
@@ -349,11 +353,12 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
         points = [] if given.point is None else commands.export_points(workdir, given.point, form, **tuning)
         for one in points:
             print(one.line)
-        if given.point == "all":
-            return 0
-        files = [file for one in points for file in one.files] or commands.export(workdir, form)
+        files = list(points[0].files) if points else commands.export(workdir, form)
         lines, warning = commands.exported(files)
-        _tell(True, tuple(lines))
+        if given.point != "all":
+            _tell(True, tuple(lines))
+        elif form == "jax":
+            _say(lines[-1])  # how long they can be read, which is the same for all
         if warning is not None:
             print(f"warning: {warning}", file=sys.stderr)
     return 0

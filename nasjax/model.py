@@ -263,6 +263,16 @@ def _meaning(model: Model) -> dict[str, Any]:
     return {"names": list(model.names), "units": units, "trained_on": list(model.range) if model.range else None}
 
 
+def require_format(format: str) -> None:
+    """Raises ValueError for an unknown format of `export`, or where its libraries are missing."""
+    if format not in FORMATS:
+        raise ValueError(f"unknown --format={format}; choose {' or '.join(FORMATS)}")
+    if format == "onnx":
+        from nasjax.ops import onnx_graph
+
+        onnx_graph.require()
+
+
 def export(path: str | Path, format: str = "jax", *, point: int | str | None = None) -> list[Path]:
     """Writes the retrained network of a workdir for use without this library.
 
@@ -283,8 +293,7 @@ def export(path: str | Path, format: str = "jax", *, point: int | str | None = N
     """
     from nasjax.ops import portable
 
-    if format not in FORMATS:
-        raise ValueError(f"unknown --format={format}; choose {' or '.join(FORMATS)}")
+    require_format(format)
     path = Path(path)
     model = load(path, point=point)
     out = (path if point is None else workdir.point(path, point)) / "export"

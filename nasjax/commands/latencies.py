@@ -14,7 +14,7 @@ from nasjax.commands.configuration import environment
 from nasjax.latency import record
 from nasjax.latency.measuring import measured
 from nasjax.latency.programs import RUNTIMES, program, threads
-from nasjax.latency.timing import Clock, timed
+from nasjax.latency.timing import CLOCKS, Clock, timed
 from nasjax.problem.problem import Problem
 from nasjax.store import checkpoint
 
@@ -48,12 +48,9 @@ def measure_latency(
     Returns:
       What to tell. Raises ValueError where the networks cannot be timed.
     """
-    if target not in RUNTIMES:
-        raise ValueError(f"unknown --target={target}; choose {' or '.join(RUNTIMES)}")
-    if batch < 1 or networks < 4 or unseen < 0:
-        raise ValueError(
-            f"--batch must be at least 1, --networks 4 and --unseen 0, got {batch}, {networks} and {unseen}"
-        )
+    _require(target, batch, clock)
+    if networks < 4 or unseen < 0:
+        raise ValueError(f"--networks must be at least 4 and --unseen 0, got {networks} and {unseen}")
     problem, path = Problem(config), Path(out)
     if path.suffix != ".json":
         raise ValueError(f"--out={out}: latencies go into a FILE.json")
@@ -74,6 +71,15 @@ def measure_latency(
     return [*_told(record.read(path)), f"Written: {path}; a search takes it as --latency={path} --max_latency_ms=N"]
 
 
+def _require(target: str, batch: int, clock: str) -> None:
+    if target not in RUNTIMES:
+        raise ValueError(f"unknown --target={target}; choose {' or '.join(RUNTIMES)}")
+    if clock not in CLOCKS:
+        raise ValueError(f"unknown --clock={clock}; choose {' or '.join(CLOCKS)}")
+    if batch < 1:
+        raise ValueError(f"--batch must be at least 1, got {batch}")
+
+
 def time_one(
     config: Any, arch: str, *, target: str | None = None, batch: int | None = None, clock: Clock | None = None
 ) -> list[str]:
@@ -87,6 +93,7 @@ def time_one(
     of_file: dict[str, Any] = {"runtime": "xla", "batch": 1, "clock": "wall"} if latency is None else latency.facts
     given = {"runtime": target, "batch": batch, "clock": clock}
     now: dict[str, Any] = {name: of_file[name] if value is None else value for name, value in given.items()}
+    _require(now["runtime"], now["batch"], now["clock"])
     made = program(built, problem.signature, now["runtime"], now["batch"])
     (found,) = timed([made.opened], clock=now["clock"], seconds=3.0)
     lines = [

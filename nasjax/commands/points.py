@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +77,7 @@ def export_points(
     from nasjax import model
 
     jax_settings.check()
+    model.require_format(format)
     path = Path(path)
     config, rows, found = config_of(path), _asked(path, point), []
     with watching(progress, None) as watch:
@@ -90,6 +93,8 @@ def export_points(
             recipe = recipe_of(config.retrain_recipe, problem.data, finetune_epochs, finetune_rate, BN_EPS)
         elif finetune_rate is not None:
             raise ValueError("--finetune_rate has no effect without --finetune_epochs; leave it out")
+        unusual = jax_settings.unusual()
+        known_of = {"plugin": config.plugin} | ({"jax": unusual} if unusual else {})
         metric = problem.metric
         searched = workdir.read(path).get("metric", {}).get("name")
         for row, (variables, tested) in zip(rows, inherited(path, rows, watch), strict=True):
@@ -103,12 +108,12 @@ def export_points(
                 watch.say(f"trial {row['id']}: fine-tuning, {recipe.epochs} epochs at {recipe.learning_rate:g}")
                 before = tested
                 given = problem.built(row["arch"]), variables, recipe, problem.data, problem.test(), problem.task
-                variables, tested, facts = finetuned(config.seed, *given, folder, watch)
+                variables, tested, facts = finetuned(config.seed, *given, folder, known_of, watch)
                 known = {
                     f"valid_{metric.name}": facts.pop(f"valid_{metric.name}"),
                     "finetuned": {"before": before, **facts},
                 }
-                (folder / "result.json").unlink(missing_ok=True)  # it is of other weights than those that follow
+                _forget(folder, known["finetuned"])
             model.save(folder, variables, described(problem, row["arch"], problem.data, BN_EPS))
             result = {
                 **{name: row[name] for name in ("arch", "params", "macs")},
@@ -124,6 +129,16 @@ def export_points(
             watch.say(found[-1].line)
         report([path])
     return found
+
+
+def _forget(folder: Path, tuned: dict[str, Any]) -> None:
+    """Of an earlier fine-tuning the result goes, and what was made of it where it was another one."""
+    result = folder / "result.json"
+    before = json.loads(result.read_text()).get("finetuned") if result.exists() else None
+    result.unlink(missing_ok=True)
+    if before != json.loads(json.dumps(tuned)):
+        for made in ("export", "predict"):
+            shutil.rmtree(folder / made, ignore_errors=True)
 
 
 def _first(row: dict[str, Any]) -> float:

@@ -76,7 +76,13 @@ def tabulate(paths: Sequence[Path], out: Path) -> list[str]:
 def _training(config: Any, record: dict[str, Any]) -> dict[str, Any]:
     """What the results of different searches must share to be those of one benchmark."""
     data = {name: value for name, value in (record.get("dataset") or {}).items() if name != "path"}
-    settings = {name: getattr(config, name, None) for name in ("recipe", "form", "last_epochs", "inherit")}
+    names = ("recipe", "form", "last_epochs", "inherit", "tradeoff")
+    settings = {name: getattr(config, name, None) for name in names}
+    weighed = getattr(settings["tradeoff"], "costs", ())
+    if "memory" in weighed:
+        settings["memory_batch"] = config.memory_batch
+    if "latency" in weighed:
+        settings["latency"] = record.get("latency")
     return {"data": data, **settings}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,8 +48,8 @@ def recipe_of(own: Recipe, data: Any, epochs: int, learning_rate: float | None, 
     """
     if epochs < 1:
         raise ValueError(f"--finetune_epochs={epochs}: give at least 1, or leave it out for the weights of the search")
-    if learning_rate is not None and not learning_rate > 0:
-        raise ValueError(f"--finetune_rate={learning_rate:g} must be positive")
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise ValueError(f"--finetune_rate={learning_rate:g} must be positive and finite")
     rate = own.learning_rate / 10 if learning_rate is None else learning_rate
     # A warm-up is for weights that are new, and a longer training's would outlast this one.
     found = dataclasses.replace(own, epochs=epochs, learning_rate=rate, warmup_epochs=0, bn_eps=bn_eps)
@@ -66,6 +67,7 @@ def finetuned(
     test: Any,
     task: Task,
     folder: Path,
+    decided: dict[str, Any],
     watch: Watch,
 ) -> Tuned:
     """Trains a network on, on the training part, and tests it.
@@ -80,12 +82,13 @@ def finetuned(
       data, test: the `data.dataset.Dataset`, and the test part.
       task: of the network.
       folder: of the network; trainings lie in training/HASH, by their settings.
+      decided: what else decides a training, for that HASH.
       watch: where progress goes.
 
     Raises:
       RunError: the loss became NaN, or the disk is full.
     """
-    what = [identity(as_json(recipe)), seed, built.arch, data.sha256]
+    what = [identity(as_json(recipe)), seed, repr(built.plan), built.arch, data.sha256, decided]
     own = folder / "training" / hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
     own.mkdir(parents=True, exist_ok=True)
     arrays, valid = resident(data), valid_name(task)
@@ -93,7 +96,9 @@ def finetuned(
         done, last = int(max(known)), recipe.epochs + recipe.refresh_epochs
         watch.say("it was fine-tuned before" if done >= last else f"its fine-tuning goes on after epoch {done}")
     key = streams(seed).retrain
-    found, history = trained_one(key, built, recipe, arrays, task, own, lambda: 0.0, watch, 0, variables)
+    found, history = trained_one(
+        key, built, recipe, arrays, task, own, lambda: 0.0, watch, 0, variables, slower="--finetune_rate="
+    )
     network = built.network(bn_eps=recipe.bn_eps, dtype=recipe.dtype)
     last_of = training(network, recipe, arrays, task, found, None)
     tested = float(measured(last_of, found, None, test.x, test.y, arrays, task))

@@ -239,6 +239,7 @@ def trained_one(
     watch: Watch,
     more: int,
     begin: PyTree = None,
+    slower: str = "--set retrain.use_token=false --set retrain_recipe.learning_rate=",
 ) -> tuple[PyTree, dict[str, list[float]]]:
     """`fit` with checkpoints in `folder` and a line per epoch; the last one is kept, so that a repeated call is done.
 
@@ -282,8 +283,7 @@ def trained_one(
     if not all(np.isfinite(curve[-1]) for curve in history.values()):
         raise RunError(
             f"the loss or the {metric.name} became NaN in epoch {len(history['train_loss'])}; "
-            f"try a smaller rate, --set retrain.use_token=false --set "
-            f"retrain_recipe.learning_rate={recipe.learning_rate / 10:g}"
+            f"try a smaller rate, {slower}{recipe.learning_rate / 10:g}"
         )
     return variables, history
 

@@ -122,7 +122,8 @@ def _emittable(space: Space) -> None:
 
 def reward_of(problem: Problem) -> Callable[[jax.Array], jax.Array]:
     """The paper's reward for the metric of the problem: cubed accuracy, c / perplexity^2, else the fitness."""
-    kind, metric = problem.config.search.reward, problem.metric
+    # A weighed accuracy or perplexity (`tradeoff`) is rewarded as it is alone.
+    kind, metric = problem.config.search.reward, problem.metric if problem.looked_up else problem.task.metric
     if kind == "auto":
         of_text = metric.name in ("perplexity", BITS)
         kind = "cube" if metric.unit == "fraction" else "perplexity" if of_text else "fitness"

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 Clock = Literal["wall", "cpu"]
-_CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 ROUNDS = 5
 _QUANTILE = 0.1
 
@@ -63,12 +63,12 @@ def timed(
     Raises:
       ValueError: an unknown clock.
     """
-    if clock not in _CLOCKS:
-        raise ValueError(f"unknown clock {clock!r}; choose {' or '.join(_CLOCKS)}")
+    if clock not in CLOCKS:
+        raise ValueError(f"unknown clock {clock!r}; choose {' or '.join(CLOCKS)}")
     samples: list[list[np.ndarray]] = [[] for _ in opened]
     for n in range(rounds):
         for make, found in zip(opened, samples, strict=True):
-            found.append(_round(make(), _CLOCKS[clock], seconds / rounds, least, most, warm_up_s))
+            found.append(_round(make(), CLOCKS[clock], seconds / rounds, least, most, warm_up_s))
         say(f"round {n + 1} of {rounds}")
     return [_timing(found) for found in samples]
 

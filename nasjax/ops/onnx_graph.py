@@ -49,7 +49,7 @@ def graph(
     Raises:
       ValueError: a library is missing, or jax2onnx cannot translate the function.
     """
-    _require()
+    require()
     from jax2onnx import to_onnx
 
     (batch,) = export.symbolic_shape("batch")
@@ -132,7 +132,7 @@ def session(model: bytes | str, threads: int | None = None) -> Any:
 
     Raises ValueError where ONNX Runtime is missing or refuses the model.
     """
-    _require("onnxruntime")
+    require("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -175,7 +175,8 @@ def input_names(x: PyTree) -> list[str]:
     return ["_".join(["x", *map(name, path)]) for path, _ in leaves]
 
 
-def _require(*names: str) -> None:
+def require(*names: str) -> None:
+    """Raises ValueError where these libraries, or those of an export, are missing."""
     from importlib.util import find_spec
 
     if missing := [name for name in names or _NEEDED if find_spec(name) is None]:
