@@ -50,7 +50,7 @@ def measure_latency(
     """
     _require(target, batch, clock)
     if networks < 4 or unseen < 0:
-        raise ValueError(f"--networks must be at least 4 and --unseen 0, got {networks} and {unseen}")
+        raise ValueError(f"give at least --networks 4 and --unseen 0, got {networks} and {unseen}")
     problem, path = Problem(config), Path(out)
     if path.suffix != ".json":
         raise ValueError(f"--out={out}: latencies go into a FILE.json")
