@@ -358,7 +358,7 @@ def _one(given: flags.FlagValues, workdirs: list[Path], digest: str, argv: list[
         if given.point != "all":
             _tell(True, tuple(lines))
         elif form == "jax":
-            _say(lines[-1])  # how long they can be read, which is the same for all
+            print(*lines[-1:], sep="\n", file=sys.stderr)  # how long they can be read, which is the same for all
         if warning is not None:
             print(f"warning: {warning}", file=sys.stderr)
     return 0

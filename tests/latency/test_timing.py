@@ -10,7 +10,7 @@ from nasjax.latency import timing
 def test_a_slow_spell_moves_no_time_and_is_seen_in_the_rounds(monkeypatch):
     """A clock that moves by what the calls take: 2 ms and 3 ms, most calls disturbed, and one round of five slow."""
     now, turn, rounds = [0.0], iter(range(10**6)), []
-    monkeypatch.setitem(timing._CLOCKS, "wall", lambda: now[0])
+    monkeypatch.setitem(timing.CLOCKS, "wall", lambda: now[0])
 
     def of(seconds):
         def call():
