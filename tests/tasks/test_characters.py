@@ -31,7 +31,7 @@ def test_the_level_of_a_text_decides_its_task():
 
 def test_the_reward_is_that_of_the_perplexity():
     class Problem:
-        metric = TASK.metric
+        task, looked_up = TASK, False
         config = type("Config", (), {"search": type("Search", (), {"reward": "auto"})})
 
     assert float(reward_of(Problem)(jnp.float32(-3.0))) == pytest.approx(80 / 8**2)

@@ -38,7 +38,7 @@ def test_the_loss_is_the_mean_squared_error_of_every_head():
 
 def test_a_reward_grows_with_the_metric_and_is_never_below_a_failure():
     search = ReinforceConfig()
-    problem = types.SimpleNamespace(config=types.SimpleNamespace(search=search), metric=TASK.metric)
+    problem = types.SimpleNamespace(config=types.SimpleNamespace(search=search), task=TASK, looked_up=False)
     rewards = np.asarray(reward_of(problem)(jnp.array([-3.0, -0.1, 0.0, 0.5, 1.0])))
     np.testing.assert_array_equal(rewards, np.array([0, 0, 0, 0.5, 1], np.float32))
 
