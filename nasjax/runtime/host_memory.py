@@ -10,7 +10,6 @@ import sys
 _OPTIONS = (  # of glibc's `mallopt`: number, variable, values from the best on (older ones take 32 MB at most)
     (-1, "MALLOC_TRIM_THRESHOLD_", (2**31 - 1,)),
     (-3, "MALLOC_MMAP_THRESHOLD_", (2**30, 2**25)),
-    (-8, "MALLOC_ARENA_MAX", (1,)),
 )
 
 
@@ -20,9 +19,13 @@ def keep_freed_memory() -> bool:
 
     By default glibc gives arrays above some size back to the system, which clears each page before it is used again. A
     step of a DARTS search network (4 cells, 16 channels, 32x32, batch 16) had 110,000 page faults, a tenth of its CPU
-    time; for segmentation graphs it was a sixth. All threads share one arena: a further one has room for 64 MB at most,
-    so XLA's threads would ask the system for each larger array (a child of six layers at 32x32: 105,000 page faults a
-    step, a quarter of its time). The process keeps its peak memory until it ends. Call it before other threads begin.
+    time; for segmentation graphs it was a sixth.
+
+    A thread's own arena has room for 64 MB at most, so XLA's threads ask the system for each larger array (a child of
+    six layers at 32x32: 105,000 page faults a step, a quarter of its time). A single arena, MALLOC_ARENA_MAX=1 in the
+    environment, mends that; it is not set here, since threads that compile side by side then take 1.4 times as long.
+
+    The process keeps its peak memory until it ends.
 
     Returns:
       Whether all of it was done: on Linux with glibc. What the environment sets stays as it is.
