@@ -12,13 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nasjax.learners.one_shot_update import Regularised, Update
 from nasjax.ops.parts import part_of, with_part
 from nasjax.train.compiling import jit
-from nasjax.train.passes import Call, compile_ahead, now
+from nasjax.train.passes import Call, add, compile_ahead, now
 from nasjax.train.recipe import Recipe
 from nasjax.train.scoring import finished, summed
 from nasjax.types import Part, PyTree, Task
@@ -86,7 +85,7 @@ def by_ways(
             found, slopes = call(backward_of(part.apply), pull, slopes)
             del pull
             if moved:
-                grads[moved] = call(_add, grads[moved], found) if moved in grads else found
+                grads[moved] = call(add, grads[moved], found) if moved in grads else found
         return grads, stats, (loss, sums), value
 
     def walk(
@@ -203,6 +202,3 @@ def _end(update: Update, task: Task) -> Callable[..., Any]:
         return params, momentum, {"train_loss": loss, f"train_{task.metric.name}": metric}
 
     return jit(run)
-
-
-_add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))

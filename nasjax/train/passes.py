@@ -289,7 +289,7 @@ def gradients(
 def accumulate(total: dict[str, PyTree], names: Sequence[str], more: Sequence[PyTree], call: Call) -> None:
     """Adds `more` to the values of these names, or puts them there."""
     for name, value in zip(names, more, strict=True):
-        total[name] = call(_add, total[name], value) if name in total else value
+        total[name] = call(add, total[name], value) if name in total else value
 
 
 def images_of(part: Part) -> tuple[int, ...]:
@@ -402,4 +402,4 @@ def _summed(objective: Objective, devices: int | None) -> Callable[..., Any]:
     return data_parallel_piece(run, devices)
 
 
-_add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
+add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))

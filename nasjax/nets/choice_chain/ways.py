@@ -36,10 +36,9 @@ def ways(
     """The paths of `choice_supernet`, whose arguments these are; `groups` are its layers of equal shape."""
     space, factored = plan.space, bool(plan.space.channel_factors)
 
-    def mode(train: bool, bn_momentum: Any) -> Mode:
-        return Mode(train, bn_momentum, bn_eps, dtype)
+    def part(run: Callable[..., tuple[jax.Array, PyTree]]) -> Apply:
+        """The `apply` of a part, by run(variables, choice, x, mode, key) -> y, new running statistics."""
 
-    def fixed(step: Step) -> Apply:
         def apply(
             variables: PyTree,
             choice: Any,
@@ -50,56 +49,37 @@ def ways(
             drop_rate: Any = 0.0,
             bn_momentum: Any = 0.9,
         ) -> tuple[PyTree, PyTree]:
-            y, after = apply_step(
-                step, variables["params"], variables["batch_stats"], inputs[0], mode(train, bn_momentum)
-            )
-            return (y,), {**variables, "batch_stats": after}
+            y, stats = run(variables, choice, inputs[0], Mode(train, bn_momentum, bn_eps, dtype), key)
+            return (y,), {**variables, "batch_stats": stats} if stats else variables
 
         return apply
+
+    def fixed(step: Step) -> Apply:
+        def run(variables: PyTree, choice: Any, x: jax.Array, mode: Mode, key: Key | None) -> tuple[jax.Array, PyTree]:
+            return apply_step(step, variables["params"], variables["batch_stats"], x, mode)
+
+        return part(run)
 
     def chosen(blocks: Mapping[str, Block], operator: str) -> Apply:
-        def apply(
-            variables: PyTree,
-            choice: tuple[jax.Array, jax.Array],
-            inputs: tuple[jax.Array],
-            *,
-            key: Key | None = None,
-            train: bool = False,
-            drop_rate: Any = 0.0,
-            bn_momentum: Any = 0.9,
-        ) -> tuple[PyTree, PyTree]:
+        def run(variables: PyTree, choice: Any, x: jax.Array, mode: Mode, key: Key | None) -> tuple[jax.Array, PyTree]:
             place, factor = choice
-            of_layer = jax.tree.map(lambda leaf: leaf[place], variables)
-            own = of_layer
+            own = of_layer = jax.tree.map(lambda leaf: leaf[place], variables)
             if not sharing.apart:
                 own = {kind: sharing.take(blocks, operator, tree) for kind, tree in of_layer.items()}
-            y, after = apply_block(
-                blocks[operator],
-                own["params"],
-                own["batch_stats"],
-                inputs[0],
-                mode(train, bn_momentum),
-                factor if factored else None,
-            )
+            params, stats = own["params"], own["batch_stats"]
+            y, after = apply_block(blocks[operator], params, stats, x, mode, factor if factored else None)
             if not sharing.apart:
                 after = sharing.put(blocks, operator, of_layer["batch_stats"], after)
-            stats = jax.tree.map(lambda all, one: all.at[place].set(one), variables["batch_stats"], after)
-            return (y,), {**variables, "batch_stats": stats}
+            return y, jax.tree.map(lambda all, one: all.at[place].set(one), variables["batch_stats"], after)
 
-        return apply
+        return part(run)
 
-    def head(
-        variables: PyTree,
-        choice: Any,
-        inputs: tuple[jax.Array],
-        *,
-        key: Key | None = None,
-        train: bool = False,
-        drop_rate: Any = 0.0,
-        bn_momentum: Any = 0.9,
-    ) -> tuple[PyTree, PyTree]:
-        return (classify(variables["params"], inputs[0], key if train else None, dropout),), variables
+    def classified(
+        variables: PyTree, choice: Any, x: jax.Array, mode: Mode, key: Key | None
+    ) -> tuple[jax.Array, PyTree]:
+        return classify(variables["params"], x, key if mode.train else None, dropout), {}
 
+    head = part(classified)
     fixed_parts = {name: fixed(step) for name, step in {**before, **behind}.items()}
     programs = {
         (name, operator): chosen(group.blocks, operator) for name, group in groups.items() for operator in group.blocks
