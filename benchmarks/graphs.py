@@ -133,7 +133,7 @@ def steps_of(built, data, recipe, signature) -> list[float]:
 
 
 FORMATS = ("NCHW", "channels_last")
-KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_ARENA_MAX": "1"}
+KEEPING = {"MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_MMAP_THRESHOLD_": str(2**30)}  # as `keep_freed_memory`
 
 
 def torch_seconds(archs: list[np.ndarray], memory: str, args: argparse.Namespace, environment: dict) -> list[float]:

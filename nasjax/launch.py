@@ -27,7 +27,6 @@ from nasjax.cli import seeds as several
 from nasjax.cli.errors import one_line, unexpected
 from nasjax.runtime import jax_settings, xla_flags
 from nasjax.runtime.compile_cache import keep_compiled
-from nasjax.runtime.host_memory import keep_freed_memory
 from nasjax.store import started
 
 MODES = ("search", "retrain", "inspect", "report", "predict", "export", "latency", "table", "runs", "compare")
@@ -268,8 +267,6 @@ def _run(given: flags.FlagValues, argv: list[str], interrupts: list[int]) -> int
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         print("\n".join(settings_help.listed(config, own, width)))
         return 0
-    if given.mode in ("search", "retrain"):
-        keep_freed_memory()  # before the backend starts its threads
     jax_settings.check()
     if given.mode == "table":
         if not workdirs or given.out is None:
